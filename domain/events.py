@@ -1,0 +1,310 @@
+"""The events of one attempt's stream: what happened to its ownership, in order.
+
+Each is immutable and named by a past participle. Its tag is stored for ever and says nothing of
+classes or modules; a changed meaning gets a new tag, a new field gets a default. No payload is
+ever in an event: ids, digests, names, numbers and times only (rule R1). The database adds
+`recorded_at`, so that no writer's clock is trusted.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from domain.checkpoint import CheckpointRef, InDoubt
+from domain.lease import Actor, Fence, Holder, LeaseView, LossReason
+from domain.pipeline import RecoveryStep
+from domain.replay import ReplayMode
+
+
+class RecoveryEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every event says: whose stream, where in it, who decided, which decision, and why.
+
+    `event_id` is drawn once per decision, so that asking again after a lost reply finds it.
+    """
+
+    step: ClassVar[RecoveryStep | None] = None
+
+    originator_id: str
+    originator_version: int
+    event_id: str
+    run_id: str
+    recorded_by: Actor
+    reason: str = ""
+    trace_id: str | None = None
+
+
+class LeaseGranted(RecoveryEvent, frozen=True, kw_only=True, tag="lease-granted"):
+    """A worker opened the attempt and holds its first lease."""
+
+    holder: Holder
+    fence: Fence
+    ttl_s: float
+    kind: str
+    code_version: str
+    attempt_no: int
+    input_digest: str
+    tenant: str = ""
+    priority: int = 0
+    timeout_s: float | None = None
+
+
+class LeaseExpired(RecoveryEvent, frozen=True, kw_only=True, tag="lease-expired"):
+    """The lease is lost, so the worker's claim is void; the whole lease as it was seen is the
+    evidence. `fence` is the new one, where it was taken in the same transaction.
+
+    `is_fleet_wide` says that most of the fleet was lost at once, which is no fault of the run.
+    """
+
+    step: ClassVar[RecoveryStep | None] = RecoveryStep.LEASE_EXPIRED
+
+    lease: LeaseView
+    loss: LossReason
+    recovery_no: int
+    fence: Fence | None = None
+    is_fleet_wide: bool = False
+
+
+class SeizeReason(StrEnum):
+    """Why a fence was replaced outside a loss."""
+
+    FOREIGN = "foreign"
+    SWEEPER_LOST = "sweeper_lost"
+    RETRY_DUE = "retry_due"
+
+
+class Seized(RecoveryEvent, frozen=True, kw_only=True, tag="seized"):
+    """A foreign lease was fenced, or a recovery was taken over from another sweeper."""
+
+    recovery_no: int
+    why: SeizeReason
+    fence: Fence
+    from_fence: Fence
+
+
+class TipStanding(StrEnum):
+    """How the tip compares with the progress that the lost worker reported."""
+
+    UNREPORTED = "unreported"
+    EQUAL = "equal"
+    AHEAD = "ahead"
+    BEHIND = "behind"
+
+
+class StartPoint(StrEnum):
+    """From where the next worker starts."""
+
+    TIP = "tip"
+    INPUT = "input"
+
+
+class CheckpointReloaded(RecoveryEvent, frozen=True, kw_only=True, tag="checkpoint-reloaded"):
+    """The run's tip was read; without a checkpoint, `ref` is None and the input is the start."""
+
+    step: ClassVar[RecoveryStep | None] = RecoveryStep.CHECKPOINT_RELOAD
+
+    recovery_no: int
+    ref: CheckpointRef | None
+    ordinal: int
+    digest: str
+    input_digest: str
+    standing: TipStanding
+    to_ordinal: int
+    state_digest: str | None = None
+    written_by_epoch: int | None = None
+    code_version: str = ""
+    in_doubt: tuple[InDoubt, ...] = ()
+
+
+class Replayed(RecoveryEvent, frozen=True, kw_only=True, tag="replayed"):
+    """The tail was replayed. Whether that proves anything is derived from the two digests."""
+
+    step: ClassVar[RecoveryStep | None] = RecoveryStep.REPLAY
+
+    recovery_no: int
+    mode: ReplayMode
+    from_ordinal: int
+    to_ordinal: int
+    digest: str
+    expected_digest: str | None = None
+    expected_from: str = "none"
+    state_digest: str | None = None
+
+
+class ReadyForDispatch(RecoveryEvent, frozen=True, kw_only=True, tag="ready-for-dispatch"):
+    """The attempt may be claimed: its checkpoint is reloaded and its tail replayed.
+
+    `ready_at` is the database's clock. `in_doubt` names the effects that may happen twice.
+    """
+
+    step: ClassVar[RecoveryStep | None] = RecoveryStep.READY_FOR_DISPATCH
+
+    recovery_no: int
+    start: StartPoint
+    attempt_no: int
+    kind: str
+    priority: int
+    ready_at: datetime
+    not_before: datetime | None = None
+    tenant: str = ""
+    code_version: str = ""
+    in_doubt: tuple[InDoubt, ...] = ()
+
+
+class Dispatched(RecoveryEvent, frozen=True, kw_only=True, tag="dispatched"):
+    """Exactly one worker claimed the attempt. `dispatch_id` names the claim that won."""
+
+    recovery_no: int
+    holder: Holder
+    fence: Fence
+    ttl_s: float
+    dispatch_id: str
+
+
+class WriteKind(StrEnum):
+    """What a worker may write under its fence."""
+
+    HEARTBEAT = "heartbeat"
+    ANNOUNCEMENT = "announcement"
+    RUN_STEP = "run_step"
+    CHECKPOINT = "checkpoint"
+    COMPLETION = "completion"
+    FAILURE = "failure"
+    WAIT = "wait"
+    HAND_BACK = "hand_back"
+
+
+class Confirmed(RecoveryEvent, frozen=True, kw_only=True, tag="confirmed"):
+    """The holder's first accepted write under this fence, appended in that same transaction."""
+
+    fence: Fence
+    write: WriteKind
+    ordinal: int
+
+
+class StepFailed(RecoveryEvent, frozen=True, kw_only=True, tag="step-failed"):
+    """A step of the pipeline could not be taken; it is tried again at `retry_at`."""
+
+    recovery_no: int
+    failed_step: RecoveryStep
+    error_class: str
+    message: str
+    try_count: int
+    retry_at: datetime
+
+
+class AbandonReason(StrEnum):
+    """Why a recovery stopped without handing the attempt on."""
+
+    RENEWED_LATE = "renewed_late"
+    ALREADY_COMPLETED = "already_completed"
+    CANCELLED = "cancelled"
+
+
+class Abandoned(RecoveryEvent, frozen=True, kw_only=True, tag="abandoned"):
+    """This recovery stopped: there is nothing to recover, or no longer."""
+
+    recovery_no: int
+    why: AbandonReason
+    fence: Fence | None = None
+    lease: LeaseView | None = None
+
+
+class QuarantineCause(StrEnum):
+    """Why no machine should go on."""
+
+    TIP_LOST = "tip_lost"
+    CORRUPT = "corrupt"
+    DIVERGED = "diverged"
+    RAISED = "raised"
+    CRASH_LOOP = "crash_loop"
+    TIMEOUT = "timeout"
+    NO_CHECKPOINT = "no_checkpoint"
+
+
+class LiftOption(StrEnum):
+    """What a person may choose for a quarantined attempt."""
+
+    RETRY = "retry"
+    ACCEPT_TIP = "accept_tip"
+    PARENT = "parent"
+    RESTART = "restart"
+
+
+class Quarantined(RecoveryEvent, frozen=True, kw_only=True, tag="quarantined"):
+    """No machine goes on with this attempt until a person chooses one of `options`."""
+
+    recovery_no: int
+    cause: QuarantineCause
+    explanation: str
+    options: tuple[LiftOption, ...]
+    ordinal: int | None = None
+    found_digest: str | None = None
+    expected_digest: str | None = None
+
+
+class QuarantineLifted(RecoveryEvent, frozen=True, kw_only=True, tag="quarantine-lifted"):
+    """A person chose how to go on; the pipeline takes the attempt from the reload again."""
+
+    recovery_no: int
+    option: LiftOption
+    fence: Fence
+
+
+class Resumed(RecoveryEvent, frozen=True, kw_only=True, tag="resumed"):
+    """An attempt that waited for a person goes on; the pipeline reloads it first."""
+
+    recovery_no: int
+    fence: Fence
+
+
+class StaleWriteRefused(RecoveryEvent, frozen=True, kw_only=True, tag="stale-write-refused"):
+    """A fenced-out worker tried to write. Recorded once per fence and operation."""
+
+    write: WriteKind
+    fence: Fence
+
+
+class Ending(StrEnum):
+    """How a lease ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WAITING = "waiting"
+
+
+class LeaseEnded(RecoveryEvent, frozen=True, kw_only=True, tag="lease-ended"):
+    """The attempt ended, or waits for a person. `error_class` and `message` name a failure."""
+
+    ending: Ending
+    fence: Fence
+    result_digest: str | None = None
+    error_class: str = ""
+    message: str = ""
+
+
+AnyEvent = (
+    LeaseGranted
+    | LeaseExpired
+    | Seized
+    | CheckpointReloaded
+    | Replayed
+    | ReadyForDispatch
+    | Dispatched
+    | Confirmed
+    | StepFailed
+    | Abandoned
+    | Quarantined
+    | QuarantineLifted
+    | Resumed
+    | StaleWriteRefused
+    | LeaseEnded
+)
+
+
+def tag_of(event: RecoveryEvent | type[RecoveryEvent]) -> str:
+    """The tag under which events of this class are stored for ever."""
+    config: Any = event.__struct_config__
+    return str(config.tag)

@@ -1,0 +1,160 @@
+"""The commands around a worker that holds the attempt."""
+
+from domain.events import (
+    AnyEvent,
+    Confirmed,
+    Dispatched,
+    Ending,
+    LeaseEnded,
+    LeaseGranted,
+    QuarantineCause,
+    StaleWriteRefused,
+    WriteKind,
+)
+from domain.lease import Fence, Holder
+from domain.policy import Policy
+from domain.quarantine import quarantine
+from domain.recovery import Decision, Recovery, Stage
+
+
+def grant(
+    decision: Decision,
+    *,
+    attempt_id: str,
+    run_id: str,
+    holder: Holder,
+    fence: Fence,
+    ttl_s: float,
+    kind: str,
+    code_version: str,
+    attempt_no: int,
+    input_digest: str,
+    tenant: str,
+    priority: int,
+    timeout_s: float | None,
+) -> LeaseGranted:
+    """Open an attempt: the first event of its stream."""
+    return LeaseGranted(
+        originator_id=attempt_id,
+        originator_version=1,
+        event_id=decision.event_id,
+        run_id=run_id,
+        recorded_by=decision.by,
+        reason=decision.reason,
+        trace_id=decision.trace_id,
+        holder=holder,
+        fence=fence,
+        ttl_s=ttl_s,
+        kind=kind,
+        code_version=code_version,
+        attempt_no=attempt_no,
+        input_digest=input_digest,
+        tenant=tenant,
+        priority=priority,
+        timeout_s=timeout_s,
+    )
+
+
+def dispatch(
+    recovery: Recovery,
+    decision: Decision,
+    *,
+    holder: Holder,
+    fence: Fence,
+    ttl_s: float,
+    dispatch_id: str,
+) -> tuple[AnyEvent, ...]:
+    """Hand the attempt to the worker whose claim won."""
+    if recovery.stage is Stage.HELD and recovery.dispatch_id == dispatch_id:
+        return ()
+    recovery.require("dispatch the attempt", Stage.READY)
+    event = recovery.event(
+        Dispatched,
+        decision,
+        recovery_no=recovery.recovery_no,
+        holder=holder,
+        fence=fence,
+        ttl_s=ttl_s,
+        dispatch_id=dispatch_id,
+    )
+    return (event,)
+
+
+def confirm(
+    recovery: Recovery, decision: Decision, write: WriteKind, ordinal: int
+) -> tuple[AnyEvent, ...]:
+    """Note the holder's first accepted write under its fence."""
+    recovery.require("confirm the lease", Stage.HELD)
+    if recovery.is_confirmed:
+        return ()
+    return (
+        recovery.event(Confirmed, decision, fence=recovery.fence, write=write, ordinal=ordinal),
+    )
+
+
+def refuse(
+    recovery: Recovery, decision: Decision, write: WriteKind, fence: Fence
+) -> tuple[AnyEvent, ...]:
+    """Note that a fenced-out worker tried to write: once per fence and operation."""
+    if (fence.epoch, write) in recovery.refused:
+        return ()
+    return (recovery.event(StaleWriteRefused, decision, write=write, fence=fence),)
+
+
+def end(
+    recovery: Recovery,
+    decision: Decision,
+    ending: Ending,
+    *,
+    result_digest: str | None = None,
+    error_class: str = "",
+    message: str = "",
+) -> tuple[AnyEvent, ...]:
+    """The holder ends its lease: completed, failed, or waiting for a person."""
+    if isinstance(recovery.ended, LeaseEnded) and recovery.ended.ending is ending:
+        if recovery.ended.fence == recovery.fence and recovery.ended.result_digest == result_digest:
+            return ()
+    recovery.require(f"end the lease as {ending.value}", Stage.HELD)
+    event = recovery.event(
+        LeaseEnded,
+        decision,
+        ending=ending,
+        fence=recovery.fence,
+        result_digest=result_digest,
+        error_class=error_class,
+        message=message,
+    )
+    return (event,)
+
+
+def time_out(recovery: Recovery, decision: Decision, policy: Policy) -> tuple[AnyEvent, ...]:
+    """The execution timeout has passed: end the attempt, or quarantine it as configured."""
+    if recovery.stage in (Stage.ENDED, Stage.QUARANTINED):
+        return ()
+    message = f"execution timeout of {recovery.granted.timeout_s:g} s passed"
+    if policy.is_timeout_quarantined:
+        return quarantine(recovery, decision, QuarantineCause.TIMEOUT, message)
+    event = recovery.event(
+        LeaseEnded,
+        decision,
+        ending=Ending.FAILED,
+        fence=recovery.fence,
+        error_class="timeout",
+        message=message,
+    )
+    return (event,)
+
+
+def diverge(
+    recovery: Recovery, decision: Decision, *, explanation: str, found: str, expected: str
+) -> tuple[AnyEvent, ...]:
+    """A claimer found another digest than the recovery did, before any user code ran."""
+    recovery.require("quarantine the claimed attempt", Stage.HELD)
+    return quarantine(
+        recovery,
+        decision,
+        QuarantineCause.DIVERGED,
+        explanation,
+        found_digest=found,
+        expected_digest=expected,
+    )

@@ -1,0 +1,60 @@
+"""The commands of a person: lift a quarantine, resume a waiting attempt, cancel."""
+
+from domain.events import (
+    Abandoned,
+    AbandonReason,
+    AnyEvent,
+    Ending,
+    LeaseEnded,
+    LiftOption,
+    QuarantineLifted,
+    Resumed,
+)
+from domain.lease import Fence
+from domain.recovery import RECOVERING, Decision, Recovery, Stage
+from domain.steps import abandon
+
+
+def lift(
+    recovery: Recovery, decision: Decision, option: LiftOption, fence: Fence
+) -> tuple[AnyEvent, ...]:
+    """A person chooses how a quarantined attempt goes on."""
+    recovery.require("lift the quarantine", Stage.QUARANTINED)
+    assert recovery.quarantined is not None
+    if option not in recovery.quarantined.options:
+        choices = ", ".join(recovery.quarantined.options)
+        raise recovery.wrong_stage(
+            f"lift the quarantine with option {option.value!r}",
+            Stage.QUARANTINED,
+            do=f"the options for {recovery.quarantined.cause.value} are: {choices}",
+        )
+    event = recovery.event(
+        QuarantineLifted, decision, recovery_no=recovery.recovery_no, option=option, fence=fence
+    )
+    return (event,)
+
+
+def resume(recovery: Recovery, decision: Decision, fence: Fence) -> tuple[AnyEvent, ...]:
+    """A person lets a waiting attempt go on."""
+    recovery.require("resume the attempt", Stage.WAITING)
+    return (recovery.event(Resumed, decision, recovery_no=recovery.recovery_no, fence=fence),)
+
+
+def cancel(recovery: Recovery, decision: Decision) -> tuple[AnyEvent, ...]:
+    """A person ends the attempt, wherever it stands."""
+    if recovery.stage is Stage.ENDED:
+        if _is_cancelled(recovery):
+            return ()
+        open_stages = [stage for stage in Stage if stage is not Stage.ENDED]
+        raise recovery.wrong_stage("cancel", *open_stages, do="it has ended already")
+    if recovery.stage in (*RECOVERING, Stage.READY):
+        return abandon(recovery, decision, AbandonReason.CANCELLED)
+    return (recovery.event(LeaseEnded, decision, ending=Ending.CANCELLED, fence=recovery.fence),)
+
+
+def _is_cancelled(recovery: Recovery) -> bool:
+    match recovery.ended:
+        case LeaseEnded(ending=Ending.CANCELLED) | Abandoned(why=AbandonReason.CANCELLED):
+            return True
+        case _:
+            return False

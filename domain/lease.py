@@ -1,0 +1,109 @@
+"""A worker's claim on an attempt, and who is who around it."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class LeaseStatus(StrEnum):
+    """Where a lease row stands; only `held` accepts a worker's writes."""
+
+    HELD = "held"
+    RECOVERING = "recovering"
+    READY = "ready"
+    WAITING = "waiting"
+    QUARANTINED = "quarantined"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+OPEN_STATUSES = (
+    LeaseStatus.HELD,
+    LeaseStatus.RECOVERING,
+    LeaseStatus.READY,
+    LeaseStatus.WAITING,
+    LeaseStatus.QUARANTINED,
+)
+
+
+class LossReason(StrEnum):
+    """On what evidence a lease was declared lost."""
+
+    TTL = "ttl"
+    SESSION_LOST = "session_lost"
+    STALLED = "stalled"
+    REPORTED = "reported"
+    HANDED_BACK = "handed_back"
+
+
+class Actor(Struct, frozen=True, kw_only=True):
+    """Who recorded an event: a program's role on a host, and the person or worker behind it."""
+
+    role: str
+    host: str
+    pid: int
+    program: str
+    name: str | None = None
+
+
+class Incarnation(Struct, frozen=True, kw_only=True):
+    """One life of a worker process; a restarted pod has the same worker id and a new one."""
+
+    host: str
+    boot_id: str
+    pid: int
+    started: str
+
+    @property
+    def token(self) -> str:
+        """The same life has the same token, another life never has it."""
+        return f"{self.boot_id}:{self.pid}:{self.started}"
+
+
+class Holder(Struct, frozen=True, kw_only=True):
+    """The worker that holds, or held, a lease."""
+
+    worker_id: str
+    incarnation: Incarnation
+
+
+class Fence(Struct, frozen=True, kw_only=True):
+    """An ordered number and a random id; a write must match both. `native` is a foreign
+    runtime's own opaque token."""
+
+    epoch: int
+    lease_id: str
+    native: str | None = None
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a worker says its run has come: the last recorded run step, the chain digest
+    there, and how many checkpoints were written."""
+
+    ordinal: int
+    digest: str
+    checkpoint_count: int = 0
+
+
+class LeaseView(Struct, frozen=True, kw_only=True):
+    """A lease as it was seen, with everything an auditor may ask about its loss. Times are the
+    store's clock, named by `clock`."""
+
+    attempt_id: str
+    run_id: str
+    kind: str
+    holder: Holder
+    fence: Fence
+    granted_at: datetime
+    renewed_at: datetime
+    expires_at: datetime
+    seen_at: datetime
+    ttl_s: float
+    grace_s: float
+    clock: str = "database"
+    progress: Progress | None = None
+    is_confirmed: bool = False
+    code_version: str = ""
+    dispatch_id: str | None = None

@@ -1,0 +1,28 @@
+"""The limits within which a recovery decides, all of them named."""
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """What an operator may configure about recoveries.
+
+    `crash_loop_count`: recoveries in a row without progress before the attempt is quarantined.
+    `raise_limit`: tries of a replay that raises before the attempt is quarantined.
+    `backoff_s`, `backoff_limit_s`: the first wait before a step is tried again, and the longest.
+    `may_restart`: whether an attempt without any checkpoint may start from its input again.
+    `is_timeout_quarantined`: quarantine attempts past their execution timeout, else end them.
+    """
+
+    crash_loop_count: int = 5
+    raise_limit: int = 5
+    backoff_s: float = 1.0
+    backoff_limit_s: float = 300.0
+    may_restart: bool = True
+    is_timeout_quarantined: bool = False
+
+    def retry_at(self, now: datetime, try_count: int) -> datetime:
+        """When the step is tried again after its `try_count`-th failure: doubling waits."""
+        doublings = min(try_count - 1, 30)
+        return now + timedelta(seconds=min(self.backoff_s * 2**doublings, self.backoff_limit_s))

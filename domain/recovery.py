@@ -1,0 +1,277 @@
+"""The aggregate: everything that ever happened to the ownership of one attempt.
+
+Commands (steps.py, holding.py, interventions.py) decide and return events; they change nothing,
+and clock and numbers are arguments. Asked again for what is so already, they return nothing;
+asked too early, they refuse. `evolve` never refuses: what is in the log has happened.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, TypeVar, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.errors import WrongStage
+from domain.events import (
+    Abandoned,
+    AbandonReason,
+    AnyEvent,
+    CheckpointReloaded,
+    Confirmed,
+    Dispatched,
+    Ending,
+    LeaseEnded,
+    LeaseExpired,
+    LeaseGranted,
+    LiftOption,
+    Quarantined,
+    QuarantineLifted,
+    ReadyForDispatch,
+    RecoveryEvent,
+    Replayed,
+    Resumed,
+    Seized,
+    StaleWriteRefused,
+    StepFailed,
+    WriteKind,
+)
+from domain.lease import Actor, Fence, Holder, LossReason, Progress
+from domain.pipeline import RecoveryContext
+
+EventT = TypeVar("EventT", bound=RecoveryEvent)
+
+
+class Stage(StrEnum):
+    """Where an attempt stands, derived from its events."""
+
+    HELD = "held"
+    EXPIRED = "expired"
+    RELOADED = "reloaded"
+    REPLAYED = "replayed"
+    READY = "ready"
+    QUARANTINED = "quarantined"
+    WAITING = "waiting"
+    ENDED = "ended"
+
+
+RECOVERING = (Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED)
+"""The stages in which a sweeper owns the attempt."""
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """One decision: its id, drawn once, and who takes it and why."""
+
+    event_id: str
+    by: Actor
+    reason: str = ""
+    trace_id: str | None = None
+
+
+class Recovery(Struct, frozen=True, kw_only=True):
+    """One attempt as its events tell it. `version` is the number of the last event."""
+
+    attempt_id: str
+    version: int
+    stage: Stage
+    granted: LeaseGranted
+    holder: Holder
+    fence: Fence
+    dispatch_id: str | None = None
+    is_confirmed: bool = False
+    recovery_no: int = 0
+    fruitless_count: int = 0
+    best_progress: tuple[int, int] = (0, 0)
+    lost: LeaseExpired | None = None
+    lifted: LiftOption | None = None
+    reloaded: CheckpointReloaded | None = None
+    replayed: Replayed | None = None
+    ready: ReadyForDispatch | None = None
+    try_count: int = 0
+    quarantined: Quarantined | None = None
+    refused: frozenset[tuple[int, WriteKind]] = frozenset()
+    ended: LeaseEnded | Abandoned | None = None
+
+    @property
+    def id(self) -> str:
+        """The stream's id, under the library's name."""
+        return self.attempt_id
+
+    @property
+    def run_id(self) -> str:
+        """The run that this attempt is one go at."""
+        return self.granted.run_id
+
+    @property
+    def reported(self) -> Progress | None:
+        """The progress of the lost lease, unless a person accepted the tip as it is."""
+        if self.lost is None or self.lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART):
+            return None
+        return self.lost.lease.progress
+
+    def context(self) -> RecoveryContext:
+        """What the replay of the present recovery is given. Refused before the reload."""
+        if self.reloaded is None:
+            raise self.wrong_stage("give a recovery context", Stage.RELOADED)
+        return RecoveryContext(
+            attempt_id=self.attempt_id,
+            run_id=self.run_id,
+            kind=self.granted.kind,
+            recovery_no=self.recovery_no,
+            checkpoint=self.reloaded.ref,
+            from_ordinal=self.reloaded.ordinal + 1,
+            to_ordinal=self.reloaded.to_ordinal,
+            expected=self.reported,
+            fence=self.fence,
+        )
+
+    def apply(self, events: Iterable[AnyEvent]) -> "Recovery":
+        """The attempt after these events."""
+        recovery = self
+        for event in events:
+            recovery = evolve(recovery, event)
+        return recovery
+
+    def event(self, of: type[EventT], decision: Decision, **fields: Any) -> EventT:
+        """The stream's next event, as this decision makes it."""
+        return of(
+            originator_id=self.attempt_id,
+            originator_version=self.version + 1,
+            event_id=decision.event_id,
+            run_id=self.run_id,
+            recorded_by=decision.by,
+            reason=decision.reason,
+            trace_id=decision.trace_id,
+            **fields,
+        )
+
+    def require(self, wanted: str, *stages: Stage) -> None:
+        """Refuse a command that comes in another stage than these."""
+        if self.stage not in stages:
+            raise self.wrong_stage(wanted, *stages)
+
+    def wrong_stage(self, wanted: str, *needed: Stage, do: str = "") -> WrongStage:
+        """The refusal of a command, to be raised."""
+        return WrongStage(
+            self.attempt_id,
+            wanted=wanted,
+            found=self.stage.value,
+            needed=[stage.value for stage in needed],
+            do=do,
+        )
+
+
+def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
+    """The attempt after one more event. Never refuses."""
+    if isinstance(event, LeaseGranted):
+        return _granted(event)
+    # A stream begins with its grant: the log refuses gaps, and only `grant` makes version 1.
+    assert recovery is not None, f"the stream of {event.originator_id!r} has no first event"
+    recovery = replace(recovery, version=event.originator_version)
+    match event:
+        case LeaseExpired():
+            return _expired(recovery, event)
+        case Seized():
+            return replace(recovery, fence=event.fence)
+        case CheckpointReloaded():
+            return replace(recovery, stage=Stage.RELOADED, reloaded=event, try_count=0)
+        case Replayed():
+            return replace(recovery, stage=Stage.REPLAYED, replayed=event, try_count=0)
+        case ReadyForDispatch():
+            return replace(recovery, stage=Stage.READY, ready=event)
+        case Dispatched():
+            return _dispatched(recovery, event)
+        case Confirmed():
+            return replace(recovery, is_confirmed=True)
+        case StepFailed():
+            return replace(recovery, try_count=event.try_count)
+        case Abandoned(why=AbandonReason.RENEWED_LATE):
+            return replace(recovery, stage=Stage.HELD, fence=event.fence or recovery.fence)
+        case Abandoned():
+            return replace(recovery, stage=Stage.ENDED, ended=event)
+        case Quarantined():
+            return replace(recovery, stage=Stage.QUARANTINED, quarantined=event)
+        case QuarantineLifted():
+            return _reopened(recovery, event.fence, lifted=event.option)
+        case Resumed():
+            return _reopened(recovery, event.fence, lifted=None)
+        case StaleWriteRefused():
+            return replace(recovery, refused=recovery.refused | {(event.fence.epoch, event.write)})
+        case LeaseEnded(ending=Ending.WAITING):
+            return replace(recovery, stage=Stage.WAITING, ended=event)
+        case LeaseEnded():
+            return replace(recovery, stage=Stage.ENDED, ended=event)
+        case _:
+            assert_never(event)
+
+
+def project(recovery: Recovery | None, events: Iterable[Any]) -> Recovery | None:
+    """Fold a stream, in the form in which the library's repository asks for it."""
+    for event in events:
+        recovery = evolve(recovery, event)
+    return recovery
+
+
+def _granted(event: LeaseGranted) -> Recovery:
+    return Recovery(
+        attempt_id=event.originator_id,
+        version=event.originator_version,
+        stage=Stage.HELD,
+        granted=event,
+        holder=event.holder,
+        fence=event.fence,
+    )
+
+
+def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
+    """A loss begins a recovery; hand-backs and fleet-wide losses say nothing of the run."""
+    progress = event.lease.progress
+    come = (progress.ordinal, progress.checkpoint_count) if progress else (0, 0)
+    if come > recovery.best_progress:
+        fruitless_count = 0
+    elif event.loss is LossReason.HANDED_BACK or event.is_fleet_wide:
+        fruitless_count = recovery.fruitless_count
+    else:
+        fruitless_count = recovery.fruitless_count + 1
+    return replace(
+        recovery,
+        stage=Stage.EXPIRED,
+        fence=event.fence or recovery.fence,
+        recovery_no=event.recovery_no,
+        fruitless_count=fruitless_count,
+        best_progress=max(come, recovery.best_progress),
+        lost=event,
+        lifted=None,
+        reloaded=None,
+        replayed=None,
+        ready=None,
+        try_count=0,
+    )
+
+
+def _dispatched(recovery: Recovery, event: Dispatched) -> Recovery:
+    return replace(
+        recovery,
+        stage=Stage.HELD,
+        holder=event.holder,
+        fence=event.fence,
+        dispatch_id=event.dispatch_id,
+        is_confirmed=False,
+        ended=None,
+    )
+
+
+def _reopened(recovery: Recovery, fence: Fence, *, lifted: LiftOption | None) -> Recovery:
+    return replace(
+        recovery,
+        stage=Stage.EXPIRED,
+        fence=fence,
+        lifted=lifted,
+        fruitless_count=0,
+        reloaded=None,
+        replayed=None,
+        ready=None,
+        quarantined=None,
+        try_count=0,
+        ended=None,
+    )
