@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from domain.lease import Progress
+
 
 class RunStep(Struct, frozen=True, kw_only=True):
     """One recorded unit of a run's own work: its output's digest and the chain after it."""
@@ -35,13 +37,15 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     """The newest saved state of a run (or its input, where `ref` is None) and the tail after it.
 
     `ordinal` and `chain` say where in the run's chain the state was saved. `state_bytes` is the
-    size of the encoded state. The tail is in order of ordinal and holds no outputs.
+    size of the encoded state. The tail is in order of ordinal and holds no outputs. `newest_no`
+    is the number of the last checkpoint ever kept, also one that a person has set aside.
     """
 
     run_id: str
     ref: CheckpointRef | None
     ordinal: int
     chain: str
+    newest_no: int = 0
     state_digest: str | None = None
     state_bytes: int = 0
     format_version: int = 1
@@ -55,14 +59,18 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     is_waiting: bool = False
 
     @property
-    def checkpoint_no(self) -> int:
-        """The number of the saved state; 0 for the run's input."""
-        return self.ref.checkpoint_no if self.ref else 0
-
-    @property
     def tip_ordinal(self) -> int:
         """The last recorded run step, whether or not it follows the saved state."""
         return self.tail[-1].ordinal if self.tail else self.ordinal
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run has come, as this tip tells it."""
+        return Progress(
+            ordinal=self.tip_ordinal,
+            digest=self.tail[-1].chain if self.tail else self.chain,
+            checkpoint_count=self.newest_no,
+        )
 
 
 class ProblemKind(StrEnum):

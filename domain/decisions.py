@@ -105,7 +105,7 @@ def standing(tip: Checkpoint | CheckpointProblem, reported: Progress | None) -> 
     """How a tip compares with the reported progress: run steps first, then saved states."""
     if reported is None or isinstance(tip, CheckpointProblem):
         return TipStanding.UNREPORTED
-    here = (tip.tip_ordinal, tip.checkpoint_no)
+    here = (tip.tip_ordinal, tip.newest_no)
     there = (reported.ordinal, reported.checkpoint_count)
     if here[0] < there[0] or here[1] < there[1]:
         return TipStanding.BEHIND

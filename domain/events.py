@@ -64,6 +64,7 @@ class LeaseExpired(RecoveryEvent, frozen=True, kw_only=True, tag="lease-expired"
     recovery_no: int
     fence: Fence | None = None
     is_fleet_wide: bool = False
+    tenant: str = ""
 
 
 class SeizeReason(StrEnum):
@@ -242,6 +243,8 @@ class Quarantined(RecoveryEvent, frozen=True, kw_only=True, tag="quarantined"):
     ordinal: int | None = None
     found_digest: str | None = None
     expected_digest: str | None = None
+    kind: str = ""
+    tenant: str = ""
 
 
 class QuarantineLifted(RecoveryEvent, frozen=True, kw_only=True, tag="quarantine-lifted"):
@@ -257,6 +260,8 @@ class Resumed(RecoveryEvent, frozen=True, kw_only=True, tag="resumed"):
 
     recovery_no: int
     fence: Fence
+    kind: str = ""
+    tenant: str = ""
 
 
 class StaleWriteRefused(RecoveryEvent, frozen=True, kw_only=True, tag="stale-write-refused"):

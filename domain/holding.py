@@ -68,6 +68,7 @@ def dispatch(
     if recovery.stage is Stage.HELD and recovery.dispatch_id == dispatch_id:
         return ()
     recovery.require("dispatch the attempt", Stage.READY)
+    recovery.require_newer("dispatch the attempt", fence)
     event = recovery.event(
         Dispatched,
         decision,
@@ -111,9 +112,13 @@ def end(
     message: str = "",
 ) -> tuple[AnyEvent, ...]:
     """The holder ends its lease: completed, failed, or waiting for a person."""
-    if isinstance(recovery.ended, LeaseEnded) and recovery.ended.ending is ending:
-        if recovery.ended.fence == recovery.fence and recovery.ended.result_digest == result_digest:
-            return ()
+    done = recovery.ended
+    if (
+        isinstance(done, LeaseEnded)
+        and done.fence == recovery.fence
+        and (done.ending, done.result_digest) == (ending, result_digest)
+    ):
+        return ()
     recovery.require(f"end the lease as {ending.value}", Stage.HELD)
     event = recovery.event(
         LeaseEnded,
@@ -149,6 +154,9 @@ def diverge(
     recovery: Recovery, decision: Decision, *, explanation: str, found: str, expected: str
 ) -> tuple[AnyEvent, ...]:
     """A claimer found another digest than the recovery did, before any user code ran."""
+    done = recovery.quarantined if recovery.stage is Stage.QUARANTINED else None
+    if done and (done.found_digest, done.expected_digest) == (found, expected):
+        return ()
     recovery.require("quarantine the claimed attempt", Stage.HELD)
     return quarantine(
         recovery,

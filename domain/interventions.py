@@ -1,5 +1,6 @@
 """The commands of a person: lift a quarantine, resume a waiting attempt, cancel."""
 
+from domain.errors import InvalidInput
 from domain.events import (
     Abandoned,
     AbandonReason,
@@ -19,15 +20,18 @@ def lift(
     recovery: Recovery, decision: Decision, option: LiftOption, fence: Fence
 ) -> tuple[AnyEvent, ...]:
     """A person chooses how a quarantined attempt goes on."""
+    if recovery.stage in RECOVERING and recovery.lifted is option:
+        return ()
     recovery.require("lift the quarantine", Stage.QUARANTINED)
     assert recovery.quarantined is not None
     if option not in recovery.quarantined.options:
-        choices = ", ".join(recovery.quarantined.options)
-        raise recovery.wrong_stage(
-            f"lift the quarantine with option {option.value!r}",
-            Stage.QUARANTINED,
-            do=f"the options for {recovery.quarantined.cause.value} are: {choices}",
+        raise InvalidInput(
+            f"the option to lift attempt {recovery.attempt_id!r}",
+            found=repr(option.value),
+            needed=" or ".join(recovery.quarantined.options),
+            do=f"choose what may follow {recovery.quarantined.cause.value}",
         )
+    recovery.require_newer("lift the quarantine", fence)
     event = recovery.event(
         QuarantineLifted, decision, recovery_no=recovery.recovery_no, option=option, fence=fence
     )
@@ -36,8 +40,19 @@ def lift(
 
 def resume(recovery: Recovery, decision: Decision, fence: Fence) -> tuple[AnyEvent, ...]:
     """A person lets a waiting attempt go on."""
+    if recovery.stage in RECOVERING and recovery.is_resumed:
+        return ()
     recovery.require("resume the attempt", Stage.WAITING)
-    return (recovery.event(Resumed, decision, recovery_no=recovery.recovery_no, fence=fence),)
+    recovery.require_newer("resume the attempt", fence)
+    event = recovery.event(
+        Resumed,
+        decision,
+        recovery_no=recovery.recovery_no,
+        fence=fence,
+        kind=recovery.granted.kind,
+        tenant=recovery.granted.tenant,
+    )
+    return (event,)
 
 
 def cancel(recovery: Recovery, decision: Decision) -> tuple[AnyEvent, ...]:

@@ -30,5 +30,7 @@ def quarantine(
         ordinal=ordinal,
         found_digest=found_digest,
         expected_digest=expected_digest,
+        kind=recovery.granted.kind,
+        tenant=recovery.granted.tenant,
     )
     return (event,)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.errors import WrongStage
+from domain.errors import LeaseLost, WrongStage
 from domain.events import (
     Abandoned,
     AbandonReason,
@@ -84,6 +84,7 @@ class Recovery(Struct, frozen=True, kw_only=True):
     best_progress: tuple[int, int] = (0, 0)
     lost: LeaseExpired | None = None
     lifted: LiftOption | None = None
+    is_resumed: bool = False
     reloaded: CheckpointReloaded | None = None
     replayed: Replayed | None = None
     ready: ReadyForDispatch | None = None
@@ -108,6 +109,11 @@ class Recovery(Struct, frozen=True, kw_only=True):
         if self.lost is None or self.lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART):
             return None
         return self.lost.lease.progress
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether the worker whose lease was lost can write nothing any more."""
+        return self.lost is None or self.fence.epoch > self.lost.lease.fence.epoch
 
     def context(self) -> RecoveryContext:
         """What the replay of the present recovery is given. Refused before the reload."""
@@ -150,6 +156,20 @@ class Recovery(Struct, frozen=True, kw_only=True):
         if self.stage not in stages:
             raise self.wrong_stage(wanted, *stages)
 
+    def require_newer(self, wanted: str, fence: Fence) -> None:
+        """Refuse a fence whose epoch does not grow: the attempt has moved on since it was drawn."""
+        if fence.epoch <= self.fence.epoch:
+            raise self.lease_lost(wanted, fence)
+
+    def lease_lost(self, wanted: str, fence: Fence) -> LeaseLost:
+        """The refusal of what rests on an older fence, to be raised."""
+        return LeaseLost(
+            self.attempt_id,
+            operation=wanted,
+            epoch=fence.epoch,
+            found=f"epoch {self.fence.epoch}",
+        )
+
     def wrong_stage(self, wanted: str, *needed: Stage, do: str = "") -> WrongStage:
         """The refusal of a command, to be raised."""
         return WrongStage(
@@ -186,7 +206,7 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
         case StepFailed():
             return replace(recovery, try_count=event.try_count)
         case Abandoned(why=AbandonReason.RENEWED_LATE):
-            return replace(recovery, stage=Stage.HELD, fence=event.fence or recovery.fence)
+            return _held_on(recovery, event)
         case Abandoned():
             return replace(recovery, stage=Stage.ENDED, ended=event)
         case Quarantined():
@@ -229,10 +249,8 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
     come = (progress.ordinal, progress.checkpoint_count) if progress else (0, 0)
     if come > recovery.best_progress:
         fruitless_count = 0
-    elif event.loss is LossReason.HANDED_BACK or event.is_fleet_wide:
-        fruitless_count = recovery.fruitless_count
     else:
-        fruitless_count = recovery.fruitless_count + 1
+        fruitless_count = recovery.fruitless_count + _is_crash(event)
     return replace(
         recovery,
         stage=Stage.EXPIRED,
@@ -242,10 +260,26 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
         best_progress=max(come, recovery.best_progress),
         lost=event,
         lifted=None,
+        is_resumed=False,
         reloaded=None,
         replayed=None,
         ready=None,
         try_count=0,
+    )
+
+
+def _is_crash(event: LeaseExpired) -> bool:
+    return event.loss is not LossReason.HANDED_BACK and not event.is_fleet_wide
+
+
+def _held_on(recovery: Recovery, event: Abandoned) -> Recovery:
+    """The worker was alive all the time, so what counted as its crash counts no longer."""
+    was_counted = recovery.lost is not None and _is_crash(recovery.lost)
+    return replace(
+        recovery,
+        stage=Stage.HELD,
+        fence=event.fence or recovery.fence,
+        fruitless_count=max(recovery.fruitless_count - was_counted, 0),
     )
 
 
@@ -262,12 +296,16 @@ def _dispatched(recovery: Recovery, event: Dispatched) -> Recovery:
 
 
 def _reopened(recovery: Recovery, fence: Fence, *, lifted: LiftOption | None) -> Recovery:
+    # Who gave up what had been reported does not measure later progress by it.
+    is_set_back = lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
     return replace(
         recovery,
         stage=Stage.EXPIRED,
         fence=fence,
         lifted=lifted,
+        is_resumed=lifted is None,
         fruitless_count=0,
+        best_progress=(0, 0) if is_set_back else recovery.best_progress,
         reloaded=None,
         replayed=None,
         ready=None,

@@ -51,11 +51,20 @@ class ReplayOutcome(Struct, frozen=True, kw_only=True):
     @property
     def is_verified(self) -> bool:
         """Whether the replay reached the digest that was expected of it: always derived."""
-        return (
-            self.expected_digest is not None
-            and same_codec(self.digest, self.expected_digest)
-            and self.digest == self.expected_digest
+        return self._is_comparable and self.digest == self.expected_digest
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether it says so, or its two digests do, whatever it says of itself."""
+        is_contradicted = self._is_comparable and self.digest != self.expected_digest
+        return self.result is ReplayResult.DIVERGED or (
+            self.result is ReplayResult.REPLAYED and is_contradicted
         )
+
+    @property
+    def _is_comparable(self) -> bool:
+        expected = self.expected_digest
+        return expected is not None and same_codec(self.digest, expected)
 
 
 def replay_chain(attempt_id: str, tip: Checkpoint, reported: Progress | None) -> ReplayOutcome:
@@ -93,6 +102,11 @@ def _expectation(
 ) -> tuple[str, str, str]:
     """(digest found, digest expected, who expects it): the store's word first, for a link that
     contradicts its own record is wrong whatever the worker said."""
-    if found == recorded.chain and reported is not None and reported.ordinal == ordinal:
+    if (
+        found == recorded.chain
+        and reported is not None
+        and reported.ordinal == ordinal
+        and same_codec(found, reported.digest)
+    ):
         return found, reported.digest, "heartbeat"
     return found, recorded.chain, source

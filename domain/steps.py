@@ -4,6 +4,7 @@ from datetime import datetime
 
 from domain.checkpoint import Checkpoint, CheckpointProblem
 from domain.decisions import TIP_ACTIONS, TipAction, finding, standing
+from domain.errors import WrongStage
 from domain.events import (
     Abandoned,
     AbandonReason,
@@ -47,6 +48,10 @@ def expire(
     ):
         return ()
     recovery.require("declare the lease lost", Stage.HELD)
+    if lease.fence.epoch < recovery.fence.epoch:
+        raise recovery.lease_lost("declare the lease lost", lease.fence)
+    if fence is not None:
+        recovery.require_newer("fence the lost lease", fence)
     event = recovery.event(
         LeaseExpired,
         decision,
@@ -55,6 +60,7 @@ def expire(
         recovery_no=recovery.recovery_no + 1,
         fence=fence,
         is_fleet_wide=is_fleet_wide,
+        tenant=recovery.granted.tenant,
     )
     return (event,)
 
@@ -66,6 +72,7 @@ def seize(
     if recovery.fence == fence:
         return ()
     recovery.require("seize the lease", *RECOVERING)
+    recovery.require_newer("seize the lease", fence)
     event = recovery.event(
         Seized,
         decision,
@@ -89,27 +96,16 @@ def reload(
     if recovery.stage is Stage.RELOADED and _has_adopted(recovery, tip):
         return ()
     recovery.require("reload the checkpoint", Stage.EXPIRED)
-    if recovery.fruitless_count >= policy.crash_loop_count:
-        return quarantine(
-            recovery,
-            decision,
-            QuarantineCause.CRASH_LOOP,
-            f"{recovery.fruitless_count} recoveries in a row without progress",
-        )
+    _require_fenced(recovery)
     compared = standing(tip, recovery.reported)
     action = TIP_ACTIONS[finding(tip), compared]
-    if action is TipAction.RESTART and not policy.may_restart and recovery.lifted is None:
-        return quarantine(
-            recovery,
-            decision,
-            QuarantineCause.NO_CHECKPOINT,
-            "no checkpoint, and policy forbids restarts",
-        )
     if isinstance(tip, CheckpointProblem):
         return _reload_problem(recovery, decision, tip, action, policy, now)
     match action:
         case TipAction.ADOPT | TipAction.RESTART:
-            return (_adopted(recovery, decision, tip, compared),)
+            return _forbidden(recovery, decision, action, policy) or (
+                _adopted(recovery, decision, tip, compared),
+            )
         case TipAction.ABANDON:
             return abandon(recovery, decision, AbandonReason.ALREADY_COMPLETED)
         case TipAction.WAIT:
@@ -126,6 +122,20 @@ def reload(
             )
 
 
+def lose_tip(
+    recovery: Recovery,
+    decision: Decision,
+    problem: CheckpointProblem,
+    *,
+    policy: Policy,
+    now: datetime,
+) -> tuple[AnyEvent, ...]:
+    """The tip was there at the reload, and can no longer be had for the replay."""
+    recovery.require("give up the tip", Stage.RELOADED)
+    action = TIP_ACTIONS[finding(problem), TipStanding.UNREPORTED]
+    return _reload_problem(recovery, decision, problem, action, policy, now)
+
+
 def replay(
     recovery: Recovery, decision: Decision, outcome: ReplayOutcome, *, policy: Policy, now: datetime
 ) -> tuple[AnyEvent, ...]:
@@ -137,18 +147,17 @@ def replay(
     ):
         return ()
     recovery.require("replay the tail", Stage.RELOADED)
-    is_accepted = (
-        outcome.result is ReplayResult.DIVERGED and recovery.lifted is LiftOption.ACCEPT_TIP
-    )
-    if outcome.result is ReplayResult.REPLAYED or is_accepted:
+    is_accepted = outcome.has_diverged and recovery.lifted is LiftOption.ACCEPT_TIP
+    if is_accepted or (outcome.result is ReplayResult.REPLAYED and not outcome.has_diverged):
         return (_replayed(recovery, decision, outcome),)
-    if outcome.result is ReplayResult.DIVERGED:
+    if outcome.has_diverged:
+        ordinal = outcome.to_ordinal if outcome.diverged_at is None else outcome.diverged_at
         return quarantine(
             recovery,
             decision,
             QuarantineCause.DIVERGED,
-            f"replay diverged at run step {outcome.diverged_at}",
-            ordinal=outcome.diverged_at,
+            f"replay diverged at run step {ordinal}",
+            ordinal=ordinal,
             found_digest=outcome.digest,
             expected_digest=outcome.expected_digest,
         )
@@ -181,7 +190,7 @@ def make_ready(
         ReadyForDispatch,
         decision,
         recovery_no=recovery.recovery_no,
-        start=StartPoint.TIP if recovery.reloaded.ref else StartPoint.INPUT,
+        start=StartPoint.TIP if recovery.reloaded.state_digest else StartPoint.INPUT,
         attempt_no=recovery.granted.attempt_no,
         kind=recovery.granted.kind,
         priority=recovery.granted.priority,
@@ -222,8 +231,13 @@ def fail_step(
 def abandon(
     recovery: Recovery, decision: Decision, why: AbandonReason, *, lease: LeaseView | None = None
 ) -> tuple[AnyEvent, ...]:
-    """Stop this recovery without handing the attempt on."""
+    """Stop this recovery without handing the attempt on. Once fenced, no lease is given back."""
+    if _is_abandoned(recovery, why):
+        return ()
     recovery.require("abandon the recovery", *RECOVERING, Stage.READY)
+    if why is AbandonReason.RENEWED_LATE and recovery.is_fenced:
+        lost = recovery.lost.lease if recovery.lost else recovery.granted
+        raise recovery.lease_lost("keep the lease", lost.fence)
     event = recovery.event(
         Abandoned,
         decision,
@@ -233,6 +247,38 @@ def abandon(
         lease=lease,
     )
     return (event,)
+
+
+def _require_fenced(recovery: Recovery) -> None:
+    # Until then the lost worker may still write, and the tip that is read here may move.
+    if not recovery.is_fenced:
+        raise WrongStage(
+            recovery.attempt_id,
+            wanted="reload the checkpoint",
+            found="expired, not yet seized",
+            needed=["expired and seized"],
+            do="seize the lost lease first",
+        )
+
+
+def _forbidden(
+    recovery: Recovery, decision: Decision, action: TipAction, policy: Policy
+) -> tuple[AnyEvent, ...]:
+    """The quarantine of what the tip allows and policy does not, else nothing."""
+    if recovery.fruitless_count >= policy.crash_loop_count:
+        explanation = f"{recovery.fruitless_count} recoveries in a row without progress"
+        return quarantine(recovery, decision, QuarantineCause.CRASH_LOOP, explanation)
+    is_chosen = recovery.lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
+    if action is TipAction.RESTART and not policy.may_restart and not is_chosen:
+        explanation = "no checkpoint, and policy forbids restarts"
+        return quarantine(recovery, decision, QuarantineCause.NO_CHECKPOINT, explanation)
+    return ()
+
+
+def _is_abandoned(recovery: Recovery, why: AbandonReason) -> bool:
+    if why is AbandonReason.RENEWED_LATE:
+        return recovery.stage is Stage.HELD and not recovery.is_fenced
+    return isinstance(recovery.ended, Abandoned) and recovery.ended.why is why
 
 
 def _adopted(
@@ -306,5 +352,5 @@ def _lost_tip(recovery: Recovery, tip: Checkpoint) -> str:
     return (
         f"the lost worker reported run step {recovery.reported.ordinal} and "
         f"{recovery.reported.checkpoint_count} checkpoints, the store shows run step "
-        f"{tip.tip_ordinal} and checkpoint {tip.checkpoint_no}"
+        f"{tip.tip_ordinal} and checkpoint {tip.newest_no}"
     )

@@ -1,0 +1,33 @@
+"""What a runtime must offer so that its attempts can be recovered.
+
+Calls take batches, because a mass crash is a batch, and each element answers for itself: one bad
+run never fails its cohort. Answers come in the order of the questions.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from domain.checkpoint import Checkpoint, CheckpointProblem, CheckpointRef
+from domain.pipeline import RecoveryContext
+from domain.replay import ReplayOutcome
+
+Reducer = Callable[[Any, str, Any], Any]
+"""`(state, step_name, output) → state`: pure. The state before the first step is the run's input
+where no checkpoint was written."""
+
+
+class CheckpointStore(Protocol):
+    """Where states and run steps are kept; read only."""
+
+    def tips(self, runs: Sequence[str]) -> Sequence[Checkpoint | CheckpointProblem]:
+        """The newest checkpoint of each run and the tail after it: digests, no payloads."""
+
+    def state(self, ref: CheckpointRef, *, limit_bytes: int) -> Iterator[bytes]:
+        """The encoded state in pieces; refused above the limit."""
+
+
+class Replayer(Protocol):
+    """What replays the tails of runs."""
+
+    def replay(self, work: Sequence[tuple[RecoveryContext, Checkpoint]]) -> Sequence[ReplayOutcome]:
+        """Replay each context's tail from its checkpoint."""

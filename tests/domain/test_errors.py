@@ -1,0 +1,124 @@
+"""Every deliberate error: one class per reaction, and a message that helps."""
+
+import inspect
+import re
+
+import pytest
+
+from domain import errors
+from domain.errors import (
+    AppendConflict,
+    AttemptExists,
+    CorruptEvent,
+    EmbeddedServerUnavailable,
+    FoldFailed,
+    InvalidInput,
+    LeaseLost,
+    PayloadCorrupt,
+    PositionNotReached,
+    ReadOnlyServer,
+    RecoveryJournalError,
+    Refused,
+    Retry,
+    RunBusy,
+    RunMismatch,
+    SchemaMissing,
+    SchemaTooNew,
+    ServerTooOld,
+    ServerUnavailable,
+    StepOutOfOrder,
+    Stop,
+    StoreBusy,
+    TailLost,
+    UnknownAttempt,
+    UnknownEvent,
+    WrongStage,
+)
+
+REACTIONS = (RecoveryJournalError, Refused, Retry, Stop)
+
+EXAMPLES: list[RecoveryJournalError] = [
+    InvalidInput("run id", found="201 characters", needed="at most 200", do="shorten it"),
+    UnknownAttempt("a-1"),
+    AttemptExists("a-1", status="held", worker_id="w-1"),
+    RunBusy("r-1", open_attempt_id="a-1", status="held"),
+    RunMismatch("r-1", what="kind", found="'report'", given="'mail'"),
+    WrongStage("a-1", wanted="replay the tail", found="held", needed=["reloaded"]),
+    StepOutOfOrder(
+        "r-1", wanted="record run step 4", found="2", needed="3 before it", do="record 3"
+    ),
+    ServerTooOld(found="13.4", needed="14"),
+    SchemaMissing("journal"),
+    SchemaTooNew("journal", found=3, needed=2),
+    EmbeddedServerUnavailable("found no binaries"),
+    ServerUnavailable(server="localhost:5432", reason="connection refused"),
+    AppendConflict("a-7", expected_version=3, found="version 5"),
+    StoreBusy("sweep", limit="5 s"),
+    PositionNotReached("contexts", found=3, needed=5, timeout_s=2.0),
+    LeaseLost("a-1", operation="record a run step", epoch=3, found="epoch 5"),
+    UnknownEvent("a-1", version=3, tag="something-new", position=17),
+    CorruptEvent("a-1", version=3, tag="dispatched", position=17, reason="its state is not JSON"),
+    FoldFailed("workers", position=17, attempt_id="a-1", tag="dispatched", reason="KeyError"),
+    TailLost(reader="contexts", found=9, last=7),
+    ReadOnlyServer("follow the log"),
+    PayloadCorrupt("state 'r-1/3'", found="cs1:1", needed="cs1:2"),
+]
+
+
+def drawn_tree() -> dict[str, str]:
+    """Each error's parent as errors.py draws it."""
+    parents: dict[str, str] = {}
+    path: list[str] = []
+    for line in (inspect.getdoc(errors) or "").splitlines():
+        drawn = re.match(r"^((?:│   |    |├── |└── )*)([A-Z]\w+)(?:\s{2,}\S.*)?$", line)
+        if drawn is None:
+            continue
+        # The tree is itself indented by one step.
+        depth = len(drawn[1]) // 4 - 1
+        path[depth:] = [drawn[2]]
+        if depth:
+            parents[drawn[2]] = path[depth - 1]
+    return parents
+
+
+def real_tree() -> dict[str, str]:
+    """Each error's parent as Python knows it."""
+    return {
+        error.__name__: error.__bases__[0].__name__
+        for _, error in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(error, RecoveryJournalError) and error is not RecoveryJournalError
+    }
+
+
+def test_the_tree_drawn_in_the_file_is_the_tree_of_the_classes() -> None:
+    assert drawn_tree() == real_tree()
+
+
+def test_every_error_has_an_example_here() -> None:
+    made = {type(error).__name__ for error in EXAMPLES}
+
+    assert made == set(real_tree()) - {reaction.__name__ for reaction in REACTIONS}
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_a_message_says_what_cannot_be_done_and_what_to_do(error: RecoveryJournalError) -> None:
+    message = str(error)
+
+    assert message.startswith("cannot ")
+    assert re.search(r"\bfound\b", message), "what was found"
+    assert re.search(r"\b(needed|expected)\b", message), "what is needed"
+    assert re.search(r"; \w+ \w+", message), "what to do now"
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_has_a_reaction(error: RecoveryJournalError) -> None:
+    assert isinstance(error, Refused | Retry | LeaseLost | Stop)
+
+
+def test_a_message_names_what_it_is_about() -> None:
+    error = AppendConflict("a-7", expected_version=3, found="version 5")
+
+    assert str(error) == (
+        "cannot append to attempt 'a-7': expected version 3 to be free, found version 5; "
+        "reload and decide again"
+    )
