@@ -1,0 +1,163 @@
+"""What a projection is: a type of row, the key that an event concerns, and a fold.
+
+A projection of one's own is a row type and a subclass with a name, `key_fields` and `fold`; the
+table, the following, the rebuilding and the checking need nothing more.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
+
+from msgspec import Struct
+
+from domain.errors import FoldFailed
+from domain.events import AnyEvent, tag_of
+
+
+class StreamRow(Struct, frozen=True, kw_only=True):
+    """A row that derives from one stream alone. `version` is that of the event that changed it
+    last, so an event that comes again changes nothing."""
+
+    attempt_id: str
+    version: int
+
+
+class PositionRow(Struct, frozen=True, kw_only=True):
+    """A row that mixes streams. `position` is that of the event that changed it last."""
+
+    position: int
+
+
+RowT = TypeVar("RowT", bound=StreamRow | PositionRow)
+PrimaryKey: TypeAlias = tuple[Any, ...]
+
+
+class Record(NamedTuple):
+    """One event with what the database added to it."""
+
+    event: AnyEvent
+    position: int
+    recorded_at: datetime
+
+
+class Index(NamedTuple):
+    """A wish for an index: over these fields, those in `descending` from the greatest down, and
+    only over rows in which `only_while_null` is null."""
+
+    name: str
+    fields: tuple[str, ...]
+    descending: tuple[str, ...] = ()
+    only_while_null: str | None = None
+
+
+class Projection(ABC, Generic[RowT]):
+    """A fold of the log into rows.
+
+    The first of `key_fields` is the key that events concern; a second orders the rows that one
+    key may have over time. A fold is given the newest row of the key and sees no older one.
+    `version` is raised when the fold comes to mean something else. No fold reads a clock or
+    does anything but return.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    row_type: type[RowT]
+    key_fields: ClassVar[tuple[str, ...]]
+    indexes: ClassVar[tuple[Index, ...]] = ()
+    is_inline: ClassVar[bool] = False
+    """Whether its rows are written in the transaction that appends the events."""
+
+    @abstractmethod
+    def fold(self, row: RowT | None, record: Record) -> RowT | None:
+        """The row after this record: the same object where nothing changes, a row with another
+        primary key to begin a new one, None while there is no row.
+
+        A changed row carries the event's version (or position). Rows are never taken away.
+        """
+
+    def key(self, event: AnyEvent) -> str | None:
+        """Which key the event concerns; None where it concerns no row."""
+        return event.originator_id
+
+    @property
+    def is_stream_keyed(self) -> bool:
+        """Whether every row derives from one stream, so that ranges of streams stand alone."""
+        return issubclass(self.row_type, StreamRow)
+
+    @property
+    def guard(self) -> str:
+        """The field that tells an older row from a newer one."""
+        return "version" if self.is_stream_keyed else "position"
+
+    def primary_key(self, row: RowT) -> PrimaryKey:
+        """The values of the key fields."""
+        return tuple(getattr(row, field) for field in self.key_fields)
+
+
+class Fold(Generic[RowT]):
+    """Folds records into the newest rows of their keys and keeps what changed.
+
+    `newest` holds the rows found in the table; keys that it lacks have no row. One object serves
+    one batch, or one block of streams in a rebuild, so memory is bounded by that.
+    """
+
+    def __init__(self, projection: Projection[RowT], newest: Mapping[str, RowT]) -> None:
+        self._projection = projection
+        self._newest = dict(newest)
+        self._changed: dict[PrimaryKey, RowT] = {}
+        self._primary_key = _primary_key_of(projection)
+        self._guard = attrgetter(projection.guard)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Fold these records, in order of position. Raises `FoldFailed`, whatever the fold
+        raised, and then keeps what the records before it changed."""
+        is_stream_keyed = self._projection.is_stream_keyed
+        key_of, fold, guard = self._projection.key, self._projection.fold, self._guard
+        for record in records:
+            event = record.event
+            try:
+                key = key_of(event)
+                if key is None:
+                    continue
+                row = self._newest.get(key)
+                mark = event.originator_version if is_stream_keyed else record.position
+                if row is not None and mark <= guard(row):
+                    continue
+                after = fold(row, record)
+                if after is not row:
+                    self._keep(key, after, mark)
+            except Exception as error:
+                raise self._failure(record, error) from error
+
+    def changed(self) -> list[RowT]:
+        """The rows to store, in order of their primary keys."""
+        return [self._changed[key] for key in sorted(self._changed)]
+
+    def _keep(self, key: str, row: RowT | None, mark: int) -> None:
+        if row is None:
+            raise ValueError("the fold took a row away; mark it as gone instead")
+        if self._guard(row) != mark:
+            raise ValueError(f"the changed row has {self._projection.guard} {self._guard(row)}")
+        primary_key = self._primary_key(row)
+        if primary_key[0] != key:
+            raise ValueError(f"the fold of key {key!r} returned a row of {primary_key[0]!r}")
+        self._newest[key] = row
+        self._changed[primary_key] = row
+
+    def _failure(self, record: Record, error: Exception) -> FoldFailed:
+        return FoldFailed(
+            self._projection.name,
+            position=record.position,
+            attempt_id=record.event.originator_id,
+            tag=tag_of(record.event),
+            reason=f"{type(error).__name__}: {error}",
+        )
+
+
+def _primary_key_of(projection: Projection[RowT]) -> Callable[[RowT], PrimaryKey]:
+    # attrgetter returns a bare value for one name and a tuple, at C speed, for several.
+    if len(projection.key_fields) > 1:
+        return attrgetter(*projection.key_fields)
+    return projection.primary_key

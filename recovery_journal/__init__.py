@@ -1,0 +1,64 @@
+"""Crash recovery with proof: leases, checkpoints and an append-only log of every recovery.
+
+    with recovery_journal.open() as journal:
+        lease = journal.acquire(attempt_id="a-1", run_id="r-1", worker_id="w-1")
+"""
+
+from domain.errors import (
+    AttemptExists,
+    InvalidInput,
+    LeaseLost,
+    RecoveryJournalError,
+    Refused,
+    Retry,
+    RunBusy,
+    RunMismatch,
+    Stop,
+    UnknownAttempt,
+    WrongStage,
+)
+from domain.lease import LossReason
+from domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
+from domain.policy import Policy
+from domain.recovery import Recovery, Stage
+from recovery_journal.claims import Claim
+from recovery_journal.cohort import StepTaken, Swept
+from recovery_journal.history import HistoryEntry
+from recovery_journal.identity import incarnation
+from recovery_journal.journal import Journal
+from recovery_journal.lease import Lease, LeaseTerms
+from recovery_journal.limits import Limits
+from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well
+from recovery_journal.sweeper import Sweeper
+
+__all__ = [
+    "AttemptExists",
+    "Claim",
+    "CrashRecoveryPipeline",
+    "HistoryEntry",
+    "InvalidInput",
+    "Journal",
+    "Lease",
+    "LeaseLost",
+    "LeaseTerms",
+    "Limits",
+    "LossReason",
+    "Policy",
+    "Recovery",
+    "RecoveryContext",
+    "RecoveryJournalError",
+    "RecoveryStep",
+    "Refused",
+    "Retry",
+    "RunBusy",
+    "RunMismatch",
+    "Stage",
+    "StepTaken",
+    "Stop",
+    "Swept",
+    "Sweeper",
+    "UnknownAttempt",
+    "WrongStage",
+    "incarnation",
+    "open",
+]

@@ -1,0 +1,295 @@
+"""One connection per thread to the journal's schema, and PostgreSQL's errors in our words."""
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import count
+from typing import Any, Final
+
+import psycopg
+from psycopg import Connection, Cursor
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import DictRow, dict_row
+from psycopg.sql import Identifier
+
+from domain.errors import (
+    InvalidInput,
+    ReadOnlyServer,
+    RecoveryJournalError,
+    ServerTooOld,
+    ServerUnavailable,
+    StoreBusy,
+)
+
+OLDEST_SERVER: Final = 14
+CONNECT_S: Final = 10.0
+LOCK_S: Final = 10.0
+STATEMENT_S: Final = 60.0
+IDLE_IN_TRANSACTION_S: Final = 10.0
+LONGEST_SCHEMA_NAME: Final = 63  # bytes; PostgreSQL cuts a longer name without an error
+
+# A peer that vanished without a word is noticed within about as long as connecting may take.
+NETWORK_LIMITS: Final = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+SETTINGS = """
+SELECT set_config(name, value, false)
+FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting(name, value)
+"""
+
+# Reached a limit, lost a deadlock, or could not be serialised: the same call may succeed later.
+BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
+READ_ONLY_STATE: Final = "25006"
+IDLE_TOO_LONG_STATE: Final = "25P03"
+
+
+class _Session:
+    """One connection, the process that opened it, and its number among all of this process."""
+
+    numbers = count(1)
+
+    def __init__(self, connection: Connection[DictRow]) -> None:
+        self.connection = connection
+        self.process_id = os.getpid()
+        self.no = next(self.numbers)
+        self.is_in_transaction = False
+
+    @property
+    def is_usable(self) -> bool:
+        return self.process_id == os.getpid() and not self.connection.closed
+
+    def close(self) -> None:
+        if self.process_id == os.getpid():
+            self.connection.close()
+        else:
+            _INHERITED.append(self)
+
+
+class _Thread:
+    """Stands for the life of a thread: it goes when the thread's local data goes."""
+
+    session: _Session | None = None
+
+
+# Sessions of a parent process. Their sockets are the parent's, so a child neither closes nor
+# forgets them: forgetting would run psycopg's finalizer, which complains about open connections.
+_INHERITED: list[_Session] = []
+
+
+class Database:
+    """The journal's schema on one server; every thread has its own autocommit connection.
+
+    A connection is opened on first use, again when it broke, and again in a forked child. It is
+    closed when its thread ends and by `close`. Each has `search_path` set to the schema, the
+    time zone UTC, read committed isolation, and the limits given here, in seconds.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        schema: str,
+        *,
+        application_name: str = "recovery_journal",
+        connect_s: float = CONNECT_S,
+        lock_s: float = LOCK_S,
+        statement_s: float = STATEMENT_S,
+        idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
+    ) -> None:
+        _check_schema_name(schema)
+        self.schema = schema
+        self._target = _parse(dsn)
+        self._options: dict[str, Any] = {
+            "application_name": application_name,
+            "connect_timeout": max(2, round(connect_s)),  # libpq takes whole seconds, from two
+            "client_encoding": "utf8",
+            **NETWORK_LIMITS,
+            **self._target,
+        }
+        self._settings = {
+            "search_path": f"{Identifier(schema).as_string(None)}, pg_temp",
+            "TimeZone": "UTC",
+            "default_transaction_isolation": "read committed",
+            "lock_timeout": _milliseconds(lock_s),
+            "statement_timeout": _milliseconds(statement_s),
+            "idle_in_transaction_session_timeout": _milliseconds(idle_in_transaction_s),
+        }
+        self._local = threading.local()
+        self._sessions: set[_Session] = set()
+        self._is_closed = False
+
+    @property
+    def server(self) -> str:
+        """Host, port and database as a person would name them; never the password."""
+        host = self._target.get("host") or os.environ.get("PGHOST") or "the local socket"
+        port = self._target.get("port") or os.environ.get("PGPORT") or "5432"
+        return f"{host}:{port}/{self._target.get('dbname') or os.environ.get('PGDATABASE') or ''}"
+
+    def connection(self) -> Connection[DictRow]:
+        """This thread's connection, opened if need be; its errors are psycopg's own."""
+        return self._session().connection
+
+    def session_no(self) -> int:
+        """A number that grows each time this thread's connection had to be opened again."""
+        return self._session().no
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor[DictRow]]:
+        """A cursor whose statements commit one by one - or belong to this thread's transaction,
+        inside of one. Errors as in `transaction`."""
+        with self.translated(), self.connection().cursor() as cursor:
+            yield cursor
+
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor[DictRow]]:
+        """One transaction on this thread's connection: committed at the end, rolled back on error.
+
+        It cannot be nested, because the inner one would not commit when it says so: pass the
+        cursor on instead. Raises `ServerUnavailable` (also when the reply to COMMIT was lost, so
+        that nobody knows whether it committed), `StoreBusy`, `ReadOnlyServer`; integrity errors
+        stay psycopg's.
+        """
+        session = self._session()
+        if session.is_in_transaction:
+            raise InvalidInput(
+                "a transaction inside a transaction",
+                found="one open on this thread",
+                needed="none",
+                do="pass the cursor of the open one on",
+            )
+        session.is_in_transaction = True
+        try:
+            with self.translated(), session.connection.transaction():
+                yield session.connection.cursor()
+        finally:
+            session.is_in_transaction = False
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise typed errors in place of psycopg's where there is one; leave the others."""
+        try:
+            yield
+        except psycopg.Error as error:
+            typed = self.typed(error)
+            if typed is None:
+                raise
+            raise typed from error
+
+    def typed(self, error: psycopg.Error) -> RecoveryJournalError | None:
+        """What a psycopg error means to a caller of the journal, or None."""
+        if error.sqlstate in BUSY_STATES:
+            return StoreBusy("finish a statement", limit=f"the session's limits ({error.sqlstate})")
+        if error.sqlstate == READ_ONLY_STATE:
+            return ReadOnlyServer("write to the journal")
+        is_gone = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        if is_gone or error.sqlstate == IDLE_TOO_LONG_STATE:
+            return ServerUnavailable(server=self.server, reason=_one_line(error))
+        return None
+
+    def server_started_at(self) -> datetime:
+        """When the server was started, by its own clock."""
+        with self.cursor() as cursor:
+            row = cursor.execute("SELECT pg_postmaster_start_time() AS started").fetchone()
+        assert row is not None
+        started: datetime = row["started"]
+        return started
+
+    def server_version(self, connection: Connection[DictRow]) -> int:
+        """The server's version as libpq counts it: 160002 is 16.2."""
+        return connection.info.server_version
+
+    def close(self) -> None:
+        """Close the connections of all threads of this process; the database is of no more use."""
+        self._is_closed = True
+        for session in list(self._sessions):
+            session.close()
+        self._sessions.clear()
+
+    def _session(self) -> _Session:
+        thread = self._thread()
+        session = thread.session
+        if session is not None and session.is_usable:
+            return session
+        if session is not None and session.is_in_transaction and session.process_id == os.getpid():
+            # A new connection here would carry on outside of the transaction that was lost.
+            raise ServerUnavailable(server=self.server, reason="the transaction's connection gone")
+        if self._is_closed:
+            raise InvalidInput("this database", found="it closed", needed="it open", do="open anew")
+        if session is not None:
+            self._forget(session)
+        thread.session = self._open()
+        weakref.finalize(thread, self._forget, thread.session)
+        return thread.session
+
+    def _thread(self) -> _Thread:
+        try:
+            thread: _Thread = self._local.thread
+        except AttributeError:
+            thread = self._local.thread = _Thread()
+        return thread
+
+    def _forget(self, session: _Session) -> None:
+        self._sessions.discard(session)
+        session.close()
+
+    def _open(self) -> _Session:
+        with self.translated():
+            connection = Connection[DictRow].connect(
+                "", autocommit=True, row_factory=dict_row, **self._options
+            )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        session = _Session(connection)
+        self._sessions.add(session)
+        return session
+
+    def _prepare(self, connection: Connection[DictRow]) -> None:
+        version = self.server_version(connection)
+        if version < OLDEST_SERVER * 10_000:
+            found = f"{version // 10_000}.{version % 10_000}"
+            raise ServerTooOld(found=found, needed=str(OLDEST_SERVER))
+        names, values = list(self._settings), list(self._settings.values())
+        with self.translated():
+            connection.execute(SETTINGS, {"names": names, "values": values})
+
+
+def _parse(dsn: str) -> dict[str, Any]:
+    try:
+        return {name: value for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    except psycopg.Error:
+        # The parser's message quotes the DSN, and with it perhaps the password.
+        raise InvalidInput(
+            "the DSN",
+            found="no PostgreSQL connection string",
+            needed="a string like postgresql://user@host:5432/database",
+            do="correct it",
+        ) from None
+
+
+def _check_schema_name(schema: str) -> None:
+    size = len(schema.encode())
+    if 0 < size <= LONGEST_SCHEMA_NAME and "\0" not in schema and not schema.startswith("pg_"):
+        return
+    raise InvalidInput(
+        "the schema name",
+        found=repr(schema[:LONGEST_SCHEMA_NAME]),
+        needed=f"1 to {LONGEST_SCHEMA_NAME} bytes in UTF-8, no NUL and not starting with 'pg_'",
+        do="choose another name",
+    )
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
+def _one_line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,62 @@
+"""Who this process is: its incarnation, and the name under which it records events."""
+
+import os
+import socket
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from uuid import uuid4
+
+from domain.lease import Actor, Holder, Incarnation
+
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+
+def incarnation() -> Incarnation:
+    """This life of this process; a fork is another life."""
+    return _incarnation_of(os.getpid())
+
+
+def sweeper_holder() -> Holder:
+    """This process as the owner of the leases it recovers."""
+    life = incarnation()
+    return Holder(worker_id=f"sweeper {life.host}:{life.pid}", incarnation=life)
+
+
+def actor(role: str, name: str | None = None) -> Actor:
+    """This process in a role such as `worker` or `sweeper`; `name` is the worker or person."""
+    return Actor(role=role, host=_host(), pid=os.getpid(), program=program(), name=name)
+
+
+@lru_cache(maxsize=1)
+def program() -> str:
+    """The name and version of this program, as events record it."""
+    try:
+        return f"recovery-journal/{version('recovery-journal')}"
+    except PackageNotFoundError:
+        return "recovery-journal/uninstalled"
+
+
+@lru_cache(maxsize=64)
+def _incarnation_of(pid: int) -> Incarnation:
+    return Incarnation(host=_host(), boot_id=_boot_id(), pid=pid, started=_started(pid))
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    return socket.gethostname()
+
+
+@lru_cache(maxsize=1)
+def _boot_id() -> str:
+    """The kernel's id of this boot; a random one where the system has none."""
+    return BOOT_ID_FILE.read_text().strip() if BOOT_ID_FILE.exists() else uuid4().hex
+
+
+def _started(pid: int) -> str:
+    """When the process started, in the kernel's ticks since boot: with the pid, unique per boot."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return uuid4().hex
+    # The command name stands in parentheses and may itself hold spaces and parentheses.
+    return stat.read_text().rpartition(")")[2].split()[19]

@@ -1,0 +1,125 @@
+"""What a caller hands in, checked at the door: nothing is half written because of it."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import uuid4
+
+from domain.errors import InvalidInput
+from domain.events import LiftOption
+
+LONGEST_ID: Final = 200  # characters
+LONGEST_TEXT: Final = 2_000  # characters, for reasons and messages
+LONGEST_DURATION: Final = timedelta(days=365)
+SHORTEST_TTL: Final = timedelta(milliseconds=100)
+LARGEST_BATCH: Final = 10_000
+PRIORITIES: Final = range(-(2**31), 2**31)
+
+
+def identifier(name: str, value: object) -> str:
+    """An id: 1 to 200 characters of any Unicode but NUL and lone surrogates."""
+    if not isinstance(value, str):
+        raise refused(name, f"{type(value).__name__}", "text", "pass a string")
+    if not 0 < len(value) <= LONGEST_ID:
+        raise refused(
+            name, f"{len(value)} characters", f"1 to {LONGEST_ID} characters", "choose another id"
+        )
+    return _storable(name, value)
+
+
+def label(name: str, value: object) -> str:
+    """Like an id, but it may be empty: a tenant, a code version."""
+    return "" if value == "" else identifier(name, value)
+
+
+def text(name: str, value: object, *, is_needed: bool = False) -> str:
+    """A reason or message for people, of at most 2,000 characters."""
+    if not isinstance(value, str):
+        raise refused(name, f"{type(value).__name__}", "text", "pass a string")
+    if len(value) > LONGEST_TEXT:
+        raise refused(
+            name, f"{len(value)} characters", f"at most {LONGEST_TEXT} characters", "shorten it"
+        )
+    if is_needed and not value.strip():
+        raise refused(name, "nothing", "some words", "say it: it is kept for the auditor")
+    return _storable(name, value)
+
+
+def message_of(error: BaseException) -> str:
+    """An exception's message, cut and cleaned so that it can be stored."""
+    words = str(error).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return words.encode(errors="replace").decode()[:LONGEST_TEXT]
+
+
+def duration(name: str, value: object, *, shortest: timedelta) -> float:
+    """A duration in seconds, from `shortest` to a year."""
+    if not isinstance(value, timedelta):
+        raise refused(name, f"{type(value).__name__}", "a timedelta", "pass a timedelta")
+    if not shortest <= value <= LONGEST_DURATION:
+        needed = f"{shortest.total_seconds():g} s to {LONGEST_DURATION.days} days"
+        raise refused(name, f"{value.total_seconds():g} s", needed, "choose one within")
+    return value.total_seconds()
+
+
+def moment(name: str, value: object) -> datetime:
+    """A point in time with its time zone."""
+    if not isinstance(value, datetime):
+        raise refused(name, f"{type(value).__name__}", "a datetime", "pass a datetime")
+    if value.utcoffset() is None:
+        raise refused(
+            name, "a datetime without time zone", "one with a time zone", "add tzinfo, such as UTC"
+        )
+    return value
+
+
+def whole_number(name: str, value: object, allowed: range) -> int:
+    """An integer within a range."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise refused(name, f"{type(value).__name__}", "an integer", "pass an integer")
+    if value not in allowed:
+        raise refused(name, f"{value}", f"{allowed[0]} to {allowed[-1]}", "choose one within")
+    return value
+
+
+def batch_limit(value: object) -> int:
+    """How many to take at once."""
+    return whole_number("limit", value, range(1, LARGEST_BATCH + 1))
+
+
+def names(name: str, values: Sequence[str] | None) -> list[str] | None:
+    """A filter: None for no filter, else a list of ids."""
+    if values is None:
+        return None
+    if isinstance(values, str):
+        raise refused(name, "one string", "a list of strings", "put it in a list")
+    return [label(name, value) for value in values]
+
+
+def lift_option(value: object) -> LiftOption:
+    """How a quarantined attempt goes on."""
+    if value in set(LiftOption):
+        return LiftOption(str(value))
+    needed = " or ".join(option.value for option in LiftOption)
+    raise refused("option", repr(value), needed, "choose one of those that its quarantine names")
+
+
+def event_id(value: str | None) -> str:
+    """The caller's id of a decision, to ask again after a lost reply; else a new one."""
+    return uuid4().hex if value is None else identifier("event_id", value)
+
+
+def _storable(name: str, value: str) -> str:
+    if "\0" in value:
+        raise refused(name, "a NUL character", "text without NUL", "remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise refused(
+            name, "a lone surrogate", "text that UTF-8 can encode", "decode it properly first"
+        ) from None
+    return value
+
+
+def refused(name: str, found: str, needed: str, do: str) -> InvalidInput:
+    """The error to raise for an argument."""
+    return InvalidInput(name, found=found, needed=needed, do=do)

@@ -1,0 +1,296 @@
+"""The composition root: one journal on one schema, and everything a user may ask of it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+
+from domain.errors import PayloadCorrupt
+from domain.events import LiftOption
+from domain.lease import Holder, Incarnation
+from domain.ports import Reducer
+from domain.recovery import Recovery
+from projections.dispatch_ready import DispatchReadyRow
+from projections.recovery_context_row import RecoveryContextRow
+from recovery_journal import inputs
+from recovery_journal.acquisition import Acquisition, Request
+from recovery_journal.application import JournalApplication
+from recovery_journal.claims import Claim, Claims, Wanted
+from recovery_journal.cohort import Cohorts, Observer, Swept
+from recovery_journal.database import Database
+from recovery_journal.history import History, HistoryEntry
+from recovery_journal.identity import incarnation
+from recovery_journal.interventions import Interventions
+from recovery_journal.lease import Lease, LeaseTerms
+from recovery_journal.lease_endings import LeaseEndings
+from recovery_journal.lease_writes import LeaseWrites
+from recovery_journal.ledger import Ledger
+from recovery_journal.limits import Limits
+from recovery_journal.loss import Losses
+from recovery_journal.payload import encode
+from recovery_journal.reading import Reading
+from recovery_journal.replayer import TailReplayer
+from recovery_journal.run_store import RunStore
+from recovery_journal.sweep import Sweep
+
+DEFAULT_SCHEMA = "recovery_journal"
+
+
+class Journal:
+    """A recovery journal. Safe to share between threads, and it survives a fork: every thread and
+    every process has a connection of its own. A lease or a claim is for one thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        reducers: Mapping[str, Reducer] | None = None,
+        limits: Limits = Limits(),
+        observer: Observer = lambda _step: None,
+        on_close: Sequence[Any] = (),
+    ) -> None:
+        self.database = database
+        self.limits = limits
+        self.application = JournalApplication(database)
+        self._on_close = on_close
+        ledger = Ledger(self.application)
+        self._ledger = ledger
+        self._runs = RunStore(database)
+        replayer = TailReplayer(
+            self._runs,
+            dict(reducers or {}),
+            reducer_s=limits.reducer_s,
+            state_bytes=limits.state_bytes,
+        )
+        self._writes = LeaseWrites(database, ledger)
+        self._endings = LeaseEndings(database, ledger, limits)
+        self._acquisition = Acquisition(database, ledger, self._runs)
+        self._claims = Claims(database, ledger, self._runs, replayer, limits)
+        self._interventions = Interventions(database, ledger, self._runs, limits)
+        cohorts = Cohorts(database, ledger, self._runs, replayer, limits, observer)
+        self._sweep = Sweep(Losses(database, ledger, limits), cohorts, limits, observer)
+        self._history = History(self.application)
+        self._reading = Reading(database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections of this process, and the embedded server if it is the last user."""
+        self.application.close()
+        self.database.close()
+        for close in self._on_close:
+            close()
+
+    # Workers ---------------------------------------------------------------------------------
+
+    def acquire(
+        self,
+        *,
+        attempt_id: str,
+        run_id: str,
+        worker_id: str,
+        kind: str = "run",
+        input: Any = None,  # noqa: A002 - the word of the field; nothing here reads from a terminal
+        code_version: str = "",
+        tenant: str = "",
+        priority: int = 0,
+        ttl: timedelta | None = None,
+        timeout: timedelta | None = None,
+        event_id: str | None = None,
+        trace_id: str | None = None,
+    ) -> Lease:
+        """Open an attempt of a run and hold its first lease.
+
+        `ttl` is how long the lease holds without renewal, `timeout` how long the attempt may take
+        from now on, whoever works on it. Pass the same `event_id` again after a lost reply to get
+        the lease that was granted. Raises `AttemptExists`, `RunBusy`, `RunMismatch`,
+        `InvalidInput`.
+        """
+        request = Request(
+            attempt_id=inputs.identifier("attempt_id", attempt_id),
+            run_id=inputs.identifier("run_id", run_id),
+            holder=self._holder(worker_id),
+            kind=inputs.identifier("kind", kind),
+            input=encode(input, name="input"),
+            code_version=inputs.label("code_version", code_version),
+            tenant=inputs.label("tenant", tenant),
+            priority=inputs.whole_number("priority", priority, inputs.PRIORITIES),
+            ttl_s=self._ttl_s(ttl),
+            timeout_s=_timeout_s(timeout),
+            event_id=inputs.event_id(event_id),
+            trace_id=None if trace_id is None else inputs.identifier("trace_id", trace_id),
+        )
+        return self.adopt(self._acquisition.acquire(request))
+
+    def adopt(self, terms: LeaseTerms) -> Lease:
+        """A handle for a lease that is held already, as in a child of its worker."""
+        return Lease(terms, self._writes, self._endings, self._sweep.go_on)
+
+    def claim(
+        self,
+        *,
+        worker_id: str,
+        kinds: Sequence[str] | None = None,
+        tenants: Sequence[str] | None = None,
+        code_versions: Sequence[str] | None = None,
+        limit: int = 1,
+        ttl: timedelta | None = None,
+        event_id: str | None = None,
+    ) -> list[Claim]:
+        """Take up to `limit` attempts from the dispatch-ready list, in its order.
+
+        Each is won by exactly one claimer. One whose checkpoint or tail is not what its recovery
+        recorded is quarantined here, before any user code runs, and not returned.
+        """
+        wanted = Wanted(
+            holder=self._holder(worker_id),
+            kinds=inputs.names("kinds", kinds),
+            tenants=inputs.names("tenants", tenants),
+            code_versions=inputs.names("code_versions", code_versions),
+            limit=inputs.batch_limit(limit),
+            ttl_s=self._ttl_s(ttl),
+            dispatch_id=inputs.event_id(event_id),
+            is_again=event_id is not None,
+        )
+        claims = []
+        for terms, recovery in self._claims.take(wanted):
+            lease = self.adopt(terms)
+            try:
+                claims.append(self._claims.load(lease, recovery))
+            except PayloadCorrupt as problem:
+                self._claims.distrust(lease, problem)
+        return claims
+
+    def load(self, lease: Lease) -> Claim:
+        """All that the worker of a held lease needs: of a fresh attempt, its run's input and what
+        earlier attempts of the run left."""
+        return self._claims.load(lease, self.recovery(lease.attempt_id))
+
+    # Recovery --------------------------------------------------------------------------------
+
+    def sweep(self) -> list[Swept]:
+        """Take lost leases back and drive each to ready for dispatch; what became of each."""
+        return self._sweep.sweep()
+
+    def report_lost(
+        self, *, worker_id: str, incarnation: Incarnation | str | None = None, reason: str
+    ) -> list[Swept]:
+        """Say that a worker is dead; its leases are recovered at once.
+
+        `incarnation` is the life that died (or its token), so that a late report never hits the
+        same worker's next life.
+        """
+        token = incarnation.token if isinstance(incarnation, Incarnation) else incarnation
+        attempts = self._interventions.report_lost(
+            inputs.identifier("worker_id", worker_id),
+            token,
+            inputs.text("reason", reason, is_needed=True),
+        )
+        return self._sweep.sweep(attempt_ids=attempts) if attempts else []
+
+    # People ----------------------------------------------------------------------------------
+
+    def resume(self, attempt_id: str, *, by: str, reason: str) -> Swept:
+        """Let a waiting attempt go on; it is reloaded, replayed and made ready at once."""
+        recovery = self._interventions.resume(_attempt(attempt_id), **_person(by, reason))
+        return self._sweep.go_on(recovery)
+
+    def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
+        """End an attempt wherever it stands. Its worker, if it has one, is refused from now on."""
+        return self._interventions.cancel(_attempt(attempt_id), **_person(by, reason))
+
+    def lift_quarantine(
+        self, attempt_id: str, option: LiftOption | str, *, by: str, reason: str
+    ) -> Swept:
+        """Let a quarantined attempt go on, by one of the options that its quarantine names."""
+        recovery = self._interventions.lift(
+            _attempt(attempt_id), inputs.lift_option(option), **_person(by, reason)
+        )
+        return self._sweep.go_on(recovery)
+
+    # Reading ---------------------------------------------------------------------------------
+
+    def history(self, attempt_id: str) -> list[HistoryEntry]:
+        """Every event of an attempt, in order, with position and time. Raises `UnknownAttempt`."""
+        return self._history.of(_attempt(attempt_id))
+
+    def recovery(self, attempt_id: str, *, version: int | None = None) -> Recovery:
+        """An attempt as it is, or as it was after its `version`-th event."""
+        return self._history.recovery(_attempt(attempt_id), version=version)
+
+    def log(self, *, after: int = 0, limit: int = 1_000) -> list[HistoryEntry]:
+        """Settled events of all attempts after a position, in the log's order."""
+        return self._history.log(after=after, limit=inputs.batch_limit(limit))
+
+    def dispatch_ready(
+        self,
+        *,
+        limit: int = 20,
+        kinds: Sequence[str] | None = None,
+        tenants: Sequence[str] | None = None,
+    ) -> list[DispatchReadyRow]:
+        """The dispatch-ready list in dispatch order, without those that must not start yet."""
+        return self._reading.dispatch_ready(
+            limit=inputs.batch_limit(limit),
+            kinds=inputs.names("kinds", kinds),
+            tenants=inputs.names("tenants", tenants),
+        )
+
+    def contexts(
+        self,
+        *,
+        run_id: str | None = None,
+        attempt_id: str | None = None,
+        worker_id: str | None = None,
+        tenant: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[RecoveryContextRow]:
+        """Recoveries, the newest loss first, as the followed projection knows them."""
+        return self._reading.contexts(
+            run_id=run_id,
+            attempt_id=attempt_id,
+            worker_id=worker_id,
+            tenant=tenant,
+            since=None if since is None else inputs.moment("since", since),
+            limit=inputs.batch_limit(limit),
+        )
+
+    # Details ---------------------------------------------------------------------------------
+
+    def _holder(self, worker_id: str) -> Holder:
+        return Holder(
+            worker_id=inputs.identifier("worker_id", worker_id), incarnation=incarnation()
+        )
+
+    def _ttl_s(self, ttl: timedelta | None) -> float:
+        if ttl is None:
+            return self.limits.ttl_s
+        return inputs.duration("ttl", ttl, shortest=inputs.SHORTEST_TTL)
+
+
+def _timeout_s(timeout: timedelta | None) -> float | None:
+    if timeout is None:
+        return None
+    return inputs.duration("timeout", timeout, shortest=inputs.SHORTEST_TTL)
+
+
+def _attempt(attempt_id: str) -> str:
+    return inputs.identifier("attempt_id", attempt_id)
+
+
+def _person(by: str, reason: str) -> dict[str, str]:
+    return {
+        "by": inputs.identifier("by", by),
+        "reason": inputs.text("reason", reason, is_needed=True),
+    }

@@ -1,0 +1,108 @@
+"""A lease row: what the store knows of one attempt, read by name."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from domain.lease import Fence, Holder, Incarnation, LeaseStatus, LeaseView, Progress
+
+COLUMNS = (
+    "attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch, "
+    "lease_id, worker_id, host, boot_id, pid, process_started, recovery_no, dispatch_id, "
+    "is_confirmed, granted_at, renewed_at, expires_at, ttl_s, deadline_at, retry_at, ended_at, "
+    "ordinal, chain, checkpoint_count, loss, loss_reason, result_digest"
+)
+
+
+class LeaseRow(Struct, frozen=True, kw_only=True):
+    """One row of `leases`, without its payloads. Times are the database's."""
+
+    attempt_id: str
+    run_id: str
+    attempt_no: int
+    kind: str
+    tenant: str
+    priority: int
+    code_version: str
+    status: str
+    version: int
+    epoch: int
+    lease_id: str
+    worker_id: str
+    host: str
+    boot_id: str
+    pid: int
+    process_started: str
+    recovery_no: int
+    dispatch_id: str | None
+    is_confirmed: bool
+    granted_at: datetime
+    renewed_at: datetime
+    expires_at: datetime | None
+    ttl_s: float
+    deadline_at: datetime | None
+    retry_at: datetime | None
+    ended_at: datetime | None
+    ordinal: int
+    chain: str
+    checkpoint_count: int
+    loss: str | None
+    loss_reason: str | None
+    result_digest: str | None
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> "LeaseRow":
+        """From a result row that holds `COLUMNS`, and perhaps more."""
+        return cls(**{name: row[name] for name in cls.__struct_fields__})
+
+    @property
+    def fence(self) -> Fence:
+        """The fence that a write must match."""
+        return Fence(epoch=self.epoch, lease_id=self.lease_id)
+
+    @property
+    def holder(self) -> Holder:
+        """Who holds the lease: a worker, or a sweeper while it is recovered."""
+        incarnation = Incarnation(
+            host=self.host, boot_id=self.boot_id, pid=self.pid, started=self.process_started
+        )
+        return Holder(worker_id=self.worker_id, incarnation=incarnation)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run has come."""
+        return Progress(
+            ordinal=self.ordinal, digest=self.chain, checkpoint_count=self.checkpoint_count
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the attempt may still go on."""
+        return self.ended_at is None
+
+    def view(self, *, seen_at: datetime, grace_s: float) -> LeaseView:
+        """The lease as evidence."""
+        return LeaseView(
+            attempt_id=self.attempt_id,
+            run_id=self.run_id,
+            kind=self.kind,
+            holder=self.holder,
+            fence=self.fence,
+            granted_at=self.granted_at,
+            renewed_at=self.renewed_at,
+            expires_at=self.expires_at or self.renewed_at,
+            seen_at=seen_at,
+            ttl_s=self.ttl_s,
+            grace_s=grace_s,
+            progress=self.progress,
+            is_confirmed=self.is_confirmed,
+            code_version=self.code_version,
+            dispatch_id=self.dispatch_id,
+        )
+
+    def describe(self) -> str:
+        """The lease in a few words, for messages."""
+        owned = self.status in (LeaseStatus.HELD, LeaseStatus.RECOVERING)
+        return f"{self.status}{f' by {self.worker_id!r}' if owned else ''}, epoch {self.epoch}"

@@ -1,0 +1,28 @@
+"""Every time and count that the journal waits for, with its default."""
+
+from msgspec import Struct
+
+from domain.policy import Policy
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What an operator may set. Times are seconds by the database's clock.
+
+    `ttl_s`: how long a lease holds without renewal. `grace_s`: how much later it counts as lost.
+    `sweeper_ttl_s`: the same for the leases that a sweeper is recovering.
+    `cohort_size`: how many leases are driven through a step together.
+    `reducer_s`: how long one run's tail may take to fold; shorter than a sweeper's TTL.
+    `state_bytes`: the largest state that is loaded.
+    `fleet_workers`, `fleet_share`: a loss of at least so many workers, and of that share of all
+    that hold leases, in one sweep is a loss of the fleet and no fault of the runs.
+    """
+
+    ttl_s: float = 30.0
+    grace_s: float = 5.0
+    sweeper_ttl_s: float = 30.0
+    cohort_size: int = 1_000
+    reducer_s: float = 10.0
+    state_bytes: int = 64 * 1024 * 1024
+    fleet_workers: int = 3
+    fleet_share: float = 0.5
+    policy: Policy = Policy()

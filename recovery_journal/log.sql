@@ -1,0 +1,153 @@
+-- The log: one row per event, appended and never changed.
+--
+-- Layout and names are those of the eventsourcing library's recorder, plus `recorded_at`.
+-- Everything here runs once, in one transaction, with the search path set to the schema.
+
+CREATE TABLE journal_events (
+    -- "C": the order of bytes, the same on every machine and after every upgrade.
+    originator_id text COLLATE "C" NOT NULL,
+    originator_version bigint NOT NULL CHECK (originator_version >= 0),
+    topic text NOT NULL,
+    state bytea NOT NULL,
+    -- One number at a time: cached numbers would make gaps that last as long as a session.
+    notification_id bigint NOT NULL GENERATED ALWAYS AS IDENTITY (CACHE 1),
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (originator_id, originator_version)
+) WITH (
+    -- Rows never die, so vacuum has only to freeze; the planner still needs statistics.
+    autovacuum_vacuum_threshold = 100000000,
+    autovacuum_analyze_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0.01
+);
+
+CREATE UNIQUE INDEX journal_events_notification_id_idx ON journal_events (notification_id);
+
+
+-- Nobody changes or removes an event. Triggers do not stop an owner who first disables them;
+-- they stop every statement that was not written to break the log.
+
+CREATE FUNCTION journal_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'cannot % the log %: its events are append-only; append a new event instead',
+        lower(TG_OP), TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END
+$$;
+
+CREATE TRIGGER journal_refuse_change
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON journal_events
+    FOR EACH STATEMENT EXECUTE FUNCTION journal_refuse_change();
+
+
+-- What is appended continues its stream, and the database alone sets its time and position.
+-- A statement trigger, because it covers COPY too and costs once per batch.
+
+CREATE FUNCTION journal_note_position() RETURNS trigger LANGUAGE plpgsql
+SET search_path FROM CURRENT AS $$
+BEGIN
+    -- A position drawn before this statement held its lock could be passed over by readers.
+    PERFORM set_config(
+        'recovery_journal.last_position',
+        (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END
+         FROM journal_events_notification_id_seq)::text,
+        true
+    );
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION journal_check_appended() RETURNS trigger LANGUAGE plpgsql
+SET search_path FROM CURRENT AS $$
+DECLARE
+    refused record;
+BEGIN
+    SELECT event.* INTO refused
+    FROM appended AS event
+    WHERE event.recorded_at NOT BETWEEN statement_timestamp() AND clock_timestamp()
+        OR event.notification_id <= current_setting('recovery_journal.last_position')::bigint
+        OR (
+            event.originator_version > 1
+            AND NOT EXISTS (
+                SELECT FROM journal_events AS earlier
+                WHERE earlier.originator_id = event.originator_id
+                    AND earlier.originator_version = event.originator_version - 1
+                -- Keeps this a lookup per row: as a join it would be planned for the empty
+                -- table of the session's first append and scan the whole log ever after.
+                OFFSET 0
+            )
+        )
+    LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF refused.recorded_at NOT BETWEEN statement_timestamp() AND clock_timestamp() THEN
+        RAISE EXCEPTION 'cannot append with recorded_at %: the database sets it',
+            refused.recorded_at USING ERRCODE = 'insufficient_privilege';
+    ELSIF refused.notification_id <= current_setting('recovery_journal.last_position')::bigint THEN
+        RAISE EXCEPTION 'cannot append at position %: the database sets it',
+            refused.notification_id USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RAISE EXCEPTION 'cannot append version % of %: found no version % in its stream',
+        refused.originator_version, refused.originator_id, refused.originator_version - 1
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'journal_events_no_gap';
+END
+$$;
+
+CREATE TRIGGER journal_note_position
+    BEFORE INSERT ON journal_events
+    FOR EACH STATEMENT EXECUTE FUNCTION journal_note_position();
+
+CREATE TRIGGER journal_check_appended
+    AFTER INSERT ON journal_events
+    REFERENCING NEW TABLE AS appended
+    FOR EACH STATEMENT EXECUTE FUNCTION journal_check_appended();
+
+-- ALWAYS: session_replication_role = replica switches off triggers that are merely enabled.
+ALTER TABLE journal_events ENABLE ALWAYS TRIGGER journal_refuse_change;
+ALTER TABLE journal_events ENABLE ALWAYS TRIGGER journal_note_position;
+ALTER TABLE journal_events ENABLE ALWAYS TRIGGER journal_check_appended;
+
+
+-- The log for a person in psql: SELECT * FROM journal_log WHERE attempt = 'a-42';
+
+CREATE FUNCTION journal_event_json(state bytea) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN convert_from(state, 'UTF8')::jsonb;
+EXCEPTION WHEN OTHERS THEN
+    -- One damaged event must not hide the others.
+    RETURN jsonb_build_object('undecodable', encode(state, 'base64'));
+END
+$$;
+
+CREATE VIEW journal_log AS
+SELECT
+    notification_id AS position,
+    recorded_at,
+    originator_id AS attempt,
+    originator_version AS version,
+    topic AS type,
+    journal_event_json(state) AS event
+FROM journal_events
+ORDER BY notification_id;
+
+
+-- What a role needs to append and to read, and nothing more:
+--     SELECT journal_grant_writer('my_writer');
+-- Without a privilege on the other columns it cannot even name a position or a time.
+
+CREATE FUNCTION journal_grant_writer(writer regrole) RETURNS void LANGUAGE plpgsql
+SET search_path FROM CURRENT AS $$
+DECLARE
+    home regnamespace := (
+        SELECT relnamespace FROM pg_class WHERE oid = 'journal_events'::regclass
+    );
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', home, writer);
+    EXECUTE format('GRANT SELECT ON journal_events, journal_log TO %s', writer);
+    EXECUTE format('GRANT SELECT ON SEQUENCE journal_events_notification_id_seq TO %s', writer);
+    EXECUTE format(
+        'GRANT INSERT (originator_id, originator_version, topic, state) ON journal_events TO %s',
+        writer
+    );
+END
+$$;

@@ -1,0 +1,62 @@
+"""Events as the log stores them: a tag for ever, and JSON with every field written out."""
+
+from typing import Final, get_args
+
+import msgspec
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import Mapper, Notification, StoredEvent
+
+from domain.errors import CorruptEvent, UnknownEvent
+from domain.events import AnyEvent, RecoveryEvent, tag_of
+
+TAGS: Final = frozenset(tag_of(event) for event in get_args(AnyEvent))
+
+
+_encode = msgspec.json.Encoder().encode
+_decoder: Final = msgspec.json.Decoder[AnyEvent](AnyEvent)
+
+
+class JournalMapper(Mapper[str]):
+    """The library's mapper with our tags as topics and msgspec's JSON as state.
+
+    Stream and version stand in the state too, so that a block of states can be decoded alone;
+    they must equal the columns.
+    """
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
+        """The event as it is appended."""
+        assert isinstance(domain_event, RecoveryEvent), domain_event
+        return StoredEvent(
+            originator_id=domain_event.originator_id,
+            originator_version=domain_event.originator_version,
+            topic=tag_of(domain_event),
+            state=_encode(domain_event),
+        )
+
+    def to_domain_event(self, stored_event: StoredEvent) -> AnyEvent:
+        """The event as it was appended. Raises `UnknownEvent`, `CorruptEvent`."""
+        return decode(
+            attempt_id=str(stored_event.originator_id),
+            version=stored_event.originator_version,
+            tag=stored_event.topic,
+            state=stored_event.state,
+            position=stored_event.id if isinstance(stored_event, Notification) else None,
+        )
+
+
+def decode(
+    *, attempt_id: str, version: int, tag: str, state: bytes, position: int | None
+) -> AnyEvent:
+    """The event of one row. Raises `UnknownEvent`, `CorruptEvent`, which name the row."""
+    if tag not in TAGS:
+        raise UnknownEvent(attempt_id, version=version, tag=tag, position=position)
+    try:
+        event: AnyEvent = _decoder.decode(state)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = str(error)
+    else:
+        says = (event.originator_id, event.originator_version, tag_of(event))
+        if says == (attempt_id, version, tag):
+            return event
+        reason = f"a state that says {says}"
+    raise CorruptEvent(attempt_id, version=version, tag=tag, position=position, reason=reason)

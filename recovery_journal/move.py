@@ -1,0 +1,169 @@
+"""What an attempt's next events make of its lease row."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.events import (
+    Abandoned,
+    AbandonReason,
+    AnyEvent,
+    Confirmed,
+    Dispatched,
+    LeaseEnded,
+    QuarantineCause,
+    QuarantineLifted,
+    StaleWriteRefused,
+    StepFailed,
+)
+from domain.lease import Holder, LeaseStatus
+from domain.recovery import RECOVERING, Recovery, Stage
+
+# A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes.
+MOVE = """
+UPDATE leases
+SET status = moved.status,
+    version = moved.version,
+    granted_at = CASE WHEN leases.epoch = moved.epoch THEN granted_at ELSE clock_timestamp() END,
+    renewed_at = clock_timestamp(),
+    epoch = moved.epoch,
+    lease_id = moved.lease_id,
+    worker_id = moved.worker_id,
+    host = moved.host,
+    boot_id = moved.boot_id,
+    pid = moved.pid,
+    process_started = moved.process_started,
+    recovery_no = moved.recovery_no,
+    dispatch_id = moved.dispatch_id,
+    is_confirmed = moved.is_confirmed,
+    expires_at = coalesce(
+        moved.retry_at,
+        clock_timestamp() + make_interval(secs => moved.lasts_s)
+    ),
+    retry_at = moved.retry_at,
+    ttl_s = coalesce(moved.ttl_s, leases.ttl_s),
+    deadline_at = CASE WHEN moved.is_deadline_waived THEN NULL ELSE deadline_at END,
+    ended_at = CASE WHEN moved.has_ended THEN clock_timestamp() END,
+    loss = NULL,
+    loss_reason = NULL
+FROM unnest(
+    %(attempt_id)s::text[], %(status)s::text[], %(version)s::bigint[], %(epoch)s::bigint[],
+    %(lease_id)s::text[], %(worker_id)s::text[], %(host)s::text[], %(boot_id)s::text[],
+    %(pid)s::bigint[], %(process_started)s::text[], %(recovery_no)s::integer[],
+    %(dispatch_id)s::text[], %(is_confirmed)s::boolean[], %(lasts_s)s::double precision[],
+    %(ttl_s)s::double precision[], %(retry_at)s::timestamptz[],
+    %(is_deadline_waived)s::boolean[], %(has_ended)s::boolean[]
+) AS moved(
+    attempt_id, status, version, epoch, lease_id, worker_id, host, boot_id, pid, process_started,
+    recovery_no, dispatch_id, is_confirmed, lasts_s, ttl_s, retry_at, is_deadline_waived, has_ended
+)
+WHERE leases.attempt_id = moved.attempt_id
+"""
+
+# For events that say something of a lease without moving it: nobody is renewed by them.
+NOTE = """
+UPDATE leases
+SET version = noted.version,
+    is_confirmed = noted.is_confirmed
+FROM unnest(%(attempt_id)s::text[], %(version)s::bigint[], %(is_confirmed)s::boolean[])
+    AS noted(attempt_id, version, is_confirmed)
+WHERE leases.attempt_id = noted.attempt_id
+"""
+
+STATUS_OF_STAGE = {
+    Stage.HELD: LeaseStatus.HELD,
+    Stage.EXPIRED: LeaseStatus.RECOVERING,
+    Stage.RELOADED: LeaseStatus.RECOVERING,
+    Stage.REPLAYED: LeaseStatus.RECOVERING,
+    Stage.READY: LeaseStatus.READY,
+    Stage.QUARANTINED: LeaseStatus.QUARANTINED,
+    Stage.WAITING: LeaseStatus.WAITING,
+}
+
+
+class Move(Struct, frozen=True):
+    """One attempt's next events, decided on `recovery`.
+
+    While it is recovering, `owner` is the sweeper that goes on with it. `lasts_s` says for how
+    long the lease then holds without renewal.
+    """
+
+    recovery: Recovery
+    events: tuple[AnyEvent, ...]
+    owner: Holder
+    lasts_s: float
+
+
+def change_rows(cursor: Cursor[DictRow], moved: Iterable[tuple[Move, Recovery]]) -> None:
+    """Make the lease rows say what these attempts are after their moves."""
+    notes, moves = [], []
+    for move, after in moved:
+        is_note = all(isinstance(event, Confirmed | StaleWriteRefused) for event in move.events)
+        (notes if is_note else moves).append((move, after))
+    if notes:
+        cursor.execute(NOTE, _columns([_note(after) for _, after in notes]))
+    if moves:
+        cursor.execute(MOVE, _columns([_row(move, after) for move, after in moves]))
+
+
+def status_of(recovery: Recovery) -> LeaseStatus:
+    """The lease status of an attempt at this point of its stream."""
+    match recovery.ended:
+        case LeaseEnded(ending=ending) if recovery.stage is Stage.ENDED:
+            return LeaseStatus(ending.value)
+        case Abandoned(why=AbandonReason.CANCELLED):
+            return LeaseStatus.CANCELLED
+        case Abandoned():
+            return LeaseStatus.COMPLETED
+        case _:
+            return STATUS_OF_STAGE[recovery.stage]
+
+
+def _note(after: Recovery) -> dict[str, Any]:
+    return {
+        "attempt_id": after.attempt_id,
+        "version": after.version,
+        "is_confirmed": after.is_confirmed,
+    }
+
+
+def _row(move: Move, after: Recovery) -> dict[str, Any]:
+    last = move.events[-1]
+    is_recovering = after.stage in RECOVERING
+    holder = move.owner if is_recovering else after.holder
+    return {
+        **_note(after),
+        "status": status_of(after).value,
+        "epoch": after.fence.epoch,
+        "lease_id": after.fence.lease_id,
+        "worker_id": holder.worker_id,
+        "host": holder.incarnation.host,
+        "boot_id": holder.incarnation.boot_id,
+        "pid": holder.incarnation.pid,
+        "process_started": holder.incarnation.started,
+        "recovery_no": after.recovery_no,
+        "dispatch_id": after.dispatch_id,
+        "lasts_s": move.lasts_s if is_recovering or after.stage is Stage.HELD else None,
+        "ttl_s": last.ttl_s if isinstance(last, Dispatched) else None,
+        "retry_at": last.retry_at if isinstance(last, StepFailed) else None,
+        "is_deadline_waived": _is_deadline_waived(move),
+        "has_ended": after.stage is Stage.ENDED,
+    }
+
+
+def _is_deadline_waived(move: Move) -> bool:
+    """Whether a person let an attempt go on that had reached its execution timeout."""
+    quarantined = move.recovery.quarantined
+    return (
+        isinstance(move.events[-1], QuarantineLifted)
+        and quarantined is not None
+        and quarantined.cause is QuarantineCause.TIMEOUT
+    )
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The rows as one array per column."""
+    return {name: [row[name] for row in rows] for name in rows[0]}

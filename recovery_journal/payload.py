@@ -1,0 +1,55 @@
+"""Payloads: inputs, outputs, states and results, as deterministic MessagePack.
+
+The same value always has the same bytes, so its digest is a digest of the value. MessagePack keeps
+bytes and integer keys apart from text; tuples come back as lists and sets as sorted lists.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from domain.digest import payload_digest
+from domain.errors import InvalidInput, PayloadCorrupt
+
+LARGEST_PAYLOAD: Final = 64 * 1024 * 1024  # bytes; far below what one PostgreSQL value may hold
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder()
+
+
+class Payload(Struct, frozen=True):
+    """An encoded value and its digest."""
+
+    encoded: bytes
+    digest: str
+
+
+def encode(value: Any, *, name: str) -> Payload:
+    """Encode a value of the user's. Raises `InvalidInput` where it cannot be stored."""
+    try:
+        encoded = _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidInput(
+            name,
+            found=f"a value that cannot be encoded ({type(error).__name__}: {error})",
+            needed="None, booleans, 64-bit integers, floats, text, bytes, dates, "
+            "and lists, dicts or structs of those",
+            do="convert it first",
+        ) from error
+    if len(encoded) > LARGEST_PAYLOAD:
+        raise InvalidInput(
+            name,
+            found=f"{len(encoded):,} bytes",
+            needed=f"at most {LARGEST_PAYLOAD:,} bytes",
+            do="store it elsewhere and record its address",
+        )
+    return Payload(encoded, payload_digest(encoded))
+
+
+def decode(encoded: bytes, *, digest: str, what: str) -> Any:
+    """The value again. Raises `PayloadCorrupt` where the bytes are not those that were stored."""
+    found = payload_digest(encoded)
+    if found != digest:
+        raise PayloadCorrupt(what, found=found, needed=digest)
+    return _decoder.decode(encoded)

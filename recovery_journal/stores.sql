@@ -1,0 +1,116 @@
+-- The built-in lease, run-step and checkpoint store: what the log's decisions are about.
+--
+-- The log is the truth about ownership; a lease row is what a worker's write is checked against.
+-- Whatever moves an attempt locks its lease row first, then appends, then changes the row.
+
+-- Larger for every lease granted or seized, and never used again.
+CREATE SEQUENCE epochs AS bigint CACHE 1;
+
+CREATE TABLE runs (
+    run_id text COLLATE "C" PRIMARY KEY,
+    kind text NOT NULL,
+    input bytea NOT NULL,
+    input_digest text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE leases (
+    attempt_id text COLLATE "C" PRIMARY KEY,
+    run_id text COLLATE "C" NOT NULL REFERENCES runs,
+    attempt_no integer NOT NULL,
+    kind text NOT NULL,
+    tenant text NOT NULL,
+    priority integer NOT NULL,
+    code_version text NOT NULL,
+    -- Derived from the stream, and changed with it: stage, version, fence, holder.
+    status text NOT NULL,
+    version bigint NOT NULL,
+    epoch bigint NOT NULL,
+    lease_id text NOT NULL,
+    worker_id text NOT NULL,
+    host text NOT NULL,
+    boot_id text NOT NULL,
+    pid bigint NOT NULL,
+    process_started text NOT NULL,
+    recovery_no integer NOT NULL DEFAULT 0,
+    dispatch_id text,
+    is_confirmed boolean NOT NULL DEFAULT false,
+    -- The database's clock. `expires_at` is null where nothing can expire.
+    granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    renewed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz,
+    ttl_s double precision NOT NULL,
+    deadline_at timestamptz,
+    retry_at timestamptz,
+    ended_at timestamptz,
+    -- How far the run has come, as its worker says.
+    ordinal bigint NOT NULL,
+    chain text NOT NULL,
+    checkpoint_count bigint NOT NULL,
+    -- Said of a lease before it expires by itself: which loss, and why.
+    loss text,
+    loss_reason text,
+    result bytea,
+    result_digest text
+) WITH (fillfactor = 70);  -- heartbeats update in place, without touching an index
+
+-- At most one open attempt per run.
+CREATE UNIQUE INDEX leases_open_run ON leases (run_id)
+    WHERE status IN ('held', 'recovering', 'ready', 'waiting', 'quarantined');
+
+-- Sweeps look only at what can be lost. The expiry is not in the index, because every heartbeat
+-- changes it: a scan of the held leases costs less than an index entry for each heartbeat.
+CREATE INDEX leases_live ON leases (status, attempt_id) WHERE status IN ('held', 'recovering');
+
+CREATE INDEX leases_deadline ON leases (deadline_at)
+    WHERE deadline_at IS NOT NULL AND status IN ('held', 'recovering', 'ready');
+
+CREATE INDEX leases_dispatch ON leases (dispatch_id) WHERE dispatch_id IS NOT NULL;
+
+CREATE INDEX leases_ended ON leases (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE run_steps (
+    run_id text COLLATE "C" NOT NULL REFERENCES runs,
+    ordinal bigint NOT NULL,
+    name text NOT NULL,
+    output bytea NOT NULL,
+    chain text NOT NULL,
+    epoch bigint NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (run_id, ordinal)
+);
+
+-- A run step said to begin before its effect; in doubt until it is recorded.
+CREATE TABLE announcements (
+    run_id text COLLATE "C" NOT NULL REFERENCES runs,
+    ordinal bigint NOT NULL,
+    name text NOT NULL,
+    epoch bigint NOT NULL,
+    announced_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (run_id, ordinal)
+);
+
+-- `state` is null where a person chose to start from the input again at this ordinal.
+CREATE TABLE checkpoints (
+    run_id text COLLATE "C" NOT NULL REFERENCES runs,
+    checkpoint_no bigint NOT NULL,
+    ordinal bigint NOT NULL,
+    chain text NOT NULL,
+    state bytea,
+    state_digest text,
+    format_version integer NOT NULL,
+    code_version text NOT NULL,
+    epoch bigint NOT NULL,
+    is_void boolean NOT NULL DEFAULT false,
+    written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (run_id, checkpoint_no)
+);
+
+-- One row per life of the server, so that an outage is nobody's death (rule R9): a promotion
+-- changes the timeline without starting the server anew.
+CREATE TABLE server_lives (
+    timeline text NOT NULL,
+    started_at timestamptz NOT NULL,
+    first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (timeline, started_at)
+);

@@ -1,0 +1,12 @@
+-- How far each projection has followed the log, and how it fares.
+
+CREATE TABLE IF NOT EXISTS projection_tracking (
+    projection text COLLATE "C" PRIMARY KEY,
+    position bigint NOT NULL,
+    state text NOT NULL DEFAULT 'following' CHECK (state IN ('following', 'stopped')),
+    -- The version of the fold that made the rows.
+    fold_version bigint NOT NULL DEFAULT 1,
+    -- Why it stopped: names position, stream and tag.
+    error text,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50);  -- one row per projection, updated with every batch

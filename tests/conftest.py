@@ -1,0 +1,67 @@
+"""Servers and schemas for the tests, and the marker of the tests that use them."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from recovery_journal.embedded import EmbeddedServer
+from tests.servers import PrivateServer
+
+DSN_VARIABLE = "RECOVERY_JOURNAL_TEST_DSN"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the shared server, so that `-m postgres` runs it again on another one."""
+    for item in items:
+        if "server_dsn" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(scope="session")
+def server_dsn() -> Iterator[str]:
+    """A server shared by all tests: the one that the environment names, else the embedded one."""
+    named = os.environ.get(DSN_VARIABLE)
+    if named:
+        yield named
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="rj-") as folder,
+        EmbeddedServer.start(Path(folder)) as server,
+    ):
+        yield server.dsn
+
+
+@pytest.fixture
+def schema(server_dsn: str) -> Iterator[str]:
+    """A schema name that nothing else uses; the schema is the test's to make and ours to drop."""
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    yield name
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        # A session that the test left open in a transaction fails the test here, and is named.
+        connection.execute("SET lock_timeout = '20s'")
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """An empty folder for a server; its path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="rj-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def private_server(server_folder: Path) -> Iterator[PrivateServer]:
+    """A running server that the test may stop, restart and kill."""
+    server = PrivateServer.at(server_folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop("immediate")

@@ -1,0 +1,228 @@
+"""The arrow: scripts, tests → recovery_journal → projections → domain, and two pure halves."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MAY_IMPORT = {
+    "domain": {"domain"},
+    "projections": {"domain", "projections"},
+    "recovery_journal": {"domain", "projections", "recovery_journal"},
+    "scripts": {"recovery_journal", "scripts"},
+    "tests": {"domain", "projections", "recovery_journal", "scripts", "tests"},
+}
+PURE = {"domain", "projections"}
+PURE_LIBRARIES = ("msgspec", "eventsourcing.domain")
+IMPURE_MODULES = {
+    "asyncio",
+    "importlib",
+    "io",
+    "logging",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "random",
+    "secrets",
+    "shutil",
+    "signal",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib",
+    "warnings",
+}
+IMPURE_NAMES = {"uuid1", "uuid4", "datetime_now_with_tzinfo"}
+IMPURE_BUILTINS = {"input", "open", "print"}
+CLOCKS = re.compile(r"(datetime|date)\.(now|utcnow|today)$")
+
+
+def imports_of(tree: ast.AST, module: str, *, is_package: bool = False) -> Iterator[str]:
+    """Every module that a module imports, wherever the import stands, relative ones resolved."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            yield ".".join([*above, *([node.module] if node.module else [])])
+
+
+def wrong_arrows(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    layer = module.partition(".")[0]
+    return [
+        f"{module} imports {imported}"
+        for imported in imports_of(ast.parse(source), module, is_package=is_package)
+        if imported.partition(".")[0] in MAY_IMPORT
+        and imported.partition(".")[0] not in MAY_IMPORT[layer]
+    ]
+
+
+def impurities(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    tree = ast.parse(source)
+    found = [
+        imported
+        for imported in imports_of(tree, module, is_package=is_package)
+        if not is_pure(imported)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and CLOCKS.search(ast.unparse(node)):
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in IMPURE_BUILTINS:
+            found.append(ast.unparse(node.func))
+        elif (
+            getattr(node, "id", None) in IMPURE_NAMES or getattr(node, "attr", None) in IMPURE_NAMES
+        ):
+            found.append(ast.unparse(node))
+    return [f"{module} uses {what}" for what in found]
+
+
+def is_pure(imported: str) -> bool:
+    top = imported.partition(".")[0]
+    if top in PURE:
+        return True
+    if top in sys.stdlib_module_names:
+        return top not in IMPURE_MODULES
+    return any(imported == name or imported.startswith(f"{name}.") for name in PURE_LIBRARIES)
+
+
+def modules_of(layer: str) -> list[tuple[str, Path]]:
+    """The modules of a layer; the launchers among the scripts have no suffix."""
+    files = [path for path in (ROOT / layer).rglob("*.py") if "__pycache__" not in path.parts]
+    if layer == "scripts":
+        files += [path for path in (ROOT / layer).iterdir() if path.is_file() and not path.suffix]
+    names = [(path.relative_to(ROOT).with_suffix("").as_posix(), path) for path in sorted(files)]
+    return [(name.removesuffix("/__init__").replace("/", "."), path) for name, path in names]
+
+
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_imports_follow_the_arrow(layer: str) -> None:
+    modules = modules_of(layer)
+
+    wrong = [
+        arrow
+        for module, path in modules
+        for arrow in wrong_arrows(
+            path.read_text(encoding="utf-8"), module, is_package=path.stem == "__init__"
+        )
+    ]
+
+    assert len(modules) > 1
+    assert wrong == []
+
+
+@pytest.mark.parametrize("layer", sorted(PURE))
+def test_the_pure_halves_touch_neither_clock_nor_world(layer: str) -> None:
+    found = [
+        impurity
+        for module, path in modules_of(layer)
+        for impurity in impurities(
+            path.read_text(encoding="utf-8"), module, is_package=path.stem == "__init__"
+        )
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("domain.lease", "import projections"),
+        ("domain.lease", "from recovery_journal import open"),
+        ("domain.lease", "def f():\n    import recovery_journal.leases"),
+        ("projections.contexts", "from recovery_journal.log import Recorder"),
+        ("projections.contexts", "if True:\n    from scripts.bootstrap import run"),
+        ("recovery_journal.sweeper", "from tests.servers import PrivateServer"),
+        ("recovery_journal.sweeper", "import scripts.benchmark as it"),
+        ("scripts.demonstration", "from domain.lease import Fence"),
+        ("scripts.demonstration", "import projections.contexts"),
+    ],
+)
+def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
+    assert len(wrong_arrows(source, module)) == 1
+
+
+def test_a_right_arrow_is_left_alone() -> None:
+    source = "import domain.lease\nfrom projections import contexts\nfrom . import log\nimport os"
+
+    assert wrong_arrows(source, "recovery_journal.sweeper") == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time",
+        "import os.path",
+        "from pathlib import Path",
+        "import logging as log",
+        "from random import Random",
+        "import psycopg",
+        "import eventsourcing.postgres",
+        "from eventsourcing import persistence",
+        "from datetime import datetime\nat = datetime.now(tz=None)",
+        "import datetime\nat = datetime.datetime.utcnow",
+        "from uuid import uuid4\nnumber = field(default_factory=uuid4)",
+        "import uuid\nnumber = uuid.uuid4()",
+        "text = open('state').read()",
+    ],
+)
+def test_an_impurity_is_found(source: str) -> None:
+    assert len(impurities(source, "domain.lease")) == 1
+
+
+def test_arguments_and_values_are_pure() -> None:
+    source = (
+        "import msgspec\nfrom datetime import datetime, timedelta\n"
+        "from eventsourcing.domain import event\nfrom .digest import extend\n"
+        "def lost(now: datetime) -> bool:\n    return now > datetime.max - timedelta(1)"
+    )
+
+    assert impurities(source, "domain.lease") == []
+
+
+def test_a_relative_import_out_of_a_package_is_seen_where_it_leads() -> None:
+    source = "from ..scripts import bootstrap\nfrom .. import tests"
+
+    found = list(imports_of(ast.parse(source), "top.recovery_journal.sweeper"))
+
+    assert found == ["top.scripts", "top"]
+
+
+def python_in(page: str) -> Iterator[str]:
+    yield from re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def beyond_the_surface(source: str) -> list[str]:
+    """What a user would have to know of our inside: anything but the one name."""
+    return [
+        imported
+        for imported in imports_of(ast.parse(source), "user")
+        if imported.partition(".")[0] in MAY_IMPORT and imported != "recovery_journal"
+    ]
+
+
+def test_what_a_user_reads_imports_one_name_alone() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    sources = [source for page in pages for source in python_in(page.read_text(encoding="utf-8"))]
+
+    assert sources, "the README shows an example"
+    assert [found for source in sources for found in beyond_the_surface(source)] == []
+
+
+@pytest.mark.parametrize(
+    "line", ["import domain", "from recovery_journal.log import Recorder", "import tests.servers"]
+)
+def test_an_example_that_reaches_inside_is_found(line: str) -> None:
+    page = f"# Title\n\n```python\nimport recovery_journal as rj\n{line}\n```\n"
+
+    (source,) = python_in(page)
+
+    assert len(beyond_the_surface(source)) == 1

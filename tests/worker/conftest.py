@@ -1,0 +1,24 @@
+"""A journal and a desk for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import recovery_journal as rj
+from recovery_journal.journal import Journal
+from recovery_journal.limits import Limits
+from tests.worker.desk import Desk, desk_at
+
+LIMITS = Limits(grace_s=0.2)
+
+
+@pytest.fixture
+def journal(server_dsn: str, schema: str) -> Iterator[Journal]:
+    with rj.open(server_dsn, schema=schema, limits=LIMITS) as journal:
+        yield journal
+
+
+@pytest.fixture
+def desk(journal: Journal, server_dsn: str) -> Iterator[Desk]:
+    with desk_at(journal, server_dsn) as desk:
+        yield desk

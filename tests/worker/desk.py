@@ -1,0 +1,150 @@
+"""The tests' own view: attempts made ready, worker programs started, and what they did."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from domain.events import RecoveryEvent
+from recovery_journal.journal import Journal
+from recovery_journal.outcome import Notice, NoticeKind, Outcome
+from tests.worker.functions import is_gone, until
+from tests.worker.program import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+TTL_S = 1.0
+
+
+@dataclass
+class WorkerProgram:
+    """A worker in a process of its own, and the notices it writes."""
+
+    process: subprocess.Popen[bytes]
+    settings: Settings
+
+    @property
+    def notices(self) -> list[Notice]:
+        path = Path(self.settings.notices)
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        return [msgspec.json.decode(line, type=Notice) for line in lines if line.endswith(b"\n")]
+
+    @property
+    def outcomes(self) -> list[Outcome | None]:
+        return [notice.outcome for notice in self.notices if notice.kind is NoticeKind.ENDED]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def until_ended(self, count: int = 1) -> list[Outcome | None]:
+        until(lambda: len(self.outcomes) >= count, f"{count} ended attempts: {self.notices}")
+        return self.outcomes
+
+    def exit_code(self) -> int:
+        return self.process.wait(60)
+
+
+@dataclass
+class Desk:
+    """One journal's tests: a folder for files, worker programs, attempts."""
+
+    journal: Journal
+    dsn: str
+    folder: Path
+    programs: list[WorkerProgram] = field(default_factory=list)
+
+    def make_ready(self, attempt_id: str, kind: str) -> None:
+        """An attempt on the dispatch-ready list; its input is the test's folder."""
+        lease = self.journal.acquire(
+            attempt_id=attempt_id,
+            run_id=f"run of {attempt_id}",
+            worker_id="w-0",
+            kind=kind,
+            input=str(self.folder),
+        )
+        lease.hand_back()
+
+    def start(
+        self,
+        worker_id: str = "w-1",
+        *,
+        ttl_s: float = TTL_S,
+        max_attempts: int | None = None,
+        stalled_after_s: float | None = None,
+        drain_s: float = 10.0,
+    ) -> WorkerProgram:
+        """A worker program."""
+        settings = Settings(
+            dsn=self.dsn,
+            schema=self.journal.database.schema,
+            worker_id=worker_id,
+            notices=str(self.folder / f"{worker_id}.notices"),
+            ttl_s=ttl_s,
+            max_attempts=max_attempts,
+            stalled_after_s=stalled_after_s,
+            drain_s=drain_s,
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "tests.worker.program",
+            msgspec.json.encode(settings).decode(),
+        ]
+        process = subprocess.Popen(command, cwd=ROOT)
+        self.programs.append(WorkerProgram(process, settings))
+        return self.programs[-1]
+
+    def child_id(self) -> int:
+        """The process that runs the function, once it does."""
+        until((self.folder / "started").exists, "the function to start")
+        return int((self.folder / "started").read_text())
+
+    def forget_start(self) -> None:
+        (self.folder / "started").unlink()
+
+    def let_go(self) -> None:
+        """Let the function end."""
+        (self.folder / "go").touch()
+
+    def events(self, attempt_id: str, *types: type[RecoveryEvent]) -> list[RecoveryEvent]:
+        """The events of these types in an attempt's stream."""
+        found = [entry.event for entry in self.journal.history(attempt_id)]
+        return [event for event in found if isinstance(event, types)]
+
+    def sweep_until_lost(self, attempt_id: str) -> None:
+        """Sweep until the attempt's lease has been lost, recovered and made ready."""
+        until(
+            lambda: attempt_id in {swept.attempt_id for swept in self.journal.sweep()},
+            f"the loss of {attempt_id}",
+        )
+
+    def close(self) -> None:
+        """End the programs that this test started, and what they left."""
+        for program in self.programs:
+            with suppress(ProcessLookupError):
+                os.kill(program.process.pid, signal.SIGKILL)
+            program.process.wait()
+        started = self.folder / "started"
+        if started.exists():
+            until(lambda: is_gone(int(started.read_text())), "the child of a killed worker to go")
+
+
+@contextmanager
+def desk_at(journal: Journal, dsn: str) -> Iterator[Desk]:
+    with tempfile.TemporaryDirectory(prefix="rj-worker-") as folder:
+        desk = Desk(journal, dsn, Path(folder))
+        try:
+            yield desk
+        finally:
+            desk.close()
+
+
+def ttl(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)

@@ -1,0 +1,117 @@
+"""What the workers of these tests run. The input's folder is how a test sees and steers them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from recovery_journal.claims import Claim
+
+LIMIT_S = 60
+PAUSE_S = 0.01
+
+
+def until(is_so: Any, what: str) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}"
+        time.sleep(PAUSE_S)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, reaped or not."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def mark(path: Path, text: str = "") -> None:
+    """Write a file all at once."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.rename(path)
+
+
+def count(claim: Claim) -> int:
+    """Three run steps and a checkpoint."""
+    for number in range(3):
+        claim.lease.record_step(f"count {number}", number)
+    claim.lease.checkpoint({"counted": 3})
+    return claim.lease.progress.ordinal
+
+
+def raise_error(claim: Claim) -> None:
+    raise ValueError(f"cannot count {claim.input!r}")
+
+
+def leave(_claim: Claim) -> None:
+    os._exit(0)
+
+
+def wait(claim: Claim) -> str:
+    claim.lease.wait("a person must look")
+    return "never recorded"
+
+
+def hand_back(claim: Claim) -> None:
+    claim.lease.hand_back("not today")
+
+
+def return_a_function(_claim: Claim) -> Any:
+    return until
+
+
+def hold(claim: Claim) -> str:
+    """Say that it runs, and write nothing until it is let go."""
+    folder = Path(claim.input)
+    mark(folder / "started", str(os.getpid()))
+    until((folder / "go").exists, "the file `go`")
+    claim.lease.record_step("held", os.getpid())
+    return "held"
+
+
+def hold_against_sigterm(claim: Claim) -> str:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return hold(claim)
+
+
+def hold_with_a_fork(claim: Claim) -> str:
+    """Have a child of its own that goes on for ever."""
+    folder = Path(claim.input)
+    if os.fork() == 0:
+        mark(folder / "forked", str(os.getpid()))
+        while True:
+            signal.pause()
+    until((folder / "forked").exists, "the fork")
+    return hold(claim)
+
+
+def work_for_ever(claim: Claim) -> None:
+    """Record run step after run step."""
+    folder = Path(claim.input)
+    while not (folder / "go").exists():
+        claim.lease.record_step("more")
+        if not (folder / "started").exists():
+            mark(folder / "started", str(os.getpid()))
+
+
+FUNCTIONS = {
+    function.__name__: function
+    for function in (
+        count,
+        raise_error,
+        leave,
+        wait,
+        hand_back,
+        return_a_function,
+        hold,
+        hold_against_sigterm,
+        hold_with_a_fork,
+        work_for_ever,
+    )
+}

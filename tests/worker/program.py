@@ -1,0 +1,48 @@
+"""A worker as a program of its own: `python -m tests.worker.program <settings as JSON>`."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+import recovery_journal as rj
+from recovery_journal.limits import Limits
+from recovery_journal.outcome import Notice
+from recovery_journal.worker import Worker
+from tests.worker.functions import FUNCTIONS
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    dsn: str
+    schema: str
+    worker_id: str
+    notices: str
+    ttl_s: float
+    max_attempts: int | None = None
+    stalled_after_s: float | None = None
+    drain_s: float = 10.0
+
+
+def main(settings: Settings) -> None:
+    def tell(notice: Notice) -> None:
+        with Path(settings.notices).open("ab") as file:
+            file.write(msgspec.json.encode(notice) + b"\n")
+
+    limits = Limits(grace_s=0.2)
+    with rj.open(settings.dsn, schema=settings.schema, limits=limits) as journal:
+        worker = Worker(
+            journal,
+            settings.worker_id,
+            FUNCTIONS,
+            ttl=timedelta(seconds=settings.ttl_s),
+            stalled_after_s=settings.stalled_after_s,
+            drain_s=settings.drain_s,
+            on_event=tell,
+        )
+        worker.run(max_attempts=settings.max_attempts)
+
+
+if __name__ == "__main__":
+    main(msgspec.json.decode(sys.argv[1], type=Settings))

@@ -1,0 +1,176 @@
+"""A child process ends with its parent, at its deadline, and when it is killed."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from recovery_journal import child as child_module
+from recovery_journal.child import Child, ExitCode, Word
+from recovery_journal.elapsed import elapsed_s
+from recovery_journal.outcome import Outcome
+from tests.worker.functions import LIMIT_S, is_gone, mark, until
+
+FAR_S = 3600.0
+DONE = Word(outcome=Outcome.COMPLETED)
+
+
+def sleep_for_ever() -> NoReturn:
+    while True:
+        signal.pause()
+
+
+@contextmanager
+def child_of(work: Callable[[], Word], *, lasts_s: float = FAR_S) -> Iterator[Child]:
+    child = Child(work, deadline=elapsed_s() + lasts_s)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.close()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Outcome.COMPLETED, ExitCode.ENDED),
+        (Outcome.FAILED, ExitCode.RAISED),
+        (Outcome.LOST, ExitCode.LEASE_LOST),
+        (Outcome.INTERRUPTED, ExitCode.INTERRUPTED),
+    ],
+)
+def test_a_child_leaves_its_word_and_a_named_exit_code(outcome: Outcome, code: ExitCode) -> None:
+    word = Word(outcome=outcome, error_class="ValueError", message="é" * 2_000)
+
+    with child_of(lambda: word) as child:
+        assert child.is_gone_within(LIMIT_S)
+
+    assert child.death == f"child left with code {code.value}"
+
+
+def test_the_word_can_be_read_once_the_child_is_gone() -> None:
+    with child_of(lambda: DONE) as child:
+        assert child.is_gone_within(LIMIT_S)
+
+        assert child.last_word() == DONE
+
+
+def test_a_child_that_lives_is_not_gone() -> None:
+    with child_of(sleep_for_ever) as child:
+        assert not child.is_gone_within(0)
+        assert child.last_word() is None
+
+
+@pytest.mark.parametrize("stopping", [signal.SIGSTOP, signal.SIGTERM])
+def test_a_kill_ends_a_child_that_is_stopped_or_ignores_signals(
+    tmp_path: Path, stopping: signal.Signals
+) -> None:
+    def ignore() -> Word:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        mark(tmp_path / "ready")
+        sleep_for_ever()
+
+    with child_of(ignore) as child:
+        until((tmp_path / "ready").exists, "the child")
+        os.kill(child.pid, stopping)
+
+        child.kill()
+
+        assert child.is_gone_within(0)
+        assert child.death == "child died of signal 9"
+        assert child.last_word() is None
+
+
+def test_a_child_kills_itself_at_its_deadline() -> None:
+    with child_of(sleep_for_ever, lasts_s=0.1) as child:
+        assert child.is_gone_within(LIMIT_S)
+
+        assert child.death == "child died of signal 9"
+
+
+def test_a_deadline_can_be_extended(tmp_path: Path) -> None:
+    def wait_for_it() -> Word:
+        until((tmp_path / "later").exists, "the first deadline to pass")
+        return DONE
+
+    first_deadline = elapsed_s() + 0.5
+    with child_of(wait_for_it, lasts_s=0.5) as child:
+        child.extend(elapsed_s() + FAR_S)
+        until(lambda: elapsed_s() > first_deadline, "the first deadline to pass")
+        mark(tmp_path / "later")
+        assert child.is_gone_within(LIMIT_S)
+
+        assert child.last_word() == DONE
+
+
+def test_what_went_wrong_outside_of_the_work_leaves_no_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> Word:
+        raise AssertionError("a flaw of ours")
+
+    with child_of(fail) as child:
+        assert child.is_gone_within(LIMIT_S)
+
+        assert child.last_word() is None
+    assert "a flaw of ours" in capfd.readouterr().err
+
+
+def test_a_child_has_the_signal_handlers_of_a_new_program(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    try:
+        with child_of(lambda: (mark(tmp_path / "ready"), sleep_for_ever())[1]) as child:
+            until((tmp_path / "ready").exists, "the child")
+            os.kill(child.pid, signal.SIGTERM)
+            assert child.is_gone_within(LIMIT_S)
+
+            assert child.death == "child died of signal 15"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_somebody_else_may_have_taken_the_status() -> None:
+    with child_of(lambda: DONE) as child:
+        os.waitpid(child.pid, 0)
+
+        assert child.is_gone_within(LIMIT_S)
+        assert child.death == "child ended, and another part of the program took its status"
+        assert child.last_word() == DONE
+
+
+def test_without_pidfds_the_end_is_noticed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+
+    with child_of(lambda: DONE) as child:
+        assert child.is_gone_within(LIMIT_S)
+
+        assert child.last_word() == DONE
+        assert child.death == "child left with code 0"
+
+
+@pytest.mark.parametrize("has_prctl", [True, False], ids=["by the kernel", "by its own watch"])
+def test_a_child_dies_with_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_prctl: bool
+) -> None:
+    if not has_prctl:
+        monkeypatch.setattr(child_module.sys, "platform", "another")
+
+    def work() -> Word:
+        mark(tmp_path / "child", str(os.getpid()))
+        sleep_for_ever()
+
+    def be_parent() -> Word:
+        Child(work, deadline=elapsed_s() + FAR_S)
+        sleep_for_ever()
+
+    with child_of(be_parent) as parent:
+        until((tmp_path / "child").exists, "the child of the child")
+        child_id = int((tmp_path / "child").read_text())
+
+        os.kill(parent.pid, signal.SIGKILL)
+
+        until(lambda: is_gone(child_id), "the child to die with its parent")
