@@ -7,6 +7,7 @@
     │   ├── AttemptExists           the attempt was acquired before
     │   ├── RunBusy                 the run has another open attempt
     │   ├── RunMismatch             the run exists with another kind or input
+    │   ├── RunPruned               the run's steps and checkpoints were pruned
     │   ├── WrongStage              the attempt stands elsewhere in the pipeline
     │   ├── StepOutOfOrder          a run step does not continue the recorded chain
     │   ├── ServerTooOld            the server lacks what the log needs
@@ -100,6 +101,18 @@ class RunMismatch(Refused):
         super().__init__(
             f"cannot open an attempt of run {run_id!r}: found its {what} recorded as {found}, "
             f"given {given}, needed the same; use the recorded {what} or a new run id"
+        )
+        self.run_id = run_id
+
+
+class RunPruned(Refused):
+    """A run whose steps are gone cannot go on: its effects would happen again under old keys."""
+
+    def __init__(self, run_id: str, *, pruned_at: str) -> None:
+        super().__init__(
+            f"cannot open another attempt of run {run_id!r}: found that its run steps and "
+            f"checkpoints were pruned at {pruned_at}, needed a run that still has them; "
+            "start the work under a new run id"
         )
         self.run_id = run_id
 

@@ -38,6 +38,7 @@ class WorkerRow(PositionRow, frozen=True, kw_only=True):
     completed_count: int = 0
     failed_count: int = 0
     refused_write_count: int = 0
+    last_refused_at: datetime | None = None
     lost_count: int = 0
     losses: dict[str, int] = field(default_factory=dict)
     fleet_wide_count: int = 0
@@ -92,7 +93,8 @@ class Workers(Projection[WorkerRow]):
             case LeaseEnded(ending=Ending.FAILED):
                 return replace(row, failed_count=row.failed_count + 1)
             case StaleWriteRefused():
-                return replace(row, refused_write_count=row.refused_write_count + 1)
+                count = row.refused_write_count + 1
+                return replace(row, refused_write_count=count, last_refused_at=recorded_at)
             case Abandoned():
                 return replace(row, renewed_late_count=row.renewed_late_count + 1)
             case LeaseExpired():

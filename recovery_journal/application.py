@@ -16,7 +16,8 @@ from domain.errors import AppendConflict, RecoveryJournalError, UnknownAttempt
 from domain.events import AnyEvent
 from domain.recovery import Recovery, project
 from projections.projection import Record
-from recovery_journal.appender import Appender, record_of
+from recovery_journal.appender import Appender, find, record_of
+from recovery_journal.cohort_appender import CohortAppender
 from recovery_journal.database import Database
 from recovery_journal.datastore import JournalDatastore, journal_errors
 from recovery_journal.mapper import JournalMapper
@@ -70,6 +71,7 @@ class JournalApplication(Application[str]):
         assert isinstance(self.recorder, JournalRecorder)
         self.reader: SettledReader = self.recorder.reader
         self._appender = Appender(database, self.mapper, self.recorder)
+        self._cohorts = CohortAppender(self.mapper)
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
         """Our settings and no others: the variables of this process may configure an event-sourced
@@ -99,8 +101,8 @@ class JournalApplication(Application[str]):
         *,
         again: bool = False,
     ) -> list[int | AppendConflict]:
-        """Append stream by stream; see `Appender.append_cohort`."""
-        return self._appender.append_cohort(batches, cursor, again=again)
+        """Append stream by stream; see `CohortAppender.append`."""
+        return self._cohorts.append(batches, cursor, again=again)
 
     # Loading ----------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class JournalApplication(Application[str]):
 
     def records(self, cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[Record]:
         """Appended events with their positions and times, in order of position."""
-        found = self._appender.find(cursor, events)
+        found = find(cursor, events)
         return sorted(found.values(), key=lambda record: record.position)
 
     def has_decision(

@@ -219,7 +219,7 @@ def _die_with_parent(parent_id: int) -> None:
 
 def watch_parent(link: socket.socket, deadline: float) -> None:
     """Kill the own process group once the parent's end of the link has closed, or the deadline
-    has passed without a later one."""
+    has passed without a later one: said first, for it is no crash."""
     poll = select.poll()
     poll.register(link, select.POLLIN)
     while (left_s := deadline - elapsed_s()) > 0:
@@ -229,4 +229,6 @@ def watch_parent(link: socket.socket, deadline: float) -> None:
         if len(said) < DEADLINE.size:
             break
         (deadline,) = DEADLINE.unpack(said)
+    with suppress(OSError):  # nobody listens any more
+        link.sendall(msgspec.msgpack.encode(Word(outcome=Outcome.FENCED)))
     os.killpg(0, signal.SIGKILL)

@@ -5,6 +5,7 @@ a step that fails for the batch is taken again for each alone, so that one bad a
 up the others. A step is taken only where the lease row still has this sweeper's fence.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import uuid4
@@ -172,7 +173,7 @@ class Cohorts:
             for recovery in group
             if isinstance(tip := tips[recovery.attempt_id], Checkpoint)
         }
-        answers = self._replayer.replay(list(work.values()), lambda: self._renew(group))
+        answers = self._replayer.replay(list(work.values()), self._renewing(group))
         outcomes: dict[str, ReplayOutcome] = dict(zip(work, answers, strict=True))
         with self._database.transaction() as cursor:
             mine = self._lock(cursor, group)
@@ -244,14 +245,24 @@ class Cohorts:
         tips = self._runs.tips([recovery.run_id for recovery in group], cursor)
         return {recovery.attempt_id: tip for recovery, tip in zip(group, tips, strict=True)}
 
-    def _renew(self, group: Sequence[Recovery]) -> None:
+    def _renewing(self, group: Sequence[Recovery]) -> Callable[[], None]:
+        """Renews this sweeper's leases while a replay takes long: three times in their TTL."""
+        every_s = self._limits.sweeper_ttl_s / 3
+        renewed_at = time.monotonic()
         mine: dict[str, Any] = {
             "attempt_ids": [recovery.attempt_id for recovery in group],
             "epochs": [recovery.fence.epoch for recovery in group],
             "sweeper_ttl_s": self._limits.sweeper_ttl_s,
         }
-        with self._database.cursor() as cursor:
-            cursor.execute(RENEW, mine)
+
+        def renew() -> None:
+            nonlocal renewed_at
+            if time.monotonic() - renewed_at >= every_s:
+                with self._database.cursor() as cursor:
+                    cursor.execute(RENEW, mine)
+                renewed_at = time.monotonic()
+
+        return renew
 
     def _fail(self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError) -> Answer:
         """Note that a step could not be taken now; it is free to be tried again later."""

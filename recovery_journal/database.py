@@ -55,17 +55,19 @@ class _Session:
 
     numbers = count(1)
 
-    def __init__(self, connection: Connection[DictRow]) -> None:
+    def __init__(self, connection: Connection[DictRow], thread: "_Thread") -> None:
         self.connection = connection
         self.process_id = os.getpid()
         self.no = next(self.numbers)
         self.is_in_transaction = False
+        # To be called once, by us or at the end of the thread or the program.
+        self.close = weakref.finalize(thread, self._close)
 
     @property
     def is_usable(self) -> bool:
         return self.process_id == os.getpid() and not self.connection.closed
 
-    def close(self) -> None:
+    def _close(self) -> None:
         if self.process_id == os.getpid():
             self.connection.close()
         else:
@@ -121,7 +123,7 @@ class Database:
             "idle_in_transaction_session_timeout": _milliseconds(idle_in_transaction_s),
         }
         self._local = threading.local()
-        self._sessions: set[_Session] = set()
+        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
         self._is_closed = False
 
     @property
@@ -209,7 +211,6 @@ class Database:
         self._is_closed = True
         for session in list(self._sessions):
             session.close()
-        self._sessions.clear()
 
     def _session(self) -> _Session:
         thread = self._thread()
@@ -222,9 +223,8 @@ class Database:
         if self._is_closed:
             raise InvalidInput("this database", found="it closed", needed="it open", do="open anew")
         if session is not None:
-            self._forget(session)
-        thread.session = self._open()
-        weakref.finalize(thread, self._forget, thread.session)
+            session.close()
+        thread.session = self._open(thread)
         return thread.session
 
     def _thread(self) -> _Thread:
@@ -234,11 +234,7 @@ class Database:
             thread = self._local.thread = _Thread()
         return thread
 
-    def _forget(self, session: _Session) -> None:
-        self._sessions.discard(session)
-        session.close()
-
-    def _open(self) -> _Session:
+    def _open(self, thread: _Thread) -> _Session:
         with self.translated():
             connection = Connection[DictRow].connect(
                 "", autocommit=True, row_factory=dict_row, **self._options
@@ -248,7 +244,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        session = _Session(connection)
+        session = _Session(connection, thread)
         self._sessions.add(session)
         return session
 

@@ -51,12 +51,14 @@ def message_of(error: BaseException) -> str:
     return words.encode(errors="replace").decode()[:LONGEST_TEXT]
 
 
-def duration(name: str, value: object, *, shortest: timedelta) -> float:
-    """A duration in seconds, from `shortest` to a year."""
+def duration(
+    name: str, value: object, *, shortest: timedelta, longest: timedelta = LONGEST_DURATION
+) -> float:
+    """A duration in seconds, from `shortest` to `longest`: a year, if nothing else is said."""
     if not isinstance(value, timedelta):
         raise refused(name, f"{type(value).__name__}", "a timedelta", "pass a timedelta")
-    if not shortest <= value <= LONGEST_DURATION:
-        needed = f"{shortest.total_seconds():g} s to {LONGEST_DURATION.days} days"
+    if not shortest <= value <= longest:
+        needed = f"{shortest.total_seconds():g} s to {longest.days} days"
         raise refused(name, f"{value.total_seconds():g} s", needed, "choose one within")
     return value.total_seconds()
 

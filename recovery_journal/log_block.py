@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from domain.errors import CorruptEvent, UnknownEvent
 from domain.events import AnyEvent, tag_of
 from projections.projection import Record
-from recovery_journal.mapper import JournalMapper
+from recovery_journal.mapper import decode
 
 BLOCK_EVENTS: Final = 2_000
 
@@ -105,11 +105,16 @@ def _all_at_once(rows: Sequence[_Row]) -> list[AnyEvent] | None:
 
 
 def _one_by_one(rows: Sequence[_Row]) -> Iterator[list[Record]]:
-    mapper = JournalMapper.alone()
     records: list[Record] = []
     for row in rows:
         try:
-            event = mapper.decode(*row[:4], position=row.notification_id)
+            event = decode(
+                attempt_id=row.originator_id,
+                version=row.originator_version,
+                tag=row.topic,
+                state=row.state,
+                position=row.notification_id,
+            )
         except (UnknownEvent, CorruptEvent):
             yield records
             raise

@@ -16,13 +16,14 @@ from recovery_journal.limits import Limits
 from recovery_journal.projection_schema import create_projections
 
 DSN_VARIABLE: Final = "RECOVERY_JOURNAL_DSN"
+SCHEMA_VARIABLE: Final = "RECOVERY_JOURNAL_SCHEMA"
 DEFAULT_SCHEMA: Final = "recovery_journal"
 
 
 def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     dsn: str | None = None,
     *,
-    schema: str = DEFAULT_SCHEMA,
+    schema: str | None = None,
     data: Path | None = None,
     reducers: Mapping[str, Reducer] | None = None,
     limits: Limits | None = None,
@@ -32,13 +33,15 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     """Open the journal in a schema of a PostgreSQL server, and make its tables if there are none.
 
     Without a DSN it uses `$RECOVERY_JOURNAL_DSN`, else the embedded server with its data in the
-    folder `data` (or the user's own). `reducers` maps a run's kind to the function that folds its
+    folder `data` (or the user's own); without a schema `$RECOVERY_JOURNAL_SCHEMA`, else
+    `recovery_journal`. `reducers` maps a run's kind to the function that folds its
     run steps. `observer` is told of every step of a recovery once it is durable. With
     `must_exist`, a schema without a journal is refused instead of filled.
 
     Raises `ServerUnavailable`, `ServerTooOld`, `SchemaTooNew`, `SchemaMissing`,
     `EmbeddedServerUnavailable`, `InvalidInput`.
     """
+    schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
     dsn = dsn or (None if data else os.environ.get(DSN_VARIABLE))
     server = None if dsn else EmbeddedServer.start(data)
     try:

@@ -4,6 +4,7 @@ While the server is away nobody can renew, so its absence says nothing of a work
 start, a promotion, or a reconnect of this process, every lease has a full TTL to be renewed.
 """
 
+import threading
 from datetime import datetime
 
 from psycopg import Cursor
@@ -30,22 +31,28 @@ FROM (SELECT count(*) FROM server_lives) AS lives,
 """
 
 
+class _Seen(threading.local):
+    """What one thread knows: each has a connection, and so reconnects, of its own."""
+
+    session_no: int | None = None
+    reconnected_at: datetime | None = None
+
+
 class Outage:
     """Since when the server can be reached from here, by the server's clock."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._session_no: int | None = None
-        self._reconnected_at: datetime | None = None
+        self._seen = _Seen()
 
     def over_since(self, cursor: Cursor[DictRow]) -> datetime:
         """The end of the last outage that this process knows of."""
         cursor.execute(SEE_LIFE)
         row = cursor.execute(UP_SINCE).fetchone()
         assert row is not None
-        session_no = self._database.session_no()
-        if self._session_no is not None and session_no != self._session_no:
-            self._reconnected_at = row["now"]
-        self._session_no = session_no
         up_since: datetime = row["up_since"]
-        return max(up_since, self._reconnected_at) if self._reconnected_at else up_since
+        seen, session_no = self._seen, self._database.session_no()
+        if seen.session_no not in (None, session_no):
+            seen.reconnected_at = row["now"]
+        seen.session_no = session_no
+        return max(up_since, seen.reconnected_at) if seen.reconnected_at else up_since

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from enum import StrEnum
 from functools import cache, cached_property
 from typing import Any, Final, Generic
 
@@ -21,6 +22,8 @@ LONGEST_NAME: Final = 30
 LONGEST_INDEX_NAME: Final = 12
 
 CREATE = "CREATE TABLE {table} ({columns})"
+
+CREATE_TEMPORARY = "CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DROP"
 
 ADD_KEY = "ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY ({key})"
 
@@ -72,17 +75,27 @@ FROM (
 """
 
 
+class Place(StrEnum):
+    """Which of a projection's tables: the one that readers see, the one that a rebuild prepares,
+    or the one that a check folds into and that goes with its transaction."""
+
+    LIVE = ""
+    SHADOW = "__shadow"
+    CHECK = "__check"
+
+
 class ProjectionTable(Generic[RowT]):
-    """Where the rows of one projection live, or (`is_shadow`) where a rebuild prepares them.
+    """A table of one projection's rows.
 
     It holds no connection: every method works inside of the caller's transaction.
     """
 
-    def __init__(self, projection: Projection[RowT], *, is_shadow: bool = False) -> None:
+    def __init__(self, projection: Projection[RowT], place: Place = Place.LIVE) -> None:
         _check(projection)
         self.projection = projection
         self.form = RowForm(projection.row_type)
-        self.name = f"projection_{projection.name}{'__shadow' if is_shadow else ''}"
+        self.name = f"projection_{projection.name}{place}"
+        self._place = place
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -151,13 +164,17 @@ class ProjectionTable(Generic[RowT]):
             SQL("{} {}").format(Identifier(field), SQL(kind))
             for field, kind in self.form.columns.items()
         ]
-        cursor.execute(self._sql(CREATE, columns=SQL(", ").join(columns)))
+        statement = CREATE_TEMPORARY if self._place is Place.CHECK else CREATE
+        cursor.execute(self._sql(statement, columns=SQL(", ").join(columns)))
 
     def add_indexes(self, cursor: Cursor[DictRow]) -> None:
-        """Add the primary key and the indexes that the projection wishes for; ANALYZE."""
+        """Add the primary key and the indexes that the projection wishes for."""
         cursor.execute(self._sql(ADD_KEY, name=self._index_name("key")))
         for index in self.projection.indexes:
             cursor.execute(self._add_index(index))
+
+    def analyze(self, cursor: Cursor[DictRow]) -> None:
+        """Let the planner know what is in the table."""
         cursor.execute(self._sql("ANALYZE {table}"))
 
     def exists(self, cursor: Cursor[DictRow]) -> bool:

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
@@ -20,16 +19,22 @@ from projections.projection import Projection
 from projections.stream_fold import StreamFold
 from recovery_journal.database import Database
 from recovery_journal.log_block import BLOCK_EVENTS, LogBlocks
-from recovery_journal.projection_table import ProjectionTable, table_of
+from recovery_journal.projection_table import table_of
 from recovery_journal.reader import SettledReader
-from recovery_journal.switch import Switch
+from recovery_journal.row_digest import digest_of_rows
+from recovery_journal.switch import Switch, shadow_of
 from recovery_journal.tracking import ProjectionTracking
 
 # The transactions that fill and index shadows may take longer than those of workers.
 WITHOUT_LIMIT = "SET LOCAL statement_timeout = 0"
 
-TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('recovery_journal rebuild'), hashtext(%(name)s)) AS is_ours"
-UNLOCK = "SELECT pg_advisory_unlock(hashtext('recovery_journal rebuild'), hashtext(%(name)s))"
+TRY_LOCK = """
+SELECT pg_try_advisory_lock(hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)) AS ours
+"""
+
+UNLOCK = """
+SELECT pg_advisory_unlock(hashtextextended('recovery_journal rebuild ' || %(schema)s, 0))
+"""
 
 
 class Phase(StrEnum):
@@ -44,8 +49,8 @@ class Phase(StrEnum):
 
 
 class RebuildProgress(Struct, frozen=True, kw_only=True):
-    """How far a rebuild is. `total` is the position up to which it folds: gaps in the positions
-    make the count of events end a little below it."""
+    """How far a rebuild is. `total` is what the positions promise: with gaps between them, the
+    count of events ends a little below it."""
 
     phase: Phase
     event_count: int
@@ -92,8 +97,9 @@ class Rebuild:
         self._tracking = ProjectionTracking(database)
         self._block_events = block_events
         self._on_progress = on_progress
-        self._event_count = 0
         self._upto = 0
+        self._session_no = 0
+        self._read_count = 0
 
     def run(self) -> RebuildReport:
         """Rebuild and switch. Raises `StoreBusy` where another rebuild is at work or the switch
@@ -103,13 +109,12 @@ class Rebuild:
         with self._alone():
             self._upto = self._settled_position()
             self._begin()
-            self._fold_streams()
-            self._fold_positions()
+            event_count = max(self._fold_streams(), self._fold_positions())
             positions = {it.name: self._finish(it) for it in self._projections}
             rebuilt = tuple(self._described(it, positions[it.name]) for it in self._projections)
         self._tell(Phase.DONE)
         return RebuildReport(
-            event_count=self._event_count,
+            event_count=event_count,
             projections=rebuilt,
             seconds=time.monotonic() - started,
         )
@@ -118,16 +123,16 @@ class Rebuild:
     def _alone(self) -> Iterator[None]:
         """One rebuild in a schema at a time; the lock is the session's, so it dies with it."""
         with self._database.cursor() as cursor:
-            name = {"name": self._database.schema}
-            row = cursor.execute(TRY_LOCK, name).fetchone()
-            if row is None or not row["is_ours"]:
+            whose = {"schema": self._database.schema}
+            row = cursor.execute(TRY_LOCK, whose).fetchone()
+            if row is None or not row["ours"]:
                 raise StoreBusy("rebuild: another rebuild is at work", limit="0 s")
             self._session_no = self._database.session_no()
             try:
                 yield
             finally:
                 if self._database.session_no() == self._session_no:
-                    cursor.execute(UNLOCK, name)
+                    cursor.execute(UNLOCK, whose)
 
     def _settled_position(self) -> int:
         # A follower's position is settled by construction; a cold reader may know less.
@@ -136,20 +141,25 @@ class Rebuild:
 
     def _begin(self) -> None:
         for projection in self._projections:
-            shadow = ProjectionTable(projection, is_shadow=True)
-            with self._database.transaction() as cursor:
+            live, shadow = table_of(projection), shadow_of(projection)
+            with self._transaction() as cursor:
+                if not live.exists(cursor):
+                    live.create(cursor)
+                self._tracking.register(cursor, projection)
                 shadow.drop(cursor)
                 if projection.is_stream_keyed:
                     shadow.create_bare(cursor)
                 else:
                     shadow.create(cursor)
 
-    def _fold_streams(self) -> None:
-        """Fold stream after stream, and copy the rows that are final after every block."""
+    def _fold_streams(self) -> int:
+        """Fold stream after stream, copying the rows that are final after every block. Returns
+        how many events there were."""
         keyed = [it for it in self._projections if it.is_stream_keyed]
-        folds = [(StreamFold(it), ProjectionTable(it, is_shadow=True)) for it in keyed]
+        folds = [(StreamFold(it), shadow_of(it)) for it in keyed]
+        before = self._read_count
         if not folds:
-            return
+            return 0
         for block in self._blocks().by_stream(upto=self._upto):
             with self._transaction() as cursor:
                 for fold, shadow in folds:
@@ -158,25 +168,30 @@ class Rebuild:
         with self._transaction() as cursor:
             for fold, shadow in folds:
                 shadow.copy(cursor, fold.finish())
+        return self._read_count - before
 
-    def _fold_positions(self) -> None:
-        """Fold the log in its order, for rows that mix streams."""
+    def _fold_positions(self) -> int:
+        """Fold the log in its order, for rows that mix streams. Returns how many events there
+        were."""
         mixed = [it for it in self._projections if not it.is_stream_keyed]
-        shadows = [ProjectionTable(it, is_shadow=True) for it in mixed]
+        shadows = [shadow_of(it) for it in mixed]
+        before = self._read_count
         if not shadows:
-            return
+            return 0
         for block in self._blocks().by_position(upto=self._upto):
             with self._transaction() as cursor:
                 for shadow in shadows:
                     shadow.apply(cursor, block)
             self._count(len(block))
+        return self._read_count - before
 
     def _finish(self, projection: Projection[Any]) -> int:
-        shadow = ProjectionTable(projection, is_shadow=True)
-        if projection.is_stream_keyed:
-            self._tell(Phase.INDEXING, projection)
-            with self._transaction() as cursor:
+        shadow = shadow_of(projection)
+        self._tell(Phase.INDEXING, projection)
+        with self._transaction() as cursor:
+            if projection.is_stream_keyed:
                 shadow.add_indexes(cursor)
+            shadow.analyze(cursor)
         switch = Switch(self._database, self._reader, projection, upto=self._upto)
         self._tell(Phase.CATCHING_UP, projection)
         switch.catch_up()
@@ -204,15 +219,15 @@ class Rebuild:
             yield cursor
 
     def _count(self, event_count: int) -> None:
-        self._event_count += event_count
+        self._read_count += event_count
         self._tell(Phase.FOLDING)
 
     def _tell(self, phase: Phase, projection: Projection[Any] | None = None) -> None:
         self._on_progress(
             RebuildProgress(
                 phase=phase,
-                event_count=self._event_count,
-                total=self._upto,
+                event_count=self._read_count,
+                total=self._upto * len({it.is_stream_keyed for it in self._projections}),
                 projection=projection.name if projection else None,
             )
         )

@@ -18,7 +18,7 @@ from domain.checkpoint import (
     RunStep,
 )
 from domain.digest import chain_origin
-from domain.errors import InvalidInput, RunMismatch
+from domain.errors import InvalidInput, RunMismatch, RunPruned
 from recovery_journal.database import Database
 from recovery_journal.payload import Payload, decode
 
@@ -31,7 +31,7 @@ ON CONFLICT (run_id) DO NOTHING
 """
 
 LOCK_RUN = """
-SELECT kind, input_digest
+SELECT kind, input_digest, pruned_at
 FROM runs
 WHERE run_id = %(run_id)s
 FOR NO KEY UPDATE
@@ -150,7 +150,8 @@ class RunStore:
         self._database = database
 
     def open_run(self, cursor: Cursor[DictRow], run_id: str, kind: str, given: Payload) -> None:
-        """Make the run or find it, locked. Raises `RunMismatch` for another kind or input."""
+        """Make the run or find it, locked. Raises `RunMismatch` for another kind or input, and
+        `RunPruned`."""
         run = {"run_id": run_id, "kind": kind, "input_digest": given.digest}
         cursor.execute(OPEN_RUN, {**run, "input": given.encoded})
         found = cursor.execute(LOCK_RUN, run).fetchone()
@@ -159,6 +160,8 @@ class RunStore:
             raise RunMismatch(run_id, what="kind", found=repr(found["kind"]), given=repr(kind))
         if found["input_digest"] != given.digest:
             raise RunMismatch(run_id, what="input", found=found["input_digest"], given=given.digest)
+        if found["pruned_at"] is not None:
+            raise RunPruned(run_id, pruned_at=f"{found['pruned_at']:%Y-%m-%d %H:%M:%S} UTC")
 
     def tips(
         self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None

@@ -11,8 +11,13 @@ CREATE TABLE runs (
     kind text NOT NULL,
     input bytea NOT NULL,
     input_digest text NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Its run steps and checkpoints are gone, so nobody may go on with it.
+    pruned_at timestamptz
 );
+
+-- Runs with something left to prune: pruning again does not look at the pruned ones.
+CREATE INDEX runs_unpruned ON runs (run_id) WHERE pruned_at IS NULL;
 
 CREATE TABLE leases (
     attempt_id text COLLATE "C" PRIMARY KEY,
@@ -57,6 +62,9 @@ CREATE TABLE leases (
 -- At most one open attempt per run.
 CREATE UNIQUE INDEX leases_open_run ON leases (run_id)
     WHERE status IN ('held', 'recovering', 'ready', 'waiting', 'quarantined');
+
+-- All attempts of a run: to count them, and to see when the last one ended.
+CREATE INDEX leases_run ON leases (run_id);
 
 -- Sweeps look only at what can be lost. The expiry is not in the index, because every heartbeat
 -- changes it: a scan of the held leases costs less than an index entry for each heartbeat.

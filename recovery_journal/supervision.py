@@ -118,8 +118,7 @@ class Supervision:
         drained_at: float | None = None
         while True:
             is_gone = child.is_gone_within(TICK_S)
-            # First of all: this process may have been suspended for longer than the lease held,
-            # and a child that is gone after that has killed itself.
+            # First of all: this process may have been suspended for longer than the lease held.
             if keeper.has_run_out:
                 return Cause.RUN_OUT
             if is_gone:
@@ -146,6 +145,8 @@ class Supervision:
             self._say(NoticeKind.PROBLEM, lease, f"{word.error_class}: {word.message}")
         if word is None or word.outcome is Outcome.LOST:
             return self._ending(lease) or Outcome.LOST
+        if word.outcome is Outcome.FENCED:
+            return self._give_up(lease, Cause.RUN_OUT, deadline, "the child's own clock")
         if word.outcome is Outcome.INTERRUPTED:
             return self._give_up(lease, Cause.INTERRUPTED, deadline, word.error_class)
         return word.outcome

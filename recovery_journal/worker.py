@@ -26,6 +26,7 @@ SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 DRAIN_S: Final = 10.0
+FAILURE_LIMIT: Final = 10
 
 _log = logging.getLogger("recovery_journal.worker")
 
@@ -71,12 +72,15 @@ class Worker:
         self._kinds = _kinds(functions, inputs.names("kinds", kinds))
         self._tenants = inputs.names("tenants", tenants)
         self._code_versions = inputs.names("code_versions", code_versions)
+        if ttl is not None:
+            inputs.duration("ttl", ttl, shortest=inputs.SHORTEST_TTL)
         self._ttl = ttl
         self._shortest_pause_s = shortest_pause_s
         self._longest_pause_s = longest_pause_s
         self._tell = on_event
         self._stop = threading.Event()
         self._dispatch_id = uuid4().hex
+        self._failure_count = 0
         self._supervision = Supervision(
             journal,
             worker_id=worker_id,
@@ -98,25 +102,21 @@ class Worker:
 
         SIGTERM and SIGINT drain, a second one does what it did before. Also ends after
         `max_attempts`, and with `until_idle` as soon as there is nothing to claim. A server that
-        is away is waited for.
+        is away is waited for; a claim that fails otherwise is tried again, and its error raised
+        after ten such failures in a row.
         """
         ended: Counter[Outcome] = Counter()
         pause_s = self._shortest_pause_s
         with stopping_on_signals(self._stop):
             while not self._stop.is_set() and ended.total() != max_attempts:
-                longest_s = self._longest_pause_s
-                outcome = None
-                try:
-                    outcome = self._turn()
-                except Retry as problem:
-                    self._say_of_claiming(problem)
-                    longest_s = LONGEST_OUTAGE_PAUSE_S
-                else:
-                    if outcome is None and until_idle:
-                        break
+                claim, has_answer = self._try_to_claim()
+                outcome = self._run(claim) if claim else None
                 if outcome is not None:
                     ended[outcome] += 1
                 if outcome in (None, Outcome.UNSTARTED):
+                    if until_idle and has_answer and outcome is None:
+                        break
+                    longest_s = self._longest_pause_s if has_answer else LONGEST_OUTAGE_PAUSE_S
                     self._stop.wait(pause_s)
                     pause_s = min(pause_s * 2, longest_s)
                 else:
@@ -125,28 +125,41 @@ class Worker:
 
     def run_lease(self, lease: Lease) -> Outcome:
         """Run an attempt that was just acquired under the same guard; the function is given a
-        claim with the run's input and what earlier attempts of the run left."""
+        claim with the run's input and what earlier attempts of the run left.
+
+        Raises what `Journal.load` raises."""
         with stopping_on_signals(self._stop):
             return self._run(self._journal.load(lease))
 
-    def _turn(self) -> Outcome | None:
-        claim = self._claim()
-        return None if claim is None else self._run(claim)
+    def _try_to_claim(self) -> tuple[Claim | None, bool]:
+        """A claim, if there is one, and whether the question was answered at all.
 
-    def _claim(self) -> Claim | None:
-        """The next claim. It is asked for under one id until there is an answer, so that what a
-        lost reply has granted is found again."""
-        claims = self._journal.claim(
-            worker_id=self._worker_id,
-            kinds=self._kinds,
-            tenants=self._tenants,
-            code_versions=self._code_versions,
-            limit=1,
-            ttl=self._ttl,
-            event_id=self._dispatch_id,
-        )
+        It is asked under one id until there is an answer, so that what was granted in a lost reply
+        is found again.
+        """
+        try:
+            claims = self._journal.claim(
+                worker_id=self._worker_id,
+                kinds=self._kinds,
+                tenants=self._tenants,
+                code_versions=self._code_versions,
+                limit=1,
+                ttl=self._ttl,
+                event_id=self._dispatch_id,
+            )
+        except Retry as problem:
+            self._say_of_claiming(problem)
+            return None, False
+        except Exception as problem:  # one unreadable attempt must not end its claimer
+            self._say_of_claiming(problem)
+            self._failure_count += 1
+            if self._failure_count >= FAILURE_LIMIT:
+                raise
+            self._dispatch_id = uuid4().hex
+            return None, False
+        self._failure_count = 0
         self._dispatch_id = uuid4().hex
-        return claims[0] if claims else None
+        return (claims[0] if claims else None), True
 
     def _run(self, claim: Claim) -> Outcome:
         return self._supervision.run(claim, self._function(claim.lease.terms.kind))
@@ -158,7 +171,7 @@ class Worker:
             raise _unknown_kinds([kind], self._functions)
         return self._functions[kind]
 
-    def _say_of_claiming(self, problem: Retry) -> None:
+    def _say_of_claiming(self, problem: Exception) -> None:
         text = f"cannot claim now: {type(problem).__name__}: {problem}"
         self._tell(Notice(kind=NoticeKind.PROBLEM, worker_id=self._worker_id, text=text))
 

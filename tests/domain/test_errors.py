@@ -22,6 +22,7 @@ from domain.errors import (
     Retry,
     RunBusy,
     RunMismatch,
+    RunPruned,
     SchemaMissing,
     SchemaTooNew,
     ServerTooOld,
@@ -43,6 +44,7 @@ EXAMPLES: list[RecoveryJournalError] = [
     AttemptExists("a-1", status="held", worker_id="w-1"),
     RunBusy("r-1", open_attempt_id="a-1", status="held"),
     RunMismatch("r-1", what="kind", found="'report'", given="'mail'"),
+    RunPruned("r-1", pruned_at="2026-01-05 12:00:00 UTC"),
     WrongStage("a-1", wanted="replay the tail", found="held", needed=["reloaded"]),
     StepOutOfOrder(
         "r-1", wanted="record run step 4", found="2", needed="3 before it", do="record 3"

@@ -1,10 +1,14 @@
-"""A schema with nothing in it but what a projection's test makes."""
+"""Schemas for the tests of projections: an empty one, and one with a journal's tables."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from recovery_journal import schema as schemas
 from recovery_journal.database import Database
+from recovery_journal.projection_schema import create_projections
+from tests.projections.writing import Writer
 
 
 @pytest.fixture
@@ -15,3 +19,10 @@ def database(server_dsn: str, schema: str) -> Iterator[Database]:
         cursor.execute(f'CREATE SCHEMA "{schema}"'.encode())
     yield database
     database.close()
+
+
+@pytest.fixture
+def writer(database: Database) -> Writer:
+    """Whoever appends to a log whose projections exist and are empty."""
+    schemas.create(database, partial(create_projections, database))
+    return Writer(database)

@@ -186,14 +186,14 @@ class Life:
 
 
 def random_log(
-    chance: Random, *, attempt_count: int = 4, act_count: int = 60, first_position: int = 1
+    chance: Random, *, prefix: str = "a-", attempt_count: int = 4, act_count: int = 60
 ) -> list[Record]:
     """The interleaved streams of some attempts, as records; positions have gaps."""
     lives: dict[str, Life] = {}
     records: list[Record] = []
-    position = first_position
+    position = 1
     for _ in range(act_count):
-        attempt_id = f"a-{chance.randrange(attempt_count)}"
+        attempt_id = f"{prefix}{chance.randrange(attempt_count)}"
         life = lives.get(attempt_id)
         before = len(life.events) if life else 0
         if life is None:

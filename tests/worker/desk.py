@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from domain.errors import ServerUnavailable
 from domain.events import RecoveryEvent
 from recovery_journal.journal import Journal
 from recovery_journal.outcome import Notice, NoticeKind, Outcome
@@ -124,6 +125,11 @@ class Desk:
             lambda: attempt_id in {swept.attempt_id for swept in self.journal.sweep()},
             f"the loss of {attempt_id}",
         )
+
+    def reconnect(self) -> None:
+        """After an outage: this process's own connection was cut, which its next call finds."""
+        with suppress(ServerUnavailable):
+            self.journal.database.server_started_at()
 
     def close(self) -> None:
         """End the programs that this test started, and what they left."""

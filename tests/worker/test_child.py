@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import NoReturn
 
 import pytest
 
-from recovery_journal import child as child_module
 from recovery_journal.child import Child, ExitCode, Word
 from recovery_journal.elapsed import elapsed_s
 from recovery_journal.outcome import Outcome
@@ -90,6 +90,7 @@ def test_a_child_kills_itself_at_its_deadline() -> None:
         assert child.is_gone_within(LIMIT_S)
 
         assert child.death == "child died of signal 9"
+        assert child.last_word() == Word(outcome=Outcome.FENCED)
 
 
 def test_a_deadline_can_be_extended(tmp_path: Path) -> None:
@@ -121,9 +122,13 @@ def test_what_went_wrong_outside_of_the_work_leaves_no_word(
 
 
 def test_a_child_has_the_signal_handlers_of_a_new_program(tmp_path: Path) -> None:
+    def work() -> Word:
+        mark(tmp_path / "ready")
+        sleep_for_ever()
+
     before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
-        with child_of(lambda: (mark(tmp_path / "ready"), sleep_for_ever())[1]) as child:
+        with child_of(work) as child:
             until((tmp_path / "ready").exists, "the child")
             os.kill(child.pid, signal.SIGTERM)
             assert child.is_gone_within(LIMIT_S)
@@ -157,7 +162,7 @@ def test_a_child_dies_with_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_prctl: bool
 ) -> None:
     if not has_prctl:
-        monkeypatch.setattr(child_module.sys, "platform", "another")
+        monkeypatch.setattr(sys, "platform", "another")
 
     def work() -> Word:
         mark(tmp_path / "child", str(os.getpid()))

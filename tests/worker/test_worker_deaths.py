@@ -182,6 +182,7 @@ def test_an_outage_longer_than_the_ttl_kills_the_child_and_is_nobodys_death(
     assert worker.until_ended() == [Outcome.FENCED]
     assert is_gone(child_id)
     private_server.start()
+    desk.reconnect()
     started_at = desk.journal.database.server_started_at()
     desk.sweep_until_lost("a-1")
     desk.let_go()
@@ -223,6 +224,7 @@ def test_a_short_outage_costs_nothing(cut_off: Desk, private_server: PrivateServ
     child_id = desk.child_id()
 
     private_server.restart()
+    desk.reconnect()
     desk.let_go()
 
     assert worker.until_ended() == [Outcome.COMPLETED]

@@ -1,0 +1,33 @@
+"""A schema with the journal's tables, and the application over it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from recovery_journal import schema as schemas
+from recovery_journal.application import JournalApplication
+from recovery_journal.database import Database
+
+
+@pytest.fixture
+def database(server_dsn: str, schema: str) -> Iterator[Database]:
+    """A database with the journal's tables in a schema of its own."""
+    database = Database(server_dsn, schema)
+    schemas.create(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def other(server_dsn: str, schema: str, database: Database) -> Iterator[Database]:
+    """A second way to the same schema: another process, as it were."""
+    other = Database(server_dsn, database.schema)
+    yield other
+    other.close()
+
+
+@pytest.fixture
+def application(database: Database) -> Iterator[JournalApplication]:
+    """The application over the log."""
+    with JournalApplication(database) as application:
+        yield application

@@ -1,0 +1,23 @@
+"""Events for tests of the log, which does not care what they mean."""
+
+from domain.events import AnyEvent, Confirmed, WriteKind
+from tests.domain.specimens import RUN_ID, SWEEPER, fence
+
+
+def an_event(attempt_id: str, version: int, event_id: str = "") -> AnyEvent:
+    """An event at this place; without an id, the decision is named after the place."""
+    return Confirmed(
+        originator_id=attempt_id,
+        originator_version=version,
+        event_id=event_id or f"{attempt_id}/{version}",
+        run_id=RUN_ID,
+        recorded_by=SWEEPER,
+        fence=fence(),
+        write=WriteKind.RUN_STEP,
+        ordinal=version,
+    )
+
+
+def a_stream(attempt_id: str, count: int, *, first: int = 1) -> list[AnyEvent]:
+    """This many events of one stream, in order."""
+    return [an_event(attempt_id, version) for version in range(first, first + count)]

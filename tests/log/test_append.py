@@ -1,0 +1,398 @@
+"""Appending: all or nothing, conflicts, lost replies (R5), cohorts."""
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from domain.errors import AppendConflict, InvalidInput, ServerUnavailable, UnknownAttempt
+from domain.events import AnyEvent
+from recovery_journal.application import JournalApplication
+from recovery_journal.database import Database
+from tests.log.events import a_stream, an_event
+from tests.log.loopback import Loopback
+
+INSERTED = b"INSERT 0 "
+COMMITTED = b"COMMIT\0"
+
+
+@pytest.fixture
+def loopback(server_dsn: str) -> Iterator[Loopback]:
+    with Loopback(server_dsn) as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def far(loopback: Loopback, database: Database) -> Iterator[JournalApplication]:
+    """The application by a way that can be cut."""
+    far = Database(loopback.dsn, database.schema)
+    yield JournalApplication(far)
+    far.close()
+
+
+def stored(application: JournalApplication, attempt_id: str) -> list[AnyEvent]:
+    found = application.load_many([attempt_id]).get(attempt_id, [])
+    assert isinstance(found, list)
+    return [record.event for record in found]
+
+
+# All or nothing -------------------------------------------------------------------------------
+
+
+def test_appended_events_come_back_as_they_were(application: JournalApplication) -> None:
+    events = a_stream("a-1", 3)
+
+    positions = application.append(events)
+
+    assert positions == sorted(positions)
+    assert stored(application, "a-1") == events
+
+
+@pytest.mark.parametrize("attempt_id", ["ü", "試行-1", "a 'quoted\" \\ one", "🐘" * 50, "á", "a/b%s"])
+def test_an_id_may_be_any_unicode(application: JournalApplication, attempt_id: str) -> None:
+    events = a_stream(attempt_id, 2)
+
+    application.append(events)
+
+    assert stored(application, attempt_id) == events
+
+
+def test_a_taken_version_raises_the_conflict_with_the_stored_event(
+    application: JournalApplication,
+) -> None:
+    first = an_event("a-1", 1, "first")
+    application.append([first])
+
+    with pytest.raises(AppendConflict) as refused:
+        application.append([an_event("a-1", 1, "second")])
+
+    assert refused.value.stored == first
+
+
+def test_asking_with_the_same_event_id_is_a_conflict_unless_a_reply_was_lost(
+    application: JournalApplication,
+) -> None:
+    events = a_stream("a-1", 2)
+    positions = application.append(events)
+
+    with pytest.raises(AppendConflict):
+        application.append(events)
+
+    assert application.append(events, again=True) == positions
+
+
+def test_asking_again_finds_another_decision_in_the_way(application: JournalApplication) -> None:
+    application.append([an_event("a-1", 1, "theirs")])
+
+    with pytest.raises(AppendConflict) as refused:
+        application.append([an_event("a-1", 1, "ours")], again=True)
+
+    assert getattr(refused.value.stored, "event_id", None) == "theirs"
+
+
+def test_asking_again_for_what_was_never_appended_appends_it(
+    application: JournalApplication,
+) -> None:
+    events = a_stream("a-1", 2)
+
+    application.append(events, again=True)
+
+    assert stored(application, "a-1") == events
+
+
+def test_a_gap_is_refused(application: JournalApplication) -> None:
+    application.append([an_event("a-1", 1)])
+
+    with pytest.raises(AppendConflict, match="the stream at version 1"):
+        application.append([an_event("a-1", 3)])
+
+    assert len(stored(application, "a-1")) == 1
+
+
+def test_several_streams_are_appended_all_or_none(application: JournalApplication) -> None:
+    application.append([an_event("a-2", 1, "theirs")])
+
+    with pytest.raises(AppendConflict, match="'a-2'"):
+        application.append([an_event("a-1", 1), an_event("a-2", 1, "ours")])
+
+    assert stored(application, "a-1") == []
+
+
+def test_nothing_to_append_is_no_news(application: JournalApplication) -> None:
+    assert application.append([]) == []
+
+
+def test_events_commit_with_the_callers_transaction(
+    application: JournalApplication, database: Database, other: Database
+) -> None:
+    elsewhere = JournalApplication(other)
+
+    with database.transaction() as cursor:
+        application.append([an_event("a-1", 1)], cursor)
+        before = stored(elsewhere, "a-1")
+
+    assert before == []
+    assert len(stored(elsewhere, "a-1")) == 1
+
+
+def test_a_conflict_leaves_the_callers_transaction_as_it_was(
+    application: JournalApplication, database: Database
+) -> None:
+    first = an_event("a-1", 1)
+    application.append([first])
+
+    with database.transaction() as cursor:
+        with pytest.raises(AppendConflict) as refused:
+            application.append([an_event("a-2", 1), an_event("a-1", 1, "other")], cursor)
+        application.append([an_event("a-1", 2)], cursor)
+
+    assert refused.value.stored == first
+    assert len(stored(application, "a-1")) == 2
+    assert stored(application, "a-2") == []
+
+
+def test_save_of_the_library_reaches_the_callers_transaction(
+    application: JournalApplication, database: Database
+) -> None:
+    with pytest.raises(RuntimeError, match="changed my mind"), database.transaction() as cursor:
+        application.save(an_event("a-1", 1), cursor=cursor)
+        raise RuntimeError("changed my mind")
+
+    assert stored(application, "a-1") == []
+
+
+def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
+    application = JournalApplication(database)
+    together = threading.Barrier(2)
+    won: list[int] = []
+    lost: list[AppendConflict] = []
+
+    def append() -> None:
+        for version in range(1, 51):
+            together.wait(timeout=20)
+            try:
+                application.append([an_event("a-1", version)])
+                won.append(version)
+            except AppendConflict as conflict:
+                lost.append(conflict)
+
+    threads = [threading.Thread(target=append) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert won == sorted(range(1, 51))
+    assert len(lost) == 50
+
+
+# Lost replies ---------------------------------------------------------------------------------
+
+
+def test_an_append_whose_reply_was_lost_is_found_done(
+    far: JournalApplication, loopback: Loopback
+) -> None:
+    far.append([an_event("a-1", 1)])
+    loopback.lose_reply(INSERTED)
+
+    positions = far.append(a_stream("a-1", 2, first=2))
+
+    assert loopback.has_cut.is_set()
+    assert len(positions) == 2
+    assert len(stored(far, "a-1")) == 3
+
+
+def test_an_append_that_never_arrived_is_made_again(
+    far: JournalApplication, loopback: Loopback
+) -> None:
+    far.append([an_event("a-1", 1)])
+    far.load_many(["a-1"])
+    loopback.lose_request(b"unnest")
+
+    far.append(a_stream("a-1", 2, first=2))
+
+    assert loopback.has_cut.is_set()
+    assert len(stored(far, "a-1")) == 3
+
+
+def test_after_a_lost_request_another_decision_in_the_way_is_a_conflict(
+    far: JournalApplication, loopback: Loopback, application: JournalApplication
+) -> None:
+    far.append([an_event("a-1", 1)])
+    application.append([an_event("a-1", 2, "theirs")])
+    loopback.lose_request(b"journal_events")
+
+    with pytest.raises(AppendConflict) as refused:
+        far.append([an_event("a-1", 2, "ours"), an_event("a-1", 3, "ours")])
+
+    assert loopback.has_cut.is_set()
+    assert getattr(refused.value.stored, "event_id", None) == "theirs"
+
+
+def test_a_lost_commit_reply_is_settled_by_asking_again(
+    far: JournalApplication, loopback: Loopback, application: JournalApplication
+) -> None:
+    events = a_stream("a-1", 2)
+    loopback.lose_reply(COMMITTED)
+
+    with pytest.raises(ServerUnavailable), far._database.transaction() as cursor:
+        far.append(events, cursor)
+    with far._database.transaction() as cursor:
+        positions = far.append(events, cursor, again=True)
+        answers = far.append_cohort([events], cursor, again=True)
+
+    assert len(positions) == 2
+    assert answers == [2]
+    assert stored(application, "a-1") == events
+
+
+def test_a_connection_cut_while_idle_is_opened_again(
+    application: JournalApplication, database: Database, other: Database
+) -> None:
+    session_no = database.session_no()
+    pid = database.connection().info.backend_pid
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
+
+    application.append([an_event("a-1", 1)])
+
+    assert database.session_no() > session_no
+
+
+def test_an_unreachable_server_is_said_so(database: Database, server_dsn: str) -> None:
+    with Loopback(server_dsn) as loopback:
+        far = Database(loopback.dsn, database.schema)
+        application = JournalApplication(far)
+        application.append([an_event("a-1", 1)])
+
+    with pytest.raises(ServerUnavailable):
+        application.append([an_event("a-1", 2)])
+
+    far.close()
+
+
+# Cohorts --------------------------------------------------------------------------------------
+
+
+def test_each_stream_of_a_cohort_answers_for_itself(
+    application: JournalApplication, database: Database
+) -> None:
+    theirs = an_event("b", 1, "theirs")
+    application.append([theirs])
+    batches = [a_stream("d", 1, first=3), a_stream("c", 3), a_stream("b", 2), a_stream("a", 1)]
+
+    with database.transaction() as cursor:
+        gap, fresh, stale, single = application.append_cohort(batches, cursor)
+
+    assert isinstance(gap, AppendConflict)
+    assert isinstance(stale, AppendConflict)
+    assert stale.stored == theirs
+    assert (fresh, single) == (3, 1)
+    assert stored(application, "b") == [theirs]
+    assert stored(application, "c") == batches[1]
+    assert stored(application, "d") == []
+
+
+def test_a_cohort_goes_on_when_somebody_is_faster_with_one_stream(
+    application: JournalApplication, database: Database, other: Database
+) -> None:
+    faster = JournalApplication(other)
+    answers: list[int | AppendConflict] = []
+    with other.transaction() as theirs:
+        faster.append([an_event("b", 1, "theirs")], theirs)
+        ours = threading.Thread(
+            target=lambda: answers.extend(_cohort(database, [a_stream("a", 1), a_stream("b", 2)]))
+        )
+        ours.start()
+        _wait_until_blocked(theirs)
+
+    ours.join()
+
+    assert answers[0] == 1
+    assert isinstance(answers[1], AppendConflict)
+    assert len(stored(application, "b")) == 1
+
+
+def _cohort(database: Database, batches: list[list[AnyEvent]]) -> list[int | AppendConflict]:
+    application = JournalApplication(database)
+    with database.transaction() as cursor:
+        return application.append_cohort(batches, cursor)
+
+
+def _wait_until_blocked(cursor: psycopg.Cursor[dict[str, object]]) -> None:
+    """Until somebody waits for the transaction of this cursor."""
+    blocked = "SELECT count(*) AS count FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)) AND NOT granted"
+    while (row := cursor.execute(blocked).fetchone()) and not row["count"]:
+        pass
+
+
+def test_a_cohort_names_each_stream_once(
+    application: JournalApplication, database: Database
+) -> None:
+    with pytest.raises(InvalidInput, match="two batches"), database.transaction() as cursor:
+        application.append_cohort([[an_event("a", 1)], [an_event("a", 2)]], cursor)
+
+
+def test_overlapping_cohorts_do_not_deadlock(database: Database) -> None:
+    streams = [f"s-{number}" for number in range(40)]
+    together = threading.Barrier(4)
+    answers: list[list[int | AppendConflict]] = []
+
+    def run(turn: int) -> None:
+        order = streams if turn % 2 else streams[::-1]
+        together.wait(timeout=20)
+        for version in range(1, 6):
+            answers.append(_cohort(database, [[an_event(name, version)] for name in order]))
+
+    threads = [threading.Thread(target=run, args=(turn,)) for turn in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    done = [answer for cohort in answers for answer in cohort if isinstance(answer, int)]
+    assert len(answers) == 20
+    assert len(done) == len(streams) * 5
+
+
+# Loading --------------------------------------------------------------------------------------
+
+
+def test_many_streams_are_loaded_in_one_query(application: JournalApplication) -> None:
+    application.append(a_stream("a", 2))
+    application.append(a_stream("b", 3))
+
+    found = application.load_many(["b", "nobody", "a"])
+
+    assert {name: len(records) for name, records in found.items() if isinstance(records, list)} == {
+        "a": 2,
+        "b": 3,
+    }
+
+
+def test_an_unknown_attempt_is_said_so(application: JournalApplication) -> None:
+    with pytest.raises(UnknownAttempt):
+        application.recovery("nobody")
+
+
+def test_a_decision_is_found_by_its_id(application: JournalApplication) -> None:
+    application.append([an_event("a-1", 1, "decided")])
+
+    assert application.has_decision("a-1", "decided")
+    assert not application.has_decision("a-1", "other")
+
+
+def test_settings_of_a_users_own_application_do_not_reach_the_journal(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESSOR_TOPIC", "zlib")
+    monkeypatch.setenv("PERSISTENCE_MODULE", "eventsourcing.popo")
+    monkeypatch.setenv("MAPPER_TOPIC", "eventsourcing.persistence:Mapper")
+    monkeypatch.setenv("IS_SNAPSHOTTING_ENABLED", "y")
+
+    application = JournalApplication(database)
+    application.append([an_event("a-1", 1)])
+
+    assert application.snapshots is None
+    assert stored(application, "a-1") == [an_event("a-1", 1)]

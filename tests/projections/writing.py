@@ -1,0 +1,52 @@
+"""Writing real logs: what a program does that appends, with or without inline rows."""
+
+from random import Random
+from typing import Any
+
+from domain.events import AnyEvent
+from projections.dispatch_ready import DISPATCH_READY, LIST_EVENTS
+from projections.projection import Projection, Record
+from recovery_journal.application import JournalApplication
+from recovery_journal.database import Database
+from recovery_journal.log_block import LogBlocks
+from recovery_journal.projection_table import apply, table_of
+from tests.projections.logs import random_log, rows_of
+
+
+class Writer:
+    """Appends events one after the other, each in a transaction of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.application = JournalApplication(database)
+        self.reader = self.application.reader
+
+    def write(self, events: list[AnyEvent], *, is_inline: bool = True) -> None:
+        """Append the events; the dispatch-ready list inline, unless the program is an old one."""
+        for event in events:
+            with self.database.transaction() as cursor:
+                self.application.append([event], cursor=cursor)
+                if is_inline and isinstance(event, LIST_EVENTS):
+                    apply(cursor, DISPATCH_READY, self.application.records(cursor, [event]))
+
+    def write_random(self, seed: int = 1, *, is_inline: bool = True, act_count: int = 400) -> None:
+        """Append the streams of some attempts, whose ids begin with the seed."""
+        log = random_log(Random(seed), prefix=f"{seed}-", attempt_count=20, act_count=act_count)
+        self.write([record.event for record in log], is_inline=is_inline)
+
+    def log(self) -> list[Record]:
+        """All that is visible, in order."""
+        blocks = LogBlocks(self.database.connection()).by_position()
+        return [record for block in blocks for record in block]
+
+    def stored(self, projection: Projection[Any]) -> list[bytes]:
+        """The rows of the live table."""
+        table = table_of(projection)
+        with self.database.cursor() as cursor:
+            return [table.form.to_bytes(row) for row in table.rows(cursor)]
+
+    def expected(self, projection: Projection[Any], *, upto: int | None = None) -> list[bytes]:
+        """The rows that a fold from scratch makes of the log, up to a position."""
+        form = table_of(projection).form
+        log = [record for record in self.log() if upto is None or record.position <= upto]
+        return [form.to_bytes(row) for row in rows_of(projection, log)]
