@@ -4,8 +4,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+import recovery_journal as rj
+from domain.events import AnyEvent, tag_of
+from recovery_journal.commands.exits import ExitCode
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
@@ -81,3 +86,23 @@ def test_every_link_of_a_document_leads_somewhere() -> None:
     ]
 
     assert broken == []
+
+
+def test_the_reference_names_every_event_limit_and_public_name() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"[A-Za-z_-]+", reference))
+    events = {kind.__name__ for kind in get_args(AnyEvent)}
+    tags = {tag_of(kind) for kind in get_args(AnyEvent)}
+    limits = set(rj.Limits.__struct_fields__) - {"policy"} | set(rj.Policy.__struct_fields__)
+
+    missing = sorted((events | tags | limits) - named)
+
+    assert missing == []
+
+
+def test_the_reference_names_every_exit_code() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+
+    missing = [code.value for code in ExitCode if f"\n| {code.value} |" not in reference]
+
+    assert missing == []
