@@ -56,6 +56,8 @@ class InvalidInput(Refused):
     def __init__(self, name: str, *, found: str, needed: str, do: str) -> None:
         super().__init__(f"cannot accept {name}: found {found}, needed {needed}; {do}")
         self.name = name
+        self.found = found
+        self.needed = needed
 
 
 class UnknownAttempt(Refused):

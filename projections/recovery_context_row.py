@@ -16,7 +16,8 @@ class RecoveryContextRow(StreamRow, frozen=True, kw_only=True):
     the database recorded the step, so that differences are the lengths of phases.
 
     `worker_id` lost the lease, `dispatched_to` took over. `ended` says how the attempt, or this
-    recovery of it, ended; a row whose attempt was lost once more stays as it was then.
+    recovery of it, ended; a row whose attempt was lost once more stays as it was then. `fence` is
+    not known of an attempt that was quarantined without having been lost, until it is lifted.
     """
 
     recovery_no: int

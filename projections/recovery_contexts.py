@@ -223,6 +223,7 @@ def _ended(_row: RecoveryContextRow, event: LeaseEnded, at: datetime) -> Changes
     is_waiting = event.ending is Ending.WAITING
     return {
         "stage": Stage.WAITING if is_waiting else Stage.ENDED,
+        "fence": event.fence,
         "ended": event.ending.value,
         "ended_at": at,
         "retry_at": None,

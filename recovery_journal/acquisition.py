@@ -11,7 +11,7 @@ from domain import holding
 from domain.checkpoint import CheckpointProblem
 from domain.errors import AttemptExists, PayloadCorrupt, RunBusy
 from domain.events import LeaseGranted
-from domain.lease import OPEN_STATUSES, Holder, Progress
+from domain.lease import OPEN_STATUSES, Holder, LeaseStatus, Progress
 from domain.recovery import Decision
 from recovery_journal.database import Database
 from recovery_journal.identity import actor
@@ -76,7 +76,7 @@ class Acquisition:
         self._runs = runs
 
     def acquire(self, request: Request) -> LeaseTerms:
-        """Open the attempt. Raises `AttemptExists`, `RunBusy`, `RunMismatch`.
+        """Open the attempt. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`.
 
         Asked again with the same event id, it finds the lease granted and answers with it.
         """
@@ -159,7 +159,7 @@ class Acquisition:
         assert found is not None
         row = LeaseRow.read(found)
         is_ours = recovery.granted.event_id == request.event_id
-        if is_ours and row.fence == recovery.granted.fence:
+        if is_ours and row.fence == recovery.granted.fence and row.status == LeaseStatus.HELD:
             return terms_of(row)
         raise AttemptExists(request.attempt_id, status=row.status, worker_id=row.worker_id)
 

@@ -55,6 +55,9 @@ class DecisionId(msgspec.Struct):
 class JournalApplication(Application[str]):
     """The log of one schema. Safe to share between threads; its schema exists already."""
 
+    mapper: JournalMapper
+    recorder: JournalRecorder
+
     name = "journal"
     env: ClassVar[dict[str, str]] = {
         "APPLICATION_RECORDER_TOPIC": "recovery_journal.recorder:JournalRecorder",
@@ -67,8 +70,6 @@ class JournalApplication(Application[str]):
     def __init__(self, database: Database) -> None:
         self._database = database
         super().__init__()
-        assert isinstance(self.mapper, JournalMapper)
-        assert isinstance(self.recorder, JournalRecorder)
         self.reader: SettledReader = self.recorder.reader
         self._appender = Appender(database, self.mapper, self.recorder)
         self._cohorts = CohortAppender(self.mapper)

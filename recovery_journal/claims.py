@@ -13,16 +13,24 @@ from psycopg.rows import DictRow
 
 from domain import holding
 from domain.checkpoint import Checkpoint, CheckpointProblem, InDoubt
-from domain.errors import LeaseLost, PayloadCorrupt, RecoveryJournalError, ServerUnavailable
+from domain.errors import (
+    InvalidInput,
+    LeaseLost,
+    PayloadCorrupt,
+    RecoveryJournalError,
+    ServerUnavailable,
+)
 from domain.lease import Holder
 from domain.pipeline import RecoveryContext
 from domain.recovery import Decision, Recovery
 from domain.replay import replay_chain
+from recovery_journal import inputs
 from recovery_journal.acquisition import terms_of
 from recovery_journal.database import Database
 from recovery_journal.identity import actor
 from recovery_journal.lease import Lease, LeaseTerms
 from recovery_journal.lease_row import COLUMNS, LeaseRow
+from recovery_journal.lease_writes import asking_again
 from recovery_journal.ledger import Ledger
 from recovery_journal.limits import Limits
 from recovery_journal.move import Move
@@ -114,15 +122,16 @@ class Claims:
     def take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
         """Win up to `limit` attempts. After a lost reply - noticed here, or by a caller that asks
         again under its own dispatch id - it finds what it won and dispatches nothing twice."""
-        if wanted.is_again:
-            return self._find(wanted) or self._take(wanted)
-        try:
-            return self._take(wanted)
-        except ServerUnavailable:
-            return self._find(wanted) or self._take(wanted)
+        if not wanted.is_again:
+            try:
+                return self._take(wanted)
+            except ServerUnavailable:
+                pass
+        return asking_again(lambda: self._find(wanted) or self._take(wanted))
 
     def load(self, lease: Lease, recovery: Recovery) -> Claim:
-        """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted."""
+        """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
+        `InvalidInput` where it cannot be loaded or folded here."""
         tip = self._runs.tips([lease.run_id])[0]
         if isinstance(tip, CheckpointProblem):
             raise PayloadCorrupt(f"run {lease.run_id!r}", found=tip.message, needed="an intact run")
@@ -131,8 +140,7 @@ class Claims:
         kind = recovery.granted.kind
         folded = None
         if self._replayer.has_reducer(kind):
-            folded = self._replayer.fold(kind, tip, tail, self._replayer.start_state(tip))
-            self._compare_fold(recovery, folded)
+            folded = self._fold(recovery, tip, tail)
         return Claim(
             lease=lease,
             input=self._runs.input(lease.run_id),
@@ -143,7 +151,7 @@ class Claims:
             context=recovery.context() if recovery.reloaded else None,
         )
 
-    def distrust(self, lease: Lease, problem: PayloadCorrupt) -> None:
+    def distrust(self, lease: Lease, problem: PayloadCorrupt | InvalidInput) -> None:
         """Quarantine a claimed attempt before any user code ran."""
         with self._database.transaction() as cursor:
             row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
@@ -244,10 +252,21 @@ class Claims:
                 f"the tail of run {tip.run_id!r}", found=found, needed=replayed.digest
             )
 
-    def _compare_fold(self, recovery: Recovery, folded: Any) -> None:
+    def _fold(self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep]) -> Any:
+        """The state after the tail, which must be the one that the recovery's replay came to."""
+        what = f"the folded state of run {recovery.run_id!r}"
+        start = self._replayer.start_state(tip)
+        try:
+            folded = self._replayer.fold(recovery.granted.kind, tip, tail, start)
+        except Exception as error:  # the user's code may raise anything
+            raise InvalidInput(
+                what,
+                found=f"{type(error).__name__}: {inputs.message_of(error)}",
+                needed="a reducer that folds its tail",
+                do="mend the reducer, then lift the quarantine",
+            ) from error
         needed = recovery.replayed.state_digest if recovery.replayed else None
-        found = encode(folded, name="the folded state").digest
+        found = encode(folded, name=what).digest
         if needed is not None and found != needed:
-            raise PayloadCorrupt(
-                f"the folded state of run {recovery.run_id!r}", found=found, needed=needed
-            )
+            raise PayloadCorrupt(what, found=found, needed=needed)
+        return folded

@@ -272,13 +272,13 @@ def _parse(dsn: str) -> dict[str, Any]:
 
 
 def _check_schema_name(schema: str) -> None:
-    size = len(schema.encode())
-    if 0 < size <= LONGEST_SCHEMA_NAME and "\0" not in schema and not schema.startswith("pg_"):
+    is_reserved = schema.startswith("pg_") or schema == "$user"  # which means the user, also quoted
+    if 0 < len(schema.encode()) <= LONGEST_SCHEMA_NAME and "\0" not in schema and not is_reserved:
         return
     raise InvalidInput(
         "the schema name",
         found=repr(schema[:LONGEST_SCHEMA_NAME]),
-        needed=f"1 to {LONGEST_SCHEMA_NAME} bytes in UTF-8, no NUL and not starting with 'pg_'",
+        needed=f"1 to {LONGEST_SCHEMA_NAME} bytes in UTF-8, no NUL, not 'pg_...' or '$user'",
         do="choose another name",
     )
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import psycopg
 from eventsourcing.persistence import (
@@ -60,6 +61,17 @@ class JournalDatastore(PostgresDatastore):
         """This thread's connection, with the library's errors."""
         with library_errors():
             yield self.database.connection()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Leave the connections to whoever opened the database."""

@@ -1,12 +1,12 @@
 """The composition root: one journal on one schema, and everything a user may ask of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 
-from domain.errors import PayloadCorrupt
+from domain.errors import InvalidInput, PayloadCorrupt
 from domain.events import LiftOption
 from domain.lease import Holder, Incarnation
 from domain.ports import Reducer
@@ -17,6 +17,7 @@ from recovery_journal import inputs
 from recovery_journal.acquisition import Acquisition, Request
 from recovery_journal.application import JournalApplication
 from recovery_journal.claims import Claim, Claims, Wanted
+from recovery_journal.check import Check, CheckedProjection
 from recovery_journal.cohort import Cohorts, Observer, Swept
 from recovery_journal.database import Database
 from recovery_journal.history import History, HistoryEntry
@@ -29,9 +30,13 @@ from recovery_journal.ledger import Ledger
 from recovery_journal.limits import Limits
 from recovery_journal.loss import Losses
 from recovery_journal.payload import encode
+from recovery_journal.pruning import Pruned, Pruning
+from recovery_journal.quarantined import QuarantinedAttempt, QuarantineReading
 from recovery_journal.reading import Reading
+from recovery_journal.rebuild import Rebuild, RebuildProgress, RebuildReport
 from recovery_journal.replayer import TailReplayer
 from recovery_journal.run_store import RunStore
+from recovery_journal.status import Status, StatusReading
 from recovery_journal.sweep import Sweep
 
 DEFAULT_SCHEMA = "recovery_journal"
@@ -72,6 +77,9 @@ class Journal:
         self._sweep = Sweep(Losses(database, ledger, limits), cohorts, limits, observer)
         self._history = History(self.application)
         self._reading = Reading(database)
+        self._quarantined = QuarantineReading(database, self.application)
+        self._status = StatusReading(database, self.application.reader)
+        self._pruning = Pruning(database)
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +121,7 @@ class Journal:
 
         `ttl` is how long the lease holds without renewal, `timeout` how long the attempt may take
         from now on, whoever works on it. Pass the same `event_id` again after a lost reply to get
-        the lease that was granted. Raises `AttemptExists`, `RunBusy`, `RunMismatch`,
+        the lease that was granted. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`,
         `InvalidInput`.
         """
         request = Request(
@@ -150,7 +158,8 @@ class Journal:
         """Take up to `limit` attempts from the dispatch-ready list, in its order.
 
         Each is won by exactly one claimer. One whose checkpoint or tail is not what its recovery
-        recorded is quarantined here, before any user code runs, and not returned.
+        recorded, or cannot be folded here, is quarantined before any user code runs, and not
+        returned.
         """
         wanted = Wanted(
             holder=self._holder(worker_id),
@@ -167,7 +176,7 @@ class Journal:
             lease = self.adopt(terms)
             try:
                 claims.append(self._claims.load(lease, recovery))
-            except PayloadCorrupt as problem:
+            except (PayloadCorrupt, InvalidInput) as problem:
                 self._claims.distrust(lease, problem)
         return claims
 
@@ -265,6 +274,36 @@ class Journal:
             since=None if since is None else inputs.moment("since", since),
             limit=inputs.batch_limit(limit),
         )
+
+    def quarantined(self, *, limit: int = 100) -> list[QuarantinedAttempt]:
+        """The attempts in quarantine, the longest first: why, and what a person may choose."""
+        return self._quarantined.quarantined(limit=inputs.batch_limit(limit))
+
+    def status(self) -> Status:
+        """How the journal fares: counts, what waits and fails, how far projections are behind."""
+        return self._status.status()
+
+    def now(self) -> datetime:
+        """The database's clock, by which all ages are measured."""
+        return self._status.now()
+
+    # Upkeep ----------------------------------------------------------------------------------
+
+    def rebuild(
+        self, *, on_progress: Callable[[RebuildProgress], object] = lambda _progress: None
+    ) -> RebuildReport:
+        """Make the rows of every projection anew from the log, while everything goes on."""
+        reader = self.application.reader
+        return Rebuild(self.database, reader, on_progress=on_progress).run()
+
+    def check(self) -> tuple[CheckedProjection, ...]:
+        """Compare the rows of every projection with what the log says; nothing is changed."""
+        return Check(self.database).run()
+
+    def prune(self, *, older_than: timedelta) -> Pruned:
+        """Forget run steps, checkpoints and results of runs whose every attempt ended longer ago
+        than that; never the log. A pruned run cannot be taken up again (`RunPruned`)."""
+        return self._pruning.prune(older_than)
 
     # Details ---------------------------------------------------------------------------------
 

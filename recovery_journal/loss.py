@@ -7,6 +7,7 @@ committed the old owner can write nothing.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import uuid4
 
 from psycopg import Cursor
@@ -73,7 +74,13 @@ TAKE_LOST = TAKE.format(columns=COLUMNS, condition=LOST)
 TAKE_ORPHANED = TAKE.format(columns=COLUMNS, condition=ORPHANED)
 TAKE_OVERDUE = TAKE.format(columns=COLUMNS, condition=OVERDUE)
 
-HOLDING_WORKERS = "SELECT count(DISTINCT worker_id) AS count FROM leases WHERE status = 'held'"
+# A reported death is no evidence against the fleet.
+FLEET = f"""
+SELECT count(DISTINCT worker_id) FILTER (WHERE loss IS NULL AND {LOST}) AS lost_count,
+    count(DISTINCT worker_id) AS holding_count
+FROM leases
+WHERE status = 'held'
+"""
 
 Taken = Recovery | RecoveryJournalError
 Decide = Callable[[LeaseRow, Recovery, Fence], tuple[AnyEvent, ...]]
@@ -95,16 +102,27 @@ class Losses:
         def decide(_row: LeaseRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
             return holding.time_out(recovery, decision, self._limits.policy)
 
-        return self._take(TAKE_OVERDUE, lambda _cursor, _rows: decide, limit)
+        return self._take(TAKE_OVERDUE, lambda _cursor: decide, limit)
+
+    def is_fleet_wide(self) -> bool:
+        """Whether what is lost now is so much of the fleet that it says nothing of the runs.
+
+        Asked before the first cohort is taken, because every cohort makes the loss look smaller.
+        """
+        with self._database.transaction() as cursor:
+            found = cursor.execute(FLEET, self._when(cursor)).fetchone()
+        assert found is not None
+        lost_count, holding_count = found["lost_count"], found["holding_count"]
+        is_many = lost_count >= self._limits.fleet_workers
+        return bool(is_many and lost_count >= self._limits.fleet_share * holding_count)
 
     def take_lost(
-        self, *, limit: int, attempt_ids: Sequence[str] | None = None
+        self, *, limit: int, attempt_ids: Sequence[str] | None = None, is_fleet_wide: bool = False
     ) -> dict[str, Taken]:
         """Step 1: lost leases, each declared lost on the evidence of its row."""
 
-        def deciding(cursor: Cursor[DictRow], rows: Sequence[LeaseRow]) -> Decide:
+        def deciding(cursor: Cursor[DictRow]) -> Decide:
             now = self._ledger.now(cursor)
-            is_fleet_wide = self._is_fleet_wide(cursor, rows)
 
             def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
                 return steps.expire(
@@ -113,7 +131,7 @@ class Losses:
                     lease=row.view(seen_at=now, grace_s=self._limits.grace_s),
                     loss=LossReason(row.loss or LossReason.TTL),
                     fence=fence,
-                    is_fleet_wide=is_fleet_wide,
+                    is_fleet_wide=is_fleet_wide and row.loss is None,
                 )
 
             return decide
@@ -127,21 +145,19 @@ class Losses:
             why = SeizeReason.RETRY_DUE if row.retry_at else SeizeReason.SWEEPER_LOST
             return steps.seize(recovery, self._decision(), fence=fence, why=why)
 
-        return self._take(TAKE_ORPHANED, lambda _cursor, _rows: decide, limit)
+        return self._take(TAKE_ORPHANED, lambda _cursor: decide, limit)
 
     def _take(
         self,
         statement: str,
-        deciding: Callable[[Cursor[DictRow], Sequence[LeaseRow]], Decide],
+        deciding: Callable[[Cursor[DictRow]], Decide],
         limit: int,
         attempt_ids: Sequence[str] | None = None,
     ) -> dict[str, Taken]:
         """Lock what the statement finds, decide for each, and record it all at once."""
         with self._database.transaction() as cursor:
             parameters = {
-                "up_since": self._outage.over_since(cursor),
-                "grace_s": self._limits.grace_s,
-                "sweeper_ttl_s": self._limits.sweeper_ttl_s,
+                **self._when(cursor),
                 "attempt_ids": None if attempt_ids is None else list(attempt_ids),
                 "limit": limit,
             }
@@ -149,7 +165,7 @@ class Losses:
             rows = [LeaseRow.read(row) for row in found]
             if not rows:
                 return {}
-            return self._move(cursor, rows, deciding(cursor, rows))
+            return self._move(cursor, rows, deciding(cursor))
 
     def _move(
         self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], decide: Decide
@@ -178,13 +194,13 @@ class Losses:
         if failed:
             self._ledger.defer(cursor, failed, self._limits.policy.backoff_limit_s)
 
-    def _is_fleet_wide(self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow]) -> bool:
-        lost = {row.worker_id for row in rows if row.loss is None}
-        if len(lost) < self._limits.fleet_workers:
-            return False
-        holding_now = cursor.execute(HOLDING_WORKERS).fetchone()
-        assert holding_now is not None
-        return len(lost) >= self._limits.fleet_share * int(holding_now["count"])
+    def _when(self, cursor: Cursor[DictRow]) -> dict[str, Any]:
+        """What the conditions measure time by."""
+        return {
+            "up_since": self._outage.over_since(cursor),
+            "grace_s": self._limits.grace_s,
+            "sweeper_ttl_s": self._limits.sweeper_ttl_s,
+        }
 
     def _decision(self, reason: str = "") -> Decision:
         return Decision(event_id=uuid4().hex, by=actor("sweeper"), reason=reason)

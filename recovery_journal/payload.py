@@ -1,7 +1,7 @@
 """Payloads: inputs, outputs, states and results, as deterministic MessagePack.
 
 The same value always has the same bytes, so its digest is a digest of the value. MessagePack keeps
-bytes and integer keys apart from text; tuples come back as lists and sets as sorted lists.
+bytes apart from text; keys are text; tuples come back as lists and sets as sorted lists.
 """
 
 from typing import Any, Final
@@ -34,7 +34,7 @@ def encode(value: Any, *, name: str) -> Payload:
             name,
             found=f"a value that cannot be encoded ({type(error).__name__}: {error})",
             needed="None, booleans, 64-bit integers, floats, text, bytes, dates, "
-            "and lists, dicts or structs of those",
+            "and lists, structs or dicts with text keys of those",
             do="convert it first",
         ) from error
     if len(encoded) > LARGEST_PAYLOAD:
@@ -52,4 +52,9 @@ def decode(encoded: bytes, *, digest: str, what: str) -> Any:
     found = payload_digest(encoded)
     if found != digest:
         raise PayloadCorrupt(what, found=found, needed=digest)
-    return _decoder.decode(encoded)
+    try:
+        return _decoder.decode(encoded)
+    except msgspec.DecodeError as error:
+        raise PayloadCorrupt(
+            what, found=f"{found} of bytes that say nothing ({error})", needed="MessagePack"
+        ) from error

@@ -129,7 +129,9 @@ class Pruning:
         What a batch has pruned stays so if a later one fails. Raises `InvalidInput`,
         `ServerUnavailable`, `StoreBusy`.
         """
-        age_s = inputs.duration("older_than", older_than, shortest=timedelta(0), longest=LONGEST_AGE)
+        age_s = inputs.duration(
+            "older_than", older_than, shortest=timedelta(0), longest=LONGEST_AGE
+        )
         with self._database.cursor() as cursor:
             found = cursor.execute(CUTOFF, {"age_s": age_s}).fetchone()
         assert found is not None

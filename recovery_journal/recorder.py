@@ -5,12 +5,10 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from eventsourcing.persistence import (
-    ApplicationRecorder,
     InterfaceError,
     Notification,
     OperationalError,
     StoredEvent,
-    Subscription,
 )
 from eventsourcing.postgres import PostgresApplicationRecorder
 from eventsourcing.utils import retry
@@ -154,10 +152,15 @@ class JournalRecorder(PostgresApplicationRecorder):
         return cast("int | None", row["position"])
 
     def subscribe(
-        self, gt: int | None = None, topics: Sequence[str] = ()
-    ) -> Subscription[ApplicationRecorder]:
-        """Settled events as they come, found by polling."""
-        return PollingSubscription(self, gt=gt, topics=topics)
+        self,
+        gt: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        timeout_s: float | None = None,
+    ) -> PollingSubscription:
+        """Settled events as they come, found by polling, until it is stopped - or, with a
+        timeout, until none came for that long."""
+        return PollingSubscription(self, gt=gt, topics=topics, timeout_s=timeout_s)
 
 
 def _insert(cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> list[int]:

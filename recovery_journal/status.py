@@ -1,7 +1,8 @@
 """How the journal fares, in one look: what waits, what fails, how far readers are behind."""
 
 from datetime import datetime
-from typing import Any, Final
+from enum import StrEnum
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +15,8 @@ from projections.catalog import BUILT_IN
 from recovery_journal.database import Database
 from recovery_journal.reader import SettledReader
 from recovery_journal.tracking import FollowingState
+
+KindT = TypeVar("KindT", bound=StrEnum)
 
 LAG_COUNT_LIMIT: Final = 100_000
 FAILING_LIMIT: Final = 20
@@ -228,7 +231,7 @@ class StatusReading:
                 waiting=msgspec.convert(_one(cursor, WAITING), WaitingStatus),
                 failing=msgspec.convert(failing, list[FailingRecovery]),
                 failing_count=failing[0]["total"] if failing else 0,
-                quarantined=_counts(cursor, QUARANTINED, "cause", str),
+                quarantined={row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)},
                 refused_writes=msgspec.convert(_one(cursor, REFUSED_WRITES), RefusedStatus),
                 projections=projections,
                 # A cold reader may know less than a follower, whose position is settled by
@@ -255,11 +258,12 @@ def _projections(cursor: Cursor[DictRow], last: int) -> list[ProjectionStatus]:
     ]
 
 
-def _counts(cursor: Cursor[DictRow], statement: str, by: str, kind: type[Any]) -> dict[Any, int]:
-    """Counts in the order of the kind's members, or else of the rows."""
-    found = {kind(row[by]): row["count"] for row in _all(cursor, statement)}
-    order = list(found) if kind is str else list(kind)
-    return {one: found[one] for one in order if one in found}
+def _counts(
+    cursor: Cursor[DictRow], statement: str, by: str, kinds: type[KindT]
+) -> dict[KindT, int]:
+    """Counts in the order of the kinds."""
+    found = {row[by]: row["count"] for row in _all(cursor, statement)}
+    return {kind: found[kind.value] for kind in kinds if kind.value in found}
 
 
 def _one(cursor: Cursor[DictRow], statement: str) -> DictRow:

@@ -122,3 +122,7 @@ CREATE TABLE server_lives (
     first_seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (timeline, started_at)
 );
+
+-- The life in which the journal was made; every other one began with an outage.
+INSERT INTO server_lives (timeline, started_at)
+VALUES (left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time());

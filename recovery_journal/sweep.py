@@ -31,9 +31,12 @@ class Sweep:
         if attempt_ids is None:
             swept += self._until_empty(self._losses.end_overdue)
             swept += self._until_empty(self._losses.take_orphaned)
+        is_fleet_wide = attempt_ids is None and self._losses.is_fleet_wide()
 
         def take_lost(*, limit: int) -> dict[str, Taken]:
-            taken = self._losses.take_lost(limit=limit, attempt_ids=attempt_ids)
+            taken = self._losses.take_lost(
+                limit=limit, attempt_ids=attempt_ids, is_fleet_wide=is_fleet_wide
+            )
             if taken:
                 step = StepTaken(step=RecoveryStep.LEASE_EXPIRED, attempt_ids=tuple(taken))
                 self._observer(step)

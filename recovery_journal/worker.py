@@ -106,28 +106,27 @@ class Worker:
         after ten such failures in a row.
         """
         ended: Counter[Outcome] = Counter()
-        pause_s = self._shortest_pause_s
+        pause = _Pause(self._stop, self._shortest_pause_s)
         with stopping_on_signals(self._stop):
             while not self._stop.is_set() and ended.total() != max_attempts:
                 claim, has_answer = self._try_to_claim()
-                outcome = self._run(claim) if claim else None
-                if outcome is not None:
+                if claim is not None:
+                    outcome = self._run(claim)
                     ended[outcome] += 1
-                if outcome in (None, Outcome.UNSTARTED):
-                    if until_idle and has_answer and outcome is None:
-                        break
-                    longest_s = self._longest_pause_s if has_answer else LONGEST_OUTAGE_PAUSE_S
-                    self._stop.wait(pause_s)
-                    pause_s = min(pause_s * 2, longest_s)
-                else:
-                    pause_s = self._shortest_pause_s
+                    if outcome is not Outcome.UNSTARTED:
+                        pause.reset()
+                        continue
+                elif until_idle and has_answer:
+                    break
+                pause.wait(self._longest_pause_s if has_answer else LONGEST_OUTAGE_PAUSE_S)
         return ended
 
     def run_lease(self, lease: Lease) -> Outcome:
         """Run an attempt that was just acquired under the same guard; the function is given a
         claim with the run's input and what earlier attempts of the run left.
 
-        Raises what `Journal.load` raises."""
+        Raises what `Journal.load` raises.
+        """
         with stopping_on_signals(self._stop):
             return self._run(self._journal.load(lease))
 
@@ -174,6 +173,22 @@ class Worker:
     def _say_of_claiming(self, problem: Exception) -> None:
         text = f"cannot claim now: {type(problem).__name__}: {problem}"
         self._tell(Notice(kind=NoticeKind.PROBLEM, worker_id=self._worker_id, text=text))
+
+
+class _Pause:
+    """Waits that double while there is nothing to do."""
+
+    def __init__(self, stop: threading.Event, shortest_s: float) -> None:
+        self._stop = stop
+        self._shortest_s = self._next_s = shortest_s
+
+    def wait(self, longest_s: float) -> None:
+        pause_s = min(self._next_s, longest_s)
+        self._stop.wait(pause_s)
+        self._next_s = pause_s * 2
+
+    def reset(self) -> None:
+        self._next_s = self._shortest_s
 
 
 def _kinds(

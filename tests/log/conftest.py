@@ -19,7 +19,7 @@ def database(server_dsn: str, schema: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def other(server_dsn: str, schema: str, database: Database) -> Iterator[Database]:
+def other(server_dsn: str, database: Database) -> Iterator[Database]:
     """A second way to the same schema: another process, as it were."""
     other = Database(server_dsn, database.schema)
     yield other

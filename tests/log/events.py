@@ -1,6 +1,7 @@
 """Events for tests of the log, which does not care what they mean."""
 
 from domain.events import AnyEvent, Confirmed, WriteKind
+from recovery_journal.application import JournalApplication
 from tests.domain.specimens import RUN_ID, SWEEPER, fence
 
 
@@ -21,3 +22,10 @@ def an_event(attempt_id: str, version: int, event_id: str = "") -> AnyEvent:
 def a_stream(attempt_id: str, count: int, *, first: int = 1) -> list[AnyEvent]:
     """This many events of one stream, in order."""
     return [an_event(attempt_id, version) for version in range(first, first + count)]
+
+
+def version_of(application: JournalApplication, attempt_id: str) -> int:
+    """How far a stream has come."""
+    found = application.load_many([attempt_id]).get(attempt_id, [])
+    assert isinstance(found, list), found
+    return len(found)

@@ -98,7 +98,8 @@ def test_a_follower_killed_before_its_commit_leaves_rows_and_position_together(
     with pytest.raises(Killed):
         Follower(mortal, writer.reader, batch_events=20).catch_up(30)
 
-    for projection in (RECOVERY_CONTEXTS, WORKERS):
+    followed: tuple[Projection[Any], ...] = (RECOVERY_CONTEXTS, WORKERS)
+    for projection in followed:
         position = places(writer)[projection.name].position
         assert writer.stored(projection) == writer.expected(projection, upto=position)
     mortal.close()
@@ -288,17 +289,21 @@ def test_a_restarted_server_is_a_problem_and_no_end(private_server: PrivateServe
     private_server.stop()
     assert is_away.wait(30)
     private_server.start()
+    # The old connection of this thread is gone; only the follower has to get over that by itself.
+    database_again = Database(private_server.dsn, "followed")
+    writer = Writer(database_again)
     writer.write_random(seed=2, act_count=40)
 
     last = writer.log()[-1].position
     for projection in BUILT_IN:
-        ProjectionTracking(database).wait(projection.name, last, timeout=30)
+        ProjectionTracking(database_again).wait(projection.name, last, timeout=30)
         assert writer.stored(projection) == writer.expected(projection)
     assert all(isinstance(problem, ServerUnavailable) for problem in problems)
     following.stop()
     running.join(30)
     assert not running.is_alive()
     database.close()
+    database_again.close()
 
 
 def made_writer(database: Database) -> Writer:

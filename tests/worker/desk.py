@@ -10,17 +10,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
+import psutil
 
 from domain.errors import ServerUnavailable
 from domain.events import RecoveryEvent
 from recovery_journal.journal import Journal
 from recovery_journal.outcome import Notice, NoticeKind, Outcome
-from tests.worker.functions import is_gone, until
+from recovery_journal.worker import Worker
+from tests.worker.functions import FUNCTIONS, is_gone, until
 from tests.worker.program import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+EventT = TypeVar("EventT", bound=RecoveryEvent)
+
+PROGRAM = "tests.worker.program"
 TTL_S = 1.0
 
 
@@ -95,7 +101,7 @@ class Desk:
         command = [
             sys.executable,
             "-m",
-            "tests.worker.program",
+            PROGRAM,
             msgspec.json.encode(settings).decode(),
         ]
         process = subprocess.Popen(command, cwd=ROOT)
@@ -114,10 +120,10 @@ class Desk:
         """Let the function end."""
         (self.folder / "go").touch()
 
-    def events(self, attempt_id: str, *types: type[RecoveryEvent]) -> list[RecoveryEvent]:
-        """The events of these types in an attempt's stream."""
+    def events(self, attempt_id: str, of: type[EventT]) -> list[EventT]:
+        """The events of one type in an attempt's stream."""
         found = [entry.event for entry in self.journal.history(attempt_id)]
-        return [event for event in found if isinstance(event, types)]
+        return [event for event in found if isinstance(event, of)]
 
     def sweep_until_lost(self, attempt_id: str) -> None:
         """Sweep until the attempt's lease has been lost, recovered and made ready."""
@@ -137,9 +143,18 @@ class Desk:
             with suppress(ProcessLookupError):
                 os.kill(program.process.pid, signal.SIGKILL)
             program.process.wait()
-        started = self.folder / "started"
-        if started.exists():
-            until(lambda: is_gone(int(started.read_text())), "the child of a killed worker to go")
+        for name in ("started", "forked"):
+            if (self.folder / name).exists():
+                kill_for_good(int((self.folder / name).read_text()))
+
+
+def kill_for_good(pid: int) -> None:
+    """Kill what a worker program forked, and nothing that has its number by now."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if PROGRAM in process.cmdline():
+            process.kill()
+            until(lambda: is_gone(pid), f"process {pid} to die")
 
 
 @contextmanager
@@ -154,3 +169,8 @@ def desk_at(journal: Journal, dsn: str) -> Iterator[Desk]:
 
 def ttl(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
+
+
+def worker_of(desk: Desk, functions: Any = FUNCTIONS, **settings: Any) -> Worker:
+    settings = {"ttl": ttl(TTL_S), "on_event": lambda _notice: None, **settings}
+    return Worker(desk.journal, "w-1", functions, **settings)

@@ -4,12 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from recovery_journal import child as child_module
 from recovery_journal.child import Child, ExitCode, Word
 from recovery_journal.elapsed import elapsed_s
 from recovery_journal.outcome import Outcome
@@ -157,19 +158,35 @@ def test_without_pidfds_the_end_is_noticed_as_well(monkeypatch: pytest.MonkeyPat
         assert child.death == "child left with code 0"
 
 
-@pytest.mark.parametrize("has_prctl", [True, False], ids=["by the kernel", "by its own watch"])
+@pytest.mark.parametrize(
+    "has_prctl",
+    [
+        pytest.param(
+            True,
+            id="by the kernel",
+            marks=pytest.mark.skipif(
+                not sys.platform.startswith("linux"), reason="only Linux has PR_SET_PDEATHSIG"
+            ),
+        ),
+        pytest.param(False, id="by its own watch"),
+    ],
+)
 def test_a_child_dies_with_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_prctl: bool
 ) -> None:
-    if not has_prctl:
+    if has_prctl:
+        monkeypatch.setattr(child_module, "watch_parent", lambda *_args: None)
+    else:
         monkeypatch.setattr(sys, "platform", "another")
 
     def work() -> Word:
         mark(tmp_path / "child", str(os.getpid()))
         sleep_for_ever()
 
+    kept = []  # a forgotten child's link is closed, which ends it
+
     def be_parent() -> Word:
-        Child(work, deadline=elapsed_s() + FAR_S)
+        kept.append(Child(work, deadline=elapsed_s() + FAR_S))
         sleep_for_ever()
 
     with child_of(be_parent) as parent:
@@ -178,4 +195,8 @@ def test_a_child_dies_with_its_parent(
 
         os.kill(parent.pid, signal.SIGKILL)
 
-        until(lambda: is_gone(child_id), "the child to die with its parent")
+        try:
+            until(lambda: is_gone(child_id), "the child to die with its parent")
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child_id, signal.SIGKILL)

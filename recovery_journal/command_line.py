@@ -1,0 +1,159 @@
+"""The command line: `recovery-journal`."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from recovery_journal.commands import attempts, log, people, serving, upkeep
+from recovery_journal.commands.exits import ExitCode, report, table_for_help
+from recovery_journal.commands.target import Target
+from recovery_journal.identity import program
+from recovery_journal.opening import DEFAULT_SCHEMA, DSN_VARIABLE, SCHEMA_VARIABLE
+
+SERVING: Final = "Recovering"
+LOOKING: Final = "Looking"
+DECIDING: Final = "Deciding (with --by and --reason, which the log keeps)"
+UPKEEP: Final = "Looking after the journal"
+
+# These name the journal, not what to do with it, so they may also stand after the command.
+GLOBAL_OPTIONS: Final = ("--dsn", "--schema", "--data", "--app")
+
+
+class Commands(TyperGroup):
+    """The commands; their output may be cut off by `head` without a complaint."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the library's words
+        """The help and, in lines of their own, the exit codes."""
+        super().format_help(ctx, formatter)
+        typer.echo(table_for_help())
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - likewise
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered has no reader, also not when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.PIPE_CLOSED
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="recovery-journal",
+    help="Recovers the attempts of dead workers, and keeps the proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(is_wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with what was given
+    if is_wanted:
+        typer.echo(program())
+        raise typer.Exit
+
+
+@app.callback()
+def journal(
+    context: typer.Context,
+    *,
+    dsn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DSN",
+            help=f"The PostgreSQL server, like postgresql://user@host/database; else "
+            f"${DSN_VARIABLE}, else the embedded server.",
+        ),
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"The schema, else ${SCHEMA_VARIABLE}, else {DEFAULT_SCHEMA}."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Use the embedded server with its data here."),
+    ] = None,
+    app_name: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="MODULE:ATTRIBUTE",
+            help="Your own Python: a dict of reducers by kind, a Journal, or a function that "
+            "returns one of the two. A Journal brings its own server, schema and limits.",
+        ),
+    ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Recovers the attempts of dead workers, and keeps the proof."""
+    context.obj = Target(dsn=dsn, schema=schema, data=data, app=app_name)
+
+
+app.command(rich_help_panel=SERVING)(serving.init)
+app.command(rich_help_panel=SERVING)(serving.run)
+app.command(rich_help_panel=SERVING)(serving.sweep)
+app.command("report-lost", rich_help_panel=SERVING)(serving.report_lost)
+app.command(rich_help_panel=LOOKING)(upkeep.status)
+app.command(rich_help_panel=LOOKING)(attempts.ready)
+app.command(rich_help_panel=LOOKING)(attempts.history)
+app.command(rich_help_panel=LOOKING)(attempts.show)
+app.command(rich_help_panel=LOOKING)(log.log)
+app.add_typer(people.quarantine, name="quarantine", rich_help_panel=DECIDING)
+app.command(rich_help_panel=DECIDING)(people.resume)
+app.command(rich_help_panel=DECIDING)(people.cancel)
+app.command(rich_help_panel=UPKEEP)(upkeep.rebuild)
+app.command(rich_help_panel=UPKEEP)(upkeep.prune)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; answers with the exit code, and raises nothing."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _never_fail_to_print()
+    try:
+        answer = app(args=_global_first(given), prog_name="recovery-journal", standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001 - the outermost place: said, and an exit code
+        return int(report(error, as_json="--json" in given))
+    return int(answer) if isinstance(answer, int) else ExitCode.DONE
+
+
+def _global_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the global options, wherever they stand, before the command."""
+    first: list[str] = []
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == "--":
+            rest += [argument, *waiting]
+            break
+        if argument.partition("=")[0] not in GLOBAL_OPTIONS:
+            rest.append(argument)
+            continue
+        first.append(argument)
+        if "=" not in argument and waiting:
+            first.append(waiting.pop(0))
+    return first + rest
+
+
+def _never_fail_to_print() -> None:
+    """An id may hold letters that this terminal's encoding lacks; they are shown escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

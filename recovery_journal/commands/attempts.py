@@ -1,0 +1,245 @@
+"""Looking at attempts: `ready`, `history`, `show`."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+from msgspec import Struct
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from domain.errors import UnknownAttempt
+from domain.events import tag_of
+from domain.recovery import Recovery
+from projections.dispatch_ready import DispatchReadyRow
+from recovery_journal import inputs
+from recovery_journal.commands import page, words
+from recovery_journal.commands.changes import Change, changes, fields, shown
+from recovery_journal.commands.essentials import essentials, in_doubt
+from recovery_journal.commands.options import AsJson, Kinds, Tenants
+from recovery_journal.commands.phases import RecoveryPhases, Told, phases, told
+from recovery_journal.commands.target import journal_of
+from recovery_journal.commands.timeline import heading, recoveries, timeline
+from recovery_journal.history import HistoryEntry
+from recovery_journal.journal import Journal
+
+OF_RECOVERY: Final = re.compile(r"(.+)#(\d+)", re.DOTALL)
+
+AttemptOrRecovery = Annotated[
+    str,
+    typer.Argument(metavar="ATTEMPT", help="An attempt such as a-42, or its recovery a-42#2."),
+]
+RecoveryNo = Annotated[
+    int | None,
+    typer.Option("--recovery", metavar="N", min=0, help="Only this recovery of the attempt."),
+]
+VersionNo = Annotated[
+    int | None,
+    typer.Option("--version", metavar="N", min=1, help="As of the attempt's N-th event."),
+]
+
+
+class HistoryDocument(Struct, frozen=True, kw_only=True):
+    """What `history --json` prints."""
+
+    attempt_id: str
+    run_id: str
+    stage: str
+    entries: list[HistoryEntry]
+    recoveries: list[RecoveryPhases]
+
+
+class ChangedEntry(Struct, frozen=True, kw_only=True):
+    """One event and what it changed."""
+
+    entry: HistoryEntry
+    changes: list[Change]
+
+
+class ShowDocument(Struct, frozen=True, kw_only=True):
+    """What `show --json` prints: the attempt as of an event, and the way there."""
+
+    attempt_id: str
+    version: int
+    recovery: Recovery
+    entries: list[ChangedEntry]
+
+
+def ready(
+    context: typer.Context,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    kind: Kinds = None,
+    tenant: Tenants = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the attempts that wait for a worker, in the order in which they are dispatched."""
+    with journal_of(context) as journal:
+        rows = journal.dispatch_ready(limit=limit, kinds=kind, tenants=tenant)
+        now = journal.now()
+    if as_json:
+        page.show_json(rows)
+        return
+    if not rows:
+        page.show("No attempt waits for a worker.")
+        return
+    headings = (
+        *("#", "attempt", "run", "kind", "tenant", "priority", "waits for", "from", "code"),
+        "in doubt",
+    )
+    lines = [
+        (
+            number,
+            words.recovery_name(row.attempt_id, row.recovery_no),
+            *(row.run_id, row.kind, row.tenant, row.priority),
+            words.between(row.ready_at, now),
+            *(row.start.value, row.code_version),
+            page.text(in_doubt(row.in_doubt), "bold yellow"),
+        )
+        for number, row in enumerate(rows, 1)
+    ]
+    page.show(page.table(*_filled(headings, lines), numbers=("#", "priority", "waits for")))
+    _warn_of_doubt(rows)
+
+
+def history(
+    context: typer.Context,
+    attempt: AttemptOrRecovery,
+    *,
+    recovery: RecoveryNo = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell everything that ever happened to an attempt, and how long each recovery took."""
+    with journal_of(context) as journal:
+        tale, recovery_no = _tale(journal, attempt, recovery)
+    part = _of_recovery(tale, recovery_no)
+    found = phases(part)
+    last = tale[-1].after
+    if as_json:
+        document = HistoryDocument(
+            attempt_id=last.attempt_id,
+            run_id=last.run_id,
+            stage=last.stage.value,
+            entries=[one.entry for one in part],
+            recoveries=found,
+        )
+        page.show_json(document)
+        return
+    page.show(heading(last), Text(), timeline(part))
+    if found:
+        page.show(Text(), recoveries(found))
+
+
+def show(
+    context: typer.Context,
+    attempt: AttemptOrRecovery,
+    *,
+    recovery: RecoveryNo = None,
+    version: VersionNo = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an attempt as of an event, and what each event up to there changed."""
+    with journal_of(context) as journal:
+        tale, recovery_no = _tale(journal, attempt, recovery)
+    before = dict(zip((one.after.version for one in tale), [None, *tale], strict=False))
+    part = [one for one in _of_recovery(tale, recovery_no) if one.after.version <= _upto(version)]
+    if not part or (version or 0) > tale[-1].after.version:
+        last = tale[-1].after.version
+        raise inputs.refused("--version", str(version), f"one of its {last} events", "choose one")
+    changed = [
+        ChangedEntry(entry=one.entry, changes=changes(_after(before[one.after.version]), one.after))
+        for one in part
+    ]
+    last_told = part[-1].after
+    if as_json:
+        document = ShowDocument(
+            attempt_id=last_told.attempt_id,
+            version=last_told.version,
+            recovery=last_told,
+            entries=changed,
+        )
+        page.show_json(document)
+        return
+    for one in changed:
+        words_of_event = Padding(page.text(essentials(one.entry.event), "dim"), (0, 0, 0, 2))
+        page.show(_event_line(one.entry), words_of_event, _change_lines(one.changes), Text())
+    page.show(page.text(f"As of version {last_told.version}", "bold"))
+    page.show(page.pairs([(name, shown(value)) for name, value in fields(last_told).items()]))
+
+
+def _event_line(entry: HistoryEntry) -> Text:
+    event = entry.event
+    line = page.text(f"version {event.originator_version}  ", "bold")
+    line.append_text(page.styled(tag_of(event)))
+    line.append(f"  position {entry.position}, {words.moment(entry.recorded_at)} UTC")
+    return line
+
+
+def _change_lines(found: Sequence[Change]) -> Table:
+    rows = [
+        (
+            change.field,
+            shown(change.after)
+            if change.before is None
+            else f"{shown(change.before)} → {shown(change.after)}",
+        )
+        for change in found
+    ]
+    return page.pairs(rows or [("nothing", "this is only noted")], indent=4)
+
+
+def _tale(journal: Journal, attempt: str, recovery: int | None) -> tuple[list[Told], int | None]:
+    """The whole history, and the recovery that is asked for: by an option, or as `a-42#2`."""
+    try:
+        return told(journal.history(attempt)), recovery
+    except UnknownAttempt:
+        named = OF_RECOVERY.fullmatch(attempt)
+        if named is None or recovery is not None:
+            raise
+        try:
+            return told(journal.history(named[1])), int(named[2])
+        except UnknownAttempt:
+            raise UnknownAttempt(attempt) from None
+
+
+def _of_recovery(tale: Sequence[Told], recovery_no: int | None) -> list[Told]:
+    if recovery_no is None:
+        return list(tale)
+    part = [one for one in tale if one.after.recovery_no == recovery_no]
+    if not part:
+        last = tale[-1].after
+        raise inputs.refused(
+            f"recovery {recovery_no} of attempt {last.attempt_id!r}",
+            words.plural(last.recovery_no, "recovery").replace("recoverys", "recoveries"),
+            "one of them, or 0 for what came before",
+            "look at its history",
+        )
+    return part
+
+
+def _upto(version: int | None) -> float:
+    return float("inf") if version is None else version
+
+
+def _after(one: Told | None) -> Recovery | None:
+    return None if one is None else one.after
+
+
+def _filled(
+    headings: Sequence[str], lines: Sequence[Sequence[object]]
+) -> tuple[list[str], list[list[object]]]:
+    """Without the columns in which nothing stands."""
+    kept = [index for index in range(len(headings)) if any(str(line[index]) for line in lines)]
+    return [headings[index] for index in kept], [[line[index] for index in kept] for line in lines]
+
+
+def _warn_of_doubt(rows: Sequence[DispatchReadyRow]) -> None:
+    count = sum(bool(row.in_doubt) for row in rows)
+    if count:
+        page.show(
+            Text(),
+            f"{words.plural(count, 'attempt')} with effects in doubt: they were announced and "
+            "never recorded, so they may happen twice.",
+        )

@@ -1,0 +1,118 @@
+"""What a command shows: tables and lines for people, JSON for programs, both on standard output.
+
+Off a terminal nothing is cut or wrapped, so that ids can be searched for and cut out.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from recovery_journal.commands import words
+
+UNLIMITED_WIDTH: Final = 10_000
+
+STYLES: Final = {
+    "held": "green",
+    "expired": "red",
+    "recovering": "yellow",
+    "reloaded": "yellow",
+    "replayed": "yellow",
+    "ready": "cyan",
+    "waiting": "magenta",
+    "quarantined": "bold red",
+    "completed": "green",
+    "ended": "dim",
+    "failed": "red",
+    "cancelled": "dim",
+    "following": "green",
+    "stopped": "bold red",
+    "lease-granted": "green",
+    "lease-expired": "red",
+    "ready-for-dispatch": "cyan",
+    "dispatched": "green",
+    "checkpoint-reloaded": "yellow",
+    "step-failed": "red",
+    "stale-write-refused": "bold red",
+    "lease-ended": "bold",
+}
+
+
+def console(*, is_error: bool = False) -> Console:
+    """The console of the moment, which takes whatever is standard output now."""
+    stream = sys.stderr if is_error else sys.stdout
+    is_bare = not stream.isatty() and "COLUMNS" not in os.environ
+    return Console(
+        file=stream,
+        width=UNLIMITED_WIDTH if is_bare else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def show(*parts: RenderableType) -> None:
+    """Print these, each on lines of its own, with nothing invisible at the ends of lines."""
+    out = console()
+    if out.is_terminal:
+        out.print(*parts, sep="\n")
+    else:
+        with out.capture() as capture:
+            out.print(*parts, sep="\n")
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+    sys.stdout.flush()
+
+
+def show_json(document: object) -> None:
+    """Print one JSON document."""
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def show_json_line(document: object) -> None:
+    """Print one document of a stream, on one line."""
+    sys.stdout.write(f"{msgspec.json.encode(document).decode()}\n")
+    sys.stdout.flush()
+
+
+def text(content: object, style: str = "") -> Text:
+    """Text that is shown as it is; what is not printable, as its escape."""
+    return Text(words.plain(str(content)), style=style)
+
+
+def styled(name: str) -> Text:
+    """A stored name, such as a stage or an event's tag, in the colour that it always has."""
+    return text(words.spaced(name), STYLES.get(name, ""))
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()
+) -> Table:
+    """Aligned columns, those of `numbers` to the right. On a narrow terminal long cells go on in
+    the next line; none is cut."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
+    for heading in headings:
+        is_number = heading in numbers
+        made.add_column(
+            heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number
+        )
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    return made
+
+
+def pairs(rows: Iterable[tuple[str, object]], *, indent: int = 0) -> Table:
+    """Names and their values, one pair a line."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        shown = value if isinstance(value, Text) else text(value)
+        made.add_row(Text(" " * indent + name), shown)
+    return made

@@ -1,0 +1,121 @@
+"""What a person decides: `quarantine list`, `quarantine lift`, `resume`, `cancel`."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from domain.events import LiftOption
+from domain.recovery import Recovery
+from recovery_journal.cohort import Swept
+from recovery_journal.commands import page, words
+from recovery_journal.commands.exits import ExitCode
+from recovery_journal.commands.options import AsJson, AttemptId, By, Reason
+from recovery_journal.commands.swept import show_swept
+from recovery_journal.commands.target import journal_of
+from recovery_journal.quarantined import QuarantinedAttempt
+
+quarantine = typer.Typer(
+    no_args_is_help=True, help="Attempts that no machine goes on with: list them, lift one."
+)
+
+
+@quarantine.command("list")
+def list_quarantined(
+    context: typer.Context,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List the attempts in quarantine: why, since when, and what you may choose for each."""
+    with journal_of(context) as journal:
+        found = journal.quarantined(limit=limit)
+        now = journal.now()
+    if as_json:
+        page.show_json(found)
+        return
+    if not found:
+        page.show("No attempt is in quarantine.")
+        return
+    for one in found:
+        name = page.text(words.recovery_name(one.attempt_id, one.recovery_no), "bold")
+        name.append_text(page.text(f"  of run {one.run_id}, kind {one.kind}"))
+        page.show(name, page.pairs(_lines(one, words.between(one.since, now)), indent=2), Text())
+    page.show(
+        "Let one go on with: recovery-journal quarantine lift ATTEMPT --option OPTION "
+        "--by NAME --reason TEXT"
+    )
+
+
+@quarantine.command("lift")
+def lift(
+    context: typer.Context,
+    attempt: AttemptId,
+    *,
+    option: Annotated[
+        LiftOption,
+        typer.Option(help="How it goes on; `quarantine list` names those that are possible."),
+    ],
+    by: By,
+    reason: Reason,
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Let a quarantined attempt go on, as you choose; it is driven to ready at once.
+
+    retry: the same again. accept_tip: take the stored state as it is, whatever the dead worker
+    had reported. parent: fall back to the checkpoint before. restart: begin from the run's input.
+    """
+    with journal_of(context) as journal:
+        swept = journal.lift_quarantine(attempt, option, by=by, reason=reason)
+    return _went_on(swept, as_json=as_json)
+
+
+def resume(
+    context: typer.Context,
+    attempt: AttemptId,
+    *,
+    by: By,
+    reason: Reason,
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Let an attempt go on that waits for a person; it is driven to ready at once."""
+    with journal_of(context) as journal:
+        swept = journal.resume(attempt, by=by, reason=reason)
+    return _went_on(swept, as_json=as_json)
+
+
+def cancel(
+    context: typer.Context,
+    attempt: AttemptId,
+    *,
+    by: By,
+    reason: Reason,
+    as_json: AsJson = False,
+) -> None:
+    """End an attempt wherever it stands. Its worker, if it has one, is refused from now on."""
+    with journal_of(context) as journal:
+        recovery: Recovery = journal.cancel(attempt, by=by, reason=reason)
+    if as_json:
+        page.show_json(recovery)
+        return
+    page.show(page.text(f"Attempt {recovery.attempt_id} of run {recovery.run_id} is cancelled."))
+
+
+def _lines(one: QuarantinedAttempt, age: str) -> list[tuple[str, object]]:
+    lines: list[tuple[str, object]] = [
+        ("cause", page.text(words.spaced(one.cause or "not known"), "bold red")),
+        ("why", one.explanation or one.error or ""),
+        ("since", f"{words.moment(one.since)} UTC, for {age}"),
+        ("worker", one.worker_id or ""),
+        ("tenant", one.tenant),
+        ("options", " or ".join(one.options)),
+    ]
+    return [(name, value) for name, value in lines if str(value)]
+
+
+def _went_on(swept: Swept, *, as_json: bool) -> ExitCode:
+    if as_json:
+        page.show_json(swept)
+    else:
+        show_swept([swept])
+    return ExitCode.PARTLY if swept.error else ExitCode.DONE

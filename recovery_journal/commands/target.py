@@ -1,0 +1,115 @@
+"""Which journal a command works on, as the global options name it."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import typer
+from msgspec import Struct
+
+from domain.errors import RecoveryJournalError
+from domain.ports import Reducer
+from recovery_journal import inputs, opening
+from recovery_journal.journal import Journal
+
+APP_FORM: Final = "module:attribute"
+NEEDED: Final = (
+    "a dict of reducers, a Journal, or a function without arguments that returns one of the two"
+)
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """The global options; what was not given is None."""
+
+    dsn: str | None = None
+    schema: str | None = None
+    data: Path | None = None
+    app: str | None = None
+
+    def open(self, *, must_exist: bool = True) -> Journal:
+        """Open the journal; a schema is made only where that is asked for.
+
+        An `--app` that is a dict of reducers adds these; one that is, or returns, a Journal brings
+        server, schema and limits with it, and then no other option may name them.
+        """
+        if self.dsn and self.data:
+            raise typer.BadParameter("--dsn and --data name two servers; give one of them")
+        found = _load(self.app) if self.app else {}
+        if isinstance(found, Journal):
+            if self.dsn or self.data or self.schema:
+                found.close()
+                raise typer.BadParameter(
+                    "--app brings a journal with its server and schema; leave out --dsn, "
+                    "--data and --schema"
+                )
+            return found
+        return opening.open(
+            self.dsn,
+            schema=self.schema,
+            data=self.data,
+            reducers=found,
+            must_exist=must_exist,
+        )
+
+
+def target_of(context: typer.Context) -> Target:
+    """The global options of the command that is going on."""
+    target = context.find_object(Target)
+    assert target is not None
+    return target
+
+
+def journal_of(context: typer.Context) -> Journal:
+    """The journal to work on, which must exist. Close it, or use it in a `with`."""
+    return target_of(context).open()
+
+
+def _load(app: str) -> Journal | Mapping[str, Reducer]:
+    found = _attribute(app)
+    if callable(found):
+        found = _guarded(app, found)
+    if isinstance(found, Journal):
+        return found
+    if isinstance(found, Mapping) and all(
+        isinstance(kind, str) and callable(reducer) for kind, reducer in found.items()
+    ):
+        return found
+    raise inputs.refused(f"--app {app}", f"a {type(found).__name__}", NEEDED, "name such a one")
+
+
+def _attribute(app: str) -> object:
+    name, colon, attribute = app.partition(":")
+    if not (name and colon and attribute):
+        raise typer.BadParameter(f"--app {app!r}: write it as {APP_FORM}, like app.journal:journal")
+    # An installed program does not look in the folder where it is called; python -m does.
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    found: object = _guarded(app, lambda: importlib.import_module(name))
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise inputs.refused(
+                f"--app {app}", f"no {part!r} in {name}", "an attribute of it", "correct the name"
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _guarded(app: str, call: Callable[[], object]) -> object:
+    """The user's code may raise anything; its error is the user's, told in a line."""
+    try:
+        return call()
+    except RecoveryJournalError:
+        raise
+    except Exception as error:
+        place = ""
+        traceback = error.__traceback__
+        while traceback is not None:
+            frame = traceback.tb_frame
+            place = f" at {os.path.relpath(frame.f_code.co_filename)}:{traceback.tb_lineno}"
+            traceback = traceback.tb_next
+        found = f"{type(error).__name__}: {inputs.message_of(error)}{place}"
+        raise inputs.refused(f"--app {app}", found, NEEDED, "mend it") from error

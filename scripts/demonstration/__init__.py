@@ -1,0 +1,1 @@
+"""A job that outlives its workers: run, disturbed, recovered and proved on real input."""

@@ -1,0 +1,123 @@
+"""A durable job on real input, really killed workers, and the proof: `scripts/demo`."""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import recovery_journal as rj
+from recovery_journal.follower import Follower
+from scripts.demonstration.acts import UNDISTURBED, Acts, Setting
+from scripts.demonstration.checks import CHECKS, short
+from scripts.demonstration.evidence import Evidence, gather, result_digest
+from scripts.demonstration.fleet import Fleet
+from scripts.demonstration.interruption import handled, held_back, ignore_all, leave
+from scripts.demonstration.job import Statistics, job_input, standard_library
+from scripts.demonstration.report import show_checks, show_timeline
+from scripts.demonstration.rows import drop_and_rebuild
+from scripts.demonstration.screen import Screen
+from scripts.demonstration.trouble import Trouble
+
+CHECKPOINT_EVERY: Final = 25
+FEWEST_CHECKPOINTS: Final = 4
+LIMITS: Final = rj.Limits(ttl_s=1.0, grace_s=0.3)
+CATCH_UP_LIMIT_S: Final = 20.0
+INTERRUPTED: Final = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play, show the proof, and return the exit code: 0 only where every check holds."""
+    options = parsed(arguments)
+    screen = Screen()
+    try:
+        evidence = perform(job(options), screen)
+    except (Trouble, rj.RecoveryJournalError) as trouble:
+        screen.say(f"[red]✗[/red] [bold]broken off[/bold]: {trouble}")
+        return 1
+    except KeyboardInterrupt:
+        screen.say("broken off; every process that was started is gone")
+        return INTERRUPTED
+    return conclude(evidence, screen)
+
+
+def perform(given: Statistics, screen: Screen) -> Evidence:
+    """All acts in a new journal, and what they leave as evidence. Nothing else stays behind."""
+    with ExitStack() as stack:
+        stack.enter_context(handled(leave))
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="rj-demo-")))
+        setting = Setting(
+            data=folder / "server", executions=folder / "executions", given=given, limits=LIMITS
+        )
+        introduce(screen, setting)
+        with held_back():  # half a server is hard to tidy up
+            journal = stack.enter_context(rj.open(data=setting.data, limits=setting.limits))
+        fleet = stack.enter_context(Fleet())
+        stack.callback(ignore_all)
+        return play(setting, journal, fleet, screen)
+
+
+def play(setting: Setting, journal: rj.Journal, fleet: Fleet, screen: Screen) -> Evidence:
+    """Both acts, and the rows dropped and made anew."""
+    acts = Acts(setting, fleet, screen)
+    screen.title("1  Undisturbed: one worker")
+    acts.undisturbed()
+    screen.caption(f"result {short(result_digest(journal, UNDISTURBED))}")
+    screen.title("2  Disturbed: five workers that do not fare well, a sweeper, a follower")
+    waking = acts.disturbed()
+    Follower(journal.database, journal.application.reader).catch_up(CATCH_UP_LIMIT_S)
+    fleet.dismiss()
+    rebuilt = drop_and_rebuild(journal)
+    return gather(journal, setting, acts.struck, waking, rebuilt)
+
+
+def conclude(evidence: Evidence, screen: Screen) -> int:
+    """Show what was found; the exit code."""
+    screen.title("3  What the log tells of it")
+    show_timeline(screen, evidence.recoveries)
+    screen.title("4  What it proves")
+    checks = [check(evidence) for check in CHECKS]
+    show_checks(screen, checks)
+    failed = [check.name for check in checks if not check.holds]
+    if failed:
+        screen.say(f"[red]failed, after {screen.time}: {', '.join(failed)}[/red]")
+        return 1
+    screen.say(f"[green]all of it holds[/green], after {screen.time}")
+    return 0
+
+
+def introduce(screen: Screen, setting: Setting) -> None:
+    """What this is, and what is not as usual in it."""
+    usual = rj.Limits()
+    screen.title("Recovery journal: a job outlives its workers, and the log tells how")
+    screen.say(
+        f"Token statistics over {setting.file_count} Python files of the standard library: "
+        f"a run step per file, a checkpoint every {setting.given['checkpoint_every']}. "
+        f"To be quick, a lease lasts {setting.limits.ttl_s:g} s and is lost "
+        f"{setting.limits.grace_s:g} s later; the defaults are {usual.ttl_s:g} s and "
+        f"{usual.grace_s:g} s."
+    )
+
+
+def job(options: argparse.Namespace) -> Statistics:
+    """The job as asked for. Raises `Trouble`."""
+    given = job_input(
+        standard_library(), checkpoint_every=options.checkpoint_every, file_limit=options.files
+    )
+    found, needed = len(given["paths"]), FEWEST_CHECKPOINTS * options.checkpoint_every
+    if found < needed:
+        raise Trouble(f"found {found} files below {given['root']}, needed at least {needed}")
+    return given
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """What was asked for on the command line."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument("--files", type=int, help="only so many files, for a shorter show")
+    parser.add_argument("--checkpoint-every", type=int, default=CHECKPOINT_EVERY)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

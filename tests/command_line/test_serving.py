@@ -1,0 +1,236 @@
+"""Making the journal, recovering once, and recovering until stopped."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recovery_journal import Journal, Stage
+from tests.command_line import scenes
+from tests.command_line.conftest import Command
+from tests.command_line.processes import Spoken
+
+MAKE_AN_APP = """
+import recovery_journal
+
+REDUCERS = {{"report": lambda state, name, output: [*state, name]}}
+NUMBER = 42
+
+
+def journal():
+    limits = recovery_journal.Limits(grace_s=0.05)
+    return recovery_journal.open({dsn!r}, schema={schema!r}, limits=limits, must_exist=True)
+
+
+def reducers():
+    return REDUCERS
+
+
+def broken():
+    raise RuntimeError("no configuration")
+"""
+
+DIE_AS_A_WORKER = """
+import os, signal, sys
+from datetime import timedelta
+import recovery_journal
+
+with recovery_journal.open(sys.argv[1], schema=sys.argv[2]) as journal:
+    lease = journal.acquire(
+        attempt_id="a-dead", run_id="r-dead", worker_id="w-dead", ttl=timedelta(seconds=0.2)
+    )
+    lease.record_step("half of it", 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def app(
+    tmp_path: Path, server_dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The name of a module of the user's own, in the folder where the command is called."""
+    name = f"app_of_{schema}"
+    module = tmp_path / f"{name}.py"
+    module.write_text(MAKE_AN_APP.format(dsn=server_dsn, schema=schema), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_init_makes_the_journal_once(command: Command) -> None:
+    first = command("init")
+    second = command("init", "--json")
+    status = command("status")
+
+    assert (first.code, second.code, status.code) == (0, 0, 0)
+    assert first.out.startswith("Made the journal: schema ")
+    assert second.document["is_made"] is False
+    assert second.document["version"] == 1
+
+
+def test_a_sweep_without_losses_says_so(command: Command, journal: Journal) -> None:
+    scenes.held(journal)
+
+    said = command("sweep")
+
+    assert (said.code, said.out) == (0, "Nothing is lost.\n")
+
+
+def test_a_reported_worker_is_recovered_at_once(command: Command, journal: Journal) -> None:
+    scenes.held(journal, "a-1", worker_id="w-1")
+    scenes.held(journal, "a-2", worker_id="w-1")
+
+    said = command("report-lost", "w-1", "--reason", "the pod is gone")
+
+    assert said.code == 0
+    assert re.search(r"^a-1#1 +run of a-1 +ready$", said.out, re.MULTILINE)
+    assert said.out.endswith("2 attempts: 2 ready\n")
+    assert journal.history("a-1")[2].event.reason == "the pod is gone"
+
+
+def test_another_life_of_a_worker_is_left_alone(command: Command, journal: Journal) -> None:
+    scenes.held(journal)
+
+    said = command("report-lost", "w-1", "--incarnation", "x:1:2", "--reason", "a late hook")
+
+    assert said.code == 0
+    assert "That life of worker w-1 holds no lease" in said.out
+    assert journal.recovery("a-1").stage is Stage.HELD
+
+
+def test_an_attempt_that_cannot_go_on_shows_in_the_exit_code(
+    command: Command, journal: Journal, server_dsn: str
+) -> None:
+    lease = scenes.held(journal)
+    scenes.execute(
+        server_dsn,
+        journal.database.schema,
+        "INSERT INTO journal_events (originator_id, originator_version, topic, state) "
+        "VALUES (%s, 3, 'from-the-future', '{}')",
+        lease.attempt_id,
+    )
+
+    said = command("report-lost", "w-1", "--reason", "gone")
+
+    assert said.code == 7
+    assert "found event 'from-the-future'" in said.out
+
+
+def test_an_app_may_be_a_function_that_opens_the_journal(
+    bare_command: Command, journal: Journal, app: str
+) -> None:
+    scenes.recovered(journal)
+
+    said = bare_command("ready", "--app", f"{app}:journal", "--json")
+
+    assert [row["attempt_id"] for row in said.document] == ["a-1"]
+
+
+@pytest.mark.parametrize("attribute", ["REDUCERS", "reducers"])
+def test_an_app_may_be_reducers_with_which_tails_are_folded(
+    command: Command, journal: Journal, app: str, attribute: str
+) -> None:
+    lease = scenes.held(journal)
+    lease.checkpoint([])
+    lease.record_step("mail", None)
+
+    said = command("report-lost", "w-1", "--reason", "gone", "--app", f"{app}:{attribute}")
+
+    assert said.code == 0
+    replayed = journal.recovery("a-1").replayed
+    assert replayed is not None
+    assert replayed.mode == "fold"
+    assert replayed.state_digest is not None
+
+
+@pytest.mark.parametrize(
+    ("attribute", "found"),
+    [
+        (":NUMBER", "found a int"),
+        (":nothing", "found no 'nothing'"),
+        (":broken", "found RuntimeError: no configuration at "),
+        ("_missing:journal", "found ModuleNotFoundError: "),
+    ],
+)
+def test_an_app_that_is_none_is_refused_in_a_line(
+    command: Command, app: str, attribute: str, found: str
+) -> None:
+    said = command("status", "--app", f"{app}{attribute}")
+
+    assert said.code == 3
+    assert found in said.err
+    assert "Traceback" not in said.err
+
+
+def test_an_app_that_brings_its_journal_leaves_no_choice_of_another(
+    command: Command, journal: Journal, app: str
+) -> None:
+    scenes.held(journal)
+
+    said = command("prune", "--older-than", "0s", "--app", f"{app}:journal")
+
+    assert said.code == 2
+    assert "leave out --dsn" in said.err
+
+
+def test_run_recovers_the_attempt_of_a_dead_worker_and_stops_when_asked(
+    journal: Journal, server_dsn: str, schema: str, app: str
+) -> None:
+    worker = subprocess.run(
+        [sys.executable, "-c", DIE_AS_A_WORKER, server_dsn, schema],
+        check=False,
+        env=Spoken.environment(),
+    )
+
+    with Spoken("run", "--json", "--app", f"{app}:journal") as running:
+        started = running.document()
+        swept = running.document()
+        running.until(lambda: bool(journal.contexts(attempt_id="a-dead")))
+        running.send_signal(signal.SIGTERM)
+        stopped = running.document()
+        code = running.end()
+
+    assert worker.returncode == -signal.SIGKILL
+    assert (started["type"], started["schema"]) == ("started", schema)
+    assert (swept["type"], swept["swept"]["attempt_id"]) == ("swept", "a-dead")
+    assert swept["swept"]["stage"] == "ready"
+    assert (stopped["type"], stopped["ready_count"]) == ("stopped", 1)
+    assert (code, running.complaints) == (0, "")
+    assert [row.attempt_id for row in journal.dispatch_ready()] == ["a-dead"]
+
+
+def test_run_tells_a_person_what_it_does(journal: Journal, server_dsn: str, schema: str) -> None:
+    scenes.held(journal)
+
+    with Spoken("run", "--dsn", server_dsn, "--schema", schema) as running:
+        first = running.line()
+        running.send_signal(signal.SIGINT)
+        last = running.line()
+        code = running.end()
+
+    assert re.match(rf"[\d-]+ [\d:.]+  sweeping and following schema {schema} on ", first)
+    assert last.endswith("stopped; recovered 0 attempts, 0 of them ready\n")
+    assert (code, running.complaints) == (0, "")
+
+
+def test_the_log_is_followed_until_stopped(journal: Journal, server_dsn: str, schema: str) -> None:
+    scenes.held(journal, "a-1", worker_id="w-1")
+
+    words = ("log", "--follow", "--json", "--dsn", server_dsn, "--schema", schema)
+    with Spoken(*words) as following:
+        first = [following.document()["event"]["type"] for _ in range(2)]
+        scenes.held(journal, "a-2", worker_id="w-2")
+        new = following.document()
+        following.document()
+        following.send_signal(signal.SIGTERM)
+        code = following.end()
+
+    assert first == ["lease-granted", "confirmed"]
+    assert (new["event"]["originator_id"], new["event"]["type"]) == ("a-2", "lease-granted")
+    assert new["position"] == journal.history("a-2")[0].position
+    assert (code, following.complaints) == (0, "")

@@ -1,0 +1,84 @@
+"""What reaches a terminal."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from recovery_journal import Journal
+from tests.command_line import scenes
+from tests.command_line.processes import Spoken
+
+ESCAPE = "\x1b["
+
+
+def shown_on_a_terminal(*arguments: str, **environment: str) -> str:
+    """Everything that the command writes to a terminal of 60 columns."""
+    ours, theirs = pty.openpty()
+    clean = {name: text for name, text in Spoken.environment().items() if name not in UNSET}
+    with subprocess.Popen(
+        [sys.executable, "-m", "recovery_journal.command_line", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**clean, "TERM": "xterm", "COLUMNS": "60", **environment},
+    ):
+        os.close(theirs)
+        written = b""
+        while piece := read(ours):
+            written += piece
+    os.close(ours)
+    return written.decode().replace("\r\n", "\n")
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # Linux says so when the other side has closed
+        return b""
+
+
+UNSET = {"NO_COLOR", "FORCE_COLOR", "CI", "LINES"}
+
+
+@pytest.mark.parametrize("words", [("status",), ("history", "a-1"), ("log",)])
+def test_colours_are_for_terminals_that_want_them(
+    journal: Journal, server_dsn: str, schema: str, words: tuple[str, ...]
+) -> None:
+    scenes.recovered(journal)
+    where = ("--dsn", server_dsn, "--schema", schema)
+
+    wanted = shown_on_a_terminal(*words, *where)
+    unwanted = shown_on_a_terminal(*words, *where, NO_COLOR="1")
+
+    assert f"{ESCAPE}36m" in wanted
+    assert f"{ESCAPE}36m" not in unwanted
+    assert "ready" in unwanted
+
+
+def test_a_long_id_goes_on_in_the_next_line_and_is_not_cut(
+    journal: Journal, server_dsn: str, schema: str
+) -> None:
+    attempt_id = "".join(f"{number:03d}." for number in range(45))
+    scenes.recovered(journal, attempt_id)
+    where = ("--dsn", server_dsn, "--schema", schema)
+
+    history = shown_on_a_terminal("history", attempt_id, *where, NO_COLOR="1")
+    ready = shown_on_a_terminal("ready", *where, NO_COLOR="1")
+
+    assert attempt_id in history.replace("\n", "")
+    assert "…" not in history + ready
+    assert max(len(line) for line in (history + ready).splitlines()) <= 60
+
+
+def test_a_rebuild_shows_a_bar_and_leaves_nothing_of_it(
+    journal: Journal, server_dsn: str, schema: str
+) -> None:
+    scenes.recovered(journal)
+
+    shown = shown_on_a_terminal("rebuild", "--dsn", server_dsn, "--schema", schema)
+
+    assert "events" in shown
+    assert "Rebuilt from 6 events" in shown.splitlines()[-1]

@@ -1,0 +1,297 @@
+"""The log refuses whatever would change, reorder or forge it, whoever asks (R2)."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import LiteralString
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.errors import CheckViolation, InsufficientPrivilege, UniqueViolation
+from psycopg.rows import DictRow
+
+from recovery_journal.application import JournalApplication
+from recovery_journal.database import Database
+from tests.log.events import a_stream, an_event
+
+CHANGES: list[LiteralString] = [
+    "UPDATE journal_events SET topic = 'forged'",
+    "UPDATE journal_events SET topic = 'forged' WHERE false",
+    "DELETE FROM journal_events",
+    "DELETE FROM journal_events WHERE originator_id = 'nobody'",
+    "TRUNCATE journal_events",
+    (
+        "INSERT INTO journal_events (originator_id, originator_version, topic, state) "
+        "VALUES ('a-1', 1, 'forged', '') "
+        "ON CONFLICT (originator_id, originator_version) DO UPDATE SET topic = 'forged'"
+    ),
+]
+COPY: LiteralString = "COPY journal_events ({}) FROM STDIN"
+WRITTEN: LiteralString = "originator_id, originator_version, topic, state"
+
+
+@pytest.fixture(autouse=True)
+def _two_events(application: JournalApplication) -> None:
+    application.append(a_stream("a-1", 2))
+
+
+@pytest.fixture
+def replica(other: Database) -> Database:
+    """A session in which triggers that are merely enabled do not fire."""
+    with other.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+    return other
+
+
+INSERT: LiteralString = (
+    "INSERT INTO journal_events (originator_id, originator_version, topic, state) "
+    "SELECT stream, version, 't', state FROM unnest(%s::text[], %s::int[]) AS put(stream, version) "
+    "CROSS JOIN (SELECT %s::bytea) AS same(state)"
+)
+INSERT_TIMED: LiteralString = (
+    "INSERT INTO journal_events (originator_id, originator_version, topic, state, recorded_at) "
+    "VALUES ('b', 1, 't', '', %s)"
+)
+INSERT_PLACED: LiteralString = (
+    "INSERT INTO journal_events (originator_id, originator_version, topic, state, notification_id) "
+    "OVERRIDING SYSTEM VALUE VALUES ('b', 1, 't', '', %s)"
+)
+
+
+def insert(cursor: psycopg.Cursor[DictRow], *places: tuple[str, int], state: bytes = b"") -> None:
+    """Insert at these places, in one statement."""
+    streams, versions = zip(*places, strict=True)
+    cursor.execute(INSERT, [list(streams), list(versions), state])
+
+
+def rows(database: Database) -> list[DictRow]:
+    with database.cursor() as cursor:
+        return cursor.execute("SELECT * FROM journal_events ORDER BY notification_id").fetchall()
+
+
+def copy_in(database: Database, columns: LiteralString, text: str) -> None:
+    with database.transaction() as cursor, cursor.copy(sql.SQL(COPY).format(sql.SQL(columns))) as c:
+        c.write(text)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_owner_changes_nothing(database: Database, change: LiteralString) -> None:
+    before = rows(database)
+
+    with pytest.raises(InsufficientPrivilege, match="append-only"), database.cursor() as cursor:
+        cursor.execute(change)
+
+    assert rows(database) == before
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nobody_changes_anything_in_the_role_of_a_replica(
+    replica: Database, change: LiteralString
+) -> None:
+    before = rows(replica)
+
+    with pytest.raises(InsufficientPrivilege, match="append-only"), replica.cursor() as cursor:
+        cursor.execute(change)
+
+    assert rows(replica) == before
+
+
+def test_a_version_without_its_predecessor_is_refused(database: Database) -> None:
+    with pytest.raises(CheckViolation, match="found no version 3"), database.cursor() as cursor:
+        insert(cursor, ("a-1", 4))
+
+
+def test_a_gap_is_refused_in_the_role_of_a_replica(replica: Database) -> None:
+    with pytest.raises(CheckViolation), replica.cursor() as cursor:
+        insert(cursor, ("a-1", 4))
+
+
+def test_a_gap_is_refused_by_copy(database: Database) -> None:
+    with pytest.raises(CheckViolation, match="found no version 1"):
+        copy_in(database, WRITTEN, "b-1\t1\tt\t\nb-2\t2\tt\t\n")
+
+    assert len(rows(database)) == 2
+
+
+def test_a_gap_inside_one_statement_is_refused(database: Database) -> None:
+    with pytest.raises(CheckViolation), database.cursor() as cursor:
+        insert(cursor, ("b", 1), ("b", 2), ("b", 4))
+
+
+def test_a_predecessor_that_is_not_committed_is_none(
+    database: Database, other: Database, application: JournalApplication
+) -> None:
+    with other.transaction() as theirs:
+        JournalApplication(other).append([an_event("a-1", 3)], theirs)
+
+        with pytest.raises(CheckViolation), database.cursor() as cursor:
+            insert(cursor, ("a-1", 4))
+
+    assert application.append([an_event("a-1", 4)])
+
+
+def test_a_stream_may_begin_at_version_0(database: Database) -> None:
+    with database.cursor() as cursor:
+        insert(cursor, ("b", 0), ("c", 1))
+
+    assert len(rows(database)) == 4
+
+
+def test_a_duplicate_is_refused(database: Database) -> None:
+    with pytest.raises(UniqueViolation), database.cursor() as cursor:
+        insert(cursor, ("a-1", 2))
+
+
+def test_the_gap_check_looks_rows_up_however_small_the_log_was_at_first(
+    database: Database, application: JournalApplication
+) -> None:
+    # The session has planned the check on a nearly empty log, and nobody has analysed it since.
+    with database.transaction() as cursor:
+        application.append_cohort([a_stream(f"s-{number}", 5) for number in range(2000)], cursor)
+
+    with database.transaction() as cursor:
+        before = _scanned(cursor)
+        application.append([an_event("s-1", 6)], cursor)
+        after = _scanned(cursor)
+
+    assert after == before
+
+
+def _scanned(cursor: psycopg.Cursor[DictRow]) -> int:
+    row = cursor.execute(
+        "SELECT pg_stat_get_xact_tuples_returned('journal_events'::regclass) AS seen"
+    ).fetchone()
+    assert row is not None
+    return int(row["seen"])
+
+
+def test_a_temporary_table_of_the_same_name_hides_nothing(
+    database: Database, application: JournalApplication
+) -> None:
+    with database.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE journal_events (LIKE journal_events INCLUDING ALL)")
+
+    application.append([an_event("a-1", 3)])
+
+    assert len(rows(database)) == 3
+
+
+# Times and positions are the database's ----------------------------------------------------------
+
+
+def test_the_database_sets_the_time(database: Database) -> None:
+    with database.cursor() as cursor:
+        row = cursor.execute("SELECT now() AS now").fetchone()
+
+    assert row is not None
+    assert abs(rows(database)[0]["recorded_at"] - row["now"]) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_time_cannot_be_forged(database: Database, days: int) -> None:
+    forged = datetime.now(UTC) + timedelta(days=days)
+
+    with (
+        pytest.raises(InsufficientPrivilege, match="recorded_at"),
+        database.cursor() as cursor,
+    ):
+        cursor.execute(INSERT_TIMED, [forged])
+    with pytest.raises(InsufficientPrivilege, match="recorded_at"):
+        copy_in(
+            database,
+            "originator_id, originator_version, topic, state, recorded_at",
+            f"b\t1\tt\t\t{forged.isoformat()}\n",
+        )
+
+
+def test_a_position_cannot_be_chosen(database: Database) -> None:
+    with pytest.raises(psycopg.errors.GeneratedAlways), database.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO journal_events (originator_id, originator_version, topic, state, "
+            "notification_id) VALUES ('b', 1, 't', '', 9)"
+        )
+
+
+def test_a_position_that_a_rollback_left_free_cannot_be_taken(database: Database) -> None:
+    with pytest.raises(UniqueViolation), database.cursor() as cursor:
+        insert(cursor, ("a-1", 2))
+    free = 3
+
+    with pytest.raises(InsufficientPrivilege, match="position 3"), database.cursor() as cursor:
+        cursor.execute(INSERT_PLACED, [free])
+    with pytest.raises(InsufficientPrivilege, match="position 3"):
+        copy_in(
+            database,
+            "originator_id, originator_version, topic, state, notification_id",
+            f"b\t1\tt\t\t{free}\n",
+        )
+
+
+# A role that may only append ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def writer(database: Database) -> Iterator[str]:
+    """A role to which the log was granted for writing."""
+    role = f"writer ü {uuid4().hex[:8]}"
+    name = sql.Identifier(role)
+    with database.transaction() as cursor:
+        cursor.execute(sql.SQL("CREATE ROLE {}").format(name))
+        granted = sql.SQL("SELECT journal_grant_writer({})").format(sql.Literal(f'"{role}"'))
+        cursor.execute(granted)
+    yield role
+    with database.transaction() as cursor:
+        cursor.execute(sql.SQL("DROP OWNED BY {}").format(name))
+        cursor.execute(sql.SQL("DROP ROLE {}").format(name))
+
+
+def test_a_writer_appends_and_reads(database: Database, writer: str) -> None:
+    with database.transaction() as cursor:
+        cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(writer)))
+        insert(cursor, ("a-1", 3))
+        seen = cursor.execute("SELECT count(*) AS count FROM journal_log").fetchone()
+
+    assert seen == {"count": 3}
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        *CHANGES[:5],
+        INSERT_TIMED.replace("%s", "now()"),
+        INSERT_PLACED.replace("%s", "99"),
+        "SELECT nextval('journal_events_notification_id_seq')",
+        "SELECT setval('journal_events_notification_id_seq', 1)",
+        "ALTER TABLE journal_events DISABLE TRIGGER ALL",
+        "DROP TABLE journal_events",
+        "CREATE TABLE mine (id int)",
+    ],
+)
+def test_a_writer_may_do_nothing_else(other: Database, writer: str, attempt: LiteralString) -> None:
+    with other.cursor() as cursor:
+        cursor.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(writer)))
+
+    with pytest.raises(InsufficientPrivilege), other.cursor() as cursor:
+        cursor.execute(attempt)
+
+
+# For a person -------------------------------------------------------------------------------------
+
+
+def test_the_view_shows_events_as_json(database: Database) -> None:
+    with database.cursor() as cursor:
+        row = cursor.execute("SELECT * FROM journal_log WHERE version = 2").fetchone()
+
+    assert row is not None
+    assert (row["attempt"], row["type"]) == ("a-1", "confirmed")
+    assert row["event"]["recorded_by"]["role"] == "sweeper"
+
+
+def test_the_view_shows_a_damaged_event_and_the_others(database: Database) -> None:
+    with database.cursor() as cursor:
+        insert(cursor, ("b", 1), state=b"\xff")
+        seen = cursor.execute("SELECT event FROM journal_log").fetchall()
+
+    assert [row["event"] for row in seen][2] == {"undecodable": "/w=="}
+    assert len(seen) == 3

@@ -1,0 +1,108 @@
+"""What the log holds and this program cannot read stops a reader by name, and loses nothing."""
+
+import msgspec
+import pytest
+from hypothesis import given
+
+from domain.errors import CorruptEvent, RecoveryJournalError, UnknownEvent
+from domain.events import AnyEvent, tag_of
+from recovery_journal.application import JournalApplication
+from recovery_journal.database import Database
+from recovery_journal.mapper import JournalMapper
+from tests.domain.any_event import events
+from tests.log.events import a_stream, an_event
+
+TAG = tag_of(an_event("a", 1))
+STATE = msgspec.json.encode(an_event("a-1", 3))
+
+
+def put(database: Database, attempt_id: str, version: int, tag: str, state: bytes) -> None:
+    """Append what no program of ours would."""
+    with database.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO journal_events (originator_id, originator_version, topic, state) "
+            "VALUES (%s, %s, %s, %s)",
+            [attempt_id, version, tag, state],
+        )
+
+
+@given(event=events())
+def test_every_event_survives_the_mapper(event: AnyEvent) -> None:
+    mapper = JournalMapper.__new__(JournalMapper)
+
+    assert mapper.to_domain_event(mapper.to_stored_event(event)) == event
+
+
+def test_every_field_is_written_out() -> None:
+    state = msgspec.json.decode(STATE)
+
+    assert set(state) == {"type", *an_event("a-1", 1).__struct_fields__}
+
+
+DAMAGES = [
+    pytest.param("brand-new", STATE, UnknownEvent, "brand-new", id="unknown tag"),
+    pytest.param(TAG, b"", CorruptEvent, "truncated", id="nothing"),
+    pytest.param(TAG, STATE[:-9], CorruptEvent, "truncated", id="cut off"),
+    pytest.param(TAG, b"\xff" + STATE, CorruptEvent, "malformed", id="not UTF-8"),
+    pytest.param(TAG, b"[]", CorruptEvent, "object", id="no object"),
+    pytest.param("replayed", STATE, CorruptEvent, "says", id="another tag"),
+    pytest.param(TAG, msgspec.json.encode(an_event("a-2", 3)), CorruptEvent, "a-2", id="stream"),
+    pytest.param(TAG, msgspec.json.encode(an_event("a-1", 4)), CorruptEvent, "4", id="version"),
+]
+
+
+@pytest.mark.parametrize(("tag", "state", "error", "says"), DAMAGES)
+def test_a_reader_is_given_what_comes_before_a_damaged_event_and_then_its_name(
+    application: JournalApplication,
+    database: Database,
+    tag: str,
+    state: bytes,
+    error: type[RecoveryJournalError],
+    says: str,
+) -> None:
+    application.append(a_stream("a-1", 2))
+    put(database, "a-1", 3, tag, state)
+
+    before = application.reader.read(0, 10)
+
+    assert [record.position for record in before.records] == [1, 2]
+    with pytest.raises(error, match=says) as refused:
+        application.reader.read(before.settled, 10)
+    for part in ("position 3", "'a-1'", "version 3", tag):
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(("tag", "state", "error", "says"), DAMAGES)
+def test_a_damaged_stream_answers_with_its_error_and_others_with_their_events(
+    application: JournalApplication,
+    database: Database,
+    tag: str,
+    state: bytes,
+    error: type[RecoveryJournalError],
+    says: str,
+) -> None:
+    application.append([*a_stream("a-1", 2), *a_stream("b", 1)])
+    put(database, "a-1", 3, tag, state)
+
+    found = application.load_many(["a-1", "b"])
+
+    damaged, intact = found["a-1"], found["b"]
+    assert isinstance(damaged, error)
+    assert says in str(damaged)
+    assert isinstance(intact, list)
+
+
+@pytest.mark.parametrize(("tag", "state", "error", "says"), DAMAGES)
+def test_the_repository_stops_at_a_damaged_event(
+    application: JournalApplication,
+    database: Database,
+    tag: str,
+    state: bytes,
+    error: type[RecoveryJournalError],
+    says: str,
+) -> None:
+    application.append(a_stream("a-1", 2))
+    put(database, "a-1", 3, tag, state)
+
+    with pytest.raises(error, match=says):
+        list(application.events.get("a-1"))
