@@ -97,9 +97,21 @@ def refuse(
     recovery: Recovery, decision: Decision, write: WriteKind, fence: Fence
 ) -> tuple[AnyEvent, ...]:
     """Note that a fenced-out worker tried to write: once per fence and operation."""
-    if (fence.epoch, write) in recovery.refused:
+    if (fence.epoch, write) in recovery.refused or _looks_after(recovery, write, fence):
         return ()
     return (recovery.event(StaleWriteRefused, decision, write=write, fence=fence),)
+
+
+def _looks_after(recovery: Recovery, write: WriteKind, fence: Fence) -> bool:
+    """Whether a worker only looks after a lease that its own child has just ended: the heartbeat
+    beside the work, or a hand-back, may come a moment late and is nobody's stale write."""
+    ended = recovery.ended
+    return (
+        write in (WriteKind.HEARTBEAT, WriteKind.HAND_BACK)
+        and isinstance(ended, LeaseEnded)
+        and ended.fence == fence
+        and ended.recorded_by.role == "worker"
+    )
 
 
 def end(

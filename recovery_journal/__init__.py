@@ -23,18 +23,22 @@ from domain.policy import Policy
 from domain.recovery import Recovery, Stage
 from recovery_journal.claims import Claim
 from recovery_journal.cohort import StepTaken, Swept
+from recovery_journal.follower import Follower
 from recovery_journal.history import HistoryEntry
 from recovery_journal.identity import incarnation
 from recovery_journal.journal import Journal
 from recovery_journal.lease import Lease, LeaseTerms
 from recovery_journal.limits import Limits
 from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well
+from recovery_journal.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.sweeper import Sweeper
+from recovery_journal.worker import Worker
 
 __all__ = [
     "AttemptExists",
     "Claim",
     "CrashRecoveryPipeline",
+    "Follower",
     "HistoryEntry",
     "InvalidInput",
     "Journal",
@@ -43,6 +47,9 @@ __all__ = [
     "LeaseTerms",
     "Limits",
     "LossReason",
+    "Notice",
+    "NoticeKind",
+    "Outcome",
     "Policy",
     "Recovery",
     "RecoveryContext",
@@ -58,6 +65,7 @@ __all__ = [
     "Swept",
     "Sweeper",
     "UnknownAttempt",
+    "Worker",
     "WrongStage",
     "incarnation",
     "open",

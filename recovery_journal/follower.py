@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import psycopg
@@ -36,6 +36,18 @@ LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError)
 
 
+class Source(Protocol):
+    """Where a follower reads and writes; a `Journal` is one."""
+
+    @property
+    def database(self) -> Database:
+        """The schema with the log and the projections."""
+
+    @property
+    def reader(self) -> SettledReader:
+        """The log in order."""
+
+
 class Follower:
     """Folds settled events, a batch for each projection, until stopped: by `stop`, by its event,
     or by SIGTERM or SIGINT.
@@ -48,18 +60,17 @@ class Follower:
 
     def __init__(
         self,
-        database: Database,
-        reader: SettledReader,
+        source: Source,
         *,
         projections: Sequence[Projection[Any]] = BUILT_IN,
         batch_events: int = BATCH_EVENTS,
         longest_pause_s: float = LONGEST_PAUSE_S,
         on_problem: Callable[[Exception], object] = lambda _problem: None,
     ) -> None:
-        self._database = database
-        self._reader = reader
+        self._database = source.database
+        self._reader = source.reader
         self._projections = {projection.name: projection for projection in projections}
-        self._tracking = ProjectionTracking(database)
+        self._tracking = ProjectionTracking(source.database)
         self._batch_events = batch_events
         self._longest_pause_s = longest_pause_s
         self._on_problem = on_problem

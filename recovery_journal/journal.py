@@ -32,6 +32,7 @@ from recovery_journal.loss import Losses
 from recovery_journal.payload import encode
 from recovery_journal.pruning import Pruned, Pruning
 from recovery_journal.quarantined import QuarantinedAttempt, QuarantineReading
+from recovery_journal.reader import SettledReader
 from recovery_journal.reading import Reading
 from recovery_journal.rebuild import Rebuild, RebuildProgress, RebuildReport
 from recovery_journal.replayer import TailReplayer
@@ -98,6 +99,11 @@ class Journal:
         self.database.close()
         for close in self._on_close:
             close()
+
+    @property
+    def reader(self) -> SettledReader:
+        """The log in order, skipping nothing."""
+        return self.application.reader
 
     # Workers ---------------------------------------------------------------------------------
 

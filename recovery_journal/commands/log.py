@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Annotated, Final
 
 import typer
@@ -24,7 +25,7 @@ PAGE_EVENTS: Final = 1_000
 LONGEST_WINDOW: Final = 10_000
 SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 0.5
-LONGEST_OUTAGE_PAUSE_S: Final = 5.0
+OUTAGE_PAUSE_S: Final = 2.0
 NAME_WIDTH: Final = 16
 EVENT_WIDTH: Final = 19
 
@@ -49,13 +50,14 @@ def log(
 ) -> None:
     """Show the events of all attempts in the log's order, with --json one document a line."""
     show = page.show_json_line if as_json else Lines().show
-    with journal_of(context) as journal:
+    stop = threading.Event()
+    with journal_of(context) as journal, stopping_on_signals(stop) if follow else nullcontext():
         position = after or 0
         for entry in _read(journal, after, limit):
             show(entry)
             position = entry.position
-        if follow:
-            _follow(journal, position, show, as_json=as_json)
+        while follow and not stop.is_set():
+            position = _follow(journal, position, show, stop, as_json=as_json)
 
 
 def _read(journal: Journal, after: int | None, limit: int | None) -> Iterator[HistoryEntry]:
@@ -85,23 +87,24 @@ def _newest(journal: Journal, count: int) -> Iterator[HistoryEntry]:
     yield from entries[-count:]
 
 
-def _follow(journal: Journal, position: int, show: Show, *, as_json: bool) -> None:
-    """New events as they settle, until SIGTERM or SIGINT. A server that is away is waited for."""
-    stop = threading.Event()
+def _follow(
+    journal: Journal, position: int, show: Show, stop: threading.Event, *, as_json: bool
+) -> int:
+    """Show new events as they settle, until there is a problem with the server, which is told and
+    waited for, or until stopped. The position of the last one."""
     pause_s = SHORTEST_PAUSE_S
-    with stopping_on_signals(stop):
+    try:
         while not stop.is_set():
-            longest_s = LONGEST_PAUSE_S
-            try:
-                entries = journal.log(after=position, limit=PAGE_EVENTS)
-            except Retry as problem:
-                report(problem, as_json=as_json)
-                entries, longest_s = [], LONGEST_OUTAGE_PAUSE_S
+            entries = journal.log(after=position, limit=PAGE_EVENTS)
             for entry in entries:
                 show(entry)
                 position = entry.position
-            pause_s = SHORTEST_PAUSE_S if entries else min(pause_s * 2, longest_s)
+            pause_s = SHORTEST_PAUSE_S if entries else min(pause_s * 2, LONGEST_PAUSE_S)
             stop.wait(pause_s)
+    except Retry as problem:
+        report(problem, as_json=as_json)
+        stop.wait(OUTAGE_PAUSE_S)
+    return position
 
 
 class Lines:

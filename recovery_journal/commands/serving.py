@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -18,6 +19,7 @@ from recovery_journal.commands.target import journal_of, target_of
 from recovery_journal.follower import Follower
 from recovery_journal.journal import Journal
 from recovery_journal.schema import VERSION as SCHEMA_VERSION
+from recovery_journal.signals import stopping_on_signals
 from recovery_journal.sweeper import Sweeper
 
 REPEATED_PROBLEM_S: Final = 60.0
@@ -102,22 +104,48 @@ def run(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 
 class Service:
-    """A sweeper in the main thread, where signals arrive, and a follower beside it."""
+    """A sweeper and a follower, each in a thread of its own; the main thread waits for signals."""
 
     def __init__(self, journal: Journal, *, as_json: bool) -> None:
         self._as_json = as_json
         self._journal = journal
         self._sweeper = Sweeper(journal, on_swept=self._tell, on_problem=self._complain)
-        self._follower = Follower(
-            journal.database, journal.application.reader, on_problem=self._complain
-        )
+        self._follower = Follower(journal, on_problem=self._complain)
         self._voice = threading.Lock()
         self._swept_count = self._ready_count = 0
         self._complaints: dict[str, float] = {}
-        self._failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._failures: list[BaseException] = []
 
     def run(self) -> None:
         """Until stopped; when one of the two breaks, the other is stopped and the error raised."""
+        with stopping_on_signals(self._stop):
+            self._say_that_it_started()
+            # Daemons: who asks a second time to stop is not made to wait for them.
+            threads = [
+                threading.Thread(target=self._guarded, args=(loop,), daemon=True)
+                for loop in (self._sweeper.run, self._follower.run)
+            ]
+            for thread in threads:
+                thread.start()
+            self._stop.wait()
+            self._sweeper.stop()
+            self._follower.stop()
+            for thread in threads:
+                thread.join()
+        if self._failures:
+            raise self._failures[0]
+        self._say_that_it_stopped()
+
+    def _guarded(self, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+            self._failures.append(error)
+        finally:
+            self._stop.set()
+
+    def _say_that_it_started(self) -> None:
         database = self._journal.database
         self._say(
             "started",
@@ -125,15 +153,8 @@ class Service:
             schema=database.schema,
             server=database.server,
         )
-        following = threading.Thread(target=self._follow, name="follower")
-        following.start()
-        try:
-            self._sweeper.run()
-        finally:
-            self._follower.stop()
-            following.join()
-        if self._failure is not None:
-            raise self._failure
+
+    def _say_that_it_stopped(self) -> None:
         swept = words.plural(self._swept_count, "attempt")
         self._say(
             "stopped",
@@ -141,14 +162,6 @@ class Service:
             swept_count=self._swept_count,
             ready_count=self._ready_count,
         )
-
-    def _follow(self) -> None:
-        try:
-            self._follower.run()
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
-            self._failure = error
-        finally:
-            self._sweeper.stop()
 
     def _tell(self, swept: Swept) -> None:
         self._swept_count += 1

@@ -66,7 +66,7 @@ def play(setting: Setting, journal: rj.Journal, fleet: Fleet, screen: Screen) ->
     screen.caption(f"result {short(result_digest(journal, UNDISTURBED))}")
     screen.title("2  Disturbed: five workers that do not fare well, a sweeper, a follower")
     waking = acts.disturbed()
-    Follower(journal.database, journal.application.reader).catch_up(CATCH_UP_LIMIT_S)
+    Follower(journal).catch_up(CATCH_UP_LIMIT_S)
     fleet.dismiss()
     rebuilt = drop_and_rebuild(journal)
     return gather(journal, setting, acts.struck, waking, rebuilt)

@@ -38,8 +38,7 @@ def main() -> None:
                 rj.Sweeper(journal, on_swept=tell_swept, on_problem=complain).run()
             case Role.FOLLOWER:
                 say(Ready())
-                reader = journal.application.reader
-                Follower(journal.database, reader, on_problem=complain).run()
+                Follower(journal, on_problem=complain).run()
 
 
 def work(journal: rj.Journal, order: Order) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -31,6 +32,10 @@ def shown_on_a_terminal(*arguments: str, **environment: str) -> str:
             written += piece
     os.close(ours)
     return written.decode().replace("\r\n", "\n")
+
+
+def without_styles(shown: str) -> str:
+    return re.sub(r"\x1b\[[\d;]*m", "", shown)
 
 
 def read(terminal: int) -> bytes:
@@ -65,8 +70,8 @@ def test_a_long_id_goes_on_in_the_next_line_and_is_not_cut(
     scenes.recovered(journal, attempt_id)
     where = ("--dsn", server_dsn, "--schema", schema)
 
-    history = shown_on_a_terminal("history", attempt_id, *where, NO_COLOR="1")
-    ready = shown_on_a_terminal("ready", *where, NO_COLOR="1")
+    history = without_styles(shown_on_a_terminal("history", attempt_id, *where))
+    ready = without_styles(shown_on_a_terminal("ready", *where))
 
     assert attempt_id in history.replace("\n", "")
     assert "…" not in history + ready

@@ -17,6 +17,7 @@ KIND = "report"
 CODE_VERSION = "1.4"
 NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 SWEEPER = Actor(role="sweeper", host="h-1", pid=11, program="recovery-journal 0.1.0")
+WORKER = Actor(role="worker", host="h-1", pid=13, program="recovery-journal 0.1.0", name="w-1")
 PERSON = Actor(role="person", host="h-2", pid=12, program="recovery-journal 0.1.0", name="on-call")
 INPUT_DIGEST = payload_digest(b"input")
 

@@ -16,6 +16,7 @@ from domain.events import (
     WriteKind,
 )
 from domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
+from domain.interventions import cancel
 from domain.policy import Policy
 from domain.recovery import Recovery, Stage, evolve
 from tests.domain.histories import (
@@ -32,7 +33,7 @@ from tests.domain.histories import (
     replayed,
     standing_at,
 )
-from tests.domain.specimens import INPUT_DIGEST, SWEEPER, decision, fence, holder
+from tests.domain.specimens import INPUT_DIGEST, SWEEPER, WORKER, decision, fence, holder
 
 HELD_AGAIN = (granted(), expired(), reloaded(), replayed(), ready(), dispatched(3))
 
@@ -131,6 +132,27 @@ def test_a_refused_write_is_recorded_once_per_fence_and_operation() -> None:
     assert len(refuse(after, decision(), WriteKind.RUN_STEP, fence(1))) == 1
     assert len(refuse(after, decision(), WriteKind.HEARTBEAT, fence(2))) == 1
     assert (after.stage, after.fence) == (recovery.stage, recovery.fence)
+
+
+def test_looking_after_a_lease_that_the_own_child_has_ended_is_no_stale_write() -> None:
+    by_worker = decision(by=WORKER)
+    recovery = given(granted())
+    ended = recovery.apply(end(recovery, by_worker, Ending.COMPLETED))
+
+    late = refuse(ended, by_worker, WriteKind.HEARTBEAT, fence(1))
+    stale = refuse(ended, by_worker, WriteKind.RUN_STEP, fence(1))
+
+    assert late == ()
+    assert len(stale) == 1
+
+
+def test_a_heartbeat_after_a_cancellation_is_a_stale_write() -> None:
+    recovery = given(granted())
+    cancelled = recovery.apply(cancel(recovery, decision()))
+
+    events = refuse(cancelled, decision(), WriteKind.HEARTBEAT, fence(1))
+
+    assert len(events) == 1
 
 
 @pytest.mark.parametrize(

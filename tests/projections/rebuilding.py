@@ -16,7 +16,7 @@ def rebuild(writer: Writer, **options: Any) -> Rebuild:
 
 
 def follow(writer: Writer) -> None:
-    Follower(writer.database, writer.reader).catch_up(60)
+    Follower(writer).catch_up(60)
 
 
 def truncate(writer: Writer) -> None:

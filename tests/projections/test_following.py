@@ -22,7 +22,7 @@ from recovery_journal.follower import Follower
 from recovery_journal.projection_schema import create_projections
 from recovery_journal.projection_table import table_of
 from recovery_journal.tracking import Followed, FollowingState, ProjectionTracking
-from tests.projections.writing import Writer
+from tests.projections.writing import Source, Writer
 from tests.servers import PrivateServer
 
 
@@ -31,7 +31,7 @@ def places(writer: Writer) -> dict[str, Followed]:
 
 
 def follower(writer: Writer, **options: Any) -> Follower:
-    return Follower(writer.database, writer.reader, **options)
+    return Follower(writer, **options)
 
 
 def test_followed_rows_are_those_of_a_fold_from_scratch(writer: Writer) -> None:
@@ -96,7 +96,7 @@ def test_a_follower_killed_before_its_commit_leaves_rows_and_position_together(
     mortal.transactions_left = death
 
     with pytest.raises(Killed):
-        Follower(mortal, writer.reader, batch_events=20).catch_up(30)
+        Follower(Source(mortal, writer.reader), batch_events=20).catch_up(30)
 
     followed: tuple[Projection[Any], ...] = (RECOVERY_CONTEXTS, WORKERS)
     for projection in followed:
@@ -111,7 +111,7 @@ def test_a_follower_killed_before_its_commit_leaves_rows_and_position_together(
 def test_of_two_followers_one_waits(writer: Writer, server_dsn: str) -> None:
     writer.write_random(act_count=100)
     other = Database(server_dsn, writer.database.schema)
-    second = Follower(other, writer.reader)
+    second = Follower(Source(other, writer.reader))
     tracking = ProjectionTracking(writer.database)
 
     with writer.database.transaction() as cursor:
@@ -127,7 +127,7 @@ def test_of_two_followers_one_waits(writer: Writer, server_dsn: str) -> None:
 def test_two_followers_at_once_fold_every_event_once(writer: Writer, server_dsn: str) -> None:
     writer.write_random(act_count=600)
     databases = [Database(server_dsn, writer.database.schema) for _ in range(2)]
-    followers = [Follower(it, writer.reader, batch_events=10) for it in databases]
+    followers = [Follower(Source(it, writer.reader), batch_events=10) for it in databases]
     threads = [threading.Thread(target=it.catch_up, args=(60,)) for it in followers]
 
     for thread in threads:

@@ -19,7 +19,7 @@ from recovery_journal.rebuild import Phase, Rebuild, RebuildProgress
 from recovery_journal.tracking import FollowingState, ProjectionTracking
 from tests.domain.histories import granted, history, recovered
 from tests.projections.rebuilding import described, follow, is_right, on_thread, rebuild, truncate
-from tests.projections.writing import Writer
+from tests.projections.writing import Source, Writer
 
 
 @pytest.mark.parametrize("block_events", [1, 7, 5000])
@@ -201,7 +201,7 @@ def test_a_rebuild_under_inline_writers_and_a_follower_ends_in_the_right_rows(
         except BaseException as error:  # noqa: BLE001 — handed to the test
             errors.append(error)
 
-    following = Follower(databases[2], writer.reader)
+    following = Follower(Source(databases[2], writer.reader))
     threads = [
         threading.Thread(target=guarded, args=(write, 0)),
         threading.Thread(target=guarded, args=(write, 1)),

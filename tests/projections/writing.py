@@ -1,7 +1,7 @@
 """Writing real logs: what a program does that appends, with or without inline rows."""
 
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from domain.events import AnyEvent
 from projections.dispatch_ready import DISPATCH_READY, LIST_EVENTS
@@ -10,7 +10,15 @@ from recovery_journal.application import JournalApplication
 from recovery_journal.database import Database
 from recovery_journal.log_block import LogBlocks
 from recovery_journal.projection_table import apply, table_of
+from recovery_journal.reader import SettledReader
 from tests.projections.logs import random_log, rows_of
+
+
+class Source(NamedTuple):
+    """A reader of one connection's log with the database of another."""
+
+    database: Database
+    reader: SettledReader
 
 
 class Writer:

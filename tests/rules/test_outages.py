@@ -88,6 +88,8 @@ def test_a_server_down_for_longer_than_a_ttl_kills_nobody(
     until(lambda: datetime.now(expires_at.tzinfo) > expires_at + timedelta(seconds=GRACE_S), "TTL")
     server.start()
     reconnect(journal)
+    # Its process may start long before it answers, as after a crash.
+    until(lambda: is_up_for_a_while(journal), "what a slow start takes")
 
     assert journal.sweep() == []
     lease.record_step("step-3", {"n": 3})

@@ -1,0 +1,59 @@
+"""A sweeper in a process of its own: `python -m tests.acceptance.sweeper_program <settings>`.
+
+It sweeps until it has swept something, and says with what stage or error that ended.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+import recovery_journal as rj
+from domain.replay import ReplayOutcome
+from recovery_journal.ledger import Ledger, Moved
+from recovery_journal.move import Move
+from recovery_journal.replayer import TailReplayer
+from tests.acceptance.job import LIMITS
+from tests.acceptance.stop import Stop, say, settings
+
+given = settings()
+stop = Stop(given.stop_at)
+replay, record = TailReplayer.replay, Ledger.record
+
+
+def replay_and_reach(self: TailReplayer, *work: Any) -> Sequence[ReplayOutcome]:
+    outcomes = replay(self, *work)
+    stop.reach("replay computed")
+    return outcomes
+
+
+def record_and_reach(
+    self: Ledger, cursor: Cursor[DictRow], moves: Sequence[Move]
+) -> list[Moved]:
+    answers = record(self, cursor, moves)
+    if moves:
+        stop.reach(f"{type(moves[0].events[0]).__name__} uncommitted")
+    return answers
+
+
+TailReplayer.replay = replay_and_reach  # type: ignore[method-assign]  # what no observer sees
+Ledger.record = record_and_reach  # type: ignore[method-assign]  # likewise
+
+with rj.open(
+    given.dsn,
+    schema=given.schema,
+    limits=LIMITS,
+    observer=lambda taken: stop.reach(taken.step.name),
+) as journal:
+    stop.reach("before")
+    swept: list[rj.Swept] = []
+    while not swept:
+        swept = journal.sweep()
+        if not swept and journal.recovery("a-1").stage is rj.Stage.ENDED:
+            say("nothing to do")
+            break
+        time.sleep(0.01)
+    for one in swept:
+        say(one.error or str(one.stage))
