@@ -1,7 +1,5 @@
 """Crash recovery with proof: leases, checkpoints and an append-only log of every recovery.
-
-    with recovery_journal.open() as journal:
-        lease = journal.acquire(attempt_id="a-1", run_id="r-1", worker_id="w-1")
+Begin with `open`; the README has a short example.
 """
 
 from domain.errors import (
@@ -62,8 +60,8 @@ __all__ = [
     "Stage",
     "StepTaken",
     "Stop",
-    "Swept",
     "Sweeper",
+    "Swept",
     "UnknownAttempt",
     "Worker",
     "WrongStage",

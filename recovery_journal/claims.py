@@ -5,7 +5,6 @@ claimer has locked; appends `Dispatched`; grants; and takes them off the list. E
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import Struct
 from psycopg import Cursor
@@ -34,7 +33,7 @@ from recovery_journal.lease_writes import asking_again
 from recovery_journal.ledger import Ledger
 from recovery_journal.limits import Limits
 from recovery_journal.move import Move
-from recovery_journal.payload import encode
+from recovery_journal.payload import Value, encode
 from recovery_journal.replayer import TailReplayer
 from recovery_journal.run_store import RunStore, TailStep
 
@@ -89,11 +88,11 @@ class Claim(Struct, frozen=True, kw_only=True):
     """
 
     lease: Lease
-    input: Any
+    input: Value
     checkpoint: Checkpoint
     tail: tuple[TailStep, ...] = ()
-    state: Any = None
-    folded_state: Any = None
+    state: Value = None
+    folded_state: Value = None
     context: RecoveryContext | None = None
 
     @property
@@ -252,12 +251,12 @@ class Claims:
                 f"the tail of run {tip.run_id!r}", found=found, needed=replayed.digest
             )
 
-    def _fold(self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep]) -> Any:
+    def _fold(self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep]) -> Value:
         """The state after the tail, which must be the one that the recovery's replay came to."""
         what = f"the folded state of run {recovery.run_id!r}"
         start = self._replayer.start_state(tip)
         try:
-            folded = self._replayer.fold(recovery.granted.kind, tip, tail, start)
+            folded = self._replayer.fold(recovery.granted.kind, start, tail)
         except Exception as error:  # the user's code may raise anything
             raise InvalidInput(
                 what,

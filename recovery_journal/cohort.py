@@ -91,7 +91,7 @@ Answer = Recovery | RecoveryJournalError | None
 class Cohorts:
     """Takes batches of attempts, whose leases this process owns, to the end of the pipeline."""
 
-    def __init__(  # noqa: PLR0913 - the pipeline's collaborators, each once
+    def __init__(
         self,
         database: Database,
         ledger: Ledger,

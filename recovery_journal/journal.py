@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-
 from domain.errors import InvalidInput, PayloadCorrupt
 from domain.events import LiftOption
 from domain.lease import Holder, Incarnation
@@ -16,8 +15,8 @@ from projections.recovery_context_row import RecoveryContextRow
 from recovery_journal import inputs
 from recovery_journal.acquisition import Acquisition, Request
 from recovery_journal.application import JournalApplication
-from recovery_journal.claims import Claim, Claims, Wanted
 from recovery_journal.check import Check, CheckedProjection
+from recovery_journal.claims import Claim, Claims, Wanted
 from recovery_journal.cohort import Cohorts, Observer, Swept
 from recovery_journal.database import Database
 from recovery_journal.history import History, HistoryEntry
@@ -27,9 +26,9 @@ from recovery_journal.lease import Lease, LeaseTerms
 from recovery_journal.lease_endings import LeaseEndings
 from recovery_journal.lease_writes import LeaseWrites
 from recovery_journal.ledger import Ledger
-from recovery_journal.limits import Limits
+from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.loss import Losses
-from recovery_journal.payload import encode
+from recovery_journal.payload import Value, encode
 from recovery_journal.pruning import Pruned, Pruning
 from recovery_journal.quarantined import QuarantinedAttempt, QuarantineReading
 from recovery_journal.reader import SettledReader
@@ -52,7 +51,7 @@ class Journal:
         database: Database,
         *,
         reducers: Mapping[str, Reducer] | None = None,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULTS,
         observer: Observer = lambda _step: None,
         on_close: Sequence[Any] = (),
     ) -> None:
@@ -114,7 +113,7 @@ class Journal:
         run_id: str,
         worker_id: str,
         kind: str = "run",
-        input: Any = None,  # noqa: A002 - the word of the field; nothing here reads from a terminal
+        input: Value = None,  # noqa: A002 - the word of the field; nothing here reads from a terminal
         code_version: str = "",
         tenant: str = "",
         priority: int = 0,

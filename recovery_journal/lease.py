@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from msgspec import Struct
 
@@ -14,7 +13,7 @@ from domain.recovery import Recovery
 from recovery_journal import inputs
 from recovery_journal.lease_endings import LeaseEndings
 from recovery_journal.lease_writes import Held, LeaseWrites, Renewal
-from recovery_journal.payload import encode
+from recovery_journal.payload import Value, encode
 from recovery_journal.run_store import step_key
 
 
@@ -101,7 +100,7 @@ class Lease:
         self._announced = name
         return step_key(self.run_id, ordinal)
 
-    def record_step(self, name: str, output: Any = None) -> str:
+    def record_step(self, name: str, output: Value = None) -> str:
         """Record the output of the next run step, durably; returns the step's key."""
         inputs.identifier("name", name)
         if self._announced not in (None, name):
@@ -124,7 +123,7 @@ class Lease:
         self._announced = None
         return step_key(self.run_id, ordinal)
 
-    def checkpoint(self, state: Any) -> CheckpointRef:
+    def checkpoint(self, state: Value) -> CheckpointRef:
         """Save the run's state after the last recorded run step."""
         payload = encode(state, name="state")
         number = self._progress.checkpoint_count + 1
@@ -134,7 +133,7 @@ class Lease:
         self._advance(checkpoint_count=number)
         return CheckpointRef(run_id=self.run_id, checkpoint_no=number)
 
-    def complete(self, result: Any = None) -> str:
+    def complete(self, result: Value = None) -> str:
         """End the attempt with its result; returns the result's digest."""
         payload = encode(result, name="result")
         self._endings.end(

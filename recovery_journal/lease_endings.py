@@ -10,8 +10,8 @@ from domain.lease import LeaseStatus, LossReason
 from domain.recovery import Decision, Recovery, Stage
 from recovery_journal.database import Database
 from recovery_journal.identity import sweeper_holder
-from recovery_journal.ledger import Ledger
 from recovery_journal.lease_writes import Held, asking_again, refusal, worker_decision
+from recovery_journal.ledger import Ledger
 from recovery_journal.limits import Limits
 from recovery_journal.move import Move
 from recovery_journal.payload import Payload

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import uuid4
 
-from projections.dispatch_ready import DISPATCH_READY, LIST_EVENTS
 from psycopg import Cursor
 from psycopg.rows import DictRow
-from recovery_journal.application import JournalApplication
-from recovery_journal.projection_table import ProjectionTable
 
 from domain.errors import AppendConflict, RecoveryJournalError, UnknownAttempt
 from domain.events import AnyEvent, LeaseGranted
 from domain.lease import Fence, LeaseStatus
 from domain.recovery import Recovery
+from projections.dispatch_ready import DISPATCH_READY, LIST_EVENTS
+from recovery_journal.application import JournalApplication
 from recovery_journal.lease_row import COLUMNS, LeaseRow
 from recovery_journal.move import Move, change_rows
+from recovery_journal.projection_table import ProjectionTable
 
 LOCK_BY_FENCE = f"""
 SELECT {COLUMNS}

@@ -26,3 +26,6 @@ class Limits(Struct, frozen=True, kw_only=True):
     fleet_workers: int = 3
     fleet_share: float = 0.5
     policy: Policy = Policy()
+
+
+DEFAULTS = Limits()

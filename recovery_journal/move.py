@@ -99,7 +99,8 @@ class Move(Struct, frozen=True):
 
 def change_rows(cursor: Cursor[DictRow], moved: Iterable[tuple[Move, Recovery]]) -> None:
     """Make the lease rows say what these attempts are after their moves."""
-    notes, moves = [], []
+    notes: list[tuple[Move, Recovery]] = []
+    moves: list[tuple[Move, Recovery]] = []
     for move, after in moved:
         is_note = all(isinstance(event, Confirmed | StaleWriteRefused) for event in move.events)
         (notes if is_note else moves).append((move, after))

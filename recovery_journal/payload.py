@@ -4,7 +4,7 @@ The same value always has the same bytes, so its digest is a digest of the value
 bytes apart from text; keys are text; tuples come back as lists and sets as sorted lists.
 """
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +13,9 @@ from domain.digest import payload_digest
 from domain.errors import InvalidInput, PayloadCorrupt
 
 LARGEST_PAYLOAD: Final = 64 * 1024 * 1024  # bytes; far below what one PostgreSQL value may hold
+
+Value: TypeAlias = Any
+"""Whatever a user stores: of any type that MessagePack can encode."""
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder()
@@ -25,7 +28,7 @@ class Payload(Struct, frozen=True):
     digest: str
 
 
-def encode(value: Any, *, name: str) -> Payload:
+def encode(value: Value, *, name: str) -> Payload:
     """Encode a value of the user's. Raises `InvalidInput` where it cannot be stored."""
     try:
         encoded = _encoder.encode(value)
@@ -47,7 +50,7 @@ def encode(value: Any, *, name: str) -> Payload:
     return Payload(encoded, payload_digest(encoded))
 
 
-def decode(encoded: bytes, *, digest: str, what: str) -> Any:
+def decode(encoded: bytes, *, digest: str, what: str) -> Value:
     """The value again. Raises `PayloadCorrupt` where the bytes are not those that were stored."""
     found = payload_digest(encoded)
     if found != digest:

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.process import BaseProcess
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +22,7 @@ from domain.pipeline import RecoveryContext
 from domain.ports import Reducer
 from domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
 from recovery_journal import inputs
-from recovery_journal.payload import encode
+from recovery_journal.payload import Value, encode
 from recovery_journal.run_store import RunStore, TailStep
 
 Work = tuple[RecoveryContext, Checkpoint]
@@ -70,8 +70,8 @@ class TailReplayer:
             outcomes[index] = _with_fold(outcomes[index], folded)
         return outcomes
 
-    def fold(self, kind: str, tip: Checkpoint, tail: Sequence[TailStep], state: Any) -> Any:
-        """Fold a tail here and now; the state itself where no reducer knows the kind."""
+    def fold(self, kind: str, state: Value, tail: Sequence[TailStep]) -> Value:
+        """Fold a tail onto a state, here and now, by the kind's reducer."""
         reducer = self._reducers[kind]
         for step in tail:
             state = reducer(state, step.name, step.output)
@@ -81,7 +81,7 @@ class TailReplayer:
         """Whether this process can fold runs of this kind."""
         return kind in self._reducers
 
-    def start_state(self, tip: Checkpoint) -> Any:
+    def start_state(self, tip: Checkpoint) -> Value:
         """The state to fold from: the saved one, or the run's input where none was saved."""
         if tip.state_digest is None:
             return self._runs.input(tip.run_id)
@@ -116,7 +116,7 @@ class TailReplayer:
         return answers
 
     def _ask(
-        self, here: Connection, child: Any, context: RecoveryContext, tip: Checkpoint
+        self, here: Connection, child: BaseProcess, context: RecoveryContext, tip: Checkpoint
     ) -> Folded:
         try:
             state, tail = self.start_state(tip), self._runs.tail(tip)
@@ -153,7 +153,7 @@ def _serve(inherited: Connection, questions: Connection, reducers: Mapping[str, 
         questions.send_bytes(msgspec.msgpack.encode(_folded(reducers[kind], state, tail)))
 
 
-def _folded(reducer: Reducer, state: Any, tail: Sequence[tuple[str, Any]]) -> Folded:
+def _folded(reducer: Reducer, state: Value, tail: Sequence[tuple[str, Value]]) -> Folded:
     try:
         for name, output in tail:
             state = reducer(state, name, output)

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 from psycopg import Cursor
@@ -20,7 +20,7 @@ from domain.checkpoint import (
 from domain.digest import chain_origin
 from domain.errors import InvalidInput, RunMismatch, RunPruned
 from recovery_journal.database import Database
-from recovery_journal.payload import Payload, decode
+from recovery_journal.payload import Payload, Value, decode
 
 STATE_PIECE_BYTES: Final = 1024 * 1024
 
@@ -140,7 +140,7 @@ class TailStep(Struct, frozen=True, kw_only=True):
 
     ordinal: int
     name: str
-    output: Any
+    output: Value
 
 
 class RunStore:
@@ -203,14 +203,14 @@ class RunStore:
                 if piece is not None:
                     yield bytes(piece["piece"])
 
-    def input(self, run_id: str) -> Any:
+    def input(self, run_id: str) -> Value:
         """The run's input. Raises `PayloadCorrupt`."""
         with self._database.cursor() as cursor:
             row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
         assert row is not None, f"run {run_id!r} has an attempt and no row"
         return decode(row["input"], digest=row["input_digest"], what=f"the input of run {run_id!r}")
 
-    def load_state(self, tip: Checkpoint, *, limit_bytes: int) -> Any:
+    def load_state(self, tip: Checkpoint, *, limit_bytes: int) -> Value:
         """The saved state, decoded; None where the start is the input. Raises `PayloadCorrupt`."""
         if tip.ref is None or tip.state_digest is None:
             return None

@@ -1,5 +1,6 @@
 """How the journal fares, in one look: what waits, what fails, how far readers are behind."""
 
+import time
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -18,6 +19,8 @@ from recovery_journal.tracking import FollowingState
 
 KindT = TypeVar("KindT", bound=StrEnum)
 
+SETTLING_S: Final = 0.25
+PAUSE_S: Final = 0.01
 LAG_COUNT_LIMIT: Final = 100_000
 FAILING_LIMIT: Final = 20
 
@@ -218,7 +221,7 @@ class StatusReading:
 
     def status(self) -> Status:
         """One look. Raises `ServerUnavailable`, `StoreBusy`, `ReadOnlyServer`."""
-        settled = self._reader.settled_position()
+        settled = self._settled_position()
         with self._database.transaction() as cursor:
             cursor.execute(ONE_SNAPSHOT)
             last: int = _one(cursor, LAST_POSITION)["position"]
@@ -239,6 +242,17 @@ class StatusReading:
                 settled_position=max(settled, *(one.position for one in projections)),
                 last_position=last,
             )
+
+    def _settled_position(self) -> int:
+        """What is settled, after a moment for the writers of this moment to end: a reader that
+        has just begun to look knows little of a busy log."""
+        last = self._reader.last_position()
+        give_up_at = time.monotonic() + SETTLING_S
+        while True:
+            settled = self._reader.settled_position()
+            if settled >= last or time.monotonic() >= give_up_at:
+                return settled
+            time.sleep(PAUSE_S)
 
     def _server(self, cursor: Cursor[DictRow]) -> ServerStatus:
         return ServerStatus(

@@ -255,9 +255,7 @@ def test_who_breaks_it_off_leaves_nothing_running(number: signal.Signals) -> Non
 
 
 def test_a_process_that_ends_by_itself_is_trouble(tmp_path: Path) -> None:
-    order = Order(
-        role=Role.SWEEPER, name="sweeper", data="/dev/null/nowhere", executions=str(tmp_path)
-    )
+    order = Order(role=Role.SWEEPER, name="sweeper", dsn="host=/nowhere", executions=str(tmp_path))
 
     with Fleet() as fleet, pytest.raises(Trouble, match="sweeper ended with exit code 1"):
         fleet.start_idle(order)

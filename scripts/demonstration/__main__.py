@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import recovery_journal as rj
-from recovery_journal.follower import Follower
+from recovery_journal.embedded import EmbeddedServer
 from scripts.demonstration.acts import UNDISTURBED, Acts, Setting
 from scripts.demonstration.checks import CHECKS, short
 from scripts.demonstration.evidence import Evidence, gather, result_digest
@@ -47,12 +47,13 @@ def perform(given: Statistics, screen: Screen) -> Evidence:
     with ExitStack() as stack:
         stack.enter_context(handled(leave))
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="rj-demo-")))
-        setting = Setting(
-            data=folder / "server", executions=folder / "executions", given=given, limits=LIMITS
-        )
-        introduce(screen, setting)
+        introduce(screen, given)
         with held_back():  # half a server is hard to tidy up
-            journal = stack.enter_context(rj.open(data=setting.data, limits=setting.limits))
+            server = stack.enter_context(EmbeddedServer.start(folder / "server"))
+        setting = Setting(
+            dsn=server.dsn, executions=folder / "executions", given=given, limits=LIMITS
+        )
+        journal = stack.enter_context(rj.open(setting.dsn, limits=setting.limits))
         fleet = stack.enter_context(Fleet())
         stack.callback(ignore_all)
         return play(setting, journal, fleet, screen)
@@ -66,7 +67,7 @@ def play(setting: Setting, journal: rj.Journal, fleet: Fleet, screen: Screen) ->
     screen.caption(f"result {short(result_digest(journal, UNDISTURBED))}")
     screen.title("2  Disturbed: five workers that do not fare well, a sweeper, a follower")
     waking = acts.disturbed()
-    Follower(journal).catch_up(CATCH_UP_LIMIT_S)
+    rj.Follower(journal).catch_up(CATCH_UP_LIMIT_S)
     fleet.dismiss()
     rebuilt = drop_and_rebuild(journal)
     return gather(journal, setting, acts.struck, waking, rebuilt)
@@ -87,15 +88,15 @@ def conclude(evidence: Evidence, screen: Screen) -> int:
     return 0
 
 
-def introduce(screen: Screen, setting: Setting) -> None:
+def introduce(screen: Screen, given: Statistics) -> None:
     """What this is, and what is not as usual in it."""
     usual = rj.Limits()
     screen.title("Recovery journal: a job outlives its workers, and the log tells how")
     screen.say(
-        f"Token statistics over {setting.file_count} Python files of the standard library: "
-        f"a run step per file, a checkpoint every {setting.given['checkpoint_every']}. "
-        f"To be quick, a lease lasts {setting.limits.ttl_s:g} s and is lost "
-        f"{setting.limits.grace_s:g} s later; the defaults are {usual.ttl_s:g} s and "
+        f"Token statistics over {len(given['paths'])} Python files of the standard library: "
+        f"a run step per file, a checkpoint every {given['checkpoint_every']}. "
+        f"To be quick, a lease lasts {LIMITS.ttl_s:g} s and is lost "
+        f"{LIMITS.grace_s:g} s later; the defaults are {usual.ttl_s:g} s and "
         f"{usual.grace_s:g} s."
     )
 

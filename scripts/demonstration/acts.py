@@ -26,7 +26,7 @@ WAIT_LIMIT_S: Final = 120
 class Setting(Struct, frozen=True, kw_only=True):
     """Where it is played, with which job, and with which leases while it is disturbed."""
 
-    data: Path
+    dsn: str
     executions: Path
     given: Statistics
     limits: rj.Limits
@@ -165,7 +165,7 @@ class Acts:
         return Order(
             role=role,
             name=name,
-            data=str(self._setting.data),
+            dsn=self._setting.dsn,
             executions=str(self._setting.executions),
             limits=self._setting.limits,
             run_id=run_id,

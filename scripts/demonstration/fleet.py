@@ -74,8 +74,9 @@ class Member:
             os.killpg(group, signal.SIGSTOP)
 
     def wake(self) -> None:
-        """SIGCONT for both: they go on as if nothing had happened."""
-        for group in self._suspended:
+        """SIGCONT for both: they go on as if nothing had happened. The child comes first, for its
+        parent will not leave it alive for long."""
+        for group in reversed(self._suspended):
             os.killpg(group, signal.SIGCONT)
         self._suspended = ()
 

@@ -10,9 +10,6 @@ from typing import Final
 import msgspec
 
 import recovery_journal as rj
-from recovery_journal.follower import Follower
-from recovery_journal.outcome import Notice, NoticeKind
-from recovery_journal.worker import Worker
 from scripts.demonstration.executions import Executions
 from scripts.demonstration.job import KIND, Moment, Pass, counting, merged
 from scripts.demonstration.message import Arrived, Ended, Message, Order, Ready, Role, Said, encode
@@ -28,7 +25,7 @@ def main() -> None:
     order = msgspec.json.decode(sys.argv[1], type=Order)
     signal.alarm(LIFE_LIMIT_S)
     with rj.open(
-        data=Path(order.data), limits=order.limits, reducers={KIND: merged}, must_exist=True
+        order.dsn, limits=order.limits, reducers={KIND: merged}, must_exist=True
     ) as journal:
         match order.role:
             case Role.WORKER:
@@ -38,13 +35,13 @@ def main() -> None:
                 rj.Sweeper(journal, on_swept=tell_swept, on_problem=complain).run()
             case Role.FOLLOWER:
                 say(Ready())
-                Follower(journal, on_problem=complain).run()
+                rj.Follower(journal, on_problem=complain).run()
 
 
 def work(journal: rj.Journal, order: Order) -> None:
     """Run the job under guard: the one that is acquired here, or those that can be claimed."""
     function = counting(Executions(Path(order.executions)), passing(order.places))
-    worker = Worker(journal, order.name, {KIND: function}, on_event=tell)
+    worker = rj.Worker(journal, order.name, {KIND: function}, on_event=tell)
     say(Ready())
     if order.run_id is None:
         worker.run()
@@ -72,9 +69,9 @@ def passing(places: Collection[tuple[Moment, int]]) -> Pass:
     return passed
 
 
-def tell(notice: Notice) -> None:
+def tell(notice: rj.Notice) -> None:
     """Pass on what went wrong for a worker, and how its turn ended."""
-    if notice.kind is NoticeKind.PROBLEM:
+    if notice.kind is rj.NoticeKind.PROBLEM:
         say(Said(text=notice.text))
     elif notice.outcome is not None:
         say(Ended(outcome=notice.outcome))

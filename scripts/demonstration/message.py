@@ -24,7 +24,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
     role: Role
     name: str
-    data: str
+    dsn: str
     executions: str
     limits: rj.Limits = rj.Limits()
     run_id: str | None = None
