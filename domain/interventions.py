@@ -1,5 +1,6 @@
 """The commands of a person: lift a quarantine, resume a waiting attempt, cancel."""
 
+from domain.detours import abandon
 from domain.errors import InvalidInput
 from domain.events import (
     Abandoned,
@@ -13,7 +14,6 @@ from domain.events import (
 )
 from domain.lease import Fence
 from domain.recovery import RECOVERING, Decision, Recovery, Stage
-from domain.steps import abandon
 
 
 def lift(

@@ -4,6 +4,15 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from domain.ranges import YEAR_S, Ranges, require_within
+
+RANGES: Ranges = {
+    "crash_loop_count": (1, 1_000_000),
+    "raise_limit": (1, 1_000_000),
+    "backoff_s": (0.0, YEAR_S),
+    "backoff_limit_s": (0.0, YEAR_S),
+}
+
 
 class Policy(Struct, frozen=True, kw_only=True):
     """What an operator may configure about recoveries.
@@ -21,6 +30,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     backoff_limit_s: float = 300.0
     may_restart: bool = True
     is_timeout_quarantined: bool = False
+
+    def __post_init__(self) -> None:
+        require_within(self, RANGES)
 
     def retry_at(self, now: datetime, try_count: int) -> datetime:
         """When the step is tried again after its `try_count`-th failure: doubling waits."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain import steps
+from domain import detours, reloading, steps
 from domain.checkpoint import Checkpoint, CheckpointProblem
 from domain.errors import RecoveryJournalError, Stop, StoreBusy
 from domain.events import AnyEvent, LiftOption
@@ -158,7 +158,7 @@ class Cohorts:
             def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
                 tip = tips[recovery.attempt_id]
                 policy = self._limits.policy
-                events = steps.reload(recovery, self._decision(), tip, policy=policy, now=now)
+                events = reloading.reload(recovery, self._decision(), tip, policy=policy, now=now)
                 if recovery.lifted is LiftOption.ACCEPT_TIP and isinstance(tip, Checkpoint):
                     self._runs.realign(cursor, recovery.attempt_id, tip)
                 return events
@@ -187,7 +187,7 @@ class Cohorts:
                 # The tip was there at the reload and is damaged now.
                 problem = tips[recovery.attempt_id]
                 assert isinstance(problem, CheckpointProblem)
-                return steps.lose_tip(recovery, self._decision(), problem, policy=policy, now=now)
+                return reloading.lose_tip(recovery, self._decision(), problem, policy=policy, now=now)
 
             return self._record(cursor, group, mine, decide)
 
@@ -271,7 +271,7 @@ class Cohorts:
             now = self._ledger.now(cursor)
 
             def decide(fresh: Recovery) -> tuple[AnyEvent, ...]:
-                return steps.fail_step(
+                return detours.fail_step(
                     fresh,
                     self._decision(),
                     step,

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from domain.errors import RecoveryJournalError, UnknownAttempt
+from domain.errors import InvalidInput, RecoveryJournalError, UnknownAttempt
 from domain.events import AnyEvent
 from domain.recovery import Recovery
 from recovery_journal.application import JournalApplication
@@ -37,8 +37,17 @@ class History:
         ]
 
     def recovery(self, attempt_id: str, *, version: int | None) -> Recovery:
-        """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`."""
-        return self._application.recovery(attempt_id, version=version)
+        """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`, and
+        `InvalidInput` for a version that is still to come."""
+        recovery = self._application.recovery(attempt_id, version=version)
+        if version is not None and version != recovery.version:
+            raise InvalidInput(
+                f"a version of attempt {attempt_id!r}",
+                found=str(version),
+                needed=f"at most {recovery.version}, its last",
+                do="choose one that its history shows",
+            )
+        return recovery
 
     def log(self, *, after: int, limit: int) -> list[HistoryEntry]:
         """Settled events after a position: what is read here never changes."""

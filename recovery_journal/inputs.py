@@ -14,6 +14,8 @@ LONGEST_DURATION: Final = timedelta(days=365)
 SHORTEST_TTL: Final = timedelta(milliseconds=100)
 LARGEST_BATCH: Final = 10_000
 PRIORITIES: Final = range(-(2**31), 2**31)
+POSITIONS: Final = range(2**63)
+VERSIONS: Final = range(1, 2**63)
 
 
 def identifier(name: str, value: object) -> str:

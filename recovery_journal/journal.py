@@ -205,6 +205,8 @@ class Journal:
         same worker's next life.
         """
         token = incarnation.token if isinstance(incarnation, Incarnation) else incarnation
+        if token is not None:
+            token = inputs.identifier("incarnation", token)
         attempts = self._interventions.report_lost(
             inputs.identifier("worker_id", worker_id),
             token,
@@ -240,10 +242,13 @@ class Journal:
 
     def recovery(self, attempt_id: str, *, version: int | None = None) -> Recovery:
         """An attempt as it is, or as it was after its `version`-th event."""
+        if version is not None:
+            version = inputs.whole_number("version", version, inputs.VERSIONS)
         return self._history.recovery(_attempt(attempt_id), version=version)
 
     def log(self, *, after: int = 0, limit: int = 1_000) -> list[HistoryEntry]:
         """Settled events of all attempts after a position, in the log's order."""
+        after = inputs.whole_number("after", after, inputs.POSITIONS)
         return self._history.log(after=after, limit=inputs.batch_limit(limit))
 
     def dispatch_ready(

@@ -3,6 +3,18 @@
 from msgspec import Struct
 
 from domain.policy import Policy
+from domain.ranges import YEAR_S, Ranges, require_within
+
+RANGES: Ranges = {
+    "ttl_s": (0.1, YEAR_S),
+    "grace_s": (0.0, YEAR_S),
+    "sweeper_ttl_s": (0.1, YEAR_S),
+    "cohort_size": (1, 10_000),
+    "reducer_s": (0.01, YEAR_S),
+    "state_bytes": (1, 1024**3),
+    "fleet_workers": (1, 1_000_000),
+    "fleet_share": (0.0, 1.0),
+}
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -26,6 +38,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     fleet_workers: int = 3
     fleet_share: float = 0.5
     policy: Policy = Policy()
+
+    def __post_init__(self) -> None:
+        require_within(self, RANGES)
 
 
 DEFAULTS = Limits()

@@ -13,7 +13,7 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain import holding, steps
+from domain import detours, holding, steps
 from domain.errors import RecoveryJournalError, UnknownAttempt
 from domain.events import AnyEvent, SeizeReason
 from domain.lease import Fence, LossReason
@@ -143,7 +143,7 @@ class Losses:
 
         def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
             why = SeizeReason.RETRY_DUE if row.retry_at else SeizeReason.SWEEPER_LOST
-            return steps.seize(recovery, self._decision(), fence=fence, why=why)
+            return detours.seize(recovery, self._decision(), fence=fence, why=why)
 
         return self._take(TAKE_ORPHANED, lambda _cursor: decide, limit)
 

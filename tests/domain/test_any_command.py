@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from domain.detours import abandon, fail_step, seize
 from domain.errors import LeaseLost, Refused
 from domain.events import (
     AbandonReason,
@@ -33,8 +34,9 @@ from domain.lease import Fence, LossReason, Progress
 from domain.pipeline import RecoveryStep
 from domain.policy import Policy
 from domain.recovery import Decision, Stage, evolve, project
+from domain.reloading import reload
 from domain.replay import ReplayOutcome, ReplayResult, replay_chain
-from domain.steps import abandon, expire, fail_step, make_ready, reload, replay, seize
+from domain.steps import expire, make_ready, replay
 from tests.domain.specimens import (
     ATTEMPT_ID,
     INPUT_DIGEST,

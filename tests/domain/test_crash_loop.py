@@ -16,7 +16,7 @@ from domain.events import (
 )
 from domain.lease import LossReason, Progress
 from domain.policy import Policy
-from domain.steps import reload
+from domain.reloading import reload
 from tests.domain.histories import (
     Happening,
     abandoned,

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from domain.detours import abandon, seize
 from domain.errors import WrongStage
 from domain.events import (
     Abandoned,
@@ -30,8 +31,9 @@ from domain.lease import LossReason, Progress
 from domain.pipeline import RecoveryStep
 from domain.policy import Policy
 from domain.recovery import Recovery, Stage
+from domain.reloading import lose_tip, reload
 from domain.replay import ReplayResult, replay_chain
-from domain.steps import abandon, expire, lose_tip, make_ready, reload, replay, seize
+from domain.steps import expire, make_ready, replay
 from tests.domain.histories import (
     Happening,
     abandoned,

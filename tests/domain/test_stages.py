@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from domain.detours import abandon, fail_step, seize
 from domain.errors import WrongStage
 from domain.events import AbandonReason, AnyEvent, Ending, LiftOption, SeizeReason, WriteKind
 from domain.holding import confirm, dispatch, diverge, end, refuse, time_out
@@ -12,7 +13,8 @@ from domain.lease import LossReason
 from domain.pipeline import RecoveryStep
 from domain.policy import Policy
 from domain.recovery import RECOVERING, Recovery, Stage
-from domain.steps import abandon, expire, fail_step, lose_tip, make_ready, reload, replay, seize
+from domain.reloading import lose_tip, reload
+from domain.steps import expire, make_ready, replay
 from tests.domain.histories import STANDING, given, standing_at
 from tests.domain.specimens import (
     NOW,

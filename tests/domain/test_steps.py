@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from domain.checkpoint import InDoubt, ProblemKind
+from domain.detours import abandon, fail_step, seize
 from domain.errors import LeaseLost, WrongStage
 from domain.events import (
     Abandoned,
@@ -25,8 +26,9 @@ from domain.lease import LossReason
 from domain.pipeline import RecoveryContext, RecoveryStep
 from domain.policy import Policy
 from domain.recovery import Recovery, Stage
+from domain.reloading import reload
 from domain.replay import ReplayResult
-from domain.steps import abandon, expire, fail_step, make_ready, reload, replay, seize
+from domain.steps import expire, make_ready, replay
 from tests.domain.histories import (
     abandoned,
     dispatched,

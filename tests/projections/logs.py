@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from domain.detours import abandon, fail_step, seize
 from domain.errors import LeaseLost, Refused
 from domain.events import AbandonReason, AnyEvent, Ending, LiftOption, SeizeReason, WriteKind
 from domain.holding import confirm, dispatch, end, grant, refuse, time_out
@@ -16,8 +17,9 @@ from domain.lease import Actor, Fence, LossReason, Progress
 from domain.pipeline import RecoveryStep
 from domain.policy import Policy
 from domain.recovery import Decision, Recovery, Stage, evolve
+from domain.reloading import reload
 from domain.replay import ReplayResult, replay_chain
-from domain.steps import abandon, expire, fail_step, make_ready, reload, replay, seize
+from domain.steps import expire, make_ready, replay
 from projections.projection import Projection, Record, RowT
 from tests.domain.specimens import (
     INPUT_DIGEST,

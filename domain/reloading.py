@@ -1,0 +1,160 @@
+"""Step 2 of the pipeline: adopt the run's tip, or do what the table of decisions says of it."""
+
+from datetime import datetime
+
+from domain.checkpoint import Checkpoint, CheckpointProblem
+from domain.decisions import TIP_ACTIONS, TipAction, finding, standing
+from domain.detours import abandon, fail_step
+from domain.errors import WrongStage
+from domain.events import (
+    AbandonReason,
+    AnyEvent,
+    CheckpointReloaded,
+    Ending,
+    LeaseEnded,
+    LiftOption,
+    QuarantineCause,
+    TipStanding,
+)
+from domain.pipeline import RecoveryStep
+from domain.policy import Policy
+from domain.quarantine import quarantine
+from domain.recovery import Decision, Recovery, Stage
+
+
+def reload(
+    recovery: Recovery,
+    decision: Decision,
+    tip: Checkpoint | CheckpointProblem,
+    *,
+    policy: Policy,
+    now: datetime,
+) -> tuple[AnyEvent, ...]:
+    """Step 2: adopt the tip, or what the table of decisions says of it."""
+    if recovery.stage is Stage.RELOADED and _has_adopted(recovery, tip):
+        return ()
+    recovery.require("reload the checkpoint", Stage.EXPIRED)
+    _require_fenced(recovery)
+    compared = standing(tip, recovery.reported)
+    action = TIP_ACTIONS[finding(tip), compared]
+    if isinstance(tip, CheckpointProblem):
+        return _reload_problem(recovery, decision, tip, action, policy, now)
+    match action:
+        case TipAction.ADOPT | TipAction.RESTART:
+            return _forbidden(recovery, decision, action, policy) or (
+                _adopted(recovery, decision, tip, compared),
+            )
+        case TipAction.ABANDON:
+            return abandon(recovery, decision, AbandonReason.ALREADY_COMPLETED)
+        case TipAction.WAIT:
+            return (
+                recovery.event(LeaseEnded, decision, ending=Ending.WAITING, fence=recovery.fence),
+            )
+        case _:
+            return quarantine(
+                recovery,
+                decision,
+                QuarantineCause.TIP_LOST,
+                _lost_tip(recovery, tip),
+                ordinal=tip.tip_ordinal,
+            )
+
+
+def lose_tip(
+    recovery: Recovery,
+    decision: Decision,
+    problem: CheckpointProblem,
+    *,
+    policy: Policy,
+    now: datetime,
+) -> tuple[AnyEvent, ...]:
+    """The tip was there at the reload, and can no longer be had for the replay."""
+    recovery.require("give up the tip", Stage.RELOADED)
+    action = TIP_ACTIONS[finding(problem), TipStanding.UNREPORTED]
+    return _reload_problem(recovery, decision, problem, action, policy, now)
+
+
+def _require_fenced(recovery: Recovery) -> None:
+    # Until then the lost worker may still write, and the tip that is read here may move.
+    if not recovery.is_fenced:
+        raise WrongStage(
+            recovery.attempt_id,
+            wanted="reload the checkpoint",
+            found="expired, not yet seized",
+            needed=["expired and seized"],
+            do="seize the lost lease first",
+        )
+
+
+def _forbidden(
+    recovery: Recovery, decision: Decision, action: TipAction, policy: Policy
+) -> tuple[AnyEvent, ...]:
+    """The quarantine of what the tip allows and policy does not, else nothing."""
+    if recovery.fruitless_count >= policy.crash_loop_count:
+        explanation = f"{recovery.fruitless_count} recoveries in a row without progress"
+        return quarantine(recovery, decision, QuarantineCause.CRASH_LOOP, explanation)
+    is_chosen = recovery.lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
+    if action is TipAction.RESTART and not policy.may_restart and not is_chosen:
+        explanation = "no checkpoint, and policy forbids restarts"
+        return quarantine(recovery, decision, QuarantineCause.NO_CHECKPOINT, explanation)
+    return ()
+
+
+def _adopted(
+    recovery: Recovery, decision: Decision, tip: Checkpoint, compared: TipStanding
+) -> CheckpointReloaded:
+    return recovery.event(
+        CheckpointReloaded,
+        decision,
+        recovery_no=recovery.recovery_no,
+        ref=tip.ref,
+        ordinal=tip.ordinal,
+        digest=tip.chain,
+        input_digest=tip.input_digest,
+        standing=compared,
+        to_ordinal=tip.tip_ordinal,
+        state_digest=tip.state_digest,
+        written_by_epoch=tip.written_by_epoch,
+        code_version=tip.code_version,
+        in_doubt=tip.in_doubt,
+    )
+
+
+def _reload_problem(
+    recovery: Recovery,
+    decision: Decision,
+    problem: CheckpointProblem,
+    action: TipAction,
+    policy: Policy,
+    now: datetime,
+) -> tuple[AnyEvent, ...]:
+    if action is TipAction.RETRY:
+        return fail_step(
+            recovery,
+            decision,
+            RecoveryStep.CHECKPOINT_RELOAD,
+            error_class="CheckpointUnavailable",
+            message=problem.message,
+            policy=policy,
+            now=now,
+        )
+    is_corrupt = action is TipAction.QUARANTINE_CORRUPT
+    cause = QuarantineCause.CORRUPT if is_corrupt else QuarantineCause.TIP_LOST
+    return quarantine(recovery, decision, cause, problem.message)
+
+
+def _has_adopted(recovery: Recovery, tip: Checkpoint | CheckpointProblem) -> bool:
+    return (
+        isinstance(tip, Checkpoint)
+        and recovery.reloaded is not None
+        and (recovery.reloaded.ref, recovery.reloaded.digest) == (tip.ref, tip.chain)
+    )
+
+
+def _lost_tip(recovery: Recovery, tip: Checkpoint) -> str:
+    assert recovery.reported is not None
+    return (
+        f"the lost worker reported run step {recovery.reported.ordinal} and "
+        f"{recovery.reported.checkpoint_count} checkpoints, the store shows run step "
+        f"{tip.tip_ordinal} and checkpoint {tip.newest_no}"
+    )
