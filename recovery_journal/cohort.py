@@ -187,7 +187,9 @@ class Cohorts:
                 # The tip was there at the reload and is damaged now.
                 problem = tips[recovery.attempt_id]
                 assert isinstance(problem, CheckpointProblem)
-                return reloading.lose_tip(recovery, self._decision(), problem, policy=policy, now=now)
+                return reloading.lose_tip(
+                    recovery, self._decision(), problem, policy=policy, now=now
+                )
 
             return self._record(cursor, group, mine, decide)
 
