@@ -1,5 +1,6 @@
 """Making the journal, recovering once, and recovering until stopped."""
 
+import json
 import re
 import signal
 import subprocess
@@ -216,6 +217,17 @@ def test_run_tells_a_person_what_it_does(journal: Journal, server_dsn: str, sche
     assert re.match(rf"[\d-]+ [\d:.]+  sweeping and following schema {schema} on ", first)
     assert last.endswith("stopped; recovered 0 attempts, 0 of them ready\n")
     assert (code, running.complaints) == (0, "")
+
+
+@pytest.mark.usefixtures("journal")
+def test_run_ends_when_one_of_its_loops_breaks(server_dsn: str, schema: str) -> None:
+    with Spoken("run", "--json", "--dsn", server_dsn, "--schema", schema) as running:
+        running.document()
+        scenes.execute(server_dsn, schema, "ALTER TABLE leases RENAME TO gone")
+        code = running.end()
+
+    assert code == 1
+    assert json.loads(running.complaints)["error"]["type"] == "UndefinedTable"
 
 
 def test_the_log_is_followed_until_stopped(journal: Journal, server_dsn: str, schema: str) -> None:
