@@ -11,14 +11,17 @@ from domain.errors import (
     Retry,
     RunBusy,
     RunMismatch,
+    RunPruned,
     Stop,
     UnknownAttempt,
     WrongStage,
 )
+from domain.events import LiftOption
 from domain.lease import LossReason
 from domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
 from domain.policy import Policy
 from domain.recovery import Recovery, Stage
+from recovery_journal.check import CheckedProjection
 from recovery_journal.claims import Claim
 from recovery_journal.cohort import StepTaken, Swept
 from recovery_journal.follower import Follower
@@ -29,11 +32,16 @@ from recovery_journal.lease import Lease, LeaseTerms
 from recovery_journal.limits import Limits
 from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well
 from recovery_journal.outcome import Notice, NoticeKind, Outcome
+from recovery_journal.pruning import Pruned
+from recovery_journal.quarantined import QuarantinedAttempt
+from recovery_journal.rebuild import RebuildReport
+from recovery_journal.status import Status
 from recovery_journal.sweeper import Sweeper
 from recovery_journal.worker import Worker
 
 __all__ = [
     "AttemptExists",
+    "CheckedProjection",
     "Claim",
     "CrashRecoveryPipeline",
     "Follower",
@@ -43,12 +51,16 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "LeaseTerms",
+    "LiftOption",
     "Limits",
     "LossReason",
     "Notice",
     "NoticeKind",
     "Outcome",
     "Policy",
+    "Pruned",
+    "QuarantinedAttempt",
+    "RebuildReport",
     "Recovery",
     "RecoveryContext",
     "RecoveryJournalError",
@@ -57,7 +69,9 @@ __all__ = [
     "Retry",
     "RunBusy",
     "RunMismatch",
+    "RunPruned",
     "Stage",
+    "Status",
     "StepTaken",
     "Stop",
     "Sweeper",

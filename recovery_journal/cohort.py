@@ -132,7 +132,7 @@ class Cohorts:
             answers = self._steps[step](group)
         except (StoreBusy, Stop) as error:
             if len(group) == 1:
-                return {group[0].attempt_id: self._fail(step, group[0], error)}
+                return {group[0].attempt_id: self._try_to_fail(step, group[0], error)}
             answers = {}
             for recovery in group:
                 answers |= self._take(step, [recovery])
@@ -265,6 +265,16 @@ class Cohorts:
                 renewed_at = time.monotonic()
 
         return renew
+
+    def _try_to_fail(
+        self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError
+    ) -> Answer:
+        """Note a failure where the stream can be written; else its lease expires, and the next
+        sweeper tries."""
+        try:
+            return self._fail(step, recovery, error)
+        except (StoreBusy, Stop) as second:
+            return second
 
     def _fail(self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError) -> Answer:
         """Note that a step could not be taken now; it is free to be tried again later."""

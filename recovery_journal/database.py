@@ -273,7 +273,9 @@ def _parse(dsn: str) -> dict[str, Any]:
 
 def _check_schema_name(schema: str) -> None:
     is_reserved = schema.startswith("pg_") or schema == "$user"  # which means the user, also quoted
-    if 0 < len(schema.encode()) <= LONGEST_SCHEMA_NAME and "\0" not in schema and not is_reserved:
+    size = len(schema.encode(errors="surrogatepass"))
+    is_text = "\0" not in schema and not any("\ud800" <= letter <= "\udfff" for letter in schema)
+    if 0 < size <= LONGEST_SCHEMA_NAME and is_text and not is_reserved:
         return
     raise InvalidInput(
         "the schema name",

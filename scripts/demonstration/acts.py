@@ -170,5 +170,5 @@ class Acts:
             limits=self._setting.limits,
             run_id=run_id,
             given=self._setting.given if run_id else {},
-            places=tuple(self._blows),
+            places=tuple(self._blows) if role is Role.WORKER else (),
         )

@@ -9,10 +9,14 @@ from recovery_journal.run_store import TailStep
 
 STEP_COUNT = 4
 CHECKPOINT_AT = 2
-RUN = {"attempt_id": "a-1", "run_id": "r-1", "kind": "sum", "worker_id": "w-1"}
 TTL = timedelta(seconds=0.4)
 LIMITS = rj.Limits(ttl_s=0.4, grace_s=0.1, sweeper_ttl_s=0.4)
 RESULT = {"sum": 10}
+
+
+def begin(journal: rj.Journal) -> rj.Lease:
+    """The first worker's lease, which is soon lost."""
+    return journal.acquire(attempt_id="a-1", run_id="r-1", kind="sum", worker_id="w-1", ttl=TTL)
 
 
 def go_on(

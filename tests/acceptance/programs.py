@@ -58,9 +58,7 @@ class Program:
 def started(module: str, settings: Settings) -> Iterator[Program]:
     """A program that has reached its boundary."""
     command = [sys.executable, "-m", module, msgspec.json.encode(settings).decode()]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with process:
         program = Program(process)
         try:

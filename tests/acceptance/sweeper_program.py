@@ -29,16 +29,14 @@ def replay_and_reach(self: TailReplayer, *work: Any) -> Sequence[ReplayOutcome]:
     return outcomes
 
 
-def record_and_reach(
-    self: Ledger, cursor: Cursor[DictRow], moves: Sequence[Move]
-) -> list[Moved]:
+def record_and_reach(self: Ledger, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
     answers = record(self, cursor, moves)
     if moves:
         stop.reach(f"{type(moves[0].events[0]).__name__} uncommitted")
     return answers
 
 
-TailReplayer.replay = replay_and_reach  # type: ignore[method-assign]  # what no observer sees
+TailReplayer.replay = replay_and_reach  # type: ignore[method-assign, assignment]  # what no observer sees
 Ledger.record = record_and_reach  # type: ignore[method-assign]  # likewise
 
 with rj.open(

@@ -7,7 +7,7 @@ import pytest
 import recovery_journal as rj
 from domain.events import Dispatched, LeaseExpired, Seized
 from recovery_journal.payload import encode
-from tests.acceptance.job import RESULT, RUN, TTL, go_on
+from tests.acceptance.job import RESULT, begin, go_on
 from tests.acceptance.programs import started
 from tests.acceptance.stop import Settings
 from tests.rules.scenes import events_of, rows, types_of, until
@@ -21,9 +21,9 @@ SWEEPER = "tests.acceptance.sweeper_program"
 
 def crash_a_worker(journal: rj.Journal) -> None:
     """Three of four run steps, a checkpoint after the second, one announced; then silence."""
-    lease = journal.acquire(**RUN, ttl=TTL)
+    lease = begin(journal)
 
-    class Silence(Exception):  # noqa: N818 - no error: the worker is dead
+    class Silence(Exception):
         pass
 
     def fall_silent(boundary: str) -> None:

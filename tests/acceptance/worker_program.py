@@ -1,13 +1,13 @@
 """A worker in a process of its own: `python -m tests.acceptance.worker_program <settings>`."""
 
 import recovery_journal as rj
-from tests.acceptance.job import LIMITS, RUN, TTL, go_on
+from tests.acceptance.job import LIMITS, begin, go_on
 from tests.acceptance.stop import Stop, say, settings
 
 given = settings()
 stop = Stop(given.stop_at)
 with rj.open(given.dsn, schema=given.schema, limits=LIMITS) as journal:
-    lease = journal.acquire(**RUN, ttl=TTL)
+    lease = begin(journal)
     stop.reach("acquired")
     try:
         go_on(lease, reach=stop.reach)

@@ -28,7 +28,7 @@ ORDER BY attempt_id
 
 
 def assert_in_step(journal: Journal) -> None:
-    """Compare every lease row with the fold of its stream, and the list with the fold of the log."""
+    """Compare every lease row with the fold of its stream, and the list with that of the log."""
     entries = whole_log(journal)
     rows = {row["attempt_id"]: row for row in lease_rows(journal)}
     assert rows.keys() == {entry.event.originator_id for entry in entries}

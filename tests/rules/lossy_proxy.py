@@ -168,10 +168,10 @@ def _address(dsn: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
 
 def _through(dsn: str, port: int) -> str:
     given = {
-        name: value
+        name: str(value)
         for name, value in conninfo_to_dict(dsn).items()
         if name not in ("host", "hostaddr", "port") and value is not None
     }
-    return make_conninfo(
-        **given, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable"
-    )
+    here = {"host": "127.0.0.1", "port": str(port)}
+    plain = {"sslmode": "disable", "gssencmode": "disable"}
+    return make_conninfo("", **{**given, **here, **plain})

@@ -123,7 +123,7 @@ def change(journal: Journal, statement: str, values: Mapping[str, Any] | None = 
 def until_passed(journal: Journal, attempt_id: str = "a-1", column: str = "expires_at") -> None:
     """Wait until a time in the attempt's lease row has passed, by the database's clock."""
     query = (
-        f"SELECT {column} < clock_timestamp() AS has_passed FROM leases WHERE attempt_id = %(id)s"  # noqa: S608, E501 - a column's name, from the test
+        f"SELECT {column} < clock_timestamp() AS has_passed FROM leases WHERE attempt_id = %(id)s"  # noqa: S608 - a column's name, from the test
     )
     until(lambda: rows(journal, query, {"id": attempt_id})[0]["has_passed"], f"{column} to pass")
 

@@ -16,15 +16,13 @@ from domain.pipeline import RecoveryStep
 from tests.rules.in_step import assert_attempt_in_step
 from tests.rules.scenes import OpenJournal, change, held, rows
 
-LIMITS = rj.Limits(
-    ttl_s=60.0, grace_s=0.0, sweeper_ttl_s=0.1, policy=rj.Policy(crash_loop_count=2)
-)
+LIMITS = rj.Limits(ttl_s=60.0, grace_s=0.0, sweeper_ttl_s=0.1, policy=rj.Policy(crash_loop_count=2))
 BY = {"by": "on-call", "reason": "looked at"}
 FENCED = (LeaseGranted, LeaseExpired, Seized, Dispatched, QuarantineLifted, Resumed)
 EXAMPLES = count(1)
 
 
-class Died(Exception):  # noqa: N818 - a sweeper's death, played
+class Died(Exception):
     pass
 
 
@@ -57,7 +55,7 @@ class World:
     def acquire(self, attempt: Attempt) -> None:
         if attempt.leases:
             with pytest.raises(rj.AttemptExists):
-                held(self.journal, attempt.id)
+                held(self.journal, attempt.id, kind=attempt.id)
             return
         self._grant(attempt, held(self.journal, attempt.id, kind=attempt.id))
 

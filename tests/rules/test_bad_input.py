@@ -172,9 +172,7 @@ def test_a_bad_argument_is_refused(counted: rj.Journal, call: str) -> None:
 
 
 @pytest.mark.parametrize("payload", BAD_PAYLOADS)
-def test_what_cannot_be_encoded_is_refused_everywhere(
-    counted: rj.Journal, payload: str
-) -> None:
+def test_what_cannot_be_encoded_is_refused_everywhere(counted: rj.Journal, payload: str) -> None:
     bad = BAD_PAYLOADS[payload]
     lease = counted.adopt(_terms(counted))
     calls: list[Callable[[], object]] = [
@@ -303,7 +301,7 @@ def test_a_changed_limit_is_checked_too() -> None:
 def test_an_unreachable_server_is_named_without_its_password(server_dsn: str, schema: str) -> None:
     nowhere = "postgresql://me:secret@127.0.0.1:9/nowhere?connect_timeout=2"
 
-    with pytest.raises(ServerUnavailable, match="127.0.0.1:9/nowhere") as refused:
+    with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:9/nowhere") as refused:
         rj.open(nowhere, schema=schema)
 
     assert "secret" not in str(refused.value)
@@ -350,7 +348,7 @@ def test_a_schema_without_a_journal_is_refused_where_it_must_exist(
     assert _schemas(server_dsn, schema) == []
 
 
-@pytest.mark.parametrize("bad", ["", "x" * 64, "pg_mine", "nul\0", "\ud800"])
+@pytest.mark.parametrize("bad", ["x" * 64, "pg_mine", "nul\0", "\ud800"])
 def test_a_bad_schema_name_is_refused(server_dsn: str, bad: str) -> None:
     with pytest.raises(rj.InvalidInput, match="the schema name"):
         rj.open(server_dsn, schema=bad)

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 import recovery_journal as rj
 from domain.events import Dispatched, QuarantineCause, Quarantined
+from domain.ports import Reducer
 from tests.rules.scenes import (
     OpenJournal,
     at_once,
@@ -43,7 +45,7 @@ def test_of_many_claimers_each_attempt_has_one_winner(journal: rj.Journal) -> No
             won += found
         return won
 
-    won = at_once([lambda worker_id=f"w-{n}": claim_all(worker_id) for n in range(4)])
+    won = at_once([partial(claim_all, f"w-{number}") for number in range(4)])
     left = claimed(journal)
 
     assert Counter(id_ for part in [*won, left] for id_ in part) == Counter(attempts)
@@ -189,7 +191,7 @@ def fold_into_nonsense(_state: object, _name: str, _output: object) -> object:
 
 @pytest.mark.parametrize("reducer", [raise_on_step_2, fold_differently, fold_into_nonsense])
 def test_a_claimers_reducer_that_goes_another_way_quarantines_before_user_code_runs(
-    open_journal: OpenJournal, reducer: rj.journal.Reducer
+    open_journal: OpenJournal, reducer: Reducer
 ) -> None:
     sweeper = open_journal(reducers={"sum": sum_up})
     claimer = open_journal(reducers={"sum": reducer})

@@ -31,9 +31,7 @@ from tests.rules.scenes import (
 )
 
 TIMEOUT = timedelta(milliseconds=150)
-IN_QUARANTINE = rj.Limits(
-    ttl_s=60.0, grace_s=0.0, policy=rj.Policy(is_timeout_quarantined=True)
-)
+IN_QUARANTINE = rj.Limits(ttl_s=60.0, grace_s=0.0, policy=rj.Policy(is_timeout_quarantined=True))
 
 
 def crash(journal: rj.Journal, times: int) -> None:

@@ -117,10 +117,11 @@ def test_a_claim_wins_once(
         (b"INTO checkpoints", "checkpoints", lambda lease: lease.checkpoint({"sum": 1})),
     ],
 )
-def test_a_write_is_made_once(  # noqa: PLR0913 - the cases
+def test_a_write_is_made_once(
     remote: rj.Journal,
     proxy: LossyProxy,
     lost: Lost,
+    *,
     is_confirmed: bool,
     pattern: bytes,
     table: str,

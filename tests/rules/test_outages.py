@@ -123,9 +123,11 @@ def test_a_recovery_is_not_taken_over_because_the_server_was_away(
     def restart(_step: rj.StepTaken) -> None:
         server.restart()
 
-    with rj.open(server.dsn, limits=LIMITS, observer=restart) as sweeper:
-        with pytest.raises(ServerUnavailable):
-            sweep_until(sweeper)
+    with (
+        rj.open(server.dsn, limits=LIMITS, observer=restart) as sweeper,
+        pytest.raises(ServerUnavailable),
+    ):
+        sweep_until(sweeper)
     reconnect(journal)
     make_it_long_ago(journal)
     started = journal.database.server_started_at()
@@ -196,5 +198,3 @@ def test_a_server_killed_between_two_steps_of_a_recovery_loses_neither(
     steps = [name for name in types_of(journal)[2:] if name != "Seized"]
     assert steps == ["LeaseExpired", "CheckpointReloaded", "Replayed", "ReadyForDispatch"]
     assert [step.ordinal for step in claim_one(journal).tail] == [2]
-
-

@@ -47,9 +47,7 @@ def waiting(open_journal: OpenJournal) -> rj.Lease:
 
 
 def quarantined(open_journal: OpenJournal) -> rj.Lease:
-    journal = open_journal(
-        limits=rj.Limits(ttl_s=60.0, policy=rj.Policy(crash_loop_count=1))
-    )
+    journal = open_journal(limits=rj.Limits(ttl_s=60.0, policy=rj.Policy(crash_loop_count=1)))
     return make_ready(journal, "a-1")
 
 
@@ -164,9 +162,7 @@ def test_an_unknown_attempt_is_refused(journal: rj.Journal, act: str) -> None:
 
 
 @pytest.mark.parametrize(("by", "reason"), [("", "why"), ("who", ""), ("who", "  "), ("\0", "why")])
-def test_a_persons_act_needs_a_name_and_a_reason(
-    journal: rj.Journal, by: str, reason: str
-) -> None:
+def test_a_persons_act_needs_a_name_and_a_reason(journal: rj.Journal, by: str, reason: str) -> None:
     held(journal)
 
     with pytest.raises(rj.InvalidInput):

@@ -83,8 +83,8 @@ def step_of(lease: rj.Lease) -> dict[str, Any]:
     }
 
 
-def late_step_is_outside_the_tip(journal: rj.Journal, zombie: Any, lease: rj.Lease) -> bool:
-    """After the zombie's commit and the next recovery: was it accepted behind the tip's back?"""
+def late_step_is_outside_the_tip(journal: rj.Journal, zombie: Any) -> bool:
+    """Whether the zombie's write, once committed, was accepted behind the recovery's back."""
     zombie.commit()
     if not events_of(journal, CheckpointReloaded):
         sweep_until(journal)
@@ -109,7 +109,7 @@ def test_a_seize_passes_over_a_zombies_open_write_and_then_has_it_in_the_tip(
     with session(journal, server_dsn) as zombie:
         assert zombie.execute(RECORD, step_of(lease)).fetchone()
         swept = journal.sweep()
-        is_outside = late_step_is_outside_the_tip(journal, zombie, lease)
+        is_outside = late_step_is_outside_the_tip(journal, zombie)
 
     assert swept == []
     assert not is_outside
@@ -125,7 +125,7 @@ def test_an_unlocked_write_is_accepted_after_the_seize_in_the_same_schedule(
     with session(journal, server_dsn) as zombie:
         assert zombie.execute(UNLOCKED, step_of(lease)).fetchone()
         swept = journal.sweep()
-        is_outside = late_step_is_outside_the_tip(journal, zombie, lease)
+        is_outside = late_step_is_outside_the_tip(journal, zombie)
 
     assert [one.is_ready for one in swept] == [True]
     assert is_outside  # the very loss that rule R7 is there to prevent
@@ -166,7 +166,7 @@ def test_a_person_waits_for_a_zombies_open_write_and_what_it_wrote_stays(
 @pytest.mark.parametrize("is_confirmed", [True, False])
 @pytest.mark.parametrize("write", list(WRITES))
 def test_a_write_that_waits_for_the_seize_is_refused(
-    journal: rj.Journal, server_dsn: str, write: WriteKind, is_confirmed: bool
+    journal: rj.Journal, server_dsn: str, write: WriteKind, *, is_confirmed: bool
 ) -> None:
     lease = held(journal)
     if is_confirmed:
@@ -319,10 +319,13 @@ def test_a_write_that_hangs_in_its_transaction_holds_up_the_seize_for_a_limited_
     with closing(Database(server_dsn, schema, idle_in_transaction_s=0.2)) as hanging:
         until_passed(journal)
 
-        with pytest.raises(ServerUnavailable), hanging.transaction() as zombie:
-            zombie.execute(RECORD, step_of(lease))
-            swept = sweep_until(journal)
-            zombie.execute("SELECT 'awake again'")
+        def hang() -> None:
+            with hanging.transaction() as zombie:
+                zombie.execute(RECORD, step_of(lease))
+                assert sweep_until(journal).is_ready
+                zombie.execute("SELECT 'awake again'")
 
-    assert swept.is_ready
+        with pytest.raises(ServerUnavailable):
+            hang()
+
     assert [step.ordinal for step in claim_one(journal).tail] == [2]
