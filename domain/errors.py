@@ -8,6 +8,7 @@
     │   ├── RunBusy                 the run has another open attempt
     │   ├── RunMismatch             the run exists with another kind or input
     │   ├── RunPruned               the run's steps and checkpoints were pruned
+    │   ├── ResultPruned            the attempt's result was pruned
     │   ├── WrongStage              the attempt stands elsewhere in the pipeline
     │   ├── StepOutOfOrder          a run step does not continue the recorded chain
     │   ├── ServerTooOld            the server lacks what the log needs
@@ -117,6 +118,17 @@ class RunPruned(Refused):
             "start the work under a new run id"
         )
         self.run_id = run_id
+
+
+class ResultPruned(Refused):
+    """A result that was pruned is known by its digest only."""
+
+    def __init__(self, attempt_id: str, *, digest: str) -> None:
+        super().__init__(
+            f"cannot read the result of attempt {attempt_id!r}: found it pruned, its digest was "
+            f"{digest}, needed a run that still has its payloads; the log keeps the digest only"
+        )
+        self.attempt_id = attempt_id
 
 
 class WrongStage(Refused):

@@ -8,6 +8,7 @@ from domain.errors import (
     LeaseLost,
     RecoveryJournalError,
     Refused,
+    ResultPruned,
     Retry,
     RunBusy,
     RunMismatch,
@@ -21,6 +22,8 @@ from domain.lease import LossReason
 from domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
 from domain.policy import Policy
 from domain.recovery import Recovery, Stage
+from projections.dispatch_ready import DispatchReadyRow
+from projections.recovery_context_row import RecoveryContextRow
 from recovery_journal.check import CheckedProjection
 from recovery_journal.claims import Claim
 from recovery_journal.cohort import StepTaken, Swept
@@ -44,6 +47,7 @@ __all__ = [
     "CheckedProjection",
     "Claim",
     "CrashRecoveryPipeline",
+    "DispatchReadyRow",
     "Follower",
     "HistoryEntry",
     "InvalidInput",
@@ -63,9 +67,11 @@ __all__ = [
     "RebuildReport",
     "Recovery",
     "RecoveryContext",
+    "RecoveryContextRow",
     "RecoveryJournalError",
     "RecoveryStep",
     "Refused",
+    "ResultPruned",
     "Retry",
     "RunBusy",
     "RunMismatch",

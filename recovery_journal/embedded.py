@@ -4,6 +4,7 @@ import atexit
 import os
 import time
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,8 @@ class EmbeddedServer:
         self._use: int | None = use
         self._process_id = os.getpid()
         atexit.register(self.close)
+        leave = weakref.WeakMethod(self._leave)
+        os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
 
     @classmethod
     def start(cls, folder: Path | None = None) -> Self:
@@ -85,6 +88,12 @@ class EmbeddedServer:
                 _unlock(alone)
                 self._cluster.stop()
         atexit.unregister(self.close)
+
+    def _leave(self) -> None:
+        """In a forked child: let go of the inherited lock file, which would outlive the parent."""
+        if self._use is not None:
+            os.close(self._use)
+            self._use = None
 
     def __enter__(self) -> Self:
         return self

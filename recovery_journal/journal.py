@@ -246,6 +246,11 @@ class Journal:
             version = inputs.whole_number("version", version, inputs.VERSIONS)
         return self._history.recovery(_attempt(attempt_id), version=version)
 
+    def result(self, attempt_id: str) -> Value:
+        """What a completed attempt came to. Raises `UnknownAttempt`, `WrongStage`,
+        `ResultPruned`."""
+        return self._reading.result(_attempt(attempt_id))
+
     def log(self, *, after: int = 0, limit: int = 1_000) -> list[HistoryEntry]:
         """Settled events of all attempts after a position, in the log's order."""
         after = inputs.whole_number("after", after, inputs.POSITIONS)

@@ -1,11 +1,14 @@
-"""What a user reads from projections."""
+"""What a user reads from projections, and the results of attempts."""
 
 from datetime import datetime
 
+from domain.errors import ResultPruned, UnknownAttempt, WrongStage
+from domain.lease import LeaseStatus
 from projections.dispatch_ready import DispatchReady, DispatchReadyRow
 from projections.recovery_context_row import RecoveryContextRow
 from projections.recovery_contexts import RecoveryContexts
 from recovery_journal.database import Database
+from recovery_journal.payload import Value, decode
 from recovery_journal.row_form import RowForm
 
 ACTIVE = """
@@ -37,9 +40,11 @@ FROM (
 ) AS page
 """
 
+RESULT = "SELECT status, result, result_digest FROM leases WHERE attempt_id = %(attempt_id)s"
+
 
 class Reading:
-    """Queries on the projections' tables."""
+    """Queries on the projections' tables, and the results of attempts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -79,3 +84,22 @@ class Reading:
             row = cursor.execute(RECOVERIES, wanted).fetchone()
         assert row is not None
         return self._contexts.from_json(row["rows"])
+
+    def result(self, attempt_id: str) -> Value:
+        """What an attempt came to. Raises `UnknownAttempt`, `WrongStage`, `ResultPruned`."""
+        with self._database.cursor() as cursor:
+            row = cursor.execute(RESULT, {"attempt_id": attempt_id}).fetchone()
+        if row is None:
+            raise UnknownAttempt(attempt_id)
+        if row["result_digest"] is None:
+            raise WrongStage(
+                attempt_id,
+                wanted="read the result",
+                found=row["status"],
+                needed=[LeaseStatus.COMPLETED.value],
+                do="wait until it is completed",
+            )
+        if row["result"] is None:
+            raise ResultPruned(attempt_id, digest=row["result_digest"])
+        what = f"the result of attempt {attempt_id!r}"
+        return decode(row["result"], digest=row["result_digest"], what=what)

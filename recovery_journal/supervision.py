@@ -38,7 +38,7 @@ class Cause(StrEnum):
 
 SURRENDERS: Final = {
     # It died by itself: that counts as a crash, and nobody needs to wait for the TTL.
-    Cause.GONE: (LossReason.REPORTED, Outcome.DIED, "child died"),
+    Cause.GONE: (LossReason.REPORTED, Outcome.DIED, ""),
     # It lives and gets nowhere: that counts too.
     Cause.STALLED: (LossReason.STALLED, Outcome.STALLED, "no progress"),
     # The server was away in the middle. It counts, lest a function that always fails like this
@@ -154,7 +154,7 @@ class Supervision:
     def _give_up(self, lease: Lease, cause: Cause, deadline: float, detail: str = "") -> Outcome:
         """Say at once that the lease is lost. Where the server cannot be told, the TTL will."""
         loss, outcome, why = SURRENDERS[cause]
-        reason = f"{why}: {detail}" if detail else why
+        reason = ": ".join(part for part in (why, detail) if part)
         is_again = False
         while not (is_again and self._is_given_up(lease)):
             try:

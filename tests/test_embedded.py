@@ -1,5 +1,6 @@
 """The embedded server lives exactly as long as somebody uses it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -194,6 +195,34 @@ def test_a_server_left_by_a_killed_last_user_is_used_again_and_then_stopped(
     assert left_running
     assert answered == 1
     assert not is_running(server_folder)
+
+
+def test_the_child_of_a_killed_user_does_not_keep_it_alive(server_folder: Path) -> None:
+    script = """
+import os, sys, time
+from pathlib import Path
+from recovery_journal.embedded import EmbeddedServer
+
+server = EmbeddedServer.start(Path(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+print(child, flush=True)
+time.sleep(60)
+"""
+    killed = subprocess.Popen(
+        [sys.executable, "-c", script, str(server_folder)], stdout=subprocess.PIPE, text=True
+    )
+    child = int(first_line(killed))
+
+    with EmbeddedServer.start(server_folder):
+        killed.kill()
+        killed.wait()
+
+    outlived = is_running(server_folder)
+    os.kill(child, signal.SIGKILL)
+    killed.communicate()
+    assert not outlived
 
 
 def test_a_forked_child_does_not_stop_the_server_of_its_parent(server_folder: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from rich.markup import escape
+
 import recovery_journal as rj
 from recovery_journal.embedded import EmbeddedServer
 from scripts.demonstration.acts import UNDISTURBED, Acts, Setting
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         evidence = perform(job(options), screen)
     except (Trouble, rj.RecoveryJournalError) as trouble:
-        screen.say(f"[red]✗[/red] [bold]broken off[/bold]: {trouble}")
+        screen.say(f"[red]✗[/red] [bold]broken off[/bold]: {escape(str(trouble))}")
         return 1
     except KeyboardInterrupt:
         screen.say("broken off; every process that was started is gone")

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
+from rich.markup import escape
 
 import recovery_journal as rj
 from scripts.demonstration.blow import Blow, Struck, Weapon, blows
@@ -89,7 +90,7 @@ class Acts:
                     case Arrived():
                         self._answer(member, message)
                     case Said(text=text):
-                        self._screen.caption(f"{member.name}: {text}")
+                        self._screen.caption(f"{member.name}: {escape(text)}")
                     case Ended(outcome="completed"):
                         self._screen.caption(f"{member.name} completes the job")
                         return
@@ -153,7 +154,7 @@ class Acts:
     def _watch_sleeper(self, sleeper: Member) -> None:
         for member, message in self._heard("the woken worker to stop"):
             if isinstance(message, Said):
-                self._screen.caption(f"{member.name}: {message.text}")
+                self._screen.caption(f"{member.name}: {escape(message.text)}")
             elif member is sleeper and isinstance(message, Ended):
                 self._screen.caption(f"{member.name} stops working on it: {message.outcome}")
                 return

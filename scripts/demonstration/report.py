@@ -39,7 +39,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 def _evidence(one: Recovered) -> str:
     if one.loss == "ttl":
         return f"silent for {one.silent_s:.1f} s"
-    return one.reason.removeprefix("child died: ")
+    return one.reason
 
 
 def _range(one: Recovered) -> str:

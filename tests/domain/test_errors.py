@@ -19,6 +19,7 @@ from domain.errors import (
     ReadOnlyServer,
     RecoveryJournalError,
     Refused,
+    ResultPruned,
     Retry,
     RunBusy,
     RunMismatch,
@@ -44,6 +45,7 @@ EXAMPLES: list[RecoveryJournalError] = [
     AttemptExists("a-1", status="held", worker_id="w-1"),
     RunBusy("r-1", open_attempt_id="a-1", status="held"),
     RunMismatch("r-1", what="kind", found="'report'", given="'mail'"),
+    ResultPruned("a-1", digest="cs1:1"),
     RunPruned("r-1", pruned_at="2026-01-05 12:00:00 UTC"),
     WrongStage("a-1", wanted="replay the tail", found="held", needed=["reloaded"]),
     StepOutOfOrder(

@@ -4,15 +4,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 import recovery_journal as rj
 from tests.rules.in_step import assert_in_step
 from tests.rules.scenes import LIMITS, OpenJournal
-
-settings.register_profile(
-    "on a server", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 
 @pytest.fixture

@@ -27,7 +27,6 @@ from tests.rules.scenes import (
     events_of,
     held,
     report,
-    rows,
     session,
     sweep_until,
     types_of,
@@ -233,27 +232,6 @@ def test_a_sweeper_at_work_is_not_overtaken(open_journal: OpenJournal) -> None:
 
     assert swept.is_ready
     assert found == []
-
-
-def test_a_sweeper_renews_what_it_folds(open_journal: OpenJournal) -> None:
-    seen: list[float] = []
-
-    def slow(state: object, _name: str, _output: object) -> object:
-        return state
-
-    def look(taken: rj.StepTaken) -> None:
-        query = (
-            "SELECT extract(epoch FROM renewed_at)::float8 AS at FROM leases ORDER BY renewed_at"
-        )
-        seen.append(rows(journal, query)[-1]["at"])
-        assert taken.attempt_ids
-
-    journal = open_journal(observer=look, reducers={"sum": slow})
-    lease = worked(held(journal, kind="sum"))
-
-    report(journal, lease)
-
-    assert seen == sorted(set(seen))
 
 
 def test_a_threads_first_connection_is_no_reconnect(journal: rj.Journal) -> None:

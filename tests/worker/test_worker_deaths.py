@@ -30,7 +30,7 @@ def test_a_killed_child_is_reported_at_once_and_counts_as_a_crash(
     assert worker.until_ended(2) == [Outcome.DIED, Outcome.COMPLETED]
     losses = desk.events("a-1", LeaseExpired)
     assert losses[-1].loss is LossReason.REPORTED
-    assert losses[-1].reason == f"child died: child died of signal {number.value}"
+    assert losses[-1].reason == f"child died of signal {number.value}"
     assert desk.events("a-1", StaleWriteRefused) == []
 
 

@@ -74,7 +74,7 @@ def test_a_child_that_leaves_without_a_word_is_reported_whatever_its_code(desk: 
     recovery = desk.journal.recovery("a-1")
     assert recovery.lost is not None
     assert (recovery.lost.loss, recovery.stage) == (LossReason.REPORTED, Stage.READY)
-    assert recovery.lost.reason == "child died: child left with code 0"
+    assert recovery.lost.reason == "child left with code 0"
     assert recovery.fruitless_count == 1
 
 
