@@ -82,13 +82,15 @@ def library_errors() -> Iterator[None]:
     """Raise the library's errors in place of psycopg's."""
     try:
         yield
-    except ServerUnavailable as error:
-        raise OperationalError(str(error)) from error
-    except psycopg.Error as error:
-        for ours, theirs in LIBRARY_ERRORS:
-            if isinstance(error, ours):
-                raise theirs(str(error)) from error
-        raise
+    except (psycopg.Error, ServerUnavailable) as error:
+        raise library_error(error) from error
+
+
+def library_error(error: psycopg.Error | ServerUnavailable) -> PersistenceError:
+    """The library's error for one of psycopg's."""
+    if isinstance(error, ServerUnavailable):
+        return OperationalError(str(error))
+    return next(theirs for ours, theirs in LIBRARY_ERRORS if isinstance(error, ours))(str(error))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
+import psycopg
 from eventsourcing.persistence import (
     InterfaceError,
     Notification,
@@ -12,10 +13,11 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.postgres import PostgresApplicationRecorder
 from eventsourcing.utils import retry
-from psycopg import Cursor
-from psycopg.rows import DictRow
+from psycopg import Connection, Cursor
+from psycopg.rows import DictRow, tuple_row
 
-from recovery_journal.datastore import JournalDatastore, library_errors
+from domain.errors import ServerUnavailable
+from recovery_journal.datastore import JournalDatastore, library_error, library_errors
 from recovery_journal.reader import SettledReader
 from recovery_journal.subscription import PollingSubscription
 
@@ -87,11 +89,12 @@ class JournalRecorder(PostgresApplicationRecorder):
         """
         if not stored_events:
             return None
-        if cursor is not None:
-            with library_errors():
-                return _insert(cursor, stored_events)
-        with self.datastore.get_connection() as connection:
-            return _insert(connection.cursor(), stored_events)
+        try:  # and no context managers: this is where every event passes
+            own = self.datastore.database
+            connection = own.connection() if cursor is None else cursor.connection
+            return _insert(connection, stored_events)
+        except (psycopg.Error, ServerUnavailable) as error:
+            raise library_error(error) from error
 
     @retry((InterfaceError, OperationalError), max_attempts=2)
     def select_events(
@@ -163,14 +166,15 @@ class JournalRecorder(PostgresApplicationRecorder):
         return PollingSubscription(self, gt=gt, topics=topics, timeout_s=timeout_s)
 
 
-def _insert(cursor: Cursor[DictRow], stored_events: Sequence[StoredEvent]) -> list[int]:
+def _insert(connection: Connection[DictRow], stored_events: Sequence[StoredEvent]) -> list[int]:
+    cursor = connection.cursor(row_factory=tuple_row)
     if len(stored_events) == 1:
         event = stored_events[0]
         values = (event.originator_id, event.originator_version, event.topic, event.state)
         cursor.execute(INSERT_ONE, values, prepare=True)
     else:
         cursor.execute(INSERT_MANY, columns(stored_events), prepare=True)
-    return [row["notification_id"] for row in cursor.fetchall()]
+    return [position for (position,) in cursor.fetchall()]
 
 
 def columns(stored_events: Sequence[StoredEvent]) -> tuple[list[Any], ...]:
