@@ -24,23 +24,23 @@ from domain.policy import Policy
 from domain.recovery import Recovery, Stage
 from projections.dispatch_ready import DispatchReadyRow
 from projections.recovery_context_row import RecoveryContextRow
-from recovery_journal.check import CheckedProjection
-from recovery_journal.claims import Claim
-from recovery_journal.cohort import StepTaken, Swept
-from recovery_journal.follower import Follower
-from recovery_journal.history import HistoryEntry
+from recovery_journal.following.check import CheckedProjection
+from recovery_journal.following.follower import Follower
+from recovery_journal.following.rebuild import RebuildReport
 from recovery_journal.identity import incarnation
 from recovery_journal.journal import Journal
-from recovery_journal.lease import Lease, LeaseTerms
+from recovery_journal.leases.claims import Claim
+from recovery_journal.leases.lease import Lease, LeaseTerms
+from recovery_journal.leases.pruning import Pruned
 from recovery_journal.limits import Limits
 from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well
-from recovery_journal.outcome import Notice, NoticeKind, Outcome
-from recovery_journal.pruning import Pruned
-from recovery_journal.quarantined import QuarantinedAttempt
-from recovery_journal.rebuild import RebuildReport
-from recovery_journal.status import Status
-from recovery_journal.sweeper import Sweeper
-from recovery_journal.worker import Worker
+from recovery_journal.reading.history import HistoryEntry
+from recovery_journal.reading.quarantined import QuarantinedAttempt
+from recovery_journal.reading.status import Status
+from recovery_journal.recovering.cohort import StepTaken, Swept
+from recovery_journal.recovering.sweeper import Sweeper
+from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
+from recovery_journal.working.worker import Worker
 
 __all__ = [
     "AttemptExists",

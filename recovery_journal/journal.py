@@ -13,31 +13,31 @@ from domain.recovery import Recovery
 from projections.dispatch_ready import DispatchReadyRow
 from projections.recovery_context_row import RecoveryContextRow
 from recovery_journal import inputs
-from recovery_journal.acquisition import Acquisition, Request
-from recovery_journal.application import JournalApplication
-from recovery_journal.check import Check, CheckedProjection
-from recovery_journal.claims import Claim, Claims, Wanted
-from recovery_journal.cohort import Cohorts, Observer, Swept
-from recovery_journal.database import Database
-from recovery_journal.history import History, HistoryEntry
+from recovery_journal.following.check import Check, CheckedProjection
+from recovery_journal.following.rebuild import Rebuild, RebuildProgress, RebuildReport
 from recovery_journal.identity import incarnation
-from recovery_journal.interventions import Interventions
-from recovery_journal.lease import Lease, LeaseTerms
-from recovery_journal.lease_endings import LeaseEndings
-from recovery_journal.lease_writes import LeaseWrites
-from recovery_journal.ledger import Ledger
+from recovery_journal.leases.acquisition import Acquisition, Request
+from recovery_journal.leases.claims import Claim, Claims, Wanted
+from recovery_journal.leases.endings import LeaseEndings
+from recovery_journal.leases.interventions import Interventions
+from recovery_journal.leases.lease import Lease, LeaseTerms
+from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.pruning import Pruned, Pruning
+from recovery_journal.leases.runs import RunStore
+from recovery_journal.leases.writes import LeaseWrites
 from recovery_journal.limits import DEFAULTS, Limits
-from recovery_journal.loss import Losses
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.reader import SettledReader
 from recovery_journal.payload import Value, encode
-from recovery_journal.pruning import Pruned, Pruning
-from recovery_journal.quarantined import QuarantinedAttempt, QuarantineReading
-from recovery_journal.reader import SettledReader
-from recovery_journal.reading import Reading
-from recovery_journal.rebuild import Rebuild, RebuildProgress, RebuildReport
-from recovery_journal.replayer import TailReplayer
-from recovery_journal.run_store import RunStore
-from recovery_journal.status import Status, StatusReading
-from recovery_journal.sweep import Sweep
+from recovery_journal.postgres.database import Database
+from recovery_journal.reading.history import History, HistoryEntry
+from recovery_journal.reading.quarantined import QuarantinedAttempt, QuarantineReading
+from recovery_journal.reading.queries import Reading
+from recovery_journal.reading.status import Status, StatusReading
+from recovery_journal.recovering.cohort import Cohorts, Observer, Swept
+from recovery_journal.recovering.loss import Losses
+from recovery_journal.recovering.replayer import TailReplayer
+from recovery_journal.recovering.sweep import Sweep
 
 DEFAULT_SCHEMA = "recovery_journal"
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from domain.ports import Reducer
-from recovery_journal import schema as schemas
-from recovery_journal.cohort import Observer
-from recovery_journal.database import Database
-from recovery_journal.embedded import EmbeddedServer
+from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
-from recovery_journal.projection_schema import create_projections
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.embedded import EmbeddedServer
+from recovery_journal.recovering.cohort import Observer
 
 DSN_VARIABLE: Final = "RECOVERY_JOURNAL_DSN"
 SCHEMA_VARIABLE: Final = "RECOVERY_JOURNAL_SCHEMA"

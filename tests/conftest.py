@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from recovery_journal.embedded import EmbeddedServer
+from recovery_journal.postgres.embedded import EmbeddedServer
 from tests.servers import PrivateServer
 
 DSN_VARIABLE = "RECOVERY_JOURNAL_TEST_DSN"

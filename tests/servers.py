@@ -6,8 +6,8 @@ from typing import Self
 
 import psutil
 
-from recovery_journal.cluster import Cluster, StopMode
-from recovery_journal.embedded import embedded_cluster
+from recovery_journal.postgres.cluster import Cluster, StopMode
+from recovery_journal.postgres.embedded import embedded_cluster
 
 GONE_LIMIT_S = 30
 

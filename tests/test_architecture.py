@@ -140,8 +140,8 @@ def test_the_pure_halves_touch_neither_clock_nor_world(layer: str) -> None:
         ("domain.lease", "def f():\n    import recovery_journal.leases"),
         ("projections.contexts", "from recovery_journal.log import Recorder"),
         ("projections.contexts", "if True:\n    from scripts.bootstrap import run"),
-        ("recovery_journal.sweeper", "from tests.servers import PrivateServer"),
-        ("recovery_journal.sweeper", "import scripts.benchmark as it"),
+        ("recovery_journal.recovering.sweeper", "from tests.servers import PrivateServer"),
+        ("recovery_journal.recovering.sweeper", "import scripts.benchmark as it"),
         ("scripts.demonstration", "from domain.lease import Fence"),
         ("scripts.demonstration", "import projections.contexts"),
     ],
@@ -153,7 +153,7 @@ def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
 def test_a_right_arrow_is_left_alone() -> None:
     source = "import domain.lease\nfrom projections import contexts\nfrom . import log\nimport os"
 
-    assert wrong_arrows(source, "recovery_journal.sweeper") == []
+    assert wrong_arrows(source, "recovery_journal.recovering.sweeper") == []
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_arguments_and_values_are_pure() -> None:
 def test_a_relative_import_out_of_a_package_is_seen_where_it_leads() -> None:
     source = "from ..scripts import bootstrap\nfrom .. import tests"
 
-    found = list(imports_of(ast.parse(source), "top.recovery_journal.sweeper"))
+    found = list(imports_of(ast.parse(source), "top.recovery_journal.journal"))
 
     assert found == ["top.scripts", "top"]
 

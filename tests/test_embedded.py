@@ -11,13 +11,13 @@ import psycopg
 import pytest
 
 from domain.errors import EmbeddedServerUnavailable
-from recovery_journal.embedded import FOLDER_VARIABLE, EmbeddedServer, embedded_cluster
-from recovery_journal.server_account import server_account
+from recovery_journal.postgres.account import server_account
+from recovery_journal.postgres.embedded import FOLDER_VARIABLE, EmbeddedServer, embedded_cluster
 
 USE_UNTIL_TOLD = """
 import sys
 from pathlib import Path
-from recovery_journal.embedded import EmbeddedServer
+from recovery_journal.postgres.embedded import EmbeddedServer
 
 server = EmbeddedServer.start(Path(sys.argv[1]))
 print(server.dsn, flush=True)
@@ -201,7 +201,7 @@ def test_the_child_of_a_killed_user_does_not_keep_it_alive(server_folder: Path) 
     script = """
 import os, sys, time
 from pathlib import Path
-from recovery_journal.embedded import EmbeddedServer
+from recovery_journal.postgres.embedded import EmbeddedServer
 
 server = EmbeddedServer.start(Path(sys.argv[1]))
 child = os.fork()
@@ -229,7 +229,7 @@ def test_a_forked_child_does_not_stop_the_server_of_its_parent(server_folder: Pa
     script = """
 import os, sys
 from pathlib import Path
-from recovery_journal.embedded import EmbeddedServer
+from recovery_journal.postgres.embedded import EmbeddedServer
 
 server = EmbeddedServer.start(Path(sys.argv[1]))
 child = os.fork()

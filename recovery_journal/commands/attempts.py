@@ -22,8 +22,8 @@ from recovery_journal.commands.options import AsJson, Kinds, Tenants
 from recovery_journal.commands.phases import RecoveryPhases, Told, phases, told
 from recovery_journal.commands.target import journal_of
 from recovery_journal.commands.timeline import heading, recoveries, timeline
-from recovery_journal.history import HistoryEntry
 from recovery_journal.journal import Journal
+from recovery_journal.reading.history import HistoryEntry
 
 OF_RECOVERY: Final = re.compile(r"(.+)#(\d+)", re.DOTALL)
 

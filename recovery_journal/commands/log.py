@@ -16,8 +16,8 @@ from recovery_journal.commands.essentials import essentials, recovery_no_of
 from recovery_journal.commands.exits import report
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.target import journal_of
-from recovery_journal.history import HistoryEntry
 from recovery_journal.journal import Journal
+from recovery_journal.reading.history import HistoryEntry
 from recovery_journal.signals import stopping_on_signals
 
 SHOWN_AT_FIRST: Final = 20

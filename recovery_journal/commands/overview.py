@@ -7,7 +7,7 @@ from rich.text import Text
 
 from domain.lease import OPEN_STATUSES, LeaseStatus
 from recovery_journal.commands import page, words
-from recovery_journal.status import ProjectionStatus, Status
+from recovery_journal.reading.status import ProjectionStatus, Status
 
 
 def overview(status: Status) -> Iterator[RenderableType]:

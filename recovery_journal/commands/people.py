@@ -7,13 +7,13 @@ from rich.text import Text
 
 from domain.events import LiftOption
 from domain.recovery import Recovery
-from recovery_journal.cohort import Swept
 from recovery_journal.commands import page, words
 from recovery_journal.commands.exits import ExitCode
 from recovery_journal.commands.options import AsJson, AttemptId, By, Reason
 from recovery_journal.commands.swept import show_swept
 from recovery_journal.commands.target import journal_of
-from recovery_journal.quarantined import QuarantinedAttempt
+from recovery_journal.reading.quarantined import QuarantinedAttempt
+from recovery_journal.recovering.cohort import Swept
 
 quarantine = typer.Typer(
     no_args_is_help=True, help="Attempts that no machine goes on with: list them, lift one."

@@ -22,7 +22,7 @@ from domain.events import (
 )
 from domain.lease import LossReason
 from domain.recovery import Recovery, evolve
-from recovery_journal.history import HistoryEntry
+from recovery_journal.reading.history import HistoryEntry
 
 # What was going on until the event came. A phase is as long as the way to it from the last one.
 PHASE_BEFORE: Final[dict[type[RecoveryEvent], str]] = {

@@ -10,17 +10,17 @@ from typing import Annotated, Any, Final
 import typer
 
 from domain.errors import SchemaMissing
-from recovery_journal.cohort import Swept
 from recovery_journal.commands import page, words
 from recovery_journal.commands.exits import ExitCode, report
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.swept import code_of, show_swept, stage
 from recovery_journal.commands.target import journal_of, target_of
-from recovery_journal.follower import Follower
+from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
-from recovery_journal.schema import VERSION as SCHEMA_VERSION
+from recovery_journal.postgres.schema import VERSION as SCHEMA_VERSION
+from recovery_journal.recovering.cohort import Swept
+from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.signals import stopping_on_signals
-from recovery_journal.sweeper import Sweeper
 
 REPEATED_PROBLEM_S: Final = 60.0
 

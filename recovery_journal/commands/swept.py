@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from recovery_journal.cohort import Swept
 from recovery_journal.commands import page, words
 from recovery_journal.commands.exits import ExitCode
+from recovery_journal.recovering.cohort import Swept
 
 
 def show_swept(swept: Sequence[Swept]) -> None:

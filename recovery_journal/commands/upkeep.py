@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from recovery_journal.check import CheckedProjection
 from recovery_journal.commands import page, words
 from recovery_journal.commands.exits import ExitCode
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.overview import overview
 from recovery_journal.commands.rebuilding import watching
 from recovery_journal.commands.target import journal_of
+from recovery_journal.following.check import CheckedProjection
 
 
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:

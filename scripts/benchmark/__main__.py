@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from recovery_journal.embedded import EmbeddedServer
+from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.append import measure_append
 
 CASES: Final[dict[str, Callable[..., dict[str, Any]]]] = {"append": measure_append}

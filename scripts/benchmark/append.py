@@ -26,11 +26,11 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from msgspec.structs import replace
 from psycopg import sql
 
-from recovery_journal import schema as schemas
-from recovery_journal.application import JournalApplication
-from recovery_journal.database import Database
-from recovery_journal.embedded import embedded_cluster
-from recovery_journal.mapper import decode
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.mapper import decode
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.embedded import embedded_cluster
 
 STREAM_LENGTH: Final = 5
 WARM_UP_COUNT: Final = 10

@@ -10,7 +10,7 @@ from typing import Final
 from rich.markup import escape
 
 import recovery_journal as rj
-from recovery_journal.embedded import EmbeddedServer
+from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.demonstration.acts import UNDISTURBED, Acts, Setting
 from scripts.demonstration.checks import CHECKS, short
 from scripts.demonstration.evidence import Evidence, gather, result_digest

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import recovery_journal as rj
-from recovery_journal.run_store import TailStep
+from recovery_journal.leases.runs import TailStep
 
 STEP_COUNT = 4
 CHECKPOINT_AT = 2

@@ -8,7 +8,7 @@ import pytest
 from domain.events import LiftOption
 from domain.recovery import Recovery
 from recovery_journal import Journal, Stage
-from recovery_journal.quarantined import QuarantinedAttempt
+from recovery_journal.reading.quarantined import QuarantinedAttempt
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 

@@ -8,7 +8,7 @@ import pytest
 from domain.recovery import Recovery
 from projections.dispatch_ready import DispatchReadyRow
 from recovery_journal import HistoryEntry, Journal
-from recovery_journal.status import Status
+from recovery_journal.reading.status import Status
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 

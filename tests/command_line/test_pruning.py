@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from domain.errors import InvalidInput, RunPruned
 from recovery_journal import Journal
-from recovery_journal.pruning import Pruned, Pruning
+from recovery_journal.leases.pruning import Pruned, Pruning
 from tests.command_line import scenes
 
 NOW = timedelta(0)

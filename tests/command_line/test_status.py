@@ -3,7 +3,7 @@
 from domain.lease import LeaseStatus
 from domain.recovery import Stage
 from recovery_journal import Journal
-from recovery_journal.tracking import FollowingState
+from recovery_journal.following.tracking import FollowingState
 from tests.command_line import scenes
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from recovery_journal import schema as schemas
-from recovery_journal.application import JournalApplication
-from recovery_journal.database import Database
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Events for tests of the log, which does not care what they mean."""
 
 from domain.events import AnyEvent, Confirmed, WriteKind
-from recovery_journal.application import JournalApplication
+from recovery_journal.log.application import JournalApplication
 from tests.domain.specimens import RUN_ID, SWEEPER, fence
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from domain.errors import AppendConflict, InvalidInput, ServerUnavailable, UnknownAttempt
 from domain.events import AnyEvent
-from recovery_journal.application import JournalApplication
-from recovery_journal.database import Database
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.postgres.database import Database
 from tests.log.events import a_stream, an_event
 from tests.log.loopback import Loopback
 

@@ -11,8 +11,8 @@ from psycopg import sql
 from psycopg.errors import CheckViolation, InsufficientPrivilege, UniqueViolation
 from psycopg.rows import DictRow
 
-from recovery_journal.application import JournalApplication
-from recovery_journal.database import Database
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.postgres.database import Database
 from tests.log.events import a_stream, an_event
 
 CHANGES: list[LiteralString] = [

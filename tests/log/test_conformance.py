@@ -17,9 +17,9 @@ from eventsourcing.tests.persistence import (
     NonInterleavingNotificationIDsBaseCase,
 )
 
-from recovery_journal.application import JournalApplication
-from recovery_journal.database import Database
-from recovery_journal.recorder import JournalRecorder
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.recorder import JournalRecorder
+from recovery_journal.postgres.database import Database
 
 
 class OnOurServer:

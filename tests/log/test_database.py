@@ -18,8 +18,8 @@ from domain.errors import (
     ServerUnavailable,
     StoreBusy,
 )
-from recovery_journal import schema as schemas
-from recovery_journal.database import Database
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
 from tests.servers import PrivateServer
 
 SESSIONS = "SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = %(name)s"

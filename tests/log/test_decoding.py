@@ -6,9 +6,9 @@ from hypothesis import given
 
 from domain.errors import CorruptEvent, RecoveryJournalError, UnknownEvent
 from domain.events import AnyEvent, tag_of
-from recovery_journal.application import JournalApplication
-from recovery_journal.database import Database
-from recovery_journal.mapper import JournalMapper
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.postgres.database import Database
 from tests.domain.any_event import events
 from tests.log.events import a_stream, an_event
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from domain.errors import SchemaMissing, SchemaTooNew
-from recovery_journal import schema as schemas
-from recovery_journal.database import Database
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
 
 
 @pytest.fixture

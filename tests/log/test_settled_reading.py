@@ -14,11 +14,11 @@ import psycopg
 import pytest
 
 from domain.errors import AppendConflict, ReadOnlyServer, ServerUnavailable, TailLost
-from recovery_journal import reader as settled
-from recovery_journal import schema as schemas
-from recovery_journal.application import JournalApplication
-from recovery_journal.database import Database
-from recovery_journal.reader import SettledReader
+from recovery_journal.log import reader as settled
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.reader import SettledReader
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
 from tests.log.events import a_stream, an_event, version_of
 from tests.servers import PrivateServer
 

@@ -16,12 +16,12 @@ from projections.dispatch_ready import DISPATCH_READY
 from projections.projection import PositionRow, Projection, Record
 from projections.recovery_contexts import RECOVERY_CONTEXTS
 from projections.workers import WORKERS
-from recovery_journal import schema as schemas
-from recovery_journal.database import Database
-from recovery_journal.follower import Follower
-from recovery_journal.projection_schema import create_projections
-from recovery_journal.projection_table import table_of
-from recovery_journal.tracking import Followed, FollowingState, ProjectionTracking
+from recovery_journal.following.follower import Follower
+from recovery_journal.following.projection_schema import create_projections
+from recovery_journal.following.projection_table import table_of
+from recovery_journal.following.tracking import Followed, FollowingState, ProjectionTracking
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
 from tests.projections.writing import Source, Writer
 from tests.servers import PrivateServer
 

@@ -19,8 +19,8 @@ from projections.catalog import BUILT_IN
 from projections.dispatch_ready import DISPATCH_READY
 from projections.projection import Index, PositionRow, Projection, Record, StreamRow
 from projections.recovery_contexts import RECOVERY_CONTEXTS
-from recovery_journal.database import Database
-from recovery_journal.projection_table import ProjectionTable, apply, table_of
+from recovery_journal.following.projection_table import ProjectionTable, apply, table_of
+from recovery_journal.postgres.database import Database
 from tests.projections.logs import random_log, rows_of
 
 every_projection = pytest.mark.parametrize("projection", BUILT_IN, ids=lambda it: it.name)

@@ -9,8 +9,8 @@ from eventsourcing.tests.persistence import TrackingRecorderTestCase
 
 from domain.errors import PositionNotReached
 from projections.workers import WORKERS
-from recovery_journal.database import Database
-from recovery_journal.tracking import FollowingState, ProjectionTracking
+from recovery_journal.following.tracking import FollowingState, ProjectionTracking
+from recovery_journal.postgres.database import Database
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from domain.events import AnyEvent
 from projections.dispatch_ready import DISPATCH_READY, LIST_EVENTS
 from projections.projection import Projection, Record
-from recovery_journal.application import JournalApplication
-from recovery_journal.database import Database
-from recovery_journal.log_block import LogBlocks
-from recovery_journal.projection_table import apply, table_of
-from recovery_journal.reader import SettledReader
+from recovery_journal.following.projection_table import apply, table_of
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.block import LogBlocks
+from recovery_journal.log.reader import SettledReader
+from recovery_journal.postgres.database import Database
 from tests.projections.logs import random_log, rows_of
 
 

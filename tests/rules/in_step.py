@@ -8,9 +8,9 @@ from domain.events import Abandoned, AbandonReason, Ending, LeaseEnded, ReadyFor
 from domain.recovery import RECOVERING, Recovery, Stage
 from projections.dispatch_ready import DISPATCH_READY, DispatchReady, DispatchReadyRow
 from projections.projection import Record
-from recovery_journal.history import HistoryEntry
+from recovery_journal.following.row_form import RowForm
 from recovery_journal.journal import Journal
-from recovery_journal.row_form import RowForm
+from recovery_journal.reading.history import HistoryEntry
 
 STATUS_OF_ENDING = {
     Ending.COMPLETED: "completed",

@@ -12,11 +12,11 @@ import psycopg
 
 from domain.events import RecoveryEvent
 from domain.ports import Reducer
-from recovery_journal.claims import Claim
-from recovery_journal.cohort import Swept
 from recovery_journal.journal import Journal
-from recovery_journal.lease import Lease
+from recovery_journal.leases.claims import Claim
+from recovery_journal.leases.lease import Lease
 from recovery_journal.limits import Limits
+from recovery_journal.recovering.cohort import Swept
 
 LIMIT_S = 30
 PAUSE_S = 0.005

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
 from domain.errors import SchemaMissing, SchemaTooNew, ServerTooOld, ServerUnavailable
-from recovery_journal.database import Database
+from recovery_journal.postgres.database import Database
 from tests.rules.scenes import OpenJournal, change, claim_one, held, report, rows, types_of
 
 TABLES = (

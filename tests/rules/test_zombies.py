@@ -18,9 +18,9 @@ from domain.events import (
     StaleWriteRefused,
     WriteKind,
 )
-from recovery_journal.database import Database
-from recovery_journal.lease_writes import RECORD
+from recovery_journal.leases.writes import RECORD
 from recovery_journal.payload import encode
+from recovery_journal.postgres.database import Database
 from tests.rules.scenes import (
     SHORT,
     OpenJournal,

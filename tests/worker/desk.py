@@ -18,8 +18,8 @@ import psutil
 from domain.errors import ServerUnavailable
 from domain.events import RecoveryEvent
 from recovery_journal.journal import Journal
-from recovery_journal.outcome import Notice, NoticeKind, Outcome
-from recovery_journal.worker import Worker
+from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
+from recovery_journal.working.worker import Worker
 from tests.worker.functions import FUNCTIONS, is_gone, until
 from tests.worker.program import Settings
 

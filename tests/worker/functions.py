@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from recovery_journal.claims import Claim
+from recovery_journal.leases.claims import Claim
 
 LIMIT_S = 60
 PAUSE_S = 0.01

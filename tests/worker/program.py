@@ -9,8 +9,8 @@ from msgspec import Struct
 
 import recovery_journal as rj
 from recovery_journal.limits import Limits
-from recovery_journal.outcome import Notice
-from recovery_journal.worker import Worker
+from recovery_journal.working.outcome import Notice
+from recovery_journal.working.worker import Worker
 from tests.worker.functions import FUNCTIONS
 
 

@@ -11,7 +11,7 @@ from domain.events import Confirmed, Dispatched, LeaseExpired, StaleWriteRefused
 from domain.lease import LossReason
 from domain.recovery import Stage
 from recovery_journal.limits import Limits
-from recovery_journal.outcome import NoticeKind, Outcome
+from recovery_journal.working.outcome import NoticeKind, Outcome
 from tests.servers import PrivateServer
 from tests.worker.desk import TTL_S, Desk, desk_at
 from tests.worker.functions import is_gone, until

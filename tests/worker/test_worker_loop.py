@@ -16,10 +16,10 @@ from domain.events import (
     Dispatched,
 )
 from domain.recovery import Stage
-from recovery_journal.claims import Claim
 from recovery_journal.journal import Journal
-from recovery_journal.outcome import Notice, NoticeKind, Outcome
-from recovery_journal.worker import Worker
+from recovery_journal.leases.claims import Claim
+from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
+from recovery_journal.working.worker import Worker
 from tests.worker.desk import Desk, ttl, worker_of
 from tests.worker.functions import FUNCTIONS, until
 

@@ -1,0 +1,1 @@
+"""Projections in PostgreSQL: their tables, following the log, rebuilding, checking."""

@@ -1,0 +1,208 @@
+"""How far each projection has followed the log: the library's tracking contract, and more.
+
+The library calls what is tracked an application and its place a notification id; here they are a
+projection and its position.
+"""
+
+import threading
+import time
+from datetime import datetime
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+from eventsourcing.persistence import (
+    IntegrityError,
+    Tracking,
+    TrackingRecorder,
+    WaitInterruptedError,
+)
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.errors import PositionNotReached
+from projections.projection import Projection
+from recovery_journal.postgres.database import Database
+
+TABLE: Final = files(__package__).joinpath("tracking.sql")
+SHORTEST_PAUSE_S: Final = 0.005
+LONGEST_PAUSE_S: Final = 0.2
+
+REGISTER = """
+INSERT INTO projection_tracking (projection, position, fold_version)
+VALUES (%(projection)s, 0, %(fold_version)s)
+ON CONFLICT (projection) DO NOTHING
+"""
+
+INSERT = """
+INSERT INTO projection_tracking AS tracking (projection, position)
+VALUES (%(projection)s, %(position)s)
+ON CONFLICT (projection) DO UPDATE
+SET position = EXCLUDED.position, changed_at = clock_timestamp()
+WHERE tracking.position < EXCLUDED.position
+RETURNING position
+"""
+
+READ = """
+SELECT projection, position, state, fold_version, error, changed_at
+FROM projection_tracking
+WHERE projection = %(projection)s
+"""
+
+READ_ALL = """
+SELECT projection, position, state, fold_version, error, changed_at
+FROM projection_tracking
+ORDER BY projection
+"""
+
+ADVANCE = """
+UPDATE projection_tracking
+SET position = %(position)s, state = 'following', error = NULL, changed_at = clock_timestamp()
+WHERE projection = %(projection)s
+"""
+
+STOP = """
+UPDATE projection_tracking
+SET state = 'stopped', error = %(error)s, changed_at = clock_timestamp()
+WHERE projection = %(projection)s
+"""
+
+RESTART = """
+UPDATE projection_tracking
+SET position = %(position)s, state = 'following', error = NULL,
+    fold_version = %(fold_version)s, changed_at = clock_timestamp()
+WHERE projection = %(projection)s
+"""
+
+
+class FollowingState(StrEnum):
+    """Whether a projection goes on."""
+
+    FOLLOWING = "following"
+    STOPPED = "stopped"
+
+
+class Followed(Struct, frozen=True, kw_only=True):
+    """One projection's place: every event at or below `position` is in its rows.
+
+    A stopped one stands before an event that it could not take in, which `error` names.
+    """
+
+    projection: str
+    position: int
+    state: FollowingState
+    fold_version: int
+    error: str | None
+    changed_at: datetime
+
+
+class ProjectionTracking(TrackingRecorder):
+    """The table of positions. Methods with a cursor work inside of the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- the library's contract ------------------------------------------------------------
+
+    def insert_tracking(self, tracking: Tracking) -> None:
+        """Record a position that is greater than the recorded one, else IntegrityError."""
+        place = {"projection": tracking.application_name, "position": tracking.notification_id}
+        with self._database.cursor() as cursor:
+            if cursor.execute(INSERT, place).fetchone() is None:
+                raise IntegrityError(
+                    f"cannot track position {tracking.notification_id} of projection "
+                    f"{tracking.application_name!r}: found it there or further, needed a lower one"
+                )
+
+    def max_tracking_id(self, application_name: str) -> int | None:
+        """The projection's position; None where it is not known."""
+        followed = self.find(application_name)
+        return None if followed is None else followed.position
+
+    def wait(
+        self,
+        application_name: str,
+        notification_id: int | None,
+        timeout: float = 1.0,
+        interrupt: threading.Event | None = None,
+    ) -> None:
+        """Return once the projection is at the position or further.
+
+        Raises `PositionNotReached` (also a TimeoutError) after `timeout` seconds, and the
+        library's WaitInterruptedError as soon as `interrupt` is set.
+        """
+        deadline = time.monotonic() + timeout
+        pause_s = SHORTEST_PAUSE_S
+        never = threading.Event()
+        while not self.has_tracking_id(application_name, notification_id):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise self._not_reached(application_name, notification_id or 0, timeout)
+            if (interrupt or never).wait(min(pause_s, left_s)):
+                raise WaitInterruptedError
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    # -- and more --------------------------------------------------------------------------
+
+    def create(self, cursor: Cursor[DictRow]) -> None:
+        """Make the table, if it is not there."""
+        cursor.execute(TABLE.read_bytes())
+
+    def register(self, cursor: Cursor[DictRow], projection: Projection[Any]) -> None:
+        """Let the projection begin at the beginning, unless it is known already."""
+        place = {"projection": projection.name, "fold_version": projection.version}
+        cursor.execute(REGISTER, place)
+
+    def find(self, projection: str) -> Followed | None:
+        """One projection's place; None where it is not known."""
+        with self._database.cursor() as cursor:
+            row = cursor.execute(READ, {"projection": projection}).fetchone()
+        return None if row is None else _followed(row)
+
+    def all(self) -> list[Followed]:
+        """The places of all projections, in order of name."""
+        with self._database.cursor() as cursor:
+            return [_followed(row) for row in cursor.execute(READ_ALL).fetchall()]
+
+    def lock(
+        self, cursor: Cursor[DictRow], projection: str, *, is_patient: bool = False
+    ) -> Followed | None:
+        """The projection's place, locked until the transaction ends, which a lost connection does
+        too. None where somebody else has it, or, for the patient, where it is not known."""
+        statement = READ + ("FOR UPDATE" if is_patient else "FOR UPDATE SKIP LOCKED")
+        row = cursor.execute(statement.encode(), {"projection": projection}).fetchone()
+        return None if row is None else _followed(row)
+
+    def advance(self, cursor: Cursor[DictRow], projection: str, position: int) -> None:
+        """Note, in the transaction of the rows, how far they go."""
+        cursor.execute(ADVANCE, {"projection": projection, "position": position}, prepare=True)
+
+    def stop(self, cursor: Cursor[DictRow], projection: str, error: str) -> None:
+        """Note why the projection does not go on."""
+        text = error.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        cursor.execute(STOP, {"projection": projection, "error": text})
+
+    def restart(self, cursor: Cursor[DictRow], projection: Projection[Any], position: int) -> None:
+        """Note, in the transaction of the switch, how far rebuilt rows go."""
+        place = {
+            "projection": projection.name,
+            "position": position,
+            "fold_version": projection.version,
+        }
+        cursor.execute(RESTART, place)
+
+    def _not_reached(self, projection: str, needed: int, timeout_s: float) -> PositionNotReached:
+        followed = self.find(projection)
+        return PositionNotReached(
+            projection,
+            found=0 if followed is None else followed.position,
+            needed=needed,
+            timeout_s=timeout_s,
+            do=f"it stopped: {followed.error}" if followed and followed.error else "",
+        )
+
+
+def _followed(row: DictRow) -> Followed:
+    return msgspec.convert(row, Followed)

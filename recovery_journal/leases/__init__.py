@@ -1,0 +1,1 @@
+"""Leases, run steps and checkpoints: what workers and people write, and what the rows then say."""

@@ -1,0 +1,188 @@
+"""Opening an attempt: the first lease of its life."""
+
+from typing import Any
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.errors import UniqueViolation
+from psycopg.rows import DictRow
+
+from domain import holding
+from domain.checkpoint import CheckpointProblem
+from domain.errors import AttemptExists, PayloadCorrupt, RunBusy
+from domain.events import LeaseGranted
+from domain.lease import OPEN_STATUSES, Holder, LeaseStatus, Progress
+from domain.recovery import Decision
+from recovery_journal.identity import actor
+from recovery_journal.leases.lease import LeaseTerms
+from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.leases.runs import RunStore
+from recovery_journal.leases.writes import asking_again
+from recovery_journal.payload import Payload
+from recovery_journal.postgres.database import Database
+
+COUNT_ATTEMPTS = "SELECT count(*) AS count FROM leases WHERE run_id = %(run_id)s"
+
+OPEN_ATTEMPT = """
+SELECT attempt_id, status
+FROM leases
+WHERE run_id = %(run_id)s AND status = ANY(%(open)s)
+"""
+
+GRANT = f"""
+INSERT INTO leases (
+    attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch,
+    lease_id, worker_id, host, boot_id, pid, process_started, expires_at, ttl_s, deadline_at,
+    ordinal, chain, checkpoint_count
+)
+VALUES (
+    %(attempt_id)s, %(run_id)s, %(attempt_no)s, %(kind)s, %(tenant)s, %(priority)s,
+    %(code_version)s, 'held', 1, %(epoch)s, %(lease_id)s, %(worker_id)s, %(host)s, %(boot_id)s,
+    %(pid)s, %(process_started)s, clock_timestamp() + make_interval(secs => %(ttl_s)s), %(ttl_s)s,
+    clock_timestamp() + make_interval(secs => %(timeout_s)s),
+    %(ordinal)s, %(chain)s, %(checkpoint_count)s
+)
+ON CONFLICT (attempt_id) DO NOTHING
+RETURNING {COLUMNS}
+"""
+
+FIND = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What a worker asks for when it opens an attempt; checked already."""
+
+    attempt_id: str
+    run_id: str
+    holder: Holder
+    kind: str
+    input: Payload
+    code_version: str
+    tenant: str
+    priority: int
+    ttl_s: float
+    timeout_s: float | None
+    event_id: str
+    trace_id: str | None
+
+
+class Acquisition:
+    """Grants first leases. It never takes over an existing one: only the pipeline does."""
+
+    def __init__(self, database: Database, ledger: Ledger, runs: RunStore) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._runs = runs
+
+    def acquire(self, request: Request) -> LeaseTerms:
+        """Open the attempt. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`.
+
+        Asked again with the same event id, it finds the lease granted and answers with it.
+        """
+        try:
+            return asking_again(lambda: self._grant(request))
+        except UniqueViolation as error:
+            raise self._busy(request) from error
+
+    def _grant(self, request: Request) -> LeaseTerms:
+        with self._database.transaction() as cursor:
+            self._runs.open_run(cursor, request.run_id, request.kind, request.input)
+            tip = self._tip(cursor, request.run_id)
+            decision = Decision(
+                event_id=request.event_id,
+                by=actor("worker", request.holder.worker_id),
+                trace_id=request.trace_id,
+            )
+            attempts = cursor.execute(COUNT_ATTEMPTS, {"run_id": request.run_id}).fetchone()
+            assert attempts is not None
+            event = holding.grant(
+                decision,
+                attempt_id=request.attempt_id,
+                run_id=request.run_id,
+                holder=request.holder,
+                fence=self._ledger.draw_fences(cursor, 1)[0],
+                ttl_s=request.ttl_s,
+                kind=request.kind,
+                code_version=request.code_version,
+                attempt_no=attempts["count"] + 1,
+                input_digest=request.input.digest,
+                tenant=request.tenant,
+                priority=request.priority,
+                timeout_s=request.timeout_s,
+            )
+            row = self._insert(cursor, event, tip)
+            if row is None:
+                return self._granted_before(cursor, request)
+            self._ledger.begin(cursor, event)
+            return terms_of(row)
+
+    def _insert(
+        self, cursor: Cursor[DictRow], event: LeaseGranted, tip: Progress
+    ) -> LeaseRow | None:
+        incarnation = event.holder.incarnation
+        values: dict[str, Any] = {
+            "attempt_id": event.originator_id,
+            "run_id": event.run_id,
+            "attempt_no": event.attempt_no,
+            "kind": event.kind,
+            "tenant": event.tenant,
+            "priority": event.priority,
+            "code_version": event.code_version,
+            "epoch": event.fence.epoch,
+            "lease_id": event.fence.lease_id,
+            "worker_id": event.holder.worker_id,
+            "host": incarnation.host,
+            "boot_id": incarnation.boot_id,
+            "pid": incarnation.pid,
+            "process_started": incarnation.started,
+            "ttl_s": event.ttl_s,
+            "timeout_s": event.timeout_s,
+            "ordinal": tip.ordinal,
+            "chain": tip.digest,
+            "checkpoint_count": tip.checkpoint_count,
+        }
+        row = cursor.execute(GRANT, values).fetchone()
+        return None if row is None else LeaseRow.read(row)
+
+    def _tip(self, cursor: Cursor[DictRow], run_id: str) -> Progress:
+        """Where the run's earlier attempts have brought it."""
+        tip = self._runs.tips([run_id], cursor)[0]
+        if isinstance(tip, CheckpointProblem):
+            raise PayloadCorrupt(f"run {run_id!r}", found=tip.message, needed="an intact run")
+        return tip.progress
+
+    def _granted_before(self, cursor: Cursor[DictRow], request: Request) -> LeaseTerms:
+        """The lease that this very decision granted, or the refusal of another decision."""
+        found = cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone()
+        recovery = self._ledger.load_one(cursor, request.attempt_id)
+        assert found is not None
+        row = LeaseRow.read(found)
+        is_ours = recovery.granted.event_id == request.event_id
+        if is_ours and row.fence == recovery.granted.fence and row.status == LeaseStatus.HELD:
+            return terms_of(row)
+        raise AttemptExists(request.attempt_id, status=row.status, worker_id=row.worker_id)
+
+    def _busy(self, request: Request) -> RunBusy:
+        wanted = {"run_id": request.run_id, "open": [status.value for status in OPEN_STATUSES]}
+        with self._database.cursor() as cursor:
+            row = cursor.execute(OPEN_ATTEMPT, wanted).fetchone()
+        found = row or {"attempt_id": "?", "status": "ended meanwhile"}
+        return RunBusy(request.run_id, open_attempt_id=found["attempt_id"], status=found["status"])
+
+
+def terms_of(row: LeaseRow) -> LeaseTerms:
+    """A held lease row as its worker's terms."""
+    assert row.expires_at is not None, f"a held lease expires: {row.attempt_id!r}"
+    return LeaseTerms(
+        attempt_id=row.attempt_id,
+        run_id=row.run_id,
+        worker_id=row.worker_id,
+        kind=row.kind,
+        code_version=row.code_version,
+        fence=row.fence,
+        ttl_s=row.ttl_s,
+        expires_at=row.expires_at,
+        progress=row.progress,
+        is_confirmed=row.is_confirmed,
+    )

@@ -1,0 +1,271 @@
+"""Claiming: a worker takes recovered attempts from the dispatch-ready list (rule R8).
+
+One transaction locks `ready` lease rows in the order of the list, passing over those that another
+claimer has locked; appends `Dispatched`; grants; and takes them off the list. Exactly one wins.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain import holding
+from domain.checkpoint import Checkpoint, CheckpointProblem, InDoubt
+from domain.errors import (
+    InvalidInput,
+    LeaseLost,
+    PayloadCorrupt,
+    RecoveryJournalError,
+    ServerUnavailable,
+)
+from domain.lease import Holder
+from domain.pipeline import RecoveryContext
+from domain.recovery import Decision, Recovery
+from domain.replay import replay_chain
+from recovery_journal import inputs
+from recovery_journal.identity import actor
+from recovery_journal.leases.acquisition import terms_of
+from recovery_journal.leases.lease import Lease, LeaseTerms
+from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.move import Move
+from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.writes import asking_again
+from recovery_journal.limits import Limits
+from recovery_journal.payload import Value, encode
+from recovery_journal.postgres.database import Database
+from recovery_journal.recovering.replayer import TailReplayer
+
+QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
+
+TAKE = f"""
+SELECT {QUALIFIED}
+FROM projection_dispatch_ready AS listed
+JOIN leases USING (attempt_id)
+WHERE listed.left_position IS NULL
+    AND leases.status = 'ready'
+    AND (listed.not_before IS NULL OR listed.not_before <= clock_timestamp())
+    AND (leases.retry_at IS NULL OR leases.retry_at <= clock_timestamp())
+    AND (leases.deadline_at IS NULL OR leases.deadline_at > clock_timestamp())
+    AND (%(kinds)s::text[] IS NULL OR listed.kind = ANY(%(kinds)s))
+    AND (%(tenants)s::text[] IS NULL OR listed.tenant = ANY(%(tenants)s))
+    AND (%(code_versions)s::text[] IS NULL OR listed.code_version = ANY(%(code_versions)s))
+ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE OF leases SKIP LOCKED
+"""
+
+# After a lost reply: what this very claim has won already.
+WON = f"""
+SELECT {COLUMNS}
+FROM leases
+WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+ORDER BY attempt_id
+"""
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What a worker claims; checked already. Filters are None where anything will do."""
+
+    holder: Holder
+    kinds: list[str] | None
+    tenants: list[str] | None
+    code_versions: list[str] | None
+    limit: int
+    ttl_s: float
+    dispatch_id: str
+    is_again: bool
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """A claimed attempt, with all that its worker needs to go on.
+
+    `state` is the checkpoint's, None where the start is `input`. `tail` are the run steps recorded
+    after it, with their outputs. `folded_state` is the state after the tail, where this process
+    knows a reducer for the kind. `in_doubt` are announced run steps that were never recorded: their
+    effects may have happened. `context` is None for a fresh attempt.
+    """
+
+    lease: Lease
+    input: Value
+    checkpoint: Checkpoint
+    tail: tuple[TailStep, ...] = ()
+    state: Value = None
+    folded_state: Value = None
+    context: RecoveryContext | None = None
+
+    @property
+    def in_doubt(self) -> tuple[InDoubt, ...]:
+        """Effects that may happen twice, each with its stable key."""
+        return self.checkpoint.in_doubt
+
+
+class Claims:
+    """Grants recovered attempts to the workers that ask for them."""
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        runs: RunStore,
+        replayer: TailReplayer,
+        limits: Limits,
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._runs = runs
+        self._replayer = replayer
+        self._limits = limits
+
+    def take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+        """Win up to `limit` attempts. After a lost reply - noticed here, or by a caller that asks
+        again under its own dispatch id - it finds what it won and dispatches nothing twice."""
+        if not wanted.is_again:
+            try:
+                return self._take(wanted)
+            except ServerUnavailable:
+                pass
+        return asking_again(lambda: self._find(wanted) or self._take(wanted))
+
+    def load(self, lease: Lease, recovery: Recovery) -> Claim:
+        """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
+        `InvalidInput` where it cannot be loaded or folded here."""
+        tip = self._runs.tips([lease.run_id])[0]
+        if isinstance(tip, CheckpointProblem):
+            raise PayloadCorrupt(f"run {lease.run_id!r}", found=tip.message, needed="an intact run")
+        self._compare_chain(recovery, tip)
+        tail = self._runs.tail(tip)
+        kind = recovery.granted.kind
+        folded = None
+        if self._replayer.has_reducer(kind):
+            folded = self._fold(recovery, tip, tail)
+        return Claim(
+            lease=lease,
+            input=self._runs.input(lease.run_id),
+            checkpoint=tip,
+            tail=tail,
+            state=self._runs.load_state(tip, limit_bytes=self._limits.state_bytes),
+            folded_state=folded,
+            context=recovery.context() if recovery.reloaded else None,
+        )
+
+    def distrust(self, lease: Lease, problem: PayloadCorrupt | InvalidInput) -> None:
+        """Quarantine a claimed attempt before any user code ran."""
+        with self._database.transaction() as cursor:
+            row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
+            if row.fence != lease.fence:
+                raise LeaseLost(
+                    lease.attempt_id,
+                    operation="quarantine",
+                    epoch=lease.fence.epoch,
+                    found=row.describe(),
+                )
+            recovery = self._ledger.load_one(cursor, lease.attempt_id)
+            decision = Decision(event_id=lease.fence.lease_id, by=actor("worker", lease.worker_id))
+            events = holding.diverge(
+                recovery,
+                decision,
+                explanation=str(problem),
+                found=problem.found,
+                expected=problem.needed,
+            )
+            self._ledger.record_one(cursor, recovery, events)
+
+    def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+        parameters = {
+            "dispatch_id": wanted.dispatch_id,
+            "worker_id": wanted.holder.worker_id,
+        }
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(WON, parameters).fetchall()
+            return [
+                (terms_of(LeaseRow.read(row)), self._ledger.load_one(cursor, row["attempt_id"]))
+                for row in rows
+            ]
+
+    def _take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+        parameters = {
+            "kinds": wanted.kinds,
+            "tenants": wanted.tenants,
+            "code_versions": wanted.code_versions,
+            "limit": wanted.limit,
+        }
+        with self._database.transaction() as cursor:
+            found = cursor.execute(TAKE, parameters).fetchall()
+            rows = [LeaseRow.read(row) for row in found]
+            if not rows:
+                return []
+            self._ledger.record(cursor, self._dispatching(cursor, rows, wanted))
+            return self._won(cursor, wanted, [row.attempt_id for row in rows])
+
+    def _dispatching(
+        self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], wanted: Wanted
+    ) -> list[Move]:
+        decision = Decision(
+            event_id=wanted.dispatch_id, by=actor("worker", wanted.holder.worker_id)
+        )
+        streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
+        fences = self._ledger.draw_fences(cursor, len(rows))
+        moves = []
+        for row, fence in zip(rows, fences, strict=True):
+            recovery = streams[row.attempt_id]
+            if isinstance(recovery, RecoveryJournalError):
+                # An unreadable stream must not stand at the head of the list for ever.
+                self._ledger.defer(cursor, [row.attempt_id], self._limits.policy.backoff_limit_s)
+                continue
+            events = holding.dispatch(
+                recovery,
+                decision,
+                holder=wanted.holder,
+                fence=fence,
+                ttl_s=wanted.ttl_s,
+                dispatch_id=wanted.dispatch_id,
+            )
+            moves.append(Move(recovery, events, wanted.holder, lasts_s=wanted.ttl_s))
+        return moves
+
+    def _won(
+        self, cursor: Cursor[DictRow], wanted: Wanted, order: Sequence[str]
+    ) -> list[tuple[LeaseTerms, Recovery]]:
+        """What was won, in the order of the list."""
+        rows = cursor.execute(
+            WON, {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
+        ).fetchall()
+        streams = self._ledger.load(cursor, [row["attempt_id"] for row in rows])
+        won = []
+        for row in sorted(rows, key=lambda row: order.index(row["attempt_id"])):
+            recovery = streams[row["attempt_id"]]
+            if isinstance(recovery, Recovery):
+                won.append((terms_of(LeaseRow.read(row)), recovery))
+        return won
+
+    def _compare_chain(self, recovery: Recovery, tip: Checkpoint) -> None:
+        """The chain must lead where the recovery's replay led, before user code goes on."""
+        replayed = recovery.replayed
+        if replayed is None or replayed.to_ordinal != tip.tip_ordinal:
+            return
+        found = replay_chain(recovery.attempt_id, tip, None).digest
+        if found != replayed.digest:
+            raise PayloadCorrupt(
+                f"the tail of run {tip.run_id!r}", found=found, needed=replayed.digest
+            )
+
+    def _fold(self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep]) -> Value:
+        """The state after the tail, which must be the one that the recovery's replay came to."""
+        what = f"the folded state of run {recovery.run_id!r}"
+        start = self._replayer.start_state(tip)
+        try:
+            folded = self._replayer.fold(recovery.granted.kind, start, tail)
+        except Exception as error:  # the user's code may raise anything
+            raise InvalidInput(
+                what,
+                found=f"{type(error).__name__}: {inputs.message_of(error)}",
+                needed="a reducer that folds its tail",
+                do="mend the reducer, then lift the quarantine",
+            ) from error
+        needed = recovery.replayed.state_digest if recovery.replayed else None
+        found = encode(folded, name=what).digest
+        if needed is not None and found != needed:
+            raise PayloadCorrupt(what, found=found, needed=needed)
+        return folded

@@ -1,0 +1,124 @@
+"""How a worker gives its lease up: completed, failed, waiting for a person, or handed back."""
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain import holding, steps
+from domain.errors import WrongStage
+from domain.events import AnyEvent, Ending, WriteKind
+from domain.lease import LeaseStatus, LossReason
+from domain.recovery import Decision, Recovery, Stage
+from recovery_journal.identity import sweeper_holder
+from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.move import Move
+from recovery_journal.leases.writes import Held, asking_again, refusal, worker_decision
+from recovery_journal.limits import Limits
+from recovery_journal.payload import Payload
+from recovery_journal.postgres.database import Database
+
+KEEP_RESULT = """
+UPDATE leases
+SET result = %(result)s, result_digest = %(result_digest)s
+WHERE attempt_id = %(attempt_id)s
+"""
+
+
+WRITE_OF_ENDING = {
+    Ending.COMPLETED: WriteKind.COMPLETION,
+    Ending.FAILED: WriteKind.FAILURE,
+    Ending.WAITING: WriteKind.WAIT,
+}
+
+
+class LeaseEndings:
+    """The last writes under a fence. One whose fence is void raises `LeaseLost`."""
+
+    def __init__(self, database: Database, ledger: Ledger, limits: Limits) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._limits = limits
+
+    def end(
+        self,
+        held: Held,
+        ending: Ending,
+        *,
+        result: Payload | None = None,
+        error_class: str = "",
+        message: str = "",
+        reason: str = "",
+        ordinal: int = 0,
+    ) -> None:
+        """End the lease. Asked again under the same fence with the same result, it is done."""
+        decision = worker_decision(held, reason)
+        write = WRITE_OF_ENDING[ending]
+
+        def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
+            confirmed: tuple[AnyEvent, ...] = ()
+            if ending is Ending.COMPLETED and recovery.stage is Stage.HELD:
+                confirmed = holding.confirm(recovery, decision, write, ordinal)
+            return confirmed + holding.end(
+                recovery.apply(confirmed),
+                decision,
+                ending,
+                result_digest=result.digest if result else None,
+                error_class=error_class,
+                message=message,
+            )
+
+        def once() -> bool:
+            with self._database.transaction() as cursor:
+                recovery = self._lock(cursor, held)
+                if recovery is None:
+                    return False
+                try:
+                    events = decide(recovery)
+                except WrongStage:  # it was cancelled, or ended otherwise, under this very fence
+                    return False
+                self._ledger.record_one(cursor, recovery, events)
+                if events and result is not None:
+                    kept = {"result": result.encoded, "result_digest": result.digest}
+                    cursor.execute(KEEP_RESULT, {**held.parameters, **kept})
+            return True
+
+        if not asking_again(once):
+            raise refusal(self._database, self._ledger, held, write)
+
+    def give_up(self, held: Held, loss: LossReason, reason: str) -> Recovery:
+        """Declare the own lease lost, fenced at once and owned by this process's sweeper; answers
+        with the attempt, for the pipeline to go on with."""
+        decision = worker_decision(held, reason)
+
+        def once() -> Recovery | None:
+            with self._database.transaction() as cursor:
+                row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
+                recovery = self._ledger.load_one(cursor, held.attempt_id)
+                if row is None or row.fence != held.fence or row.status != LeaseStatus.HELD:
+                    return recovery if _was_given_up(recovery, decision) else None
+                events = steps.expire(
+                    recovery,
+                    decision,
+                    lease=row.view(seen_at=self._ledger.now(cursor), grace_s=self._limits.grace_s),
+                    loss=loss,
+                    fence=self._ledger.draw_fences(cursor, 1)[0],
+                )
+                lasts_s = self._limits.sweeper_ttl_s
+                move = Move(recovery, events, sweeper_holder(), lasts_s=lasts_s)
+                return self._ledger.record_all(cursor, [move])[0]
+
+        given_up = asking_again(once)
+        if given_up is None:
+            raise refusal(self._database, self._ledger, held, WriteKind.HAND_BACK)
+        return given_up
+
+    def _lock(self, cursor: Cursor[DictRow], held: Held) -> Recovery | None:
+        """The attempt, its row locked; None where another fence stands there."""
+        row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
+        if row is None or row.fence != held.fence:
+            return None
+        return self._ledger.load_one(cursor, held.attempt_id)
+
+
+def _was_given_up(recovery: Recovery, decision: Decision) -> bool:
+    """Whether this very decision is the last loss: its reply was lost, not its commit."""
+    return recovery.lost is not None and recovery.lost.event_id == decision.event_id

@@ -1,0 +1,164 @@
+"""Keeps the log and the lease rows in step: whatever moves an attempt goes through here.
+
+A move is made in the caller's transaction, which holds the lease row's lock: the events are
+appended, the row is made to say what the attempt now is, and the dispatch-ready list follows
+inline. Locks are taken lease first, then list, each in order of key (rule R8).
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import uuid4
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.errors import AppendConflict, RecoveryJournalError, UnknownAttempt
+from domain.events import AnyEvent, LeaseGranted
+from domain.lease import Fence, LeaseStatus
+from domain.recovery import Recovery
+from projections.dispatch_ready import DISPATCH_READY, LIST_EVENTS
+from recovery_journal.following.projection_table import ProjectionTable
+from recovery_journal.leases.move import Move, change_rows
+from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.log.application import JournalApplication
+
+LOCK_BY_FENCE = f"""
+SELECT {COLUMNS}
+FROM leases
+JOIN unnest(%(attempt_ids)s::text[], %(epochs)s::bigint[], %(lease_ids)s::text[])
+    AS wanted(attempt_id, epoch, lease_id)
+    USING (attempt_id, epoch, lease_id)
+WHERE status = %(status)s
+ORDER BY attempt_id
+FOR NO KEY UPDATE OF leases
+"""
+
+LOCK_BY_ID = f"""
+SELECT {COLUMNS}
+FROM leases
+WHERE attempt_id = ANY(%(attempt_ids)s)
+ORDER BY attempt_id
+FOR NO KEY UPDATE
+"""
+
+DRAW_EPOCHS = "SELECT nextval('epochs') AS epoch FROM generate_series(1, %(count)s)"
+
+NOW = "SELECT clock_timestamp() AS now"
+
+
+# An unreadable stream is left alone for a while, so that it does not fill every sweep.
+DEFER = """
+UPDATE leases
+SET retry_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
+WHERE attempt_id = ANY(%(attempt_ids)s)
+"""
+
+Moved = Recovery | RecoveryJournalError
+
+
+class Ledger:
+    """The log and the lease rows of one schema, moved together."""
+
+    def __init__(self, application: JournalApplication) -> None:
+        self._application = application
+        self._list_table = ProjectionTable(DISPATCH_READY)
+
+    def now(self, cursor: Cursor[DictRow]) -> datetime:
+        """The database's clock."""
+        row = cursor.execute(NOW).fetchone()
+        assert row is not None
+        now: datetime = row["now"]
+        return now
+
+    def draw_fences(self, cursor: Cursor[DictRow], count: int) -> list[Fence]:
+        """New fences, each with a larger epoch than any before."""
+        rows = cursor.execute(DRAW_EPOCHS, {"count": count}).fetchall()
+        return [Fence(epoch=row["epoch"], lease_id=uuid4().hex) for row in rows]
+
+    def lock(self, cursor: Cursor[DictRow], attempt_ids: Iterable[str]) -> dict[str, LeaseRow]:
+        """Lock these lease rows, in order of id; those that exist."""
+        rows = cursor.execute(LOCK_BY_ID, {"attempt_ids": list(attempt_ids)}).fetchall()
+        return {row["attempt_id"]: LeaseRow.read(row) for row in rows}
+
+    def lock_fenced(
+        self,
+        cursor: Cursor[DictRow],
+        fences: Sequence[tuple[str, Fence]],
+        status: LeaseStatus,
+    ) -> dict[str, LeaseRow]:
+        """Lock the lease rows that still have these fences and this status, in order of id."""
+        wanted = {
+            "attempt_ids": [attempt_id for attempt_id, _ in fences],
+            "epochs": [fence.epoch for _, fence in fences],
+            "lease_ids": [fence.lease_id for _, fence in fences],
+            "status": status.value,
+        }
+        rows = cursor.execute(LOCK_BY_FENCE, wanted).fetchall()
+        return {row["attempt_id"]: LeaseRow.read(row) for row in rows}
+
+    def load(
+        self, cursor: Cursor[DictRow] | None, attempt_ids: Sequence[str]
+    ) -> dict[str, Recovery | RecoveryJournalError]:
+        """The attempts as their streams tell them. An unreadable stream answers with its error."""
+        return self._application.load_recoveries(attempt_ids, cursor=cursor)
+
+    def begin(self, cursor: Cursor[DictRow], granted: LeaseGranted) -> None:
+        """Begin a stream, whose lease row the caller has made."""
+        self._application.append([granted], cursor=cursor)
+
+    def record(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
+        """Append, change the lease rows and the list. Each move answers for itself: the attempt
+        afterwards, or the conflict for which none of its events was written."""
+        active = [move for move in moves if move.events]
+        answers = self._application.append_cohort([move.events for move in active], cursor=cursor)
+        refused = {
+            move.recovery.attempt_id: answer
+            for move, answer in zip(active, answers, strict=True)
+            if isinstance(answer, AppendConflict)
+        }
+        done = [move for move in active if move.recovery.attempt_id not in refused]
+        after = {move.recovery.attempt_id: move.recovery.apply(move.events) for move in done}
+        change_rows(cursor, [(move, after[move.recovery.attempt_id]) for move in done])
+        self._list(cursor, [event for move in done for event in move.events])
+        return [
+            refused.get(move.recovery.attempt_id)
+            or after.get(move.recovery.attempt_id, move.recovery)
+            for move in moves
+        ]
+
+    def load_one(self, cursor: Cursor[DictRow], attempt_id: str) -> Recovery:
+        """One attempt. Raises `UnknownAttempt`, or the error of an unreadable stream."""
+        found = self.load(cursor, [attempt_id]).get(attempt_id)
+        if found is None:
+            raise UnknownAttempt(attempt_id)
+        if isinstance(found, RecoveryJournalError):
+            raise found
+        return found
+
+    def has_decided(self, cursor: Cursor[DictRow], attempt_id: str, event_id: str) -> bool:
+        """Whether a decision is in the stream: its reply was lost and not its commit (rule R5)."""
+        return self._application.has_decision(attempt_id, event_id, cursor=cursor)
+
+    def record_all(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Recovery]:
+        """Like `record`, but a conflict is raised and the transaction lost with it."""
+        answers = []
+        for answer in self.record(cursor, moves):
+            if isinstance(answer, RecoveryJournalError):
+                raise answer
+            answers.append(answer)
+        return answers
+
+    def record_one(
+        self, cursor: Cursor[DictRow], recovery: Recovery, events: tuple[AnyEvent, ...]
+    ) -> Recovery:
+        """Record the events of an attempt that no sweeper goes on with."""
+        return self.record_all(cursor, [Move(recovery, events, recovery.holder, lasts_s=0)])[0]
+
+    def defer(self, cursor: Cursor[DictRow], attempt_ids: Sequence[str], wait_s: float) -> None:
+        """Leave attempts alone for a while whose streams cannot be read."""
+        cursor.execute(DEFER, {"attempt_ids": list(attempt_ids), "wait_s": wait_s})
+
+    def _list(self, cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> None:
+        listed = [event for event in events if isinstance(event, LIST_EVENTS)]
+        if listed:
+            self._list_table.apply(cursor, self._application.records(cursor, listed))

@@ -1,0 +1,330 @@
+"""The built-in store of runs: inputs, run steps, announcements and checkpoints."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.checkpoint import (
+    Checkpoint,
+    CheckpointProblem,
+    CheckpointRef,
+    InDoubt,
+    ProblemKind,
+    RunStep,
+)
+from domain.digest import chain_origin
+from domain.errors import InvalidInput, RunMismatch, RunPruned
+from recovery_journal.payload import Payload, Value, decode
+from recovery_journal.postgres.database import Database
+
+STATE_PIECE_BYTES: Final = 1024 * 1024
+
+OPEN_RUN = """
+INSERT INTO runs (run_id, kind, input, input_digest)
+VALUES (%(run_id)s, %(kind)s, %(input)s, %(input_digest)s)
+ON CONFLICT (run_id) DO NOTHING
+"""
+
+LOCK_RUN = """
+SELECT kind, input_digest, pruned_at
+FROM runs
+WHERE run_id = %(run_id)s
+FOR NO KEY UPDATE
+"""
+
+# Digests are computed from the stored bytes, so damage shows without moving a state.
+NEWEST_CHECKPOINTS = """
+SELECT runs.run_id,
+    runs.input_digest,
+    newest.checkpoint_no,
+    newest.ordinal,
+    newest.chain,
+    newest.state_digest,
+    octet_length(newest.state) AS state_bytes,
+    'cs1:' || encode(sha256(newest.state), 'hex') AS found_digest,
+    newest.format_version,
+    newest.code_version,
+    newest.epoch,
+    newest.written_at,
+    (SELECT max(checkpoint_no) FROM checkpoints WHERE run_id = runs.run_id) AS newest_no
+FROM runs
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM checkpoints
+    WHERE checkpoints.run_id = runs.run_id AND NOT is_void
+    ORDER BY checkpoint_no DESC
+    LIMIT 1
+) AS newest ON true
+WHERE runs.run_id = ANY(%(run_ids)s)
+"""
+
+TAILS = """
+SELECT run_id,
+    run_steps.ordinal,
+    name,
+    'cs1:' || encode(sha256(output), 'hex') AS output_digest,
+    chain,
+    epoch
+FROM run_steps
+JOIN unnest(%(run_ids)s::text[], %(ordinals)s::bigint[]) AS tip(run_id, ordinal) USING (run_id)
+WHERE run_steps.ordinal > tip.ordinal
+ORDER BY run_id, run_steps.ordinal
+"""
+
+ANNOUNCED = """
+SELECT run_id, ordinal, name
+FROM announcements
+WHERE run_id = ANY(%(run_ids)s)
+    AND NOT EXISTS (
+        SELECT
+        FROM run_steps
+        WHERE run_steps.run_id = announcements.run_id
+            AND run_steps.ordinal = announcements.ordinal
+    )
+ORDER BY run_id, ordinal
+"""
+
+STATE_PIECE = """
+SELECT substring(state FROM %(start)s FOR %(size)s) AS piece
+FROM checkpoints
+WHERE run_id = %(run_id)s AND checkpoint_no = %(checkpoint_no)s
+"""
+
+STATE_SIZE = """
+SELECT octet_length(state) AS size
+FROM checkpoints
+WHERE run_id = %(run_id)s AND checkpoint_no = %(checkpoint_no)s
+"""
+
+INPUT = "SELECT input, input_digest FROM runs WHERE run_id = %(run_id)s"
+
+OUTPUTS = """
+SELECT ordinal, name, output, chain
+FROM run_steps
+WHERE run_id = %(run_id)s AND ordinal > %(after)s
+ORDER BY ordinal
+"""
+
+SET_ASIDE = """
+UPDATE checkpoints
+SET is_void = true
+WHERE run_id = %(run_id)s
+    AND checkpoint_no = (
+        SELECT max(checkpoint_no) FROM checkpoints WHERE run_id = %(run_id)s AND NOT is_void
+    )
+"""
+
+RESTART_HERE = """
+INSERT INTO checkpoints (
+    run_id, checkpoint_no, ordinal, chain, format_version, code_version, epoch
+)
+VALUES (
+    %(run_id)s, %(checkpoint_no)s, %(ordinal)s, %(chain)s, 1, %(code_version)s, %(epoch)s
+)
+"""
+
+REALIGN = """
+UPDATE leases
+SET ordinal = %(ordinal)s, chain = %(chain)s, checkpoint_count = %(checkpoint_count)s
+WHERE attempt_id = %(attempt_id)s
+"""
+
+
+class TailStep(Struct, frozen=True, kw_only=True):
+    """One recorded run step after the checkpoint, with its output."""
+
+    ordinal: int
+    name: str
+    output: Value
+
+
+class RunStore:
+    """Runs and what their workers recorded. Implements the `CheckpointStore` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open_run(self, cursor: Cursor[DictRow], run_id: str, kind: str, given: Payload) -> None:
+        """Make the run or find it, locked. Raises `RunMismatch` for another kind or input, and
+        `RunPruned`."""
+        run = {"run_id": run_id, "kind": kind, "input_digest": given.digest}
+        cursor.execute(OPEN_RUN, {**run, "input": given.encoded})
+        found = cursor.execute(LOCK_RUN, run).fetchone()
+        assert found is not None
+        if found["kind"] != kind:
+            raise RunMismatch(run_id, what="kind", found=repr(found["kind"]), given=repr(kind))
+        if found["input_digest"] != given.digest:
+            raise RunMismatch(run_id, what="input", found=found["input_digest"], given=given.digest)
+        if found["pruned_at"] is not None:
+            raise RunPruned(run_id, pruned_at=f"{found['pruned_at']:%Y-%m-%d %H:%M:%S} UTC")
+
+    def tips(
+        self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None
+    ) -> Sequence[Checkpoint | CheckpointProblem]:
+        """The newest checkpoint of each run and its tail; damage is the element's answer."""
+        if cursor is None:
+            with self._database.transaction() as own:
+                return self.tips(runs, own)
+        wanted = {"run_ids": list(runs)}
+        found = {
+            row["run_id"]: row for row in cursor.execute(NEWEST_CHECKPOINTS, wanted).fetchall()
+        }
+        tails = self._tails(cursor, found)
+        announced = defaultdict(list)
+        for row in cursor.execute(ANNOUNCED, wanted).fetchall():
+            key = step_key(row["run_id"], row["ordinal"])
+            announced[row["run_id"]].append(InDoubt(key=key, name=row["name"]))
+        return [
+            _tip(run_id, found.get(run_id), tails[run_id], announced[run_id]) for run_id in runs
+        ]
+
+    def state(self, ref: CheckpointRef, *, limit_bytes: int) -> Iterator[bytes]:
+        """The encoded state in pieces of a megabyte."""
+        wanted = {"run_id": ref.run_id, "checkpoint_no": ref.checkpoint_no}
+        with self._database.cursor() as cursor:
+            row = cursor.execute(STATE_SIZE, wanted).fetchone()
+            size = (row["size"] if row else None) or 0
+            if size > limit_bytes:
+                raise InvalidInput(
+                    f"the state of checkpoint {ref.checkpoint_no} of run {ref.run_id!r}",
+                    found=f"{size:,} bytes",
+                    needed=f"at most {limit_bytes:,} bytes",
+                    do="raise the limit",
+                )
+            for start in range(1, size + 1, STATE_PIECE_BYTES):
+                piece = cursor.execute(
+                    STATE_PIECE, {**wanted, "start": start, "size": STATE_PIECE_BYTES}
+                ).fetchone()
+                if piece is not None:
+                    yield bytes(piece["piece"])
+
+    def input(self, run_id: str) -> Value:
+        """The run's input. Raises `PayloadCorrupt`."""
+        with self._database.cursor() as cursor:
+            row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
+        assert row is not None, f"run {run_id!r} has an attempt and no row"
+        return decode(row["input"], digest=row["input_digest"], what=f"the input of run {run_id!r}")
+
+    def load_state(self, tip: Checkpoint, *, limit_bytes: int) -> Value:
+        """The saved state, decoded; None where the start is the input. Raises `PayloadCorrupt`."""
+        if tip.ref is None or tip.state_digest is None:
+            return None
+        encoded = b"".join(self.state(tip.ref, limit_bytes=limit_bytes))
+        what = f"checkpoint {tip.ref.checkpoint_no} of run {tip.run_id!r}"
+        return decode(encoded, digest=tip.state_digest, what=what)
+
+    def tail(self, tip: Checkpoint) -> tuple[TailStep, ...]:
+        """The tail with its outputs, which must be those whose digests the tip carries."""
+        digests = {step.ordinal: step.output_digest for step in tip.tail}
+        with self._database.cursor() as cursor:
+            rows = cursor.execute(OUTPUTS, {"run_id": tip.run_id, "after": tip.ordinal}).fetchall()
+        return tuple(
+            TailStep(
+                ordinal=row["ordinal"],
+                name=row["name"],
+                output=decode(
+                    row["output"],
+                    digest=digests[row["ordinal"]],
+                    what=f"the output of run step {step_key(tip.run_id, row['ordinal'])}",
+                ),
+            )
+            for row in rows
+            if row["ordinal"] in digests
+        )
+
+    def set_aside(self, cursor: Cursor[DictRow], run_id: str) -> None:
+        """Fall back from the newest checkpoint to its parent, as a person chose."""
+        cursor.execute(SET_ASIDE, {"run_id": run_id})
+
+    def restart_here(
+        self, cursor: Cursor[DictRow], tip: Checkpoint, *, code_version: str, epoch: int
+    ) -> Checkpoint:
+        """Start from the input again after the last recorded run step, as a person chose; the tip
+        is then a checkpoint without a state.
+
+        No run step is lost or numbered twice: the keys of the effects go on, and so change.
+        """
+        marker = {
+            "run_id": tip.run_id,
+            "checkpoint_no": tip.newest_no + 1,
+            "ordinal": tip.tip_ordinal,
+            "chain": tip.progress.digest,
+            "code_version": code_version,
+            "epoch": epoch,
+        }
+        cursor.execute(RESTART_HERE, marker)
+        started = self.tips([tip.run_id], cursor)[0]
+        assert isinstance(started, Checkpoint), "a checkpoint without a state cannot be damaged"
+        return started
+
+    def realign(self, cursor: Cursor[DictRow], attempt_id: str, tip: Checkpoint) -> None:
+        """Let the lease row say what the tip says, where a person accepted the tip as it is."""
+        at = {
+            "attempt_id": attempt_id,
+            "ordinal": tip.progress.ordinal,
+            "chain": tip.progress.digest,
+            "checkpoint_count": tip.progress.checkpoint_count,
+        }
+        cursor.execute(REALIGN, at)
+
+    def _tails(
+        self, cursor: Cursor[DictRow], found: Mapping[str, DictRow]
+    ) -> dict[str, list[RunStep]]:
+        wanted = {
+            "run_ids": list(found),
+            "ordinals": [row["ordinal"] or 0 for row in found.values()],
+        }
+        tails: dict[str, list[RunStep]] = defaultdict(list)
+        for row in cursor.execute(TAILS, wanted).fetchall():
+            tails[row["run_id"]].append(
+                RunStep(
+                    ordinal=row["ordinal"],
+                    name=row["name"],
+                    output_digest=row["output_digest"],
+                    chain=row["chain"],
+                    epoch=row["epoch"],
+                )
+            )
+        return tails
+
+
+def step_key(run_id: str, ordinal: int) -> str:
+    """The stable key of a run step's effect."""
+    return f"{run_id}/{ordinal}"
+
+
+def _tip(
+    run_id: str, row: DictRow | None, tail: Sequence[RunStep], announced: Sequence[InDoubt]
+) -> Checkpoint | CheckpointProblem:
+    if row is None:
+        message = f"run {run_id!r} has no row in the store"
+        return CheckpointProblem(run_id=run_id, kind=ProblemKind.MISSING, message=message)
+    if row["state_digest"] != row["found_digest"]:
+        message = (
+            f"checkpoint {row['checkpoint_no']} of run {run_id!r} has digest "
+            f"{row['found_digest']}, recorded was {row['state_digest']}"
+        )
+        return CheckpointProblem(run_id=run_id, kind=ProblemKind.CORRUPT, message=message)
+    number: int | None = row["checkpoint_no"]
+    written_at: datetime | None = row["written_at"]
+    return Checkpoint(
+        run_id=run_id,
+        ref=CheckpointRef(run_id=run_id, checkpoint_no=number) if number else None,
+        ordinal=row["ordinal"] or 0,
+        chain=row["chain"] or chain_origin(run_id, row["input_digest"]),
+        newest_no=row["newest_no"] or 0,
+        state_digest=row["state_digest"],
+        state_bytes=row["state_bytes"] or 0,
+        format_version=row["format_version"] or 1,
+        written_at=written_at,
+        written_by_epoch=row["epoch"],
+        code_version=row["code_version"] or "",
+        input_digest=row["input_digest"],
+        tail=tuple(tail),
+        in_doubt=tuple(announced),
+    )

@@ -1,0 +1,197 @@
+"""Appending decisions, all or nothing, and finding one's own again after a lost reply (R5)."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TypeAlias
+
+from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.errors import AppendConflict, ServerUnavailable
+from domain.events import AnyEvent
+from projections.projection import Record
+from recovery_journal.log.datastore import journal_error, journal_errors
+from recovery_journal.log.mapper import JournalMapper, decode
+from recovery_journal.log.recorder import JournalRecorder
+from recovery_journal.postgres.database import Database
+
+FIND = b"""
+SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
+FROM journal_events
+JOIN unnest(%(streams)s::text[], %(versions)s::bigint[])
+    AS wanted(originator_id, originator_version)
+    USING (originator_id, originator_version)
+"""
+
+LAST_VERSIONS = b"""
+SELECT wanted.originator_id, (
+    SELECT max(originator_version)
+    FROM journal_events AS event
+    WHERE event.originator_id = wanted.originator_id
+) AS version
+FROM unnest(%(streams)s::text[]) AS wanted(originator_id)
+"""
+
+Place: TypeAlias = tuple[str, int]
+
+
+class Appender:
+    """Appends events that belong together."""
+
+    def __init__(
+        self, database: Database, mapper: JournalMapper, recorder: JournalRecorder
+    ) -> None:
+        self._database = database
+        self._mapper = mapper
+        self._recorder = recorder
+
+    def append(
+        self,
+        events: Sequence[AnyEvent],
+        *,
+        cursor: Cursor[DictRow] | None = None,
+        again: bool = False,
+    ) -> list[int]:
+        """Append all events, of one stream or several, or none of them; their positions.
+
+        With a cursor they commit in its transaction, which a conflict leaves as it was. Without,
+        a lost reply is looked into: what is there with our event ids was appended by us. With
+        `again` the caller says that a reply was lost before. Any other event in the place of
+        ours raises `AppendConflict`, which carries it.
+        """
+        if not events:
+            return []
+        stored = [self._mapper.to_stored_event(event) for event in events]
+        if cursor is not None:
+            return self._append_within(cursor, events, stored, again=again)
+        if again:
+            return self._append_again(events, stored)
+        try:
+            return list(self._recorder.insert_events(stored) or ())
+        except IntegrityError as error:
+            with self._database.cursor() as own:
+                raise conflict_of(own, events) from error
+        except PersistenceError as error:
+            typed = journal_error(self._database, error)
+            if typed is None:
+                raise
+            if not isinstance(typed, ServerUnavailable):
+                raise typed from error
+        return self._append_again(events, stored)
+
+    def _append_within(
+        self,
+        cursor: Cursor[DictRow],
+        events: Sequence[AnyEvent],
+        stored: list[StoredEvent],
+        *,
+        again: bool,
+    ) -> list[int]:
+        if again and (positions := _own_positions(cursor, events)):
+            return positions
+        try:
+            with journal_errors(self._database), cursor.connection.transaction():
+                return list(self._recorder.insert_events(stored, cursor=cursor) or ())
+        except IntegrityError as error:
+            raise conflict_of(cursor, events) from error
+
+    def _append_again(self, events: Sequence[AnyEvent], stored: list[StoredEvent]) -> list[int]:
+        """After a lost reply, by a new connection: find our events, or append them now.
+
+        The lost transaction may still be running; then the second insert waits for it, and
+        conflicts with our own events.
+        """
+        with self._database.cursor() as cursor:
+            if positions := _own_positions(cursor, events):
+                return positions
+            try:
+                with journal_errors(self._database):
+                    return list(self._recorder.insert_events(stored) or ())
+            except IntegrityError as error:
+                if positions := _own_positions(cursor, events):
+                    return positions
+                raise conflict_of(cursor, events) from error
+
+
+def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[Place, Record]:
+    """What the log holds in the places of these events."""
+    places = [_place(event) for event in events]
+    wanted = {
+        "streams": [stream for stream, _ in places],
+        "versions": [version for _, version in places],
+    }
+    rows = cursor.execute(FIND, wanted, prepare=True).fetchall()
+    return {(row["originator_id"], row["originator_version"]): record_of(row) for row in rows}
+
+
+def last_versions(cursor: Cursor[DictRow], streams: Sequence[str]) -> dict[str, int]:
+    """The last version of each of these streams; 0 where there is none."""
+    rows = cursor.execute(LAST_VERSIONS, {"streams": list(streams)}, prepare=True).fetchall()
+    return {row["originator_id"]: row["version"] or 0 for row in rows}
+
+
+def record_of(row: DictRow) -> Record:
+    """A row of the log as an event with its position and time."""
+    position: int = row["notification_id"]
+    recorded_at: datetime = row["recorded_at"]
+    event = decode(
+        attempt_id=row["originator_id"],
+        version=row["originator_version"],
+        tag=row["topic"],
+        state=row["state"],
+        position=position,
+    )
+    return Record(event, position, recorded_at)
+
+
+def conflict_of(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> AppendConflict:
+    """Why these events could not be appended, with the stored event that is in the way."""
+    found = find(cursor, events)
+    for event in events:
+        if record := found.get(_place(event)):
+            return conflict_with(event, record)
+    last = last_versions(cursor, [event.originator_id for event in events])
+    # Nothing is in the way, so a stream lacks what comes before: the first that does not go on.
+    for event in events:
+        if event.originator_version > last[event.originator_id] + 1:
+            return conflict_after(event, last[event.originator_id])
+        last[event.originator_id] = event.originator_version
+    return conflict_after(events[0], last[events[0].originator_id])
+
+
+def conflict_with(event: AnyEvent, record: Record) -> AppendConflict:
+    """The refusal of an event whose place is taken."""
+    return AppendConflict(
+        event.originator_id,
+        expected_version=event.originator_version,
+        found=f"an event there, at position {record.position}",
+        stored=record.event,
+    )
+
+
+def conflict_after(event: AnyEvent, last_version: int) -> AppendConflict:
+    """The refusal of an event that does not follow its stream's last."""
+    return AppendConflict(
+        event.originator_id,
+        expected_version=event.originator_version,
+        found=f"the stream at version {last_version}",
+    )
+
+
+def _own_positions(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[int]:
+    """Where all of these decisions are; empty if none is there. Raises `AppendConflict`."""
+    found = find(cursor, events)
+    positions = []
+    for event in events:
+        record = found.get(_place(event))
+        if record is not None and record.event.event_id != event.event_id:
+            raise conflict_with(event, record)
+        if record is not None:
+            positions.append(record.position)
+    # A few of them without the others were never appended by us: the insert will conflict.
+    return positions if len(positions) == len(events) else []
+
+
+def _place(event: AnyEvent) -> Place:
+    return event.originator_id, event.originator_version

@@ -1,0 +1,153 @@
+"""Appending for many streams at once, where each stream answers for itself."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import psycopg
+from eventsourcing.persistence import StoredEvent
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.errors import AppendConflict, InvalidInput
+from domain.events import AnyEvent
+from recovery_journal.log.appender import conflict_after, conflict_with, find, last_versions
+from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.log.recorder import columns
+
+COPY = b"""
+COPY journal_events (originator_id, originator_version, topic, state)
+FROM STDIN (FORMAT binary)
+"""
+COPY_TYPES: Final = ("text", "int8", "text", "bytea")
+
+INSERT_FREE = b"""
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])
+ON CONFLICT (originator_id, originator_version) DO NOTHING
+RETURNING notification_id
+"""
+
+
+class Batch(NamedTuple):
+    """What one stream wants to append."""
+
+    stream: str
+    events: Sequence[AnyEvent]
+    stored: list[StoredEvent]
+
+
+class CohortAppender:
+    """Appends one batch for each of many streams; a stale one does not hold up the others."""
+
+    def __init__(self, mapper: JournalMapper) -> None:
+        self._mapper = mapper
+
+    def append(
+        self, batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow], *, again: bool
+    ) -> list[int | AppendConflict]:
+        """In the caller's transaction. Each batch answers for itself, in the order given: its
+        stream's version afterwards, or the conflict for which none of its events was written.
+
+        With `again`, a batch that is there with our event ids counts as done. Streams are taken
+        in order, so that overlapping cohorts do not deadlock.
+        """
+        wanted = sorted(map(self._batch, batches), key=lambda batch: batch.stream)
+        _refuse_twins(wanted)
+        if again:
+            done = _decided(cursor, wanted)
+            wanted = [batch for batch in wanted if batch.stream not in done]
+        refused: dict[str, AppendConflict] = {}
+        if wanted and not _copy(cursor, wanted):
+            refused = _append_free(cursor, wanted)
+        return [
+            refused.get(events[0].originator_id, events[-1].originator_version)
+            for events in batches
+        ]
+
+    def _batch(self, events: Sequence[AnyEvent]) -> Batch:
+        first, last = events[0], events[-1]
+        assert last.originator_version == first.originator_version + len(events) - 1, events
+        stored = [self._mapper.to_stored_event(event) for event in events]
+        return Batch(first.originator_id, events, stored)
+
+
+def _copy(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> bool:
+    """Append all batches the fast way; False, and nothing is written, if one is refused."""
+    try:
+        with cursor.connection.transaction(), cursor.copy(COPY) as copy:
+            copy.set_types(COPY_TYPES)
+            for batch in batches:
+                for event in batch.stored:
+                    copy.write_row(
+                        (event.originator_id, event.originator_version, event.topic, event.state)
+                    )
+    except psycopg.IntegrityError:
+        return False
+    return True
+
+
+def _append_free(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> dict[str, AppendConflict]:
+    """Append the batches that can be, and answer with the conflicts of the others.
+
+    Each turn either writes all that is left or finds another stale stream, so it ends.
+    """
+    refused: dict[str, AppendConflict] = {}
+    while True:
+        refused |= _stale(cursor, batches)
+        batches = [batch for batch in batches if batch.stream not in refused]
+        if not batches or _insert_all(cursor, batches):
+            return refused
+
+
+def _stale(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> dict[str, AppendConflict]:
+    last = last_versions(cursor, [batch.stream for batch in batches])
+    stale = [
+        batch.events[0]
+        for batch in batches
+        if batch.events[0].originator_version != last[batch.stream] + 1
+    ]
+    found = find(cursor, stale)
+    conflicts = {}
+    for event in stale:
+        stream = event.originator_id
+        record = found.get((stream, event.originator_version))
+        conflicts[stream] = (
+            conflict_with(event, record) if record else conflict_after(event, last[stream])
+        )
+    return conflicts
+
+
+def _insert_all(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> bool:
+    """Append all batches; False, and nothing is written, if somebody was faster with one."""
+    stored = [event for batch in batches for event in batch.stored]
+    with cursor.connection.transaction() as savepoint:
+        rows = cursor.execute(INSERT_FREE, columns(stored), prepare=True).fetchall()
+        if len(rows) < len(stored):
+            raise psycopg.Rollback(savepoint)
+    return len(rows) == len(stored)
+
+
+def _decided(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> set[str]:
+    """The streams in which all of these decisions are recorded already."""
+    found = find(cursor, [event for batch in batches for event in batch.events])
+    ids = {place: record.event.event_id for place, record in found.items()}
+    return {
+        batch.stream
+        for batch in batches
+        if all(
+            ids.get((event.originator_id, event.originator_version)) == event.event_id
+            for event in batch.events
+        )
+    }
+
+
+def _refuse_twins(batches: Sequence[Batch]) -> None:
+    for earlier, later in pairwise(batches):
+        if earlier.stream == later.stream:
+            raise InvalidInput(
+                "a cohort",
+                found=f"two batches for stream {later.stream!r}",
+                needed="one batch for each stream",
+                do="join them",
+            )

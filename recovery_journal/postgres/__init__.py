@@ -1,0 +1,1 @@
+"""The server: connections, the embedded server, and making the schema."""

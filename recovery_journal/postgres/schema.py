@@ -1,0 +1,95 @@
+"""The journal's schema: made once, in one transaction, and checked at every opening."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Final, TypeAlias
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Identifier
+
+from domain.errors import SchemaMissing, SchemaTooNew
+from recovery_journal.postgres.database import Database
+
+VERSION: Final = 1
+SCRIPTS: Final = ("log/log.sql", "leases/stores.sql")
+
+Step: TypeAlias = Callable[[Cursor[DictRow]], None]
+
+# Held to the end of the transaction: of two that make the schema at once, one finds it made.
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('recovery_journal ' || %(schema)s, 0))"
+
+HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s) AS found"
+
+HAS_VERSION = """
+SELECT EXISTS (
+    SELECT FROM pg_tables WHERE schemaname = %(schema)s AND tablename = 'journal_schema'
+) AS found
+"""
+
+CREATE_VERSION = """
+CREATE TABLE journal_schema (
+    is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row),
+    version integer NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
+
+SET_VERSION = "INSERT INTO journal_schema (version) VALUES (%(version)s)"
+
+VERSION_FOUND = "SELECT version FROM journal_schema"
+
+
+def create(database: Database, *steps: Step) -> bool:
+    """Make the journal's tables unless they are there; whether they were made now.
+
+    `steps` are taken in the same transaction, after our own, only when the tables are made.
+    Any number of processes may do this at once. Raises `SchemaTooNew`.
+    """
+    if _found_version(database) is not None:
+        return False
+    with database.transaction() as cursor:
+        cursor.execute(LOCK, {"schema": database.schema})
+        if _version(cursor, database.schema) is not None:
+            return False
+        _create_schema(cursor, database.schema)
+        for script in SCRIPTS:
+            cursor.execute(files("recovery_journal").joinpath(script).read_bytes())
+        for step in steps:
+            step(cursor)
+        cursor.execute(CREATE_VERSION)
+        cursor.execute(SET_VERSION, {"version": VERSION})
+    return True
+
+
+def check(database: Database) -> None:
+    """Raise `SchemaMissing` or `SchemaTooNew` unless this program can use the schema."""
+    if _found_version(database) is None:
+        raise SchemaMissing(database.schema)
+
+
+def _found_version(database: Database) -> int | None:
+    with database.cursor() as cursor:
+        return _version(cursor, database.schema)
+
+
+def _version(cursor: Cursor[DictRow], schema: str) -> int | None:
+    if not _is_true(cursor, HAS_VERSION, schema):
+        return None
+    row = cursor.execute(VERSION_FOUND).fetchone()
+    assert row is not None, "the version is written in the transaction that makes its table"
+    found: int = row["version"]
+    if found > VERSION:
+        raise SchemaTooNew(schema, found=found, needed=VERSION)
+    return found
+
+
+def _create_schema(cursor: Cursor[DictRow], schema: str) -> None:
+    # IF NOT EXISTS would ask for the right to create schemas even where this one exists.
+    if not _is_true(cursor, HAS_SCHEMA, schema):
+        cursor.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
+
+
+def _is_true(cursor: Cursor[DictRow], question: str, schema: str) -> bool:
+    row = cursor.execute(question.encode(), {"schema": schema}).fetchone()
+    return row is not None and bool(row["found"])

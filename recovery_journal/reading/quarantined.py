@@ -1,0 +1,79 @@
+"""The attempts with which no machine goes on, and what a person may choose for each."""
+
+from datetime import datetime
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.errors import RecoveryJournalError
+from domain.events import LiftOption, QuarantineCause, Quarantined
+from domain.recovery import project
+from projections.projection import Record
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.postgres.database import Database
+
+# The longest in quarantine first: a quarantined lease row changes only by leaving quarantine.
+LISTED = """
+SELECT attempt_id, run_id, kind, tenant, recovery_no, renewed_at
+FROM leases
+WHERE status = 'quarantined'
+ORDER BY renewed_at, attempt_id
+LIMIT %(limit)s
+"""
+
+
+class QuarantinedAttempt(Struct, frozen=True, kw_only=True):
+    """One attempt in quarantine, as its stream tells it.
+
+    `options` are those that `lift_quarantine` accepts. Of a stream that cannot be read, `error`
+    says why, and cause and options are not known.
+    """
+
+    attempt_id: str
+    run_id: str
+    kind: str
+    tenant: str
+    recovery_no: int
+    since: datetime
+    worker_id: str | None = None
+    cause: QuarantineCause | None = None
+    explanation: str = ""
+    options: tuple[LiftOption, ...] = ()
+    error: str | None = None
+
+
+class QuarantineReading:
+    """Finds them by their lease rows and asks the log, so nothing waits for a follower."""
+
+    def __init__(self, database: Database, application: JournalApplication) -> None:
+        self._database = database
+        self._application = application
+
+    def quarantined(self, *, limit: int) -> list[QuarantinedAttempt]:
+        """The attempts in quarantine, the longest first."""
+        with self._database.transaction() as cursor:
+            rows = cursor.execute(LISTED, {"limit": limit}).fetchall()
+            return self._read(cursor, rows)
+
+    def _read(self, cursor: Cursor[DictRow], rows: list[DictRow]) -> list[QuarantinedAttempt]:
+        streams = self._application.load_many([row["attempt_id"] for row in rows], cursor)
+        return [_attempt(row, streams.get(row["attempt_id"], [])) for row in rows]
+
+
+def _attempt(row: DictRow, stream: list[Record] | RecoveryJournalError) -> QuarantinedAttempt:
+    since = row.pop("renewed_at")
+    if isinstance(stream, RecoveryJournalError):
+        return QuarantinedAttempt(**row, since=since, error=str(stream))
+    recovery = project(None, (record.event for record in stream))
+    quarantined = [record for record in stream if isinstance(record.event, Quarantined)]
+    if recovery is None or recovery.quarantined is None or not quarantined:
+        return QuarantinedAttempt(**row, since=since)  # lifted since its row was read
+    return QuarantinedAttempt(
+        **row,
+        since=quarantined[-1].recorded_at,
+        worker_id=recovery.holder.worker_id,
+        cause=recovery.quarantined.cause,
+        explanation=recovery.quarantined.explanation,
+        options=recovery.quarantined.options,
+    )

@@ -1,0 +1,1 @@
+"""Finding lost leases and driving each through the pipeline."""

@@ -1,0 +1,206 @@
+"""Finding what is lost, and taking it back: the first step of every recovery.
+
+A lease is lost when its worker has not renewed it in time, when a host reported the worker's
+death, or when the sweeper that was recovering it is gone. Whoever takes it looks again under the
+row's lock, gives it a new fence and appends the evidence, all in one transaction: once that has
+committed the old owner can write nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain import detours, holding, steps
+from domain.errors import RecoveryJournalError, UnknownAttempt
+from domain.events import AnyEvent, SeizeReason
+from domain.lease import Fence, LossReason
+from domain.recovery import Decision, Recovery
+from recovery_journal.identity import actor, sweeper_holder
+from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.move import Move
+from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.limits import Limits
+from recovery_journal.postgres.database import Database
+from recovery_journal.recovering.outage import Outage
+
+LOST = """
+status = 'held'
+    AND (retry_at IS NULL OR retry_at <= clock_timestamp())
+    AND (
+        loss IS NOT NULL
+        OR greatest(expires_at, %(up_since)s + make_interval(secs => ttl_s))
+            + make_interval(secs => %(grace_s)s) < clock_timestamp()
+    )
+"""
+
+# A failed step waits for its retry; else the sweeper that had the recovery stopped renewing it.
+ORPHANED = """
+status = 'recovering'
+    AND CASE
+        WHEN retry_at IS NOT NULL THEN retry_at <= clock_timestamp()
+        ELSE greatest(expires_at, %(up_since)s + make_interval(secs => %(sweeper_ttl_s)s))
+            + make_interval(secs => %(grace_s)s) < clock_timestamp()
+    END
+"""
+
+OVERDUE = """
+status IN ('held', 'recovering', 'ready')
+    AND (retry_at IS NULL OR retry_at <= clock_timestamp())
+    AND deadline_at < clock_timestamp()
+"""
+
+# Looked at again under the lock: a condition is evaluated on the newest version of a locked row.
+# Skipping locked rows lets sweepers share the work, and one stuck writer holds up nobody.
+TAKE = """
+SELECT {columns}
+FROM leases
+WHERE attempt_id IN (
+        SELECT attempt_id
+        FROM leases
+        WHERE {condition}
+            AND (%(attempt_ids)s::text[] IS NULL OR attempt_id = ANY(%(attempt_ids)s))
+        ORDER BY expires_at, attempt_id
+        LIMIT %(limit)s
+    )
+    AND {condition}
+ORDER BY attempt_id
+FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+TAKE_LOST = TAKE.format(columns=COLUMNS, condition=LOST)
+TAKE_ORPHANED = TAKE.format(columns=COLUMNS, condition=ORPHANED)
+TAKE_OVERDUE = TAKE.format(columns=COLUMNS, condition=OVERDUE)
+
+# A reported death is no evidence against the fleet.
+FLEET = f"""
+SELECT count(DISTINCT worker_id) FILTER (WHERE loss IS NULL AND {LOST}) AS lost_count,
+    count(DISTINCT worker_id) AS holding_count
+FROM leases
+WHERE status = 'held'
+"""
+
+Taken = Recovery | RecoveryJournalError
+Decide = Callable[[LeaseRow, Recovery, Fence], tuple[AnyEvent, ...]]
+
+
+class Losses:
+    """Takes lost leases back, for this process's sweeper."""
+
+    def __init__(self, database: Database, ledger: Ledger, limits: Limits) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._limits = limits
+        self._outage = Outage(database)
+
+    def end_overdue(self, *, limit: int) -> dict[str, Taken]:
+        """Attempts past their execution timeout are fenced, and ended or quarantined."""
+        decision = self._decision("the execution timeout passed")
+
+        def decide(_row: LeaseRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
+            return holding.time_out(recovery, decision, self._limits.policy)
+
+        return self._take(TAKE_OVERDUE, lambda _cursor: decide, limit)
+
+    def is_fleet_wide(self) -> bool:
+        """Whether what is lost now is so much of the fleet that it says nothing of the runs.
+
+        Asked before the first cohort is taken, because every cohort makes the loss look smaller.
+        """
+        with self._database.transaction() as cursor:
+            found = cursor.execute(FLEET, self._when(cursor)).fetchone()
+        assert found is not None
+        lost_count, holding_count = found["lost_count"], found["holding_count"]
+        is_many = lost_count >= self._limits.fleet_workers
+        return bool(is_many and lost_count >= self._limits.fleet_share * holding_count)
+
+    def take_lost(
+        self, *, limit: int, attempt_ids: Sequence[str] | None = None, is_fleet_wide: bool = False
+    ) -> dict[str, Taken]:
+        """Step 1: lost leases, each declared lost on the evidence of its row."""
+
+        def deciding(cursor: Cursor[DictRow]) -> Decide:
+            now = self._ledger.now(cursor)
+
+            def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
+                return steps.expire(
+                    recovery,
+                    self._decision(row.loss_reason or ""),
+                    lease=row.view(seen_at=now, grace_s=self._limits.grace_s),
+                    loss=LossReason(row.loss or LossReason.TTL),
+                    fence=fence,
+                    is_fleet_wide=is_fleet_wide and row.loss is None,
+                )
+
+            return decide
+
+        return self._take(TAKE_LOST, deciding, limit, attempt_ids)
+
+    def take_orphaned(self, *, limit: int) -> dict[str, Taken]:
+        """Recoveries whose sweeper is gone, or whose failed step is due again."""
+
+        def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
+            why = SeizeReason.RETRY_DUE if row.retry_at else SeizeReason.SWEEPER_LOST
+            return detours.seize(recovery, self._decision(), fence=fence, why=why)
+
+        return self._take(TAKE_ORPHANED, lambda _cursor: decide, limit)
+
+    def _take(
+        self,
+        statement: str,
+        deciding: Callable[[Cursor[DictRow]], Decide],
+        limit: int,
+        attempt_ids: Sequence[str] | None = None,
+    ) -> dict[str, Taken]:
+        """Lock what the statement finds, decide for each, and record it all at once."""
+        with self._database.transaction() as cursor:
+            parameters = {
+                **self._when(cursor),
+                "attempt_ids": None if attempt_ids is None else list(attempt_ids),
+                "limit": limit,
+            }
+            found = cursor.execute(statement, parameters).fetchall()
+            rows = [LeaseRow.read(row) for row in found]
+            if not rows:
+                return {}
+            return self._move(cursor, rows, deciding(cursor))
+
+    def _move(
+        self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], decide: Decide
+    ) -> dict[str, Taken]:
+        streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
+        fences = self._ledger.draw_fences(cursor, len(rows))
+        taken: dict[str, Taken] = {}
+        moves = []
+        for row, fence in zip(rows, fences, strict=True):
+            recovery = streams.get(row.attempt_id) or UnknownAttempt(row.attempt_id)
+            try:
+                if isinstance(recovery, RecoveryJournalError):
+                    raise recovery
+                events = decide(row, recovery, fence)
+            except RecoveryJournalError as error:
+                taken[row.attempt_id] = error
+                continue
+            moves.append(Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s))
+        for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
+            taken[move.recovery.attempt_id] = answer
+        self._defer(cursor, taken)
+        return taken
+
+    def _defer(self, cursor: Cursor[DictRow], taken: dict[str, Taken]) -> None:
+        failed = [id_ for id_, answer in taken.items() if isinstance(answer, RecoveryJournalError)]
+        if failed:
+            self._ledger.defer(cursor, failed, self._limits.policy.backoff_limit_s)
+
+    def _when(self, cursor: Cursor[DictRow]) -> dict[str, Any]:
+        """What the conditions measure time by."""
+        return {
+            "up_since": self._outage.over_since(cursor),
+            "grace_s": self._limits.grace_s,
+            "sweeper_ttl_s": self._limits.sweeper_ttl_s,
+        }
+
+    def _decision(self, reason: str = "") -> Decision:
+        return Decision(event_id=uuid4().hex, by=actor("sweeper"), reason=reason)

@@ -1,0 +1,69 @@
+"""One sweep: everything that is lost, taken back and driven through the pipeline."""
+
+from collections.abc import Callable, Sequence
+
+from domain.errors import RecoveryJournalError
+from domain.pipeline import RecoveryStep
+from domain.recovery import RECOVERING, Recovery
+from recovery_journal.limits import Limits
+from recovery_journal.recovering.cohort import Cohorts, Observer, StepTaken, Swept
+from recovery_journal.recovering.loss import Losses, Taken
+
+
+class Sweep:
+    """Attempts past their execution timeout first, then orphaned recoveries, then
+    leases older than their grace. "Ready" means reloaded and replayed, never before."""
+
+    def __init__(
+        self, losses: Losses, cohorts: Cohorts, limits: Limits, observer: Observer
+    ) -> None:
+        self._losses = losses
+        self._cohorts = cohorts
+        self._limits = limits
+        self._observer = observer
+
+    def sweep(self, *, attempt_ids: Sequence[str] | None = None) -> list[Swept]:
+        """Take what is lost, in cohorts, until nothing more is; one answer per attempt.
+
+        With `attempt_ids`, only the losses among these.
+        """
+        swept: list[Swept] = []
+        if attempt_ids is None:
+            swept += self._until_empty(self._losses.end_overdue)
+            swept += self._until_empty(self._losses.take_orphaned)
+        is_fleet_wide = attempt_ids is None and self._losses.is_fleet_wide()
+
+        def take_lost(*, limit: int) -> dict[str, Taken]:
+            taken = self._losses.take_lost(
+                limit=limit, attempt_ids=attempt_ids, is_fleet_wide=is_fleet_wide
+            )
+            if taken:
+                step = StepTaken(step=RecoveryStep.LEASE_EXPIRED, attempt_ids=tuple(taken))
+                self._observer(step)
+            return taken
+
+        return swept + self._until_empty(take_lost)
+
+    def go_on(self, recovery: Recovery) -> Swept:
+        """Take one attempt, whose lease this process owns, to the end of the pipeline."""
+        return self._cohorts.drive([recovery])[0]
+
+    def _until_empty(self, take: Callable[..., dict[str, Taken]]) -> list[Swept]:
+        """Cohort after cohort, while each is full."""
+        swept: list[Swept] = []
+        while True:
+            taken = take(limit=self._limits.cohort_size)
+            swept += self._drive(taken)
+            if len(taken) < self._limits.cohort_size:
+                return swept
+
+    def _drive(self, taken: dict[str, Taken]) -> list[Swept]:
+        recoveries = [answer for answer in taken.values() if isinstance(answer, Recovery)]
+        swept = [
+            Swept(attempt_id=attempt_id, error=str(answer))
+            for attempt_id, answer in taken.items()
+            if isinstance(answer, RecoveryJournalError)
+        ]
+        ended = [recovery for recovery in recoveries if recovery.stage not in RECOVERING]
+        swept += [Swept.of(recovery) for recovery in ended]
+        return swept + self._cohorts.drive(one for one in recoveries if one.stage in RECOVERING)

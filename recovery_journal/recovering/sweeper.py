@@ -1,0 +1,62 @@
+"""The loop that finds lost leases and recovers them. Any number of sweepers may run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from domain.errors import Retry
+from recovery_journal.recovering.cohort import Swept
+from recovery_journal.signals import stopping_on_signals
+
+if TYPE_CHECKING:
+    from recovery_journal.journal import Journal
+
+SHORTEST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+LONGEST_OUTAGE_PAUSE_S: Final = 5.0
+
+
+class Sweeper:
+    """Sweeps until stopped: by `stop`, by its event, or by SIGTERM or SIGINT.
+
+    `on_swept` is told what became of each attempt, `on_problem` of each failed sweep: a server
+    that is away is a problem and no end.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        on_swept: Callable[[Swept], object] = lambda _swept: None,
+        on_problem: Callable[[Retry], object] = lambda _problem: None,
+        longest_pause_s: float = LONGEST_PAUSE_S,
+    ) -> None:
+        self._journal = journal
+        self._on_swept = on_swept
+        self._on_problem = on_problem
+        self._longest_pause_s = longest_pause_s
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End the loop after the sweep that is going on."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Sweep again and again. Pauses grow while there is nothing to do, up to a second, and
+        while the server cannot be reached, up to five."""
+        pause_s = SHORTEST_PAUSE_S
+        with stopping_on_signals(self._stop):
+            while not self._stop.is_set():
+                longest_s = self._longest_pause_s
+                swept: list[Swept] = []
+                try:
+                    swept = self._journal.sweep()
+                except Retry as problem:
+                    self._on_problem(problem)
+                    longest_s = LONGEST_OUTAGE_PAUSE_S
+                for one in swept:
+                    self._on_swept(one)
+                pause_s = SHORTEST_PAUSE_S if swept else min(pause_s * 2, longest_s)
+                self._stop.wait(pause_s)

@@ -1,0 +1,1 @@
+"""Running a worker's function under its lease, in a child process."""

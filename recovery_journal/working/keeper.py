@@ -1,0 +1,103 @@
+"""Heartbeats for one lease, from a thread of their own: a server that does not answer must not
+keep the worker from killing its child in time."""
+
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from domain.errors import LeaseLost
+from recovery_journal.leases.lease import Lease
+from recovery_journal.leases.writes import Renewal
+from recovery_journal.working.elapsed import elapsed_s
+
+HEARTBEATS_A_TTL: Final = 3
+AGAIN_S: Final = 0.25  # after a heartbeat that nobody answered
+STOP_LIMIT_S: Final = 5.0
+
+
+class Verdict(StrEnum):
+    """Why a child must not go on, as heartbeats tell it."""
+
+    LOST = "lost"
+    STALLED = "stalled"
+
+
+class Keeper:
+    """Renews a lease until stopped. Between the threads pass plain values only."""
+
+    def __init__(self, lease: Lease, *, stalled_after_s: float | None) -> None:
+        self._lease = lease
+        self._stalled_after_s = stalled_after_s
+        self._interval_s = min(lease.ttl_s, stalled_after_s or lease.ttl_s) / HEARTBEATS_A_TTL
+        self._is_stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._problems: SimpleQueue[str] = SimpleQueue()
+        self._deadline = self._next_at = self._changed_at = elapsed_s()
+        self._seen: tuple[int, int] | None = None
+        self.verdict: Verdict | None = None
+
+    @property
+    def deadline(self) -> float:
+        """One TTL after the last acknowledged heartbeat was sent, on `elapsed_s`'s clock."""
+        return self._deadline
+
+    @property
+    def has_run_out(self) -> bool:
+        """Whether nobody can say any more that the lease still holds."""
+        return elapsed_s() >= self._deadline
+
+    def renew(self) -> None:
+        """One heartbeat, here and now. Raises what `Lease.heartbeat` raises."""
+        sent_at = elapsed_s()
+        renewal = self._lease.heartbeat()
+        self._deadline = sent_at + self._lease.ttl_s
+        self._next_at = sent_at + self._interval_s
+        self._judge(renewal, sent_at)
+
+    def start(self, on_renewed: Callable[[float], object]) -> None:
+        """Renew from now on, in a thread, which passes each new deadline on."""
+        self._thread = threading.Thread(target=self._go_on, args=(on_renewed,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Renew no more; a heartbeat under way is waited for, up to a limit."""
+        if self._is_stopped.is_set():
+            return
+        self._is_stopped.set()
+        if self._thread is not None:
+            self._thread.join(STOP_LIMIT_S)
+            if self._thread.is_alive():
+                self._problems.put(f"a heartbeat has had no answer for {STOP_LIMIT_S:g} s")
+
+    def problems(self) -> list[str]:
+        """What went wrong since the last time this was asked."""
+        found = []
+        while True:
+            try:
+                found.append(self._problems.get_nowait())
+            except Empty:
+                return found
+
+    def _go_on(self, on_renewed: Callable[[float], object]) -> None:
+        while self.verdict is None and not self._is_stopped.wait(self._next_at - elapsed_s()):
+            if self.has_run_out:  # this process was suspended: whoever watches kills first of all
+                return
+            asked_at = elapsed_s()
+            try:
+                self.renew()
+                on_renewed(self._deadline)
+            except LeaseLost:
+                self.verdict = Verdict.LOST
+            except Exception as error:  # noqa: BLE001 - said to whoever watches; the deadline decides
+                self._problems.put(f"{type(error).__name__}: {error}")
+                self._next_at = asked_at + min(self._interval_s, AGAIN_S)
+
+    def _judge(self, renewal: Renewal, sent_at: float) -> None:
+        """Progress is what the server has seen, so a suspended worker blames nobody."""
+        found = (renewal.ordinal, renewal.checkpoint_count)
+        if found != self._seen:
+            self._seen, self._changed_at = found, sent_at
+        elif self._stalled_after_s and sent_at - self._changed_at >= self._stalled_after_s:
+            self.verdict = Verdict.STALLED
