@@ -39,8 +39,6 @@ from recovery_journal.recovering.loss import Losses
 from recovery_journal.recovering.replayer import TailReplayer
 from recovery_journal.recovering.sweep import Sweep
 
-DEFAULT_SCHEMA = "recovery_journal"
-
 
 class Journal:
     """A recovery journal. Safe to share between threads, and it survives a fork: every thread and

@@ -12,7 +12,7 @@ from domain.lease import Fence, LossReason, Progress
 from domain.recovery import Recovery
 from recovery_journal import inputs
 from recovery_journal.leases.endings import LeaseEndings
-from recovery_journal.leases.runs import step_key
+from recovery_journal.leases.tips import step_key
 from recovery_journal.leases.writes import Held, LeaseWrites, Renewal
 from recovery_journal.payload import Value, encode
 
