@@ -1,6 +1,6 @@
 """What a found tip leads to: one table over everything that can be found.
 
-The rows are ports.md's failure table, as far as a checkpoint store can show it.
+The rows are the failures of docs/rules.md, as far as a checkpoint store can show them.
 """
 
 from enum import StrEnum

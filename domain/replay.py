@@ -10,7 +10,7 @@ from domain.lease import Progress
 
 
 class ReplayMode(StrEnum):
-    """How a tail was replayed (see ports.md)."""
+    """How a tail was replayed: by its chain, by a reducer, on a copy, after dispatch, or not."""
 
     CHAIN = "chain"
     FOLD = "fold"

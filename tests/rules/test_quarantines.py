@@ -1,4 +1,4 @@
-"""The failure table of ports.md, from damage in the store to the person's choice and the end."""
+"""Failures of docs/rules.md, from damage in the store to the person's choice and the end."""
 
 import os
 import time

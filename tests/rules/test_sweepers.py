@@ -270,19 +270,3 @@ def test_a_loss_of_a_few_workers_of_many_counts(open_journal: OpenJournal) -> No
     (lost,) = events_of(journal, LeaseExpired, "a-0")
     assert not lost.is_fleet_wide
     assert journal.recovery("a-0").fruitless_count == 1
-
-
-def test_clocks_of_other_machines_do_not_matter(
-    journal: rj.Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("time.time", lambda: 0.0)
-    monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    lease = worked(held(journal))
-
-    assert journal.sweep() == []
-    report(journal, lease)
-
-    (lost,) = events_of(journal, LeaseExpired)
-    recorded_at = journal.history("a-1")[0].recorded_at
-    assert lost.lease.granted_at - recorded_at < timedelta(hours=1)
-    assert lost.lease.clock == "database"

@@ -42,7 +42,7 @@ from tests.rules.scenes import (
     worked,
 )
 
-# What design.md says is not enough: nothing is locked, so a seize does not wait for it.
+# What docs/explanation.md says is not enough: nothing is locked, so a seize does not wait for it.
 UNLOCKED = """
 INSERT INTO run_steps (run_id, ordinal, name, output, chain, epoch)
 SELECT run_id, %(ordinal)s, %(name)s, %(output)s, %(chain)s, %(epoch)s
