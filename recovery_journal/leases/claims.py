@@ -14,12 +14,11 @@ from domain import holding
 from domain.checkpoint import Checkpoint, CheckpointProblem, InDoubt
 from domain.errors import (
     InvalidInput,
-    LeaseLost,
     PayloadCorrupt,
     RecoveryJournalError,
     ServerUnavailable,
 )
-from domain.lease import Holder
+from domain.lease import Holder, LeaseStatus
 from domain.pipeline import RecoveryContext
 from domain.recovery import Decision, Recovery
 from domain.replay import replay_chain
@@ -151,16 +150,12 @@ class Claims:
         )
 
     def distrust(self, lease: Lease, problem: PayloadCorrupt | InvalidInput) -> None:
-        """Quarantine a claimed attempt before any user code ran."""
+        """Quarantine a claimed attempt before any user code ran. One that was taken back meanwhile
+        is left alone: whoever has it now finds the same, and the other claims are not lost."""
         with self._database.transaction() as cursor:
             row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
-            if row.fence != lease.fence:
-                raise LeaseLost(
-                    lease.attempt_id,
-                    operation="quarantine",
-                    epoch=lease.fence.epoch,
-                    found=row.describe(),
-                )
+            if row.fence != lease.fence or row.status != LeaseStatus.HELD:
+                return
             recovery = self._ledger.load_one(cursor, lease.attempt_id)
             decision = Decision(event_id=lease.fence.lease_id, by=actor("worker", lease.worker_id))
             events = holding.diverge(
@@ -173,15 +168,10 @@ class Claims:
             self._ledger.record_one(cursor, recovery, events)
 
     def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
-        parameters = {
-            "dispatch_id": wanted.dispatch_id,
-            "worker_id": wanted.holder.worker_id,
-        }
         with self._database.transaction() as cursor:
-            rows = cursor.execute(WON, parameters).fetchall()
             return [
-                (terms_of(LeaseRow.read(row)), self._ledger.load_one(cursor, row["attempt_id"]))
-                for row in rows
+                (terms_of(row), self._ledger.load_one(cursor, attempt_id))
+                for attempt_id, row in self._won(cursor, wanted).items()
             ]
 
     def _take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
@@ -196,8 +186,13 @@ class Claims:
             rows = [LeaseRow.read(row) for row in found]
             if not rows:
                 return []
-            self._ledger.record(cursor, self._dispatching(cursor, rows, wanted))
-            return self._won(cursor, wanted, [row.attempt_id for row in rows])
+            answers = self._ledger.record(cursor, self._dispatching(cursor, rows, wanted))
+            won = self._won(cursor, wanted)
+            return [
+                (terms_of(won[answer.attempt_id]), answer)
+                for answer in answers
+                if isinstance(answer, Recovery)
+            ]
 
     def _dispatching(
         self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], wanted: Wanted
@@ -225,20 +220,11 @@ class Claims:
             moves.append(Move(recovery, events, wanted.holder, lasts_s=wanted.ttl_s))
         return moves
 
-    def _won(
-        self, cursor: Cursor[DictRow], wanted: Wanted, order: Sequence[str]
-    ) -> list[tuple[LeaseTerms, Recovery]]:
-        """What was won, in the order of the list."""
-        rows = cursor.execute(
-            WON, {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
-        ).fetchall()
-        streams = self._ledger.load(cursor, [row["attempt_id"] for row in rows])
-        won = []
-        for row in sorted(rows, key=lambda row: order.index(row["attempt_id"])):
-            recovery = streams[row["attempt_id"]]
-            if isinstance(recovery, Recovery):
-                won.append((terms_of(LeaseRow.read(row)), recovery))
-        return won
+    def _won(self, cursor: Cursor[DictRow], wanted: Wanted) -> dict[str, LeaseRow]:
+        """The lease rows that this very claim holds."""
+        claim = {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
+        rows = cursor.execute(WON, claim).fetchall()
+        return {row["attempt_id"]: LeaseRow.read(row) for row in rows}
 
     def _compare_chain(self, recovery: Recovery, tip: Checkpoint) -> None:
         """The chain must lead where the recovery's replay led, before user code goes on."""

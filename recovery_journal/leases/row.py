@@ -77,11 +77,6 @@ class LeaseRow(Struct, frozen=True, kw_only=True):
             ordinal=self.ordinal, digest=self.chain, checkpoint_count=self.checkpoint_count
         )
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the attempt may still go on."""
-        return self.ended_at is None
-
     def view(self, *, seen_at: datetime, grace_s: float) -> LeaseView:
         """The lease as evidence."""
         return LeaseView(

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 import recovery_journal as rj
+from domain.errors import PayloadCorrupt
 from domain.events import Dispatched, QuarantineCause, Quarantined
 from domain.ports import Reducer
 from tests.rules.scenes import (
@@ -248,3 +249,19 @@ def test_another_workers_claim_of_the_same_id_wins_nothing_of_it(journal: rj.Jou
     journal.claim(worker_id="w-2", event_id="claim-1")
 
     assert journal.claim(worker_id="w-3", event_id="claim-1") == []
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_claim_that_was_taken_back_meanwhile_is_not_quarantined(
+    journal: rj.Journal, *, is_cancelled: bool
+) -> None:
+    lease = held(journal)
+    if is_cancelled:
+        journal.cancel("a-1", by="a tester", reason="not wanted")
+    else:
+        lease.hand_back()
+    before = types_of(journal)
+
+    journal._claims.distrust(lease, PayloadCorrupt("a state", found="cs1:1", needed="cs1:2"))
+
+    assert types_of(journal) == before
