@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
 from msgspec import Struct
 
 from domain.errors import FoldFailed
-from domain.events import AnyEvent, tag_of
+from domain.events import AnyEvent, RecoveryEvent, tag_of
 
 
 class StreamRow(Struct, frozen=True, kw_only=True):
@@ -52,6 +52,19 @@ class Index(NamedTuple):
     only_while_null: str | None = None
 
 
+class Listing(NamedTuple):
+    """The rows are entries of a list, which they enter and leave and never come back to: they
+    have the fields `entered_position` and `left_position`, which is None while they are on it.
+
+    `order` names the fields by which readers see them, those in `descending` from the greatest
+    down; together they tell all entries apart. In return one can ask what was on the list, and
+    in what order, at any past position.
+    """
+
+    order: tuple[str, ...]
+    descending: tuple[str, ...] = ()
+
+
 class Projection(ABC, Generic[RowT]):
     """A fold of the log into rows.
 
@@ -65,7 +78,11 @@ class Projection(ABC, Generic[RowT]):
     version: ClassVar[int] = 1
     row_type: type[RowT]
     key_fields: ClassVar[tuple[str, ...]]
+    events: ClassVar[tuple[type[RecoveryEvent], ...] | None] = None
+    """The only events that its fold looks at; None for all. Others never reach it."""
     indexes: ClassVar[tuple[Index, ...]] = ()
+    listing: ClassVar[Listing | None] = None
+    """How the rows are a list, where they are one."""
     is_inline: ClassVar[bool] = False
     """Whether its rows are written in the transaction that appends the events."""
 

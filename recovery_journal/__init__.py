@@ -24,9 +24,7 @@ from domain.policy import Policy
 from domain.recovery import Recovery, Stage
 from projections.dispatch_ready import DispatchReadyRow
 from projections.recovery_context_row import RecoveryContextRow
-from recovery_journal.following.check import CheckedProjection
 from recovery_journal.following.follower import Follower
-from recovery_journal.following.rebuild import RebuildReport
 from recovery_journal.identity import incarnation
 from recovery_journal.journal import Journal
 from recovery_journal.leases.claims import Claim
@@ -37,6 +35,8 @@ from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open
 from recovery_journal.reading.history import HistoryEntry
 from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.reading.status import Status
+from recovery_journal.rebuilding.check import CheckedProjection
+from recovery_journal.rebuilding.rebuild import RebuildReport
 from recovery_journal.recovering.cohort import StepTaken, Swept
 from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome

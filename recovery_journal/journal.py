@@ -13,8 +13,6 @@ from domain.recovery import Recovery
 from projections.dispatch_ready import DispatchReadyRow
 from projections.recovery_context_row import RecoveryContextRow
 from recovery_journal import inputs
-from recovery_journal.following.check import Check, CheckedProjection
-from recovery_journal.following.rebuild import Rebuild, RebuildProgress, RebuildReport
 from recovery_journal.identity import incarnation
 from recovery_journal.leases.acquisition import Acquisition, Request
 from recovery_journal.leases.claims import Claim, Claims, Wanted
@@ -34,6 +32,8 @@ from recovery_journal.reading.history import History, HistoryEntry
 from recovery_journal.reading.quarantined import QuarantinedAttempt, QuarantineReading
 from recovery_journal.reading.queries import Reading
 from recovery_journal.reading.status import Status, StatusReading
+from recovery_journal.rebuilding.check import Check, CheckedProjection
+from recovery_journal.rebuilding.rebuild import Rebuild, RebuildProgress, RebuildReport
 from recovery_journal.recovering.cohort import Cohorts, Observer, Swept
 from recovery_journal.recovering.loss import Losses
 from recovery_journal.recovering.replayer import TailReplayer

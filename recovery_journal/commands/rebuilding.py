@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from recovery_journal.commands import page
-from recovery_journal.following.rebuild import Phase, RebuildProgress
+from recovery_journal.rebuilding.rebuild import Phase, RebuildProgress
 
 Watch = Callable[[RebuildProgress], None]
 

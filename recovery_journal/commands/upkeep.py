@@ -12,7 +12,7 @@ from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.overview import overview
 from recovery_journal.commands.rebuilding import watching
 from recovery_journal.commands.target import journal_of
-from recovery_journal.following.check import CheckedProjection
+from recovery_journal.rebuilding.check import CheckedProjection
 
 
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:

@@ -1,1 +1,1 @@
-"""Projections in PostgreSQL: their tables, following the log, rebuilding, checking."""
+"""Projections in PostgreSQL: their tables, and following the log."""

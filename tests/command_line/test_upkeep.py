@@ -3,8 +3,8 @@
 import msgspec
 
 from recovery_journal import Journal
-from recovery_journal.following.check import CheckedProjection
-from recovery_journal.following.rebuild import RebuildReport
+from recovery_journal.rebuilding.check import CheckedProjection
+from recovery_journal.rebuilding.rebuild import RebuildReport
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 

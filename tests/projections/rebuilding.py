@@ -4,10 +4,10 @@ import threading
 from typing import Any
 
 from projections.catalog import BUILT_IN
-from recovery_journal.following.check import Check
 from recovery_journal.following.follower import Follower
 from recovery_journal.following.projection_table import table_of
-from recovery_journal.following.rebuild import Rebuild
+from recovery_journal.rebuilding.check import Check
+from recovery_journal.rebuilding.rebuild import Rebuild
 from tests.projections.writing import Writer
 
 

@@ -2,7 +2,7 @@
 
 from projections.dispatch_ready import DISPATCH_READY
 from projections.workers import WORKERS
-from recovery_journal.following.check import Check
+from recovery_journal.rebuilding.check import Check
 from tests.projections.rebuilding import described, follow, is_right
 from tests.projections.writing import Writer
 

@@ -14,9 +14,9 @@ from projections.projection import Record
 from projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
 from projections.workers import WORKERS
 from recovery_journal.following.follower import Follower
-from recovery_journal.following.rebuild import Phase, Rebuild, RebuildProgress
 from recovery_journal.following.tracking import FollowingState, ProjectionTracking
 from recovery_journal.postgres.database import Database
+from recovery_journal.rebuilding.rebuild import Phase, Rebuild, RebuildProgress
 from tests.domain.histories import granted, history, recovered
 from tests.projections.rebuilding import described, follow, is_right, on_thread, rebuild, truncate
 from tests.projections.writing import Source, Writer

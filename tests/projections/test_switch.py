@@ -10,9 +10,9 @@ import pytest
 from projections.catalog import BUILT_IN
 from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.following.projection_table import apply, table_of
-from recovery_journal.following.switch import Switch, shadow_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres.database import Database
+from recovery_journal.rebuilding.switch import Switch, shadow_of
 from tests.domain.histories import granted, history, ready, recovered
 from tests.projections.rebuilding import follow, on_thread, rebuild
 from tests.projections.writing import Writer
@@ -155,7 +155,7 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
 ) -> None:
     # The switch meets the writer at its first try, and outwaits it.
     monkeypatch.setattr(
-        "recovery_journal.following.switch.WAIT_BRIEFLY", "SET LOCAL lock_timeout = '30s'"
+        "recovery_journal.rebuilding.switch.WAIT_BRIEFLY", "SET LOCAL lock_timeout = '30s'"
     )
     events = history(granted(), *recovered(lost_epoch=1, recovery_no=1)[:3], ready())
     other = Database(server_dsn, writer.database.schema)

@@ -18,12 +18,12 @@ from projections.catalog import BUILT_IN
 from projections.projection import Projection
 from projections.stream_fold import StreamFold
 from recovery_journal.following.projection_table import table_of
-from recovery_journal.following.row_digest import digest_of_rows
-from recovery_journal.following.switch import Switch, shadow_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import BLOCK_EVENTS, LogBlocks
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.rebuilding.row_digest import digest_of_rows
+from recovery_journal.rebuilding.switch import Switch, shadow_of
 
 # The transactions that fill and index shadows may take longer than those of workers.
 WITHOUT_LIMIT = "SET LOCAL statement_timeout = 0"

@@ -12,10 +12,10 @@ from projections.catalog import BUILT_IN
 from projections.projection import PrimaryKey, Projection, RowT
 from projections.stream_fold import folded
 from recovery_journal.following.projection_table import Place, ProjectionTable, table_of
-from recovery_journal.following.row_digest import ONE_SNAPSHOT
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import BLOCK_EVENTS, END, LogBlocks
 from recovery_journal.postgres.database import Database
+from recovery_journal.rebuilding.row_digest import ONE_SNAPSHOT
 
 DIFFERENCES_SHOWN: Final = 10
 

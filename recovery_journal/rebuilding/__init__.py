@@ -1,0 +1,1 @@
+"""Making the rows of projections anew from the log, and proving them."""
