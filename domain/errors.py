@@ -14,12 +14,16 @@
     │   ├── ServerTooOld            the server lacks what the log needs
     │   ├── SchemaMissing           nobody has run `init` here
     │   ├── SchemaTooNew            a newer program made the schema
+    │   ├── RowsUnreadable          another fold made the rows of a projection
     │   └── EmbeddedServerUnavailable  the embedded server cannot be used here
     ├── Retry                   nothing is wrong with the call; ask again later
     │   ├── ServerUnavailable       the server cannot be reached or went away
     │   ├── AppendConflict          the stream moved on between reading and writing
     │   ├── StoreBusy               a lock or a wait reached its named limit
-    │   └── PositionNotReached      a projection did not get there in time
+    │   ├── RowsOutdated            rows are left alone until they are of this program's fold
+    │   ├── PositionNotReached      a projection did not get there in time
+    │   ├── RebuildUnderWay         another process is at a rebuild
+    │   └── ProcessLost             a process that helped died without a word
     ├── LeaseLost               stop working: somebody else owns the attempt
     └── Stop                    a person must look before anything goes on
         ├── UnknownEvent            the log holds a tag this program does not know
@@ -33,10 +37,23 @@ A message always says: cannot do what, to which, what was found, what is needed,
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class RecoveryJournalError(Exception):
-    """The root of every deliberate error."""
+    """The root of every deliberate error. All can be pickled, to be raised in another process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revived, (type(self), self.args, self.__dict__)
+
+
+def _revived(
+    kind: type[RecoveryJournalError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> RecoveryJournalError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class Refused(RecoveryJournalError):
@@ -183,6 +200,18 @@ class SchemaTooNew(Refused):
         )
 
 
+class RowsUnreadable(Refused):
+    """The rows of a projection are not of the columns or types that this program reads."""
+
+    def __init__(self, projection: str, *, reason: str) -> None:
+        super().__init__(
+            f"cannot read the rows of projection {projection!r}: found rows of another fold "
+            f"({reason}), needed those of this program's; make them by `recovery-journal rebuild "
+            f"{projection}`, or upgrade this program if a newer one made these"
+        )
+        self.projection = projection
+
+
 class EmbeddedServerUnavailable(Refused):
     """The embedded server is not installed or does not start here."""
 
@@ -228,6 +257,17 @@ class StoreBusy(Retry):
         )
 
 
+class RowsOutdated(Retry):
+    """The rows of a projection belong to another fold; they are followed once they are ours."""
+
+    def __init__(self, projection: str, *, found: str, needed: str, do: str) -> None:
+        super().__init__(
+            f"cannot follow projection {projection!r}: found rows that {found} made, needed "
+            f"{needed}, which this program has; {do}"
+        )
+        self.projection = projection
+
+
 class PositionNotReached(Retry, TimeoutError):
     """A projection has not yet folded a position that a caller waits for."""
 
@@ -239,6 +279,32 @@ class PositionNotReached(Retry, TimeoutError):
             f"{found} after {timeout_s:g} s, needed a follower that gets there; "
             f"{do or 'see that a follower runs'}"
         )
+
+
+class RebuildUnderWay(Retry):
+    """One rebuild of a journal's projections at a time."""
+
+    def __init__(self, *, process_id: int, host: str, since: str, progress: str) -> None:
+        super().__init__(
+            f"cannot rebuild: found process {process_id} on host {host!r} at it since {since} "
+            f"({progress}), needed nobody; wait for its end, or stop it and ask again, "
+            "which goes on from there"
+        )
+        self.process_id = process_id
+        self.host = host
+
+
+class ProcessLost(Retry):
+    """A process that was forked to help has died and said nothing, as by SIGKILL."""
+
+    def __init__(self, wanted: str, *, process_id: int, exit_code: int) -> None:
+        how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+        super().__init__(
+            f"cannot {wanted}: found that its process {process_id} died of {how}, needed it to "
+            "end well; see whether the machine is out of memory, then ask again, which goes on "
+            "from there"
+        )
+        self.process_id = process_id
 
 
 class LeaseLost(RecoveryJournalError):

@@ -20,7 +20,7 @@ from domain.events import (
     RecoveryEvent,
     StartPoint,
 )
-from projections.projection import Index, Projection, Record, StreamRow
+from projections.projection import Listing, Projection, Record, StreamRow
 
 
 class LeftBecause(StrEnum):
@@ -79,14 +79,8 @@ class DispatchReady(Projection[DispatchReadyRow]):
     name = "dispatch_ready"
     row_type = DispatchReadyRow
     key_fields = ("attempt_id", "entered_version")
-    indexes = (
-        Index(
-            "active",
-            ("priority", "ready_at", "attempt_id"),
-            descending=("priority",),
-            only_while_null="left_position",
-        ),
-    )
+    events = LIST_EVENTS
+    listing = Listing(("priority", "ready_at", "attempt_id"), descending=("priority",))
     is_inline = True
 
     def fold(self, row: DispatchReadyRow | None, record: Record) -> DispatchReadyRow | None:

@@ -53,12 +53,18 @@ class Index(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The rows are entries of a list, which they enter and leave and never come back to: they
-    have the fields `entered_position` and `left_position`, which is None while they are on it.
+    """The rows are entries of a list, which they enter and leave and never come back to: to enter
+    again is to enter as another row.
+
+    They have the fields `entered_position` and `left_position`, which is None while they are on
+    the list, and `entered_version` if they derive from one stream. An entry changes once, when it
+    leaves, and then only its `version` (or `position`) and fields whose names begin with `left_`,
+    all of them None until then.
 
     `order` names the fields by which readers see them, those in `descending` from the greatest
-    down; together they tell all entries apart. In return one can ask what was on the list, and
-    in what order, at any past position.
+    down; together they tell apart all that are on the list at a time. In return one can ask what
+    was on it, and in what order, at any past position: an entry is then shown as it was, without
+    its `left_` fields and with the `version` (or `position`) that it entered with.
     """
 
     order: tuple[str, ...]
@@ -130,21 +136,33 @@ class Fold(Generic[RowT]):
     def add(self, records: Iterable[Record]) -> None:
         """Fold these records, in order of position. Raises `FoldFailed`, whatever the fold
         raised, and then keeps what the records before it changed."""
-        is_stream_keyed = self._projection.is_stream_keyed
-        key_of, fold, guard = self._projection.key, self._projection.fold, self._guard
+        projection, newest, changed = self._projection, self._newest, self._changed
+        guard, primary_key = self._guard, self._primary_key
+        is_stream_keyed = projection.is_stream_keyed
+        key_of, fold, events = projection.key, projection.fold, projection.events
         for record in records:
             event = record.event
+            if events is not None and type(event) not in events:
+                continue
             try:
                 key = key_of(event)
                 if key is None:
                     continue
-                row = self._newest.get(key)
+                row = newest.get(key)
                 mark = event.originator_version if is_stream_keyed else record.position
                 if row is not None and mark <= guard(row):
                     continue
                 after = fold(row, record)
-                if after is not row:
-                    self._keep(key, after, mark)
+                if after is row:
+                    continue
+                if after is None:
+                    raise ValueError("the fold took a row away; mark it as gone instead")
+                if guard(after) != mark:
+                    raise ValueError(f"the changed row has {projection.guard} {guard(after)}")
+                place = primary_key(after)
+                if place[0] != key:
+                    raise ValueError(f"the fold of key {key!r} returned a row of {place[0]!r}")
+                newest[key] = changed[place] = after
             except Exception as error:
                 raise self._failure(record, error) from error
 
@@ -152,16 +170,13 @@ class Fold(Generic[RowT]):
         """The rows to store, in order of their primary keys."""
         return [self._changed[key] for key in sorted(self._changed)]
 
-    def _keep(self, key: str, row: RowT | None, mark: int) -> None:
-        if row is None:
-            raise ValueError("the fold took a row away; mark it as gone instead")
-        if self._guard(row) != mark:
-            raise ValueError(f"the changed row has {self._projection.guard} {self._guard(row)}")
-        primary_key = self._primary_key(row)
-        if primary_key[0] != key:
-            raise ValueError(f"the fold of key {key!r} returned a row of {primary_key[0]!r}")
-        self._newest[key] = row
-        self._changed[primary_key] = row
+    def newest(self, key: str) -> RowT | None:
+        """The newest row of a key, changed or not."""
+        return self._newest.get(key)
+
+    def has_changed(self, row: RowT) -> bool:
+        """Whether there is another row now in the place of this one."""
+        return self._primary_key(row) in self._changed
 
     def _failure(self, record: Record, error: Exception) -> FoldFailed:
         return FoldFailed(

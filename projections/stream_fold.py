@@ -7,7 +7,8 @@ from projections.projection import Fold, Projection, Record, RowT
 
 
 class StreamFold(Generic[RowT]):
-    """Folds records in order of stream and version into final rows, in order of primary key.
+    """Folds records, stream after stream and each in order of version, into final rows. Where the
+    streams come in the order of their names, the rows come in order of primary key.
 
     A stream may be spread over any number of blocks: only the newest row of the last stream is
     held back, so memory is bounded by the block.
@@ -16,37 +17,24 @@ class StreamFold(Generic[RowT]):
     def __init__(self, projection: Projection[RowT]) -> None:
         self._projection = projection
         self._held: RowT | None = None
-        self._last_key: str | None = None
 
     def add(self, records: list[Record]) -> list[RowT]:
         """Fold one block; the rows that no later record can change. Raises `FoldFailed`."""
         if not records:
             return []
-        fold = Fold(self._projection, self._newest())
+        held, self._held = self._held, None
+        fold = Fold(self._projection, {} if held is None else {self._key(held): held})
         fold.add(records)
-        rows = self._with_held(fold.changed())
-        self._last_key = records[-1].event.originator_id
-        self._held = None
-        if rows and self._key(rows[-1]) == self._last_key:
-            self._held = rows.pop()
-        return rows
+        rows = fold.changed()
+        if held is not None and not fold.has_changed(held):
+            rows = [held, *rows]
+        self._held = fold.newest(records[-1].event.originator_id)
+        return [row for row in rows if row is not self._held]
 
     def finish(self) -> list[RowT]:
         """The row that was held back for want of an end."""
         held, self._held = self._held, None
         return [] if held is None else [held]
-
-    def _newest(self) -> dict[str, RowT]:
-        return {} if self._held is None else {self._key(self._held): self._held}
-
-    def _with_held(self, changed: list[RowT]) -> list[RowT]:
-        """The held row comes first, unless this block changed it."""
-        primary_key = self._projection.primary_key
-        if self._held is None:
-            return changed
-        if changed and primary_key(changed[0]) == primary_key(self._held):
-            return changed
-        return [self._held, *changed]
 
     def _key(self, row: RowT) -> str:
         key: str = getattr(row, self._projection.key_fields[0])

@@ -23,8 +23,12 @@ from domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
 from domain.policy import Policy
 from domain.recovery import Recovery, Stage
 from projections.dispatch_ready import DispatchReadyRow
+from projections.projection import Index, Listing, PositionRow, Projection, Record, StreamRow
 from projections.recovery_context_row import RecoveryContextRow
+from recovery_journal import events
+from recovery_journal.app import App
 from recovery_journal.following.follower import Follower
+from recovery_journal.following.outdated import OutdatedProjection, ProjectionOutdated
 from recovery_journal.identity import incarnation
 from recovery_journal.journal import Journal
 from recovery_journal.leases.claims import Claim
@@ -36,13 +40,14 @@ from recovery_journal.reading.history import HistoryEntry
 from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.reading.status import Status
 from recovery_journal.rebuilding.check import CheckedProjection
-from recovery_journal.rebuilding.rebuild import RebuildReport
+from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
 from recovery_journal.recovering.cohort import StepTaken, Swept
 from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.working.worker import Worker
 
 __all__ = [
+    "App",
     "AttemptExists",
     "CheckedProjection",
     "Claim",
@@ -50,6 +55,7 @@ __all__ = [
     "DispatchReadyRow",
     "Follower",
     "HistoryEntry",
+    "Index",
     "InvalidInput",
     "Journal",
     "Lease",
@@ -57,14 +63,21 @@ __all__ = [
     "LeaseTerms",
     "LiftOption",
     "Limits",
+    "Listing",
     "LossReason",
     "Notice",
     "NoticeKind",
     "Outcome",
+    "OutdatedProjection",
     "Policy",
+    "PositionRow",
+    "Projection",
+    "ProjectionOutdated",
     "Pruned",
     "QuarantinedAttempt",
+    "RebuildProgress",
     "RebuildReport",
+    "Record",
     "Recovery",
     "RecoveryContext",
     "RecoveryContextRow",
@@ -80,11 +93,13 @@ __all__ = [
     "Status",
     "StepTaken",
     "Stop",
+    "StreamRow",
     "Sweeper",
     "Swept",
     "UnknownAttempt",
     "Worker",
     "WrongStage",
+    "events",
     "incarnation",
     "open",
 ]

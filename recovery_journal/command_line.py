@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from recovery_journal.commands import attempts, log, people, serving, upkeep
+from recovery_journal.commands import attempts, listing, log, people, serving, upkeep
 from recovery_journal.commands.exits import ExitCode, report, table_for_help
 from recovery_journal.commands.target import Target
 from recovery_journal.identity import program
@@ -86,8 +86,9 @@ def journal(
         typer.Option(
             "--app",
             metavar="MODULE:ATTRIBUTE",
-            help="Your own Python: a dict of reducers by kind, a Journal, or a function that "
-            "returns one of the two. A Journal brings its own server, schema and limits.",
+            help="Your own Python: an App of reducers and projections, a dict of reducers by "
+            "kind, a Journal, or a function that returns one of them. A Journal brings its own "
+            "server, schema and limits.",
         ),
     ] = None,
     _version: Annotated[
@@ -106,7 +107,7 @@ app.command(rich_help_panel=SERVING)(serving.run)
 app.command(rich_help_panel=SERVING)(serving.sweep)
 app.command("report-lost", rich_help_panel=SERVING)(serving.report_lost)
 app.command(rich_help_panel=LOOKING)(upkeep.status)
-app.command(rich_help_panel=LOOKING)(attempts.ready)
+app.command(rich_help_panel=LOOKING)(listing.ready)
 app.command(rich_help_panel=LOOKING)(attempts.history)
 app.command(rich_help_panel=LOOKING)(attempts.show)
 app.command(rich_help_panel=LOOKING)(log.log)

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from domain.errors import InvalidInput
 from domain.events import LiftOption
+from projections.projection import Projection, RowT
 
 LONGEST_ID: Final = 200  # characters
 LONGEST_TEXT: Final = 2_000  # characters, for reasons and messages
 LONGEST_DURATION: Final = timedelta(days=365)
 SHORTEST_TTL: Final = timedelta(milliseconds=100)
 LARGEST_BATCH: Final = 10_000
+PROCESSES: Final = range(1, 257)
 PRIORITIES: Final = range(-(2**31), 2**31)
 POSITIONS: Final = range(2**63)
 VERSIONS: Final = range(1, 2**63)
@@ -105,6 +107,33 @@ def lift_option(value: object) -> LiftOption:
         return LiftOption(str(value))
     needed = " or ".join(option.value for option in LiftOption)
     raise refused("option", repr(value), needed, "choose one of those that its quarantine names")
+
+
+def projection(value: Projection[RowT] | str, known: Sequence[Projection[Any]]) -> Projection[RowT]:
+    """A projection of the journal, be it the same object or another of its class, or the one of
+    that name."""
+    name = value if isinstance(value, str) else getattr(value, "name", value)
+    for one in known:
+        if one.name == name and (isinstance(value, str) or type(one) is type(value)):
+            return one
+    raise refused(
+        "projection",
+        repr(name),
+        f"one that the journal was opened with: {', '.join(one.name for one in known)}",
+        "open the journal with projections=[...]",
+    )
+
+
+def projections(
+    names: Sequence[str] | None, known: Sequence[Projection[Any]]
+) -> tuple[Projection[Any], ...]:
+    """Those of the journal's projections that have these names, in its order; None for all."""
+    if names is None:
+        return tuple(known)
+    if isinstance(names, str) or not names:
+        raise refused("names", repr(names), "a list of names of projections", "pass such a list")
+    wanted = {projection(name, known).name for name in names}
+    return tuple(one for one in known if one.name in wanted)
 
 
 def event_id(value: str | None) -> str:

@@ -1,18 +1,22 @@
 """The composition root: one journal on one schema, and everything a user may ask of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from domain.errors import InvalidInput, PayloadCorrupt
 from domain.events import LiftOption
 from domain.lease import Holder, Incarnation
 from domain.ports import Reducer
 from domain.recovery import Recovery
-from projections.dispatch_ready import DispatchReadyRow
+from projections.catalog import BUILT_IN
+from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
+from projections.projection import PositionRow, Projection, RowT, StreamRow
 from projections.recovery_context_row import RecoveryContextRow
 from recovery_journal import inputs
+from recovery_journal.following.outdated import OutdatedProjection, outdated_of
+from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.identity import incarnation
 from recovery_journal.leases.acquisition import Acquisition, Request
 from recovery_journal.leases.claims import Claim, Claims, Wanted
@@ -28,12 +32,16 @@ from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
+from recovery_journal.reading.as_of import ListReading
 from recovery_journal.reading.history import History, HistoryEntry
+from recovery_journal.reading.positions import Positions
 from recovery_journal.reading.quarantined import QuarantinedAttempt, QuarantineReading
 from recovery_journal.reading.queries import Reading
+from recovery_journal.reading.rows import RowReading
 from recovery_journal.reading.status import Status, StatusReading
 from recovery_journal.rebuilding.check import Check, CheckedProjection
-from recovery_journal.rebuilding.rebuild import Rebuild, RebuildProgress, RebuildReport
+from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
+from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.recovering.cohort import Cohorts, Observer, Swept
 from recovery_journal.recovering.loss import Losses
 from recovery_journal.recovering.replayer import TailReplayer
@@ -49,12 +57,14 @@ class Journal:
         database: Database,
         *,
         reducers: Mapping[str, Reducer] | None = None,
+        projections: Sequence[Projection[Any]] = BUILT_IN,
         limits: Limits = DEFAULTS,
         observer: Observer = lambda _step: None,
         on_close: Sequence[Any] = (),
     ) -> None:
         self.database = database
         self.limits = limits
+        self.projections = tuple(projections)
         self.application = JournalApplication(database)
         self._on_close = on_close
         ledger = Ledger(self.application)
@@ -75,8 +85,11 @@ class Journal:
         self._sweep = Sweep(Losses(database, ledger, limits), cohorts, limits, observer)
         self._history = History(self.application)
         self._reading = Reading(database)
+        self._lists = ListReading(database)
+        self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
-        self._status = StatusReading(database, self.application.reader)
+        self._status = StatusReading(database, self.application.reader, self.projections)
+        self._rows = RowReading(database)
         self._pruning = Pruning(database)
 
     def __enter__(self) -> Self:
@@ -238,11 +251,23 @@ class Journal:
         """Every event of an attempt, in order, with position and time. Raises `UnknownAttempt`."""
         return self._history.of(_attempt(attempt_id))
 
-    def recovery(self, attempt_id: str, *, version: int | None = None) -> Recovery:
-        """An attempt as it is, or as it was after its `version`-th event."""
-        if version is not None:
+    def recovery(
+        self,
+        attempt_id: str,
+        *,
+        version: int | None = None,
+        at: int | datetime | None = None,
+    ) -> Recovery:
+        """An attempt as it is, as it was after its `version`-th event, or as it was at a position
+        or a time. Raises `UnknownAttempt`, and `InvalidInput` where it had no event yet then."""
+        attempt_id = _attempt(attempt_id)
+        if at is not None:
+            if version is not None:
+                raise inputs.refused("version and at", "both", "one of them", "leave one out")
+            version = self._positions.version_at(attempt_id, self._positions.at(at))
+        elif version is not None:
             version = inputs.whole_number("version", version, inputs.VERSIONS)
-        return self._history.recovery(_attempt(attempt_id), version=version)
+        return self._history.recovery(attempt_id, version=version)
 
     def result(self, attempt_id: str) -> Value:
         """What a completed attempt came to. Raises `UnknownAttempt`, `WrongStage`,
@@ -260,13 +285,55 @@ class Journal:
         limit: int = 20,
         kinds: Sequence[str] | None = None,
         tenants: Sequence[str] | None = None,
+        at: int | datetime | None = None,
     ) -> list[DispatchReadyRow]:
-        """The dispatch-ready list in dispatch order, without those that must not start yet."""
-        return self._reading.dispatch_ready(
-            limit=inputs.batch_limit(limit),
-            kinds=inputs.names("kinds", kinds),
-            tenants=inputs.names("tenants", tenants),
+        """The dispatch-ready list in dispatch order, without those that must not start yet.
+
+        With `at` it is what the list held at that position or time, each entry as it was then;
+        also those that had to wait until their `not_before`. Raises as `position_at`.
+        """
+        limit = inputs.batch_limit(limit)
+        kinds, tenants = inputs.names("kinds", kinds), inputs.names("tenants", tenants)
+        if at is None:
+            return self._reading.dispatch_ready(limit=limit, kinds=kinds, tenants=tenants)
+        return self._lists.listed(
+            DISPATCH_READY,
+            position=self._positions.at(at),
+            limit=limit,
+            only={"kind": kinds, "tenant": tenants},
         )
+
+    def listed(
+        self,
+        projection: Projection[RowT],
+        *,
+        at: int | datetime | None = None,
+        limit: int = 100,
+    ) -> list[RowT]:
+        """What is on the list that a projection keeps, or was on it at a position or time, in its
+        order. Raises as `position_at`, `InvalidInput` for what is no list, `PositionNotReached`
+        where the follower has not come to that position, `RowsUnreadable`."""
+        return self._lists.listed(
+            inputs.projection(projection, self.projections),
+            position=None if at is None else self._positions.at(at),
+            limit=inputs.batch_limit(limit),
+        )
+
+    def position_at(self, at: int | datetime) -> int:
+        """The position that a time means: the last one before the latest `recorded_at` so far
+        passes it; 0 before the first event. A position means itself, once it is settled.
+
+        A time so recent that events recorded before it may not be committed yet means the last
+        settled position, and perhaps a later one when it is asked for again. Raises
+        `InvalidInput` for a position above the last one, `StoreBusy` where events below it are
+        still being appended.
+        """
+        return self._positions.at(at)
+
+    def time_of(self, position: int) -> datetime | None:
+        """When the last event at or below a position was recorded; None before the first."""
+        position = inputs.whole_number("position", position, inputs.POSITIONS)
+        return self._positions.time_of(position)
 
     def contexts(
         self,
@@ -300,18 +367,68 @@ class Journal:
         """The database's clock, by which all ages are measured."""
         return self._status.now()
 
+    @overload
+    def rows(self, projection: Projection[RowT], key: str | None = None) -> Iterator[RowT]: ...
+
+    @overload
+    def rows(
+        self, projection: str, key: str | None = None
+    ) -> Iterator[StreamRow | PositionRow]: ...
+
+    def rows(
+        self, projection: Projection[Any] | str, key: str | None = None
+    ) -> Iterator[StreamRow | PositionRow]:
+        """The rows of a projection, or of its name, in order of their keys; with a `key` only
+        its rows. They are read page by page, each as it is at that moment.
+
+        Raises `InvalidInput` where the journal was opened without the projection, and
+        `RowsUnreadable` where another fold made the rows and they are no longer of this type.
+        """
+        return self._rows.of(inputs.projection(projection, self.projections), key)
+
+    @property
+    def outdated(self) -> tuple[OutdatedProjection, ...]:
+        """The projections whose rows another fold made, as of now, and the command that helps."""
+        return outdated_of(ProjectionTracking(self.database).all(), self.projections)
+
     # Upkeep ----------------------------------------------------------------------------------
 
     def rebuild(
-        self, *, on_progress: Callable[[RebuildProgress], object] = lambda _progress: None
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        process_count: int | None = None,
+        on_progress: Callable[[RebuildProgress], object] = lambda _progress: None,
     ) -> RebuildReport:
-        """Make the rows of every projection anew from the log, while everything goes on."""
-        reader = self.application.reader
-        return Rebuild(self.database, reader, on_progress=on_progress).run()
+        """Make the rows of the named projections, or of all, anew from the log, while everything
+        goes on. One that was killed or has failed is gone on with.
 
-    def check(self) -> tuple[CheckedProjection, ...]:
-        """Compare the rows of every projection with what the log says; nothing is changed."""
-        return Check(self.database).run()
+        `process_count` forked processes fold, one for each core if nothing is said. Raises
+        `InvalidInput` for an unknown name, `RebuildUnderWay` where another process is at a
+        rebuild, `StoreBusy` where the switch found no quiet moment, `ProcessLost`, and
+        `UnknownEvent`, `CorruptEvent`, `FoldFailed` at an event that cannot be taken in.
+        """
+        if process_count is not None:
+            inputs.whole_number("process_count", process_count, inputs.PROCESSES)
+        return Rebuild(
+            self.database,
+            self.application.reader,
+            projections=inputs.projections(names, self.projections),
+            process_count=process_count,
+            on_progress=on_progress,
+        ).run()
+
+    def check(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        on_progress: Callable[[RebuildProgress], object] = lambda _progress: None,
+    ) -> tuple[CheckedProjection, ...]:
+        """Compare the rows of the named projections, or of all, with what the log says; nothing
+        is changed. Raises `InvalidInput` for an unknown name, `RowsUnreadable` where another fold
+        made the rows and they are no longer of this type, and at events as `rebuild` does."""
+        projections = inputs.projections(names, self.projections)
+        return Check(self.database, projections=projections, on_progress=on_progress).run()
 
     def prune(self, *, older_than: timedelta) -> Pruned:
         """Forget run steps, checkpoints and results of runs whose every attempt ended longer ago

@@ -1,13 +1,20 @@
 """Opening a journal: a server, a schema on it, and the journal over both."""
 
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from domain.ports import Reducer
-from recovery_journal.following.projection_schema import create_projections
+from projections.projection import Projection
+from recovery_journal.following.outdated import ProjectionOutdated
+from recovery_journal.following.projection_schema import (
+    add_projections,
+    catalogue,
+    create_projections,
+)
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres import schema as schemas
@@ -26,6 +33,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     schema: str | None = None,
     data: Path | None = None,
     reducers: Mapping[str, Reducer] | None = None,
+    projections: Sequence[Projection[Any]] = (),
     limits: Limits | None = None,
     observer: Observer = lambda _step: None,
     must_exist: bool = False,
@@ -35,29 +43,34 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     Without a DSN it uses `$RECOVERY_JOURNAL_DSN`, else the embedded server with its data in the
     folder `data` (or the user's own); without a schema `$RECOVERY_JOURNAL_SCHEMA`, else
     `recovery_journal`. `reducers` maps a run's kind to the function that folds its
-    run steps. `observer` is told of every step of a recovery once it is durable. With
-    `must_exist`, a schema without a journal is refused instead of filled.
+    run steps. `projections` are your own, beside the built-in ones; one that the journal does not
+    know yet gets its table, and is followed from the beginning. `observer` is told of every step
+    of a recovery once it is durable. With `must_exist`, a schema without a journal is refused
+    instead of filled.
 
-    Raises `ServerUnavailable`, `ServerTooOld`, `SchemaTooNew`, `SchemaMissing`,
+    Warns of each projection whose rows another fold made, by a `ProjectionOutdated`. Raises
+    `ServerUnavailable`, `ServerTooOld`, `SchemaTooNew`, `SchemaMissing`,
     `EmbeddedServerUnavailable`, `InvalidInput`.
     """
     schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
     dsn = dsn or (None if data else os.environ.get(DSN_VARIABLE))
     server = None if dsn else EmbeddedServer.start(data)
     try:
+        all_projections = catalogue(projections)
         database = Database(dsn or _dsn_of(server), schema)
         try:
-            if must_exist:
-                schemas.check(database)
-            else:
-                schemas.create(database, partial(create_projections, database))
-            return Journal(
+            _prepare(database, all_projections, must_exist=must_exist)
+            journal = Journal(
                 database,
                 reducers=reducers,
+                projections=all_projections,
                 limits=limits or Limits(),
                 observer=observer,
                 on_close=[server.close] if server else [],
             )
+            for outdated in journal.outdated:
+                warnings.warn(str(outdated), ProjectionOutdated, stacklevel=2)
+            return journal
         except BaseException:
             database.close()
             raise
@@ -65,6 +78,18 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
         if server:
             server.close()
         raise
+
+
+def _prepare(
+    database: Database, projections: Sequence[Projection[Any]], *, must_exist: bool
+) -> None:
+    """Make what is missing: everything, or the tables of projections that are new here."""
+    make_all = partial(create_projections, database, projections=projections)
+    if must_exist:
+        schemas.check(database)
+    elif schemas.create(database, make_all):
+        return
+    add_projections(database, projections)
 
 
 def _dsn_of(server: EmbeddedServer | None) -> str:

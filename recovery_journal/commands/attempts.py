@@ -1,4 +1,4 @@
-"""Looking at attempts: `ready`, `history`, `show`."""
+"""Looking at attempts: `history`, `show`."""
 
 import re
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from rich.text import Text
 from domain.errors import UnknownAttempt
 from domain.events import tag_of
 from domain.recovery import Recovery
-from projections.dispatch_ready import DispatchReadyRow
 from recovery_journal import inputs
 from recovery_journal.commands import page, words
 from recovery_journal.commands.changes import Change, changes, fields, shown
-from recovery_journal.commands.essentials import essentials, in_doubt
-from recovery_journal.commands.options import AsJson, Kinds, Tenants
+from recovery_journal.commands.essentials import essentials
+from recovery_journal.commands.moment import At, Moment, moment_of
+from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.phases import RecoveryPhases, Told, phases, told
 from recovery_journal.commands.target import journal_of
 from recovery_journal.commands.timeline import heading, recoveries, timeline
@@ -59,49 +59,14 @@ class ChangedEntry(Struct, frozen=True, kw_only=True):
 
 
 class ShowDocument(Struct, frozen=True, kw_only=True):
-    """What `show --json` prints: the attempt as of an event, and the way there."""
+    """What `show --json` prints: the attempt as of an event, and the way there; with `--at` also
+    the moment that was meant."""
 
     attempt_id: str
     version: int
+    at: Moment | None
     recovery: Recovery
     entries: list[ChangedEntry]
-
-
-def ready(
-    context: typer.Context,
-    *,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
-    kind: Kinds = None,
-    tenant: Tenants = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the attempts that wait for a worker, in the order in which they are dispatched."""
-    with journal_of(context) as journal:
-        rows = journal.dispatch_ready(limit=limit, kinds=kind, tenants=tenant)
-        now = journal.now()
-    if as_json:
-        page.show_json(rows)
-        return
-    if not rows:
-        page.show("No attempt waits for a worker.")
-        return
-    headings = (
-        *("#", "attempt", "run", "kind", "tenant", "priority", "waits for", "from", "code"),
-        "in doubt",
-    )
-    lines = [
-        (
-            number,
-            words.recovery_name(row.attempt_id, row.recovery_no),
-            *(row.run_id, row.kind, row.tenant, row.priority),
-            words.between(row.ready_at, now),
-            *(row.start.value, row.code_version),
-            page.text(in_doubt(row.in_doubt), "bold yellow"),
-        )
-        for number, row in enumerate(rows, 1)
-    ]
-    page.show(page.table(*_filled(headings, lines), numbers=("#", "priority", "waits for")))
-    _warn_of_doubt(rows)
 
 
 def history(
@@ -138,35 +103,50 @@ def show(
     *,
     recovery: RecoveryNo = None,
     version: VersionNo = None,
+    at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show an attempt as of an event, and what each event up to there changed."""
+    """Show an attempt as of an event, a position or a time, and what each event up to there
+    changed."""
+    if version is not None and at is not None:
+        raise typer.BadParameter("--version and --at name two moments; give one of them")
     with journal_of(context) as journal:
         tale, recovery_no = _tale(journal, attempt, recovery)
+        moment = None if at is None else moment_of(journal, at)
+        if moment is not None:
+            attempt_id = tale[0].after.attempt_id
+            version = journal.recovery(attempt_id, at=moment.position).version
     before = dict(zip((one.after.version for one in tale), [None, *tale], strict=False))
     part = [one for one in _of_recovery(tale, recovery_no) if one.after.version <= _upto(version)]
     if not part or (version or 0) > tale[-1].after.version:
         last = tale[-1].after.version
-        raise inputs.refused("--version", str(version), f"one of its {last} events", "choose one")
+        option = "--version" if at is None else "--at"
+        raise inputs.refused(option, str(at or version), f"one of its {last} events", "choose one")
     changed = [
         ChangedEntry(entry=one.entry, changes=changes(_after(before[one.after.version]), one.after))
         for one in part
     ]
-    last_told = part[-1].after
+    document = ShowDocument(
+        attempt_id=part[-1].after.attempt_id,
+        version=part[-1].after.version,
+        at=moment,
+        recovery=part[-1].after,
+        entries=changed,
+    )
     if as_json:
-        document = ShowDocument(
-            attempt_id=last_told.attempt_id,
-            version=last_told.version,
-            recovery=last_told,
-            entries=changed,
-        )
         page.show_json(document)
-        return
-    for one in changed:
+    else:
+        _show(document)
+
+
+def _show(document: ShowDocument) -> None:
+    for one in document.entries:
         words_of_event = Padding(page.text(essentials(one.entry.event), "dim"), (0, 0, 0, 2))
         page.show(_event_line(one.entry), words_of_event, _change_lines(one.changes), Text())
-    page.show(page.text(f"As of version {last_told.version}", "bold"))
-    page.show(page.pairs([(name, shown(value)) for name, value in fields(last_told).items()]))
+    moment = "" if document.at is None else f", at {document.at}"
+    page.show(page.text(f"As of version {document.version}{moment}", "bold"))
+    found = fields(document.recovery).items()
+    page.show(page.pairs([(name, shown(value)) for name, value in found]))
 
 
 def _event_line(entry: HistoryEntry) -> Text:
@@ -225,21 +205,3 @@ def _upto(version: int | None) -> float:
 
 def _after(one: Told | None) -> Recovery | None:
     return None if one is None else one.after
-
-
-def _filled(
-    headings: Sequence[str], lines: Sequence[Sequence[object]]
-) -> tuple[list[str], list[list[object]]]:
-    """Without the columns in which nothing stands."""
-    kept = [index for index in range(len(headings)) if any(str(line[index]) for line in lines)]
-    return [headings[index] for index in kept], [[line[index] for index in kept] for line in lines]
-
-
-def _warn_of_doubt(rows: Sequence[DispatchReadyRow]) -> None:
-    count = sum(bool(row.in_doubt) for row in rows)
-    if count:
-        page.show(
-            Text(),
-            f"{words.plural(count, 'attempt')} with effects in doubt: they were announced and "
-            "never recorded, so they may happen twice.",
-        )

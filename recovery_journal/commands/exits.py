@@ -32,7 +32,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.UNEXPECTED: "an unexpected error: a bug here, shown with its traceback",
     ExitCode.USAGE: "the command line is not understood",
     ExitCode.REFUSED: "refused: unknown attempt, wrong stage, no or too new schema, bad value",
-    ExitCode.RETRY: "try again later: server unavailable or busy",
+    ExitCode.RETRY: "try again later: server unavailable or busy, a rebuild under way",
     ExitCode.STOP: "stop, a person must look: unknown or damaged events, a standby server",
     ExitCode.DIFFERENT: "rebuild --check: the rows are not what the log says",
     ExitCode.PARTLY: "done, but some attempts could not go on: sweep, report-lost, lift, resume",

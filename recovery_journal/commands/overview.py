@@ -7,7 +7,8 @@ from rich.text import Text
 
 from domain.lease import OPEN_STATUSES, LeaseStatus
 from recovery_journal.commands import page, words
-from recovery_journal.reading.status import ProjectionStatus, Status
+from recovery_journal.reading.projection_status import ProjectionStatus
+from recovery_journal.reading.status import Status
 
 
 def overview(status: Status) -> Iterator[RenderableType]:
@@ -115,6 +116,8 @@ def _projection(one: ProjectionStatus) -> tuple[object, ...]:
     state = page.styled(one.state.value)
     if one.error:
         state.append_text(page.text(f": {one.error}"))
+    elif one.do:
+        state.append_text(page.text(f": {one.do}"))
     elif one.is_inline:
         state.append(" (rows are written inline)", style="dim")
     lag = words.duration(one.lag_s) if one.lag_events else ""

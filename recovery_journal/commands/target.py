@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -11,13 +12,15 @@ import typer
 from msgspec import Struct
 
 from domain.errors import RecoveryJournalError
-from domain.ports import Reducer
 from recovery_journal import inputs, opening
+from recovery_journal.app import App
+from recovery_journal.commands import page
+from recovery_journal.following.outdated import ProjectionOutdated
 from recovery_journal.journal import Journal
 
 APP_FORM: Final = "module:attribute"
 NEEDED: Final = (
-    "a dict of reducers, a Journal, or a function without arguments that returns one of the two"
+    "an App, a dict of reducers, a Journal, or a function without arguments that returns one"
 )
 
 
@@ -32,12 +35,12 @@ class Target(Struct, frozen=True, kw_only=True):
     def open(self, *, must_exist: bool = True) -> Journal:
         """Open the journal; a schema is made only where that is asked for.
 
-        An `--app` that is a dict of reducers adds these; one that is, or returns, a Journal brings
-        server, schema and limits with it, and then no other option may name them.
+        An `--app` that is an App adds its reducers and projections; one that is, or returns, a
+        Journal brings server, schema and limits too, and then no other option may name them.
         """
         if self.dsn and self.data:
             raise typer.BadParameter("--dsn and --data name two servers; give one of them")
-        found = _load(self.app) if self.app else {}
+        found = _load(self.app) if self.app else App()
         if isinstance(found, Journal):
             if self.dsn or self.data or self.schema:
                 found.close()
@@ -50,7 +53,8 @@ class Target(Struct, frozen=True, kw_only=True):
             self.dsn,
             schema=self.schema,
             data=self.data,
-            reducers=found,
+            reducers=found.reducers,
+            projections=found.projections,
             must_exist=must_exist,
         )
 
@@ -63,20 +67,33 @@ def target_of(context: typer.Context) -> Target:
 
 
 def journal_of(context: typer.Context) -> Journal:
-    """The journal to work on, which must exist. Close it, or use it in a `with`."""
-    return target_of(context).open()
+    """The journal to work on, which must exist. Close it, or use it in a `with`.
+
+    Each projection whose rows are outdated is told to people in one line, to programs by `status`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProjectionOutdated)
+        journal = target_of(context).open()
+    if not context.params.get("as_json"):
+        try:
+            for outdated in journal.outdated:
+                page.console(is_error=True).print(page.text(f"recovery-journal: {outdated}"))
+        except BaseException:
+            journal.close()
+            raise
+    return journal
 
 
-def _load(app: str) -> Journal | Mapping[str, Reducer]:
+def _load(app: str) -> Journal | App:
     found = _attribute(app)
     if callable(found):
         found = _guarded(app, found)
-    if isinstance(found, Journal):
+    if isinstance(found, Journal | App):
         return found
     if isinstance(found, Mapping) and all(
         isinstance(kind, str) and callable(reducer) for kind, reducer in found.items()
     ):
-        return found
+        return App(reducers=found)
     raise inputs.refused(f"--app {app}", f"a {type(found).__name__}", NEEDED, "name such a one")
 
 

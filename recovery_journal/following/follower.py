@@ -13,13 +13,13 @@ from domain.errors import (
     FoldFailed,
     PositionNotReached,
     Retry,
-    StoreBusy,
     TailLost,
     UnknownEvent,
 )
 from domain.events import tag_of
 from projections.catalog import BUILT_IN
 from projections.projection import Projection, Record
+from recovery_journal.following.outdated import OutdatedProjection, outdated
 from recovery_journal.following.projection_table import table_of
 from recovery_journal.following.tracking import Followed, FollowingState, ProjectionTracking
 from recovery_journal.log.reader import SettledReader
@@ -37,7 +37,8 @@ ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError)
 
 
 class Source(Protocol):
-    """Where a follower reads and writes; a `Journal` is one."""
+    """Where a follower reads and writes; a `Journal` is one. Its `projections`, if it has some,
+    are those to follow."""
 
     @property
     def database(self) -> Database:
@@ -55,27 +56,30 @@ class Follower:
     Rows and position are written in one transaction, under a lock that dies with the connection:
     of two followers of one projection, one waits. A projection that cannot take an event in stops
     there, with the error in its tracking row, while the others go on; a new follower, or a rebuilt
-    projection, tries again. `on_problem` is told of everything that kept a round from its end.
+    projection, tries again. Rows of another fold are left alone until a rebuild has made them
+    ours. `on_problem` is told of everything that kept a round from its end.
     """
 
     def __init__(
         self,
         source: Source,
         *,
-        projections: Sequence[Projection[Any]] = BUILT_IN,
+        projections: Sequence[Projection[Any]] | None = None,
         batch_events: int = BATCH_EVENTS,
         longest_pause_s: float = LONGEST_PAUSE_S,
         on_problem: Callable[[Exception], object] = lambda _problem: None,
     ) -> None:
         self._database = source.database
         self._reader = source.reader
+        if projections is None:
+            projections = getattr(source, "projections", BUILT_IN)
         self._projections = {projection.name: projection for projection in projections}
         self._tracking = ProjectionTracking(source.database)
         self._batch_events = batch_events
         self._longest_pause_s = longest_pause_s
         self._on_problem = on_problem
         self._given_up: set[tuple[str, int]] = set()
-        self._told: set[str] = set()
+        self._told: set[OutdatedProjection] = set()
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -135,22 +139,16 @@ class Follower:
         projection = self._projections.get(place.projection)
         if projection is None:
             return False
-        if place.fold_version != projection.version:
-            self._tell_of_version(projection, place)
+        if not place.is_of(projection):
+            self._tell(outdated(place, projection))
             return False
         is_stopped = place.state is FollowingState.STOPPED
         return not (is_stopped and (place.projection, place.position) in self._given_up)
 
-    def _tell_of_version(self, projection: Projection[Any], place: Followed) -> None:
-        if projection.name not in self._told:
-            self._told.add(projection.name)
-            self._on_problem(
-                StoreBusy(
-                    f"follow projection {projection.name!r} with version {projection.version}: "
-                    f"its rows are of version {place.fold_version} until it is rebuilt",
-                    limit="this program's life",
-                )
-            )
+    def _tell(self, found: OutdatedProjection) -> None:
+        if found not in self._told:
+            self._told.add(found)
+            self._on_problem(found.error())
 
     def _follow(self, projections: Sequence[Projection[Any]], after: int) -> int:
         try:
@@ -197,7 +195,7 @@ class Follower:
     ) -> int:
         with self._database.transaction() as cursor:
             place = self._tracking.lock(cursor, projection.name)
-            if place is None or place.position != after:
+            if place is None or place.position != after or not place.is_of(projection):
                 return 0  # another follower, or a rebuild, has it or has had it
             if upto > after:
                 table_of(projection).apply(cursor, records)
@@ -207,7 +205,7 @@ class Follower:
     def _give_up(self, projection: Projection[Any], position: int, error: Exception) -> None:
         with self._database.transaction() as cursor:
             place = self._tracking.lock(cursor, projection.name)
-            if place is None or place.position != position:
+            if place is None or place.position != position or not place.is_of(projection):
                 return
             self._tracking.stop(cursor, projection.name, str(error))
         self._given_up.add((projection.name, position))

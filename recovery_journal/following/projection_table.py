@@ -1,37 +1,19 @@
-"""The table of a projection: made from its row type, written and read whole batches at a time."""
+"""The rows of a projection's table, written and read whole batches at a time."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from enum import StrEnum
 from functools import cache, cached_property
-from typing import Any, Final, Generic
+from typing import Final
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from domain.errors import InvalidInput
 from domain.events import AnyEvent
-from projections.projection import Fold, Index, PrimaryKey, Projection, Record, RowT
-from recovery_journal.following.row_form import RowForm
+from projections.projection import Fold, PrimaryKey, Projection, Record, RowT
+from recovery_journal.following.table_definition import Place, TableDefinition
 
 PAGE_ROWS: Final = 2000
-NAME: Final = re.compile(r"[a-z](_?[a-z0-9])*")
-LONGEST_NAME: Final = 30
-LONGEST_INDEX_NAME: Final = 12
-
-CREATE = "CREATE TABLE {table} ({columns})"
-
-CREATE_TEMPORARY = "CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DROP"
-
-ADD_KEY = "ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY ({key})"
-
-ADD_INDEX = "CREATE INDEX {name} ON {table} ({fields}) {where}"
-
-RENAME_TABLE = "ALTER TABLE {table} RENAME TO {name}"
-
-RENAME_INDEX = "ALTER INDEX {index} RENAME TO {name}"
 
 # The newest row of each key: one descent of the primary key's index per key.
 NEWEST = """
@@ -58,44 +40,23 @@ WHERE live.{guard} < EXCLUDED.{guard}
 
 COPY = "COPY {table} ({fields}) FROM STDIN (FORMAT csv, QUOTE '\"', ESCAPE '\\', NULL 'null')"
 
-FIRST_PAGE = """
-SELECT coalesce(json_agg(page), '[]')::text AS rows
-FROM (SELECT * FROM {table} ORDER BY {key} LIMIT {limit}) AS page
-"""
-
-NEXT_PAGE = """
+PAGE = """
 SELECT coalesce(json_agg(page), '[]')::text AS rows
 FROM (
     SELECT *
     FROM {table}
-    WHERE ({key}) > ({after})
+    {only}
     ORDER BY {key}
     LIMIT {limit}
 ) AS page
 """
 
 
-class Place(StrEnum):
-    """Which of a projection's tables: the one that readers see, the one that a rebuild prepares,
-    or the one that a check folds into and that goes with its transaction."""
-
-    LIVE = ""
-    SHADOW = "__shadow"
-    CHECK = "__check"
-
-
-class ProjectionTable(Generic[RowT]):
-    """A table of one projection's rows.
+class ProjectionTable(TableDefinition[RowT]):
+    """A table of one projection's rows: written and read whole batches at a time.
 
     It holds no connection: every method works inside of the caller's transaction.
     """
-
-    def __init__(self, projection: Projection[RowT], place: Place = Place.LIVE) -> None:
-        _check(projection)
-        self.projection = projection
-        self.form = RowForm(projection.row_type)
-        self.name = f"projection_{projection.name}{place}"
-        self._place = place
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -131,10 +92,11 @@ class ProjectionTable(Generic[RowT]):
             text = self.form.to_json(rows).decode()
             cursor.execute(self._upsert_sql, {"rows": text}, prepare=True)
 
-    def copy(self, cursor: Cursor[DictRow], rows: Iterable[RowT]) -> None:
-        """Store rows that are new to the table, at once."""
+    def copy_csv(self, cursor: Cursor[DictRow], pieces: Iterable[bytes]) -> None:
+        """Store rows that are new to the table, at once, in the form that `form.to_csv` gives."""
         with cursor.copy(self._copy_sql) as copy:
-            copy.write(self.form.to_csv(rows))
+            for piece in pieces:
+                copy.write(piece)
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -143,61 +105,32 @@ class ProjectionTable(Generic[RowT]):
 
         They belong together only in a transaction that keeps its snapshot.
         """
-        statement = self._sql(FIRST_PAGE, limit=Literal(page_rows))
+        after: PrimaryKey | None = None
         while True:
-            page = self._fetched(cursor.execute(statement))
+            page = self.page(cursor, after=after, limit=page_rows)
             yield from page
             if len(page) < page_rows:
                 return
-            statement = self._next_page(self.projection.primary_key(page[-1]), page_rows)
+            after = self.projection.primary_key(page[-1])
 
-    # -- making ----------------------------------------------------------------------------
-
-    def create(self, cursor: Cursor[DictRow]) -> None:
-        """Make the table with its key and indexes."""
-        self.create_bare(cursor)
-        self.add_indexes(cursor)
-
-    def create_bare(self, cursor: Cursor[DictRow]) -> None:
-        """Make the table alone, to be filled by `copy` before `add_indexes`."""
-        columns = [
-            SQL("{} {}").format(Identifier(field), SQL(kind))
-            for field, kind in self.form.columns.items()
-        ]
-        statement = CREATE_TEMPORARY if self._place is Place.CHECK else CREATE
-        cursor.execute(self._sql(statement, columns=SQL(", ").join(columns)))
-
-    def add_indexes(self, cursor: Cursor[DictRow]) -> None:
-        """Add the primary key and the indexes that the projection wishes for."""
-        cursor.execute(self._sql(ADD_KEY, name=self._index_name("key")))
-        for index in self.projection.indexes:
-            cursor.execute(self._add_index(index))
-
-    def analyze(self, cursor: Cursor[DictRow]) -> None:
-        """Let the planner know what is in the table."""
-        cursor.execute(self._sql("ANALYZE {table}"))
-
-    def exists(self, cursor: Cursor[DictRow]) -> bool:
-        """Whether the table is there."""
-        cursor.execute("SELECT to_regclass(%(name)s) IS NOT NULL AS found", {"name": self.name})
-        row = cursor.fetchone()
-        return row is not None and bool(row["found"])
-
-    def drop(self, cursor: Cursor[DictRow]) -> None:
-        """Remove the table, if it is there."""
-        cursor.execute(self._sql("DROP TABLE IF EXISTS {table}"))
-
-    def lock(self, cursor: Cursor[DictRow]) -> None:
-        """Keep everyone else out of the table until the transaction ends."""
-        cursor.execute(self._sql("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
-
-    def take_name(self, cursor: Cursor[DictRow], name: str) -> None:
-        """Rename the table and its indexes: nobody finds the old name afterwards."""
-        for index in ("key", *(index.name for index in self.projection.indexes)):
-            of_index = Identifier(f"{name}__{index}")
-            rename = self._sql(RENAME_INDEX, index=self._index_name(index), name=of_index)
-            cursor.execute(rename)
-        cursor.execute(self._sql(RENAME_TABLE, name=Identifier(name)))
+    def page(
+        self,
+        cursor: Cursor[DictRow],
+        *,
+        after: PrimaryKey | None = None,
+        key: str | None = None,
+        limit: int = PAGE_ROWS,
+    ) -> list[RowT]:
+        """The first rows in order of the primary key: of all, or of those after a primary key, or
+        of those with this key."""
+        wanted = []
+        if after is not None:
+            wanted.append(self._sql("({key}) > ({after})", after=_values(after)))
+        if key is not None:
+            first = Identifier(self.projection.key_fields[0])
+            wanted.append(SQL("{} = {}").format(first, Literal(key)))
+        only = SQL("WHERE {}").format(SQL(" AND ").join(wanted)) if wanted else SQL("")
+        return self._fetched(cursor.execute(self._sql(PAGE, only=only, limit=Literal(limit))))
 
     # -- statements ------------------------------------------------------------------------
 
@@ -221,39 +154,8 @@ class ProjectionTable(Generic[RowT]):
     def _copy_sql(self) -> bytes:
         return self._bytes(COPY)
 
-    @property
-    def _fields(self) -> list[Identifier]:
-        return [Identifier(field) for field in self.form.columns]
-
-    def _next_page(self, after: PrimaryKey, limit: int) -> Composed:
-        values = SQL(", ").join(Literal(value) for value in after)
-        return self._sql(NEXT_PAGE, after=values, limit=Literal(limit))
-
-    def _add_index(self, index: Index) -> Composed:
-        fields = [
-            SQL("{} DESC" if field in index.descending else "{}").format(Identifier(field))
-            for field in index.fields
-        ]
-        where: Composable = SQL("")
-        if index.only_while_null is not None:
-            where = SQL("WHERE {} IS NULL").format(Identifier(index.only_while_null))
-        name = self._index_name(index.name)
-        return self._sql(ADD_INDEX, name=name, fields=SQL(", ").join(fields), where=where)
-
-    def _index_name(self, name: str) -> Identifier:
-        return Identifier(f"{self.name}__{name}")
-
     def _bytes(self, statement: str, **parts: Composable) -> bytes:
         return self._sql(statement, **parts).as_bytes(None)
-
-    def _sql(self, statement: str, **parts: Composable) -> Composed:
-        given: dict[str, Any] = {
-            "table": Identifier(self.name),
-            "fields": SQL(", ").join(self._fields),
-            "key": SQL(", ").join(Identifier(field) for field in self.projection.key_fields),
-            **parts,
-        }
-        return SQL(statement).format(**given)
 
     def _fetched(self, cursor: Cursor[DictRow]) -> list[RowT]:
         row = cursor.fetchone()
@@ -271,6 +173,11 @@ def apply(
     return table_of(projection).apply(cursor, [Record(*record) for record in records])
 
 
+def shadow_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
+    """Where a rebuild prepares the projection's rows."""
+    return ProjectionTable(projection, Place.SHADOW)
+
+
 @cache
 def table_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
     """The projection's live table; one object for one projection, so that statements are made
@@ -278,22 +185,5 @@ def table_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
     return ProjectionTable(projection)
 
 
-def _check(projection: Projection[Any]) -> None:
-    """Names end up in identifiers, which PostgreSQL cuts at 63 bytes without an error."""
-    limits = [(projection.name, LONGEST_NAME)]
-    limits += [(index.name, LONGEST_INDEX_NAME) for index in projection.indexes]
-    for name, longest in limits:
-        if not NAME.fullmatch(name) or len(name) > longest:
-            raise InvalidInput(
-                f"a name of projection {projection.name!r}",
-                found=repr(name),
-                needed=f"at most {longest} small letters, digits and single underscores",
-                do="choose another name",
-            )
-    if projection.is_stream_keyed and projection.key_fields[0] != "attempt_id":
-        raise InvalidInput(
-            f"the key of projection {projection.name!r}",
-            found=f"{projection.key_fields[0]!r} first",
-            needed="'attempt_id' first, for rows that derive from one stream",
-            do="name it first, or make the rows PositionRows",
-        )
+def _values(key: PrimaryKey) -> Composed:
+    return SQL(", ").join(Literal(value) for value in key)

@@ -23,6 +23,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from domain.errors import PositionNotReached
+from projections.fold_hash import fold_hash
 from projections.projection import Projection
 from recovery_journal.postgres.database import Database
 
@@ -31,8 +32,8 @@ SHORTEST_PAUSE_S: Final = 0.005
 LONGEST_PAUSE_S: Final = 0.2
 
 REGISTER = """
-INSERT INTO projection_tracking (projection, position, fold_version)
-VALUES (%(projection)s, 0, %(fold_version)s)
+INSERT INTO projection_tracking (projection, position, fold_version, fold_hash)
+VALUES (%(projection)s, 0, %(fold_version)s, %(fold_hash)s)
 ON CONFLICT (projection) DO NOTHING
 """
 
@@ -46,13 +47,13 @@ RETURNING position
 """
 
 READ = """
-SELECT projection, position, state, fold_version, error, changed_at
+SELECT projection, position, state, fold_version, fold_hash, error, changed_at
 FROM projection_tracking
 WHERE projection = %(projection)s
 """
 
 READ_ALL = """
-SELECT projection, position, state, fold_version, error, changed_at
+SELECT projection, position, state, fold_version, fold_hash, error, changed_at
 FROM projection_tracking
 ORDER BY projection
 """
@@ -72,7 +73,7 @@ WHERE projection = %(projection)s
 RESTART = """
 UPDATE projection_tracking
 SET position = %(position)s, state = 'following', error = NULL,
-    fold_version = %(fold_version)s, changed_at = clock_timestamp()
+    fold_version = %(fold_version)s, fold_hash = %(fold_hash)s, changed_at = clock_timestamp()
 WHERE projection = %(projection)s
 """
 
@@ -87,15 +88,21 @@ class FollowingState(StrEnum):
 class Followed(Struct, frozen=True, kw_only=True):
     """One projection's place: every event at or below `position` is in its rows.
 
-    A stopped one stands before an event that it could not take in, which `error` names.
+    A stopped one stands before an event that it could not take in, which `error` names. The rows
+    belong to the fold of this version and hash.
     """
 
     projection: str
     position: int
     state: FollowingState
     fold_version: int
+    fold_hash: str
     error: str | None
     changed_at: datetime
+
+    def is_of(self, projection: Projection[Any]) -> bool:
+        """Whether this program's fold is the one that the rows belong to."""
+        return (self.fold_version, self.fold_hash) == (projection.version, fold_hash(projection))
 
 
 class ProjectionTracking(TrackingRecorder):
@@ -152,8 +159,7 @@ class ProjectionTracking(TrackingRecorder):
 
     def register(self, cursor: Cursor[DictRow], projection: Projection[Any]) -> None:
         """Let the projection begin at the beginning, unless it is known already."""
-        place = {"projection": projection.name, "fold_version": projection.version}
-        cursor.execute(REGISTER, place)
+        cursor.execute(REGISTER, _fold_of(projection))
 
     def find(self, projection: str) -> Followed | None:
         """One projection's place; None where it is not known."""
@@ -186,12 +192,7 @@ class ProjectionTracking(TrackingRecorder):
 
     def restart(self, cursor: Cursor[DictRow], projection: Projection[Any], position: int) -> None:
         """Note, in the transaction of the switch, how far rebuilt rows go."""
-        place = {
-            "projection": projection.name,
-            "position": position,
-            "fold_version": projection.version,
-        }
-        cursor.execute(RESTART, place)
+        cursor.execute(RESTART, {**_fold_of(projection), "position": position})
 
     def _not_reached(self, projection: str, needed: int, timeout_s: float) -> PositionNotReached:
         followed = self.find(projection)
@@ -202,6 +203,14 @@ class ProjectionTracking(TrackingRecorder):
             timeout_s=timeout_s,
             do=f"it stopped: {followed.error}" if followed and followed.error else "",
         )
+
+
+def _fold_of(projection: Projection[Any]) -> dict[str, Any]:
+    return {
+        "projection": projection.name,
+        "fold_version": projection.version,
+        "fold_hash": fold_hash(projection),
+    }
 
 
 def _followed(row: DictRow) -> Followed:

@@ -22,7 +22,9 @@ from domain.lease import Holder, LeaseStatus
 from domain.pipeline import RecoveryContext
 from domain.recovery import Decision, Recovery
 from domain.replay import replay_chain
+from projections.dispatch_ready import DISPATCH_READY
 from recovery_journal import inputs
+from recovery_journal.following.legibility import legible
 from recovery_journal.identity import actor
 from recovery_journal.leases.acquisition import terms_of
 from recovery_journal.leases.lease import Lease, LeaseTerms
@@ -182,7 +184,8 @@ class Claims:
             "limit": wanted.limit,
         }
         with self._database.transaction() as cursor:
-            found = cursor.execute(TAKE, parameters).fetchall()
+            with legible(DISPATCH_READY):
+                found = cursor.execute(TAKE, parameters).fetchall()
             rows = [LeaseRow.read(row) for row in found]
             if not rows:
                 return []

@@ -16,8 +16,8 @@ from domain.errors import AppendConflict, RecoveryJournalError, UnknownAttempt
 from domain.events import AnyEvent, LeaseGranted
 from domain.lease import Fence, LeaseStatus
 from domain.recovery import Recovery
-from projections.dispatch_ready import DISPATCH_READY, LIST_EVENTS
-from recovery_journal.following.projection_table import ProjectionTable
+from projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.following.inline import InlineRows
 from recovery_journal.leases.move import Move, change_rows
 from recovery_journal.leases.row import COLUMNS, LeaseRow
 from recovery_journal.log.application import JournalApplication
@@ -61,7 +61,7 @@ class Ledger:
 
     def __init__(self, application: JournalApplication) -> None:
         self._application = application
-        self._list_table = ProjectionTable(DISPATCH_READY)
+        self._listed = InlineRows(DISPATCH_READY)
 
     def now(self, cursor: Cursor[DictRow]) -> datetime:
         """The database's clock."""
@@ -119,7 +119,7 @@ class Ledger:
         done = [move for move in active if move.recovery.attempt_id not in refused]
         after = {move.recovery.attempt_id: move.recovery.apply(move.events) for move in done}
         change_rows(cursor, [(move, after[move.recovery.attempt_id]) for move in done])
-        self._list(cursor, [event for move in done for event in move.events])
+        self._listed.write(cursor, [event for move in done for event in move.events])
         return [
             refused.get(move.recovery.attempt_id)
             or after.get(move.recovery.attempt_id, move.recovery)
@@ -157,8 +157,3 @@ class Ledger:
     def defer(self, cursor: Cursor[DictRow], attempt_ids: Sequence[str], wait_s: float) -> None:
         """Leave attempts alone for a while whose streams cannot be read."""
         cursor.execute(DEFER, {"attempt_ids": list(attempt_ids), "wait_s": wait_s})
-
-    def _list(self, cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> None:
-        listed = [event for event in events if isinstance(event, LIST_EVENTS)]
-        if listed:
-            self._list_table.apply(cursor, self._application.records(cursor, listed))

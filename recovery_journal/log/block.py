@@ -6,11 +6,11 @@ outside of any transaction and in any order.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias, get_args
 
 import msgspec
 from psycopg import Connection
-from psycopg.rows import class_row
+from psycopg.rows import tuple_row
 
 from domain.errors import CorruptEvent, UnknownEvent
 from domain.events import AnyEvent, tag_of
@@ -28,6 +28,41 @@ ORDER BY originator_id, originator_version
 LIMIT %(limit)s
 """
 
+# Events of a stream that lie near each other in the log lie near each other on disk, and so do
+# streams that began at about the same time, whatever their names are. In the order of names every
+# event would be another page.
+BEGUN: Final = b"""
+SELECT event.*
+FROM (
+    SELECT originator_id
+    FROM journal_events AS first
+    WHERE notification_id > %(after)s
+        AND notification_id <= %(last)s
+        -- A sum, so that first versions are not looked up in the index of streams, all of them.
+        AND originator_version + 0 <= 1
+        AND NOT EXISTS (
+            SELECT
+            FROM journal_events AS earlier
+            WHERE earlier.originator_id = first.originator_id
+                AND earlier.originator_version = first.originator_version - 1
+        )
+) AS begun
+CROSS JOIN LATERAL (
+    SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
+    FROM journal_events
+    WHERE originator_id = begun.originator_id
+        AND notification_id <= %(upto)s
+    ORDER BY originator_version
+) AS event
+"""
+
+# Stream after stream, all of it, none remembered: what a nested loop does by itself.
+PLAINLY: Final = b"""
+SELECT set_config('enable_memoize', 'off', true),
+    set_config('max_parallel_workers_per_gather', '0', true),
+    set_config('cursor_tuple_fraction', '1', true)
+"""
+
 BY_POSITION: Final = b"""
 SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
 FROM journal_events
@@ -40,15 +75,10 @@ END: Final = 2**63 - 1
 """Above every position: all that is visible."""
 
 _decoder: Final = msgspec.json.Decoder(list[AnyEvent])
+_TAG_OF: Final = {kind: tag_of(kind) for kind in get_args(AnyEvent)}
 
-
-class _Row(NamedTuple):
-    originator_id: str
-    originator_version: int
-    topic: str
-    state: bytes
-    notification_id: int
-    recorded_at: datetime
+_Row: TypeAlias = tuple[str, int, str, bytes, int, datetime]
+"""Stream, version, tag, state, position, recorded at."""
 
 
 class LogBlocks:
@@ -63,60 +93,74 @@ class LogBlocks:
         self._block_events = block_events
 
     def by_stream(self, *, upto: int = END) -> Iterator[list[Record]]:
-        """Up to this position: one stream after the other, each in order of version. A long
-        stream goes on in the next block."""
+        """Up to a position: one stream after the other in the order of their names, each in order
+        of version. A long stream goes on in the next block."""
         stream, version = "", -1
         while rows := self._read(BY_STREAM, stream=stream, version=version, upto=upto):
             yield from _decoded(rows)
-            stream, version = rows[-1].originator_id, rows[-1].originator_version
+            stream, version = rows[-1][:2]
+
+    def begun(self, *, after: int, last: int, upto: int) -> Iterator[list[Record]]:
+        """The streams whose first event lies behind one position and at or before another, up to
+        a third position: one after the other in no order, each in order of version. Needs a
+        transaction; faster than `by_stream`."""
+        self._connection.execute(PLAINLY)
+        places = {"after": after, "last": last, "upto": upto}
+        with self._connection.cursor("begun", binary=True, row_factory=tuple_row) as cursor:
+            cursor.execute(BEGUN, places)
+            while rows := cursor.fetchmany(self._block_events):
+                yield from _decoded(rows)
 
     def by_position(self, *, after: int = 0, upto: int = END) -> Iterator[list[Record]]:
         """After one position and up to another, in the log's order."""
         while rows := self._read(BY_POSITION, after=after, upto=upto):
             yield from _decoded(rows)
-            after = rows[-1].notification_id
+            after = rows[-1][4]
 
     def _read(self, statement: bytes, **places: object) -> list[_Row]:
         places["limit"] = self._block_events
-        with self._connection.cursor(binary=True, row_factory=class_row(_Row)) as cursor:
+        with self._connection.cursor(binary=True, row_factory=tuple_row) as cursor:
             return cursor.execute(statement, places, prepare=True).fetchall()
 
 
 def _decoded(rows: Sequence[_Row]) -> Iterator[list[Record]]:
     """The block, or what comes before its first event that cannot be read, and its error."""
-    events = _all_at_once(rows)
-    if events is None:
+    records = _all_at_once(rows)
+    if records is None:
         yield from _one_by_one(rows)
-        return
-    yield [
-        Record(event, row.notification_id, row.recorded_at)
-        for event, row in zip(events, rows, strict=True)
-    ]
+    else:
+        yield records
 
 
-def _all_at_once(rows: Sequence[_Row]) -> list[AnyEvent] | None:
-    """The events; None where one cannot be read or is not the one that its columns name."""
+def _all_at_once(rows: Sequence[_Row]) -> list[Record] | None:
+    """The records; None where an event cannot be read or is not the one that its columns name."""
     try:
-        events = _decoder.decode(b"[" + b",".join([row.state for row in rows]) + b"]")
+        events = _decoder.decode(b"[" + b",".join([row[3] for row in rows]) + b"]")
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    said = [(event.originator_id, event.originator_version, tag_of(event)) for event in events]
-    return events if said == [row[:3] for row in rows] else None
+    if len(events) != len(rows):
+        return None
+    records = []
+    for event, (stream, version, tag, _, position, recorded_at) in zip(events, rows, strict=True):
+        if (
+            event.originator_id != stream
+            or event.originator_version != version
+            or _TAG_OF[type(event)] != tag
+        ):
+            return None
+        records.append(Record(event, position, recorded_at))
+    return records
 
 
 def _one_by_one(rows: Sequence[_Row]) -> Iterator[list[Record]]:
     records: list[Record] = []
-    for row in rows:
+    for stream, version, tag, state, position, recorded_at in rows:
         try:
             event = decode(
-                attempt_id=row.originator_id,
-                version=row.originator_version,
-                tag=row.topic,
-                state=row.state,
-                position=row.notification_id,
+                attempt_id=stream, version=version, tag=tag, state=state, position=position
             )
         except (UnknownEvent, CorruptEvent):
             yield records
             raise
-        records.append(Record(event, row.notification_id, row.recorded_at))
+        records.append(Record(event, position, recorded_at))
     yield records

@@ -49,7 +49,7 @@ def create(database: Database, *steps: Step) -> bool:
     if _found_version(database) is not None:
         return False
     with database.transaction() as cursor:
-        cursor.execute(LOCK, {"schema": database.schema})
+        lock(cursor, database.schema)
         if _version(cursor, database.schema) is not None:
             return False
         _create_schema(cursor, database.schema)
@@ -60,6 +60,11 @@ def create(database: Database, *steps: Step) -> bool:
         cursor.execute(CREATE_VERSION)
         cursor.execute(SET_VERSION, {"version": VERSION})
     return True
+
+
+def lock(cursor: Cursor[DictRow], schema: str) -> None:
+    """Be alone in making tables in the schema, until the transaction ends."""
+    cursor.execute(LOCK, {"schema": schema})
 
 
 def check(database: Database) -> None:

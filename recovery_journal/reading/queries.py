@@ -4,9 +4,10 @@ from datetime import datetime
 
 from domain.errors import ResultPruned, UnknownAttempt, WrongStage
 from domain.lease import LeaseStatus
-from projections.dispatch_ready import DispatchReady, DispatchReadyRow
+from projections.dispatch_ready import DISPATCH_READY, DispatchReady, DispatchReadyRow
 from projections.recovery_context_row import RecoveryContextRow
-from projections.recovery_contexts import RecoveryContexts
+from projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
+from recovery_journal.following.legibility import legible
 from recovery_journal.following.row_form import RowForm
 from recovery_journal.payload import Value, decode
 from recovery_journal.postgres.database import Database
@@ -56,10 +57,10 @@ class Reading:
     ) -> list[DispatchReadyRow]:
         """The active list, in dispatch order."""
         wanted = {"limit": limit, "kinds": kinds, "tenants": tenants}
-        with self._database.cursor() as cursor:
+        with legible(DISPATCH_READY), self._database.cursor() as cursor:
             row = cursor.execute(ACTIVE, wanted).fetchone()
-        assert row is not None
-        return self._listed.from_json(row["rows"])
+            assert row is not None
+            return self._listed.from_json(row["rows"])
 
     def contexts(
         self,
@@ -80,10 +81,10 @@ class Reading:
             "since": since,
             "limit": limit,
         }
-        with self._database.cursor() as cursor:
+        with legible(RECOVERY_CONTEXTS), self._database.cursor() as cursor:
             row = cursor.execute(RECOVERIES, wanted).fetchone()
-        assert row is not None
-        return self._contexts.from_json(row["rows"])
+            assert row is not None
+            return self._contexts.from_json(row["rows"])
 
     def result(self, attempt_id: str) -> Value:
         """What an attempt came to. Raises `UnknownAttempt`, `WrongStage`, `ResultPruned`."""

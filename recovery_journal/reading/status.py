@@ -1,9 +1,10 @@
 """How the journal fares, in one look: what waits, what fails, how far readers are behind."""
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -13,15 +14,19 @@ from psycopg.rows import DictRow
 from domain.lease import LeaseStatus
 from domain.recovery import Stage
 from projections.catalog import BUILT_IN
-from recovery_journal.following.tracking import FollowingState
+from projections.dispatch_ready import DISPATCH_READY
+from projections.projection import Projection
+from projections.recovery_contexts import RECOVERY_CONTEXTS
+from projections.workers import WORKERS
+from recovery_journal.following.legibility import legible
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.reading.projection_status import ProjectionStatus, projection_status
 
 KindT = TypeVar("KindT", bound=StrEnum)
 
 SETTLING_S: Final = 0.25
 PAUSE_S: Final = 0.01
-LAG_COUNT_LIMIT: Final = 100_000
 FAILING_LIMIT: Final = 20
 
 # One snapshot for all that follows, so that the numbers fit together.
@@ -52,38 +57,6 @@ SELECT count(*) AS count,
     coalesce(extract(epoch FROM clock_timestamp() - min(ready_at))::float8, 0) AS oldest_age_s
 FROM projection_dispatch_ready
 WHERE left_position IS NULL
-"""
-
-# Counted up to a limit: beyond it, how far the positions are apart is close enough.
-PROJECTIONS = """
-SELECT tracking.projection AS name,
-    tracking.fold_version AS version,
-    tracking.position,
-    tracking.state,
-    tracking.error,
-    CASE
-        WHEN behind.count < %(lag_limit)s THEN behind.count
-        ELSE %(last)s - tracking.position
-    END AS lag_events,
-    greatest(extract(epoch FROM clock_timestamp() - oldest.recorded_at)::float8, 0) AS lag_s
-FROM projection_tracking AS tracking
-CROSS JOIN LATERAL (
-    SELECT count(*) AS count
-    FROM (
-        SELECT
-        FROM journal_events
-        WHERE notification_id > tracking.position
-        LIMIT %(lag_limit)s
-    ) AS unread
-) AS behind
-LEFT JOIN LATERAL (
-    SELECT recorded_at
-    FROM journal_events
-    WHERE notification_id > tracking.position
-    ORDER BY notification_id
-    LIMIT 1
-) AS oldest ON true
-ORDER BY tracking.projection
 """
 
 LAST_POSITION = "SELECT coalesce(max(notification_id), 0) AS position FROM journal_events"
@@ -145,24 +118,6 @@ class WaitingStatus(Struct, frozen=True, kw_only=True):
     oldest_age_s: float
 
 
-class ProjectionStatus(Struct, frozen=True, kw_only=True):
-    """How far one projection has followed the log.
-
-    `lag_events` are those above its position, counted up to 100,000 and then estimated from the
-    positions; `lag_s` is how long ago the first of them was recorded, 0 if there is none. The
-    rows of an inline one are written with the events, whatever its position is.
-    """
-
-    name: str
-    version: int
-    position: int
-    state: FollowingState
-    error: str | None
-    lag_events: int
-    lag_s: float
-    is_inline: bool
-
-
 class RefusedStatus(Struct, frozen=True, kw_only=True):
     """Stale writes refused, as far as the workers projection has followed the log."""
 
@@ -209,9 +164,15 @@ class Status(Struct, frozen=True, kw_only=True):
 class StatusReading:
     """Looks at lease rows and projections; of the log, at nothing but its end."""
 
-    def __init__(self, database: Database, reader: SettledReader) -> None:
+    def __init__(
+        self,
+        database: Database,
+        reader: SettledReader,
+        projections: Sequence[Projection[Any]] = BUILT_IN,
+    ) -> None:
         self._database = database
         self._reader = reader
+        self._projections = projections
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -220,22 +181,33 @@ class StatusReading:
         return now
 
     def status(self) -> Status:
-        """One look. Raises `ServerUnavailable`, `StoreBusy`, `ReadOnlyServer`."""
+        """One look. Raises `ServerUnavailable`, `StoreBusy`, `ReadOnlyServer`, and
+        `RowsUnreadable` where another fold made rows that it needs."""
         settled = self._settled_position()
         with self._database.transaction() as cursor:
             cursor.execute(ONE_SNAPSHOT)
             last: int = _one(cursor, LAST_POSITION)["position"]
-            projections = _projections(cursor, last)
-            failing = _all(cursor, FAILING, limit=FAILING_LIMIT)
+            projections = projection_status(
+                cursor, self._projections, schema=self._database.schema, last=last
+            )
+            with legible(DISPATCH_READY):
+                waiting = msgspec.convert(_one(cursor, WAITING), WaitingStatus)
+            with legible(WORKERS):
+                refused = msgspec.convert(_one(cursor, REFUSED_WRITES), RefusedStatus)
+            with legible(RECOVERY_CONTEXTS):
+                recovering = _counts(cursor, STAGES, "stage", Stage)
+                causes = {row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)}
+                rows = _all(cursor, FAILING, limit=FAILING_LIMIT)
+                failing = msgspec.convert(rows, list[FailingRecovery])
             return Status(
                 server=self._server(cursor),
                 leases=_counts(cursor, STATUSES, "status", LeaseStatus),
-                recovering=_counts(cursor, STAGES, "stage", Stage),
-                waiting=msgspec.convert(_one(cursor, WAITING), WaitingStatus),
-                failing=msgspec.convert(failing, list[FailingRecovery]),
-                failing_count=failing[0]["total"] if failing else 0,
-                quarantined={row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)},
-                refused_writes=msgspec.convert(_one(cursor, REFUSED_WRITES), RefusedStatus),
+                recovering=recovering,
+                waiting=waiting,
+                failing=failing,
+                failing_count=rows[0]["total"] if rows else 0,
+                quarantined=causes,
+                refused_writes=refused,
                 projections=projections,
                 # A cold reader may know less than a follower, whose position is settled by
                 # construction.
@@ -258,18 +230,6 @@ class StatusReading:
         return ServerStatus(
             address=self._database.server, schema=self._database.schema, **_one(cursor, SERVER)
         )
-
-
-def _projections(cursor: Cursor[DictRow], last: int) -> list[ProjectionStatus]:
-    inline = {projection.name for projection in BUILT_IN if projection.is_inline}
-    rows = _all(cursor, PROJECTIONS, lag_limit=LAG_COUNT_LIMIT, last=last)
-    return [
-        msgspec.convert(
-            {**row, "lag_s": row["lag_s"] or 0.0, "is_inline": row["name"] in inline},
-            ProjectionStatus,
-        )
-        for row in rows
-    ]
 
 
 def _counts(

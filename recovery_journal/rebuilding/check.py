@@ -9,13 +9,16 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from projections.catalog import BUILT_IN
-from projections.projection import PrimaryKey, Projection, RowT
+from projections.projection import PrimaryKey, Projection, Record, RowT
 from projections.stream_fold import folded
-from recovery_journal.following.projection_table import Place, ProjectionTable, table_of
+from recovery_journal.following.legibility import legible
+from recovery_journal.following.projection_table import ProjectionTable, table_of
+from recovery_journal.following.table_definition import Place
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import BLOCK_EVENTS, END, LogBlocks
 from recovery_journal.postgres.database import Database
-from recovery_journal.rebuilding.row_digest import ONE_SNAPSHOT
+from recovery_journal.rebuilding.progress import Observer, Phase, RebuildProgress
+from recovery_journal.rebuilding.row_digest import ONE_SNAPSHOT, RowDigest
 
 DIFFERENCES_SHOWN: Final = 10
 
@@ -40,11 +43,13 @@ class RowDifference(Struct, frozen=True, kw_only=True):
 class CheckedProjection(Struct, frozen=True, kw_only=True):
     """What a check found. `pending_count` keys differ only because the follower, at `position`,
     has not yet come to their newest event. `differences` holds the first of all differing keys.
+    `digest` is that of the stored rows: equal rows, equal digest.
     """
 
     projection: str
     position: int
     row_count: int
+    digest: str
     pending_count: int
     difference_count: int
     differences: tuple[RowDifference, ...]
@@ -65,14 +70,17 @@ class Check:
         *,
         projections: Sequence[Projection[Any]] = BUILT_IN,
         block_events: int = BLOCK_EVENTS,
+        on_progress: Observer = lambda _progress: None,
     ) -> None:
         self._database = database
         self._projections = projections
         self._block_events = block_events
+        self._on_progress = on_progress
         self._tracking = ProjectionTracking(database)
 
     def run(self) -> tuple[CheckedProjection, ...]:
-        """Compare. Raises `FoldFailed`, `UnknownEvent`, `CorruptEvent`, `ServerUnavailable`."""
+        """Compare. Raises `RowsUnreadable`, `FoldFailed`, `UnknownEvent`, `CorruptEvent`,
+        `ServerUnavailable`."""
         return tuple(self._check(projection) for projection in self._projections)
 
     def _check(self, projection: Projection[RowT]) -> CheckedProjection:
@@ -83,7 +91,7 @@ class Check:
             position = place.position if place else 0
             expected = self._expected(cursor, projection, position)
             comparison = _Comparison(projection, cursor, position)
-            return comparison.of(table_of(projection).rows(cursor), expected)
+            return comparison.of(_legible_rows(cursor, projection), expected)
 
     def _expected(
         self, cursor: Cursor[DictRow], projection: Projection[RowT], position: int
@@ -92,12 +100,34 @@ class Check:
         if projection.is_stream_keyed:
             # Followed rows are those of the follower's position, inline ones those of the moment.
             upto = END if projection.is_inline else position
-            return folded(projection, blocks.by_stream(upto=upto))
+            return folded(projection, self._told(blocks.by_stream(upto=upto), projection, position))
         scratch = ProjectionTable(projection, Place.CHECK)
         scratch.create(cursor)
-        for block in blocks.by_position(upto=position):
+        for block in self._told(blocks.by_position(upto=position), projection, position):
             scratch.apply(cursor, block)
         return scratch.rows(cursor)
+
+    def _told(
+        self, blocks: Iterator[list[Record]], projection: Projection[Any], position: int
+    ) -> Iterator[list[Record]]:
+        """The blocks, each told of when it is taken."""
+        event_count = 0
+        for block in blocks:
+            event_count += len(block)
+            self._on_progress(
+                RebuildProgress(
+                    phase=Phase.CHECKING,
+                    event_count=event_count,
+                    total=max(position, event_count),
+                    projection=projection.name,
+                )
+            )
+            yield block
+
+
+def _legible_rows(cursor: Cursor[DictRow], projection: Projection[RowT]) -> Iterator[RowT]:
+    with legible(projection):
+        yield from table_of(projection).rows(cursor)
 
 
 class _Comparison(Generic[RowT]):
@@ -110,20 +140,23 @@ class _Comparison(Generic[RowT]):
         self._form = table_of(projection).form
         self._cursor = cursor
         self._position = position
-        self._row_count = 0
+        self._digest = RowDigest()
         self._pending_count = 0
         self._difference_count = 0
         self._shown: list[RowDifference] = []
 
     def of(self, stored: Iterator[RowT], expected: Iterator[RowT]) -> CheckedProjection:
         for key, left, right in self._pairs(stored, expected):
-            self._row_count += left is not None
-            if left is None or right is None or self._bytes(left) != self._bytes(right):
+            found = None if left is None else self._form.to_bytes(left)
+            if found is not None:
+                self._digest.add(found)
+            if found is None or right is None or found != self._form.to_bytes(right):
                 self._note(key, left, right)
         return CheckedProjection(
             projection=self._projection.name,
             position=self._position,
-            row_count=self._row_count,
+            row_count=self._digest.row_count,
+            digest=str(self._digest),
             pending_count=self._pending_count,
             difference_count=self._difference_count,
             differences=tuple(self._shown),
@@ -163,9 +196,6 @@ class _Comparison(Generic[RowT]):
         row = self._cursor.execute(NEWEST_POSITION, {"stream": key[0]}).fetchone()
         newest = row["position"] if row else None
         return newest is not None and newest > self._position
-
-    def _bytes(self, row: RowT) -> bytes:
-        return self._form.to_bytes(row)
 
     def _readable(self, row: RowT | None) -> dict[str, Any] | None:
         return None if row is None else msgspec.json.decode(self._form.to_bytes(row), type=dict)

@@ -10,13 +10,28 @@ from recovery_journal.postgres.database import Database
 ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 
 
+class RowDigest:
+    """A digest of rows that are added in order of primary key, each as its form's bytes."""
+
+    def __init__(self) -> None:
+        self._digest = sha256()
+        self.row_count = 0
+
+    def add(self, row: bytes) -> None:
+        """One more row."""
+        self._digest.update(row + b"\n")
+        self.row_count += 1
+
+    def __str__(self) -> str:
+        return f"rows1:{self._digest.hexdigest()}"
+
+
 def digest_of_rows(database: Database, projection: Projection[Any]) -> tuple[int, str]:
     """How many rows there are, and the digest of them all in order of key, in one snapshot."""
     table = table_of(projection)
-    digest, row_count = sha256(), 0
+    digest = RowDigest()
     with database.transaction() as cursor:
         cursor.execute(ONE_SNAPSHOT)
         for row in table.rows(cursor):
-            digest.update(table.form.to_bytes(row) + b"\n")
-            row_count += 1
-    return row_count, f"rows1:{digest.hexdigest()}"
+            digest.add(table.form.to_bytes(row))
+    return digest.row_count, str(digest)

@@ -1,58 +1,87 @@
 """A rebuilt table takes the place of the live one, in one short transaction."""
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
 from domain.errors import StoreBusy
-from projections.projection import Projection, RowT
-from recovery_journal.following.projection_table import Place, ProjectionTable, table_of
+from projections.projection import Projection
+from recovery_journal.following.projection_table import ProjectionTable, shadow_of, table_of
+from recovery_journal.following.table_definition import Place
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import END, LogBlocks
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 
 CATCH_UP_EVENTS: Final = 1_000
+LEFT_FOR_SWITCH: Final = 200
 CATCH_UP_LIMIT_S: Final = 600.0
 SWITCH_LIMIT_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
-# Whoever comes while we wait for the lock has to wait behind us.
-WAIT_BRIEFLY = "SET LOCAL lock_timeout = '80ms'"
+# Whoever comes while we wait for the lock waits behind us, and goes on waiting while we hold it:
+# the two together stay below 100 ms.
+WAIT_S: Final = 0.04
+HOLD_S: Final = 0.05
+
+BE_BRIEF = """
+SELECT set_config('lock_timeout', %(wait)s, true), set_config('statement_timeout', %(hold)s, true)
+"""
+
+
+class Switched(Struct, frozen=True, kw_only=True):
+    """Done: the position of the new rows, and for how long others may have waited."""
+
+    position: int
+    seconds: float
 
 
 class Switch:
     """Brings a shadow table up to date and puts it in the live one's place.
 
-    `upto` is the settled position up to which the shadow has been folded.
+    `upto` is the settled position up to which the shadow has been folded. `note` is called in the
+    transaction of the switch.
     """
 
     def __init__(
-        self, database: Database, reader: SettledReader, projection: Projection[Any], *, upto: int
+        self,
+        database: Database,
+        reader: SettledReader,
+        projection: Projection[Any],
+        *,
+        upto: int,
+        note: Callable[[Cursor[DictRow]], object] = lambda _cursor: None,
     ) -> None:
         self._database = database
         self._reader = reader
         self._projection = projection
         self._live = table_of(projection)
         self._shadow = shadow_of(projection)
+        self._old = ProjectionTable(projection, Place.OLD)
         self._tracking = ProjectionTracking(database)
         self._upto = upto
+        self._note = note
 
     def catch_up(self) -> None:
-        """Fold what has been settled meanwhile, until what is left is less than a batch. Raises
-        `StoreBusy` where the log grows faster than that."""
+        """Fold what has been settled meanwhile, until little is left. Raises `StoreBusy` where
+        the log grows faster than that."""
         deadline = time.monotonic() + CATCH_UP_LIMIT_S
         while time.monotonic() < deadline:
             page = self._reader.read(self._upto, CATCH_UP_EVENTS)
             with self._database.transaction() as cursor:
                 self._shadow.apply(cursor, page.records)
             self._upto = page.settled
-            if len(page.records) < CATCH_UP_EVENTS:
+            if len(page.records) < LEFT_FOR_SWITCH:
                 return
         raise StoreBusy(f"catch up with {self._projection.name!r}", limit=f"{CATCH_UP_LIMIT_S:g} s")
 
-    def run(self) -> int:
-        """Switch, as soon as nobody has to wait long for it; the position of the new rows.
+    def run(self) -> Switched:
+        """Switch, as soon as nobody has to wait long for it.
 
         Raises `StoreBusy` when there was no such moment; the old rows serve on.
         """
@@ -69,14 +98,17 @@ class Switch:
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             self.catch_up()
 
-    def _switch(self) -> int:
+    def _switch(self) -> Switched:
         """Inline writers that came before are waited for; those that come after find the new
         table, because its name is looked up once they have the lock."""
         with self._database.transaction() as cursor:
-            cursor.execute(WAIT_BRIEFLY)
+            limits = {"wait": f"{WAIT_S * 1000:.0f}ms", "hold": f"{HOLD_S * 1000:.0f}ms"}
+            cursor.execute(BE_BRIEF, limits)
             place = self._tracking.lock(cursor, self._projection.name, is_patient=True)
             assert place is not None, "a rebuild registers its projections first"
+            asked = time.monotonic()
             self._live.lock(cursor)
+            held = time.monotonic()
             upto = max(self._upto, place.position)
             # Rows of single streams may take in all that is visible, past gaps too: an event that
             # is committed later brings its own inline row, or the follower brings it. Rows that
@@ -85,12 +117,20 @@ class Switch:
             blocks = LogBlocks(cursor.connection)
             for block in blocks.by_position(after=self._upto, upto=visible):
                 self._shadow.apply(cursor, block)
-            self._live.drop(cursor)
+                _require_brief(held)
+            # Removing a large table takes its time, so that is for afterwards.
+            self._live.take_name(cursor, self._old.name)
             self._shadow.take_name(cursor, self._live.name)
             self._tracking.restart(cursor, self._projection, upto)
-        return upto
+            self._note(cursor)
+            _require_brief(held)
+        seconds = time.monotonic() - asked
+        with self._database.transaction() as cursor:
+            self._old.drop(cursor)
+        return Switched(position=upto, seconds=seconds)
 
 
-def shadow_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
-    """Where a rebuild prepares the projection's rows."""
-    return ProjectionTable(projection, Place.SHADOW)
+def _require_brief(held: float) -> None:
+    """Give up, and try again with less to do, before others have waited for too long."""
+    if time.monotonic() - held > HOLD_S:
+        raise StoreBusy("switch a projection", limit=f"{HOLD_S * 1000:g} ms")

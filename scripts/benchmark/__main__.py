@@ -5,15 +5,86 @@ import json
 import os
 import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.append import measure_append
+from scripts.benchmark.as_of import measure_as_of
+from scripts.benchmark.rebuild import measure_rebuild
 
-CASES: Final[dict[str, Callable[..., dict[str, Any]]]] = {"append": measure_append}
+Line: TypeAlias = dict[str, Any]
+
+MANY_EVENTS: Final = 10_000_000
+"""With so many, one round says enough, and lasts long enough."""
+
+
+def _append(dsn: str, options: Namespace) -> Iterator[Line]:
+    yield measure_append(
+        dsn,
+        seconds=options.seconds,
+        rounds=options.rounds or 5,
+        process_count=options.processes or 8,
+    )
+
+
+def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
+    for event_count in options.events:
+        yield measure_rebuild(
+            dsn,
+            event_count=event_count,
+            rounds=_rounds(options, event_count),
+            process_count=options.processes or os.cpu_count() or 1,
+        )
+
+
+def _as_of(dsn: str, options: Namespace) -> Iterator[Line]:
+    for event_count in options.events:
+        yield measure_as_of(dsn, event_count=event_count, rounds=_rounds(options, event_count))
+
+
+def _rounds(options: Namespace, event_count: int) -> int:
+    return options.rounds or (1 if event_count >= MANY_EVENTS else 3)
+
+
+CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
+    "append": _append,
+    "rebuild": _rebuild,
+    "as-of": _as_of,
+}
+
+
+def main() -> None:
+    """Measure the cases that are named, or all of them."""
+    wanted = _wanted()
+    with _server(wanted.dsn) as dsn:
+        for case in wanted.cases or CASES:
+            for line in CASES[case](dsn, wanted):
+                sys.stdout.write(json.dumps(line) + "\n")
+                sys.stdout.flush()
+
+
+def _wanted() -> Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, help="whose median counts")
+    parser.add_argument("--processes", type=int, help="append: 8; rebuild: one for each core")
+    parser.add_argument("--seconds", type=float, default=3.0, help="append: of one measurement")
+    parser.add_argument(
+        "--events",
+        type=int,
+        nargs="+",
+        default=[1_000_000],
+        help="rebuild, as-of: in the log; several show the growth",
+    )
+    parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
+    wanted = parser.parse_args()
+    if unknown := set(wanted.cases) - set(CASES):
+        parser.error(f"unknown case {', '.join(sorted(unknown))}")
+    return wanted
 
 
 @contextmanager
@@ -27,29 +98,6 @@ def _server(dsn: str | None) -> Iterator[str]:
         EmbeddedServer.start(Path(folder)) as server,
     ):
         yield server.dsn
-
-
-def main() -> None:
-    """Measure the cases that are named, or all of them."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(CASES)}")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="whose median counts")
-    parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
-    wanted = parser.parse_args()
-    if unknown := set(wanted.cases) - set(CASES):
-        parser.error(f"unknown case {', '.join(sorted(unknown))}")
-    with _server(wanted.dsn) as dsn:
-        for case in wanted.cases or CASES:
-            line = CASES[case](
-                dsn,
-                seconds=wanted.seconds,
-                rounds=wanted.rounds,
-                process_count=wanted.processes,
-            )
-            sys.stdout.write(json.dumps(line) + "\n")
-            sys.stdout.flush()
 
 
 if __name__ == "__main__":

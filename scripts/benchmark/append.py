@@ -28,9 +28,9 @@ from psycopg import sql
 
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.mapper import decode
-from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import embedded_cluster
+from scripts.benchmark.fresh_schema import fresh_schema
 
 STREAM_LENGTH: Final = 5
 WARM_UP_COUNT: Final = 10
@@ -146,24 +146,17 @@ PYTHON_WRITERS: Final[dict[str, Open]] = {
 
 def measure_append(dsn: str, *, seconds: float, rounds: int, process_count: int) -> dict[str, Any]:
     """Events a second of each writer, and how ours compares."""
-    schema = f"benchmark_{uuid4().hex[:12]}"
-    database = Database(dsn, schema)
-    schemas.create(database)
-    # The table is there already; this makes the library's composite type.
-    _library_recorder(dsn, schema).create_table()
     rates: dict[str, list[float]] = {name: [] for name in (*PYTHON_WRITERS, "pgbench")}
-    try:
+    with fresh_schema(dsn) as database:
+        schema = database.schema
+        # The table is there already; this makes the library's composite type.
+        _library_recorder(dsn, schema).create_table()
         for number in range(rounds):
             for name in PYTHON_WRITERS:
                 rates[name].append(_together(name, dsn, schema, seconds, process_count))
             rates["pgbench"].append(_pgbench(dsn, schema, seconds, process_count))
             newest = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
             sys.stderr.write(f"append, round {number + 1} of {rounds}: {newest} events/s\n")
-    finally:
-        with database.cursor() as cursor:
-            cursor.execute("SET client_min_messages = warning")
-            cursor.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
-        database.close()
     median = {name: round(statistics.median(found)) for name, found in rates.items()}
     ratios = {
         f"ratio_{name}": round(median["ours"] / rate, 3)

@@ -39,6 +39,7 @@ def test_a_rebuild_for_programs_says_nothing_but_its_report(
         "dispatch_ready",
         "recovery_contexts",
         "workers",
+        "moments",
     ]
     assert said.err == ""
 
@@ -70,7 +71,7 @@ def test_a_check_that_finds_differences_has_a_code_of_its_own(
     assert (for_people.code, for_programs.code) == (6, 6)
     assert "priority  stored 9, the log says 5" in for_people.out
     checked = msgspec.json.decode(for_programs.out, type=list[CheckedProjection])
-    assert [one.difference_count for one in checked] == [1, 0, 0]
+    assert [one.difference_count for one in checked] == [1, 0, 0, 0]
     assert journal.dispatch_ready()[0].priority == 9
 
 

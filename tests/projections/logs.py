@@ -219,6 +219,8 @@ def rows_of(projection: Projection[RowT], records: Iterable[Record]) -> list[Row
     newest: dict[str, RowT] = {}
     rows: dict[tuple[Any, ...], RowT] = {}
     for record in records:
+        if projection.events is not None and type(record.event) not in projection.events:
+            continue
         key = projection.key(record.event)
         if key is None:
             continue

@@ -3,6 +3,8 @@
 import threading
 from typing import Any
 
+import pytest
+
 from projections.catalog import BUILT_IN
 from recovery_journal.following.follower import Follower
 from recovery_journal.following.projection_table import table_of
@@ -44,6 +46,11 @@ def on_thread(function: Any) -> None:
     thread.join()
     if errors:
         raise errors[0]
+
+
+def small_ranges(patch: pytest.MonkeyPatch) -> None:
+    """Split also a short log into many ranges of streams."""
+    patch.setattr("recovery_journal.rebuilding.rebuild.FEWEST_EVENTS", 10)
 
 
 def described(writer: Writer) -> list[dict[str, Any]]:

@@ -9,10 +9,10 @@ import pytest
 
 from projections.catalog import BUILT_IN
 from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
-from recovery_journal.following.projection_table import apply, table_of
+from recovery_journal.following.projection_table import apply, shadow_of, table_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres.database import Database
-from recovery_journal.rebuilding.switch import Switch, shadow_of
+from recovery_journal.rebuilding.switch import Switch
 from tests.domain.histories import granted, history, ready, recovered
 from tests.projections.rebuilding import follow, on_thread, rebuild
 from tests.projections.writing import Writer
@@ -104,7 +104,7 @@ def test_an_event_committed_after_the_switch_below_it_is_not_lost(
         on_thread(lambda: rebuild(writer).run())
         positions = [place.position for place in ProjectionTracking(writer.database).all()]
 
-    assert positions == [0, 0, 0]
+    assert positions == [0] * len(BUILT_IN)
     # What was visible above the gap is in the list all the same: a claim needs it at once.
     assert len(writer.stored(DISPATCH_READY)) == len(writer.expected(DISPATCH_READY)) - 1 > 0
     follow(writer)
@@ -141,11 +141,11 @@ def test_a_switch_that_finds_no_quiet_moment_retries_and_then_succeeds(
     thread.start()
     assert is_read.wait(30)
 
-    position = Counting(writer.database, writer.reader, DISPATCH_READY, upto=0).run()
+    switched = Counting(writer.database, writer.reader, DISPATCH_READY, upto=0).run()
 
     thread.join()
     assert len(tries) >= 3
-    assert position == writer.log()[-1].position
+    assert switched.position == writer.log()[-1].position
     assert writer.stored(DISPATCH_READY) == writer.expected(DISPATCH_READY)
     other.close()
 
@@ -154,9 +154,8 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
     writer: Writer, server_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The switch meets the writer at its first try, and outwaits it.
-    monkeypatch.setattr(
-        "recovery_journal.rebuilding.switch.WAIT_BRIEFLY", "SET LOCAL lock_timeout = '30s'"
-    )
+    monkeypatch.setattr("recovery_journal.rebuilding.switch.WAIT_S", 30.0)
+    monkeypatch.setattr("recovery_journal.rebuilding.switch.HOLD_S", 30.0)
     events = history(granted(), *recovered(lost_epoch=1, recovery_no=1)[:3], ready())
     other = Database(server_dsn, writer.database.schema)
     switch = Switch(writer.database, writer.reader, DISPATCH_READY, upto=0)

@@ -1,6 +1,7 @@
 """The tables of projections: what goes in comes out, and older rows do nothing."""
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from random import Random
@@ -17,6 +18,7 @@ from domain.errors import InvalidInput
 from domain.events import ReadyForDispatch
 from projections.catalog import BUILT_IN
 from projections.dispatch_ready import DISPATCH_READY
+from projections.moments import MOMENTS
 from projections.projection import Index, PositionRow, Projection, Record, StreamRow
 from projections.recovery_contexts import RECOVERY_CONTEXTS
 from recovery_journal.following.projection_table import ProjectionTable, apply, table_of
@@ -88,12 +90,16 @@ def motley(database: Database) -> ProjectionTable[MotleyRow]:
     return table
 
 
+def copy_into(table: ProjectionTable[MotleyRow]) -> Callable[[Any, list[MotleyRow]], None]:
+    return lambda cursor, rows: table.copy_csv(cursor, [table.form.to_csv(rows)])
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(rows=any_rows)
 def test_rows_come_out_as_they_went_in_whichever_way_they_go(
     database: Database, motley: ProjectionTable[MotleyRow], rows: list[MotleyRow]
 ) -> None:
-    for put_in in (motley.copy, motley.upsert):
+    for put_in in (copy_into(motley), motley.upsert):
         with database.transaction() as cursor:
             cursor.execute("TRUNCATE projection_motley")
 
@@ -107,7 +113,7 @@ def test_a_nul_that_postgresql_cannot_hold_becomes_a_replacement_character(
 ) -> None:
     row = motley_row(text="a\0\\u0000\\\0", pairs=(Pair("\0"),), counts={"\0n": 1})
 
-    for put_in in (motley.copy, motley.upsert):
+    for put_in in (copy_into(motley), motley.upsert):
         with database.transaction() as cursor:
             cursor.execute("TRUNCATE projection_motley")
             put_in(cursor, [row])
@@ -165,7 +171,7 @@ def test_batches_end_in_the_rows_of_a_fold_from_scratch(
     with database.transaction() as cursor:
         found = [table.form.to_bytes(row) for row in table.rows(cursor, page_rows=7)]
     assert found == [table.form.to_bytes(row) for row in rows_of(projection, log)]
-    assert len(found) > 2
+    assert len(found) > 2 or projection is MOMENTS  # one of them stands for many events
 
 
 def test_the_list_in_dispatch_order_is_read_from_its_index(database: Database) -> None:

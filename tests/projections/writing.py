@@ -4,9 +4,10 @@ from random import Random
 from typing import Any, NamedTuple
 
 from domain.events import AnyEvent
-from projections.dispatch_ready import DISPATCH_READY, LIST_EVENTS
+from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from projections.projection import Projection, Record
-from recovery_journal.following.projection_table import apply, table_of
+from recovery_journal.following.inline import InlineRows
+from recovery_journal.following.projection_table import table_of
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.block import LogBlocks
 from recovery_journal.log.reader import SettledReader
@@ -22,10 +23,14 @@ class Source(NamedTuple):
 
 
 class Writer:
-    """Appends events one after the other, each in a transaction of its own."""
+    """A program that appends events one after the other, each in a transaction of its own, and
+    has this fold for the dispatch-ready list."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, listed: Projection[DispatchReadyRow] = DISPATCH_READY
+    ) -> None:
         self.database = database
+        self.listed = InlineRows(listed)
         self.application = JournalApplication(database)
         self.reader = self.application.reader
 
@@ -34,8 +39,8 @@ class Writer:
         for event in events:
             with self.database.transaction() as cursor:
                 self.application.append([event], cursor=cursor)
-                if is_inline and isinstance(event, LIST_EVENTS):
-                    apply(cursor, DISPATCH_READY, self.application.records(cursor, [event]))
+                if is_inline:
+                    self.listed.write(cursor, [event])
 
     def write_random(self, seed: int = 1, *, is_inline: bool = True, act_count: int = 400) -> None:
         """Append the streams of some attempts, whose ids begin with the seed."""

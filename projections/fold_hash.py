@@ -1,0 +1,72 @@
+"""What a fold does, in one short text: folds that make other rows of the corpus have other hashes.
+
+Rows belong to the fold that made them. Its version says what its author thinks of it, its hash
+what it does: a fold that was changed is noticed also where nobody raised the version.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from msgspec import inspect
+
+from domain.errors import FoldFailed
+from projections.corpus import corpus
+from projections.projection import Fold, Projection, RowT
+
+PREFIX: Final = "fold1:"
+SHOWN_LETTERS: Final = 8
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+@cache
+def fold_hash(projection: Projection[Any]) -> str:
+    """A digest of the projection's name, key fields and columns, and of every row that its fold
+    makes as it goes through the corpus. What it raises there is a part of what it does."""
+    described = (projection.name, projection.key_fields, _columns(projection))
+    digest = sha256()
+    for part in (*described, *_folded(projection)):
+        digest.update(_encoded(part) + b"\n")
+    return PREFIX + digest.hexdigest()
+
+
+def shown(fold: str) -> str:
+    """A fold's hash, short enough for a sentence."""
+    return fold[: len(PREFIX) + SHOWN_LETTERS]
+
+
+def _folded(projection: Projection[RowT]) -> Iterator[object]:
+    newest: dict[str, RowT] = {}
+    for record in corpus():
+        fold = Fold(projection, newest)
+        try:
+            fold.add([record])
+        except FoldFailed as failed:
+            yield failed.position, type(failed.__cause__).__name__
+        for row in fold.changed():
+            newest[getattr(row, projection.key_fields[0])] = row
+            yield row
+
+
+def _columns(projection: Projection[Any]) -> list[tuple[str, str]]:
+    described = inspect.type_info(projection.row_type)
+    assert isinstance(described, inspect.StructType)
+    return [(field.encode_name, _kind(field.type)) for field in described.fields]
+
+
+def _kind(of: inspect.Type) -> str:
+    """The kind of value. Not the name of a class: the same class has several, by its place."""
+    if isinstance(of, inspect.UnionType):
+        return "|".join(sorted(_kind(one) for one in of.types))
+    return type(of).__name__
+
+
+def _encoded(part: object) -> bytes:
+    try:
+        return _encoder.encode(part)
+    except (TypeError, ValueError, OverflowError) as error:
+        # No table could store such a row; that is told where one is to be stored.
+        return type(error).__name__.encode()

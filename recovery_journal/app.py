@@ -1,0 +1,17 @@
+"""What a program of the user's own brings to the command line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from domain.ports import Reducer
+from projections.projection import Projection
+
+
+class App(Struct, frozen=True, kw_only=True):
+    """Named by `--app module:attribute`: the reducers by kind of run, and the projections, that
+    the journal is opened with."""
+
+    reducers: Mapping[str, Reducer] = {}
+    projections: tuple[Projection[Any], ...] = ()

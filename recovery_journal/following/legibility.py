@@ -1,0 +1,32 @@
+"""Reading rows that may be those of another fold, which this program may not be able to read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+from psycopg import errors
+
+from domain.errors import RowsUnreadable
+from projections.projection import Projection
+
+# How PostgreSQL says that a table or its columns are not those that a query names.
+SHAPE_ERRORS: Final = (
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.DatatypeMismatch,
+    errors.CannotCoerce,
+    errors.InvalidTextRepresentation,
+)
+
+
+@contextmanager
+def legible(projection: Projection[Any]) -> Iterator[None]:
+    """Raises `RowsUnreadable` in place of what PostgreSQL or the decoder says of rows that are
+    not of the projection's type."""
+    try:
+        yield
+    except (msgspec.MsgspecError, *SHAPE_ERRORS) as error:
+        reason = " ".join(str(error).split())
+        raise RowsUnreadable(projection.name, reason=reason) from error

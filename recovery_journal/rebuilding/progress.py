@@ -1,0 +1,59 @@
+"""What a rebuild, or a check, says of itself: on the way and at its end."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class Phase(StrEnum):
+    """What a rebuild or a check is at."""
+
+    FOLDING = "folding"
+    INDEXING = "indexing"
+    CATCHING_UP = "catching up"
+    SWITCHING = "switching"
+    INDEXING_AS_OF = "indexing for as-of"
+    DONE = "done"
+    CHECKING = "checking"
+
+
+class RebuildProgress(Struct, frozen=True, kw_only=True):
+    """How far a rebuild or a check is. Events count once for each reading of the log: one for
+    rows of single streams, one for rows that mix them. `total` is what the positions promise: with
+    gaps between them, the count ends a little below it. `done_before` of the events were folded by
+    an earlier start of this rebuild, which was killed or failed."""
+
+    phase: Phase
+    event_count: int
+    total: int
+    projection: str | None = None
+    done_before: int = 0
+    process_count: int = 1
+
+
+class RebuiltProjection(Struct, frozen=True, kw_only=True):
+    """What became of one projection: its rows, up to which position, and for how long the switch
+    may have kept others waiting."""
+
+    projection: str
+    position: int
+    row_count: int
+    switch_s: float
+
+
+class RebuildReport(Struct, frozen=True, kw_only=True):
+    """What a rebuild did, from a log of so many events. `done_before` counts what an earlier start
+    of it had folded, as its progress counts.
+    `as_of_s` is how long it took, after everything was switched, to index lists for as-of."""
+
+    event_count: int
+    done_before: int
+    projections: tuple[RebuiltProjection, ...]
+    seconds: float
+    as_of_s: float
+    process_count: int
+
+
+Observer: TypeAlias = Callable[[RebuildProgress], object]

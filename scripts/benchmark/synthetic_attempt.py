@@ -1,0 +1,191 @@
+"""One attempt of a synthetic fleet. What happens to it is made up; every event is what the
+domain's own commands decide about it."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final, TypeAlias
+
+from domain import holding, reloading, steps
+from domain.detours import abandon
+from domain.digest import payload_digest
+from domain.events import AbandonReason, AnyEvent, Ending, LeaseGranted, WriteKind
+from domain.lease import Actor, LeaseView, LossReason
+from domain.policy import Policy
+from domain.recovery import Decision, evolve
+from domain.replay import replay_chain
+from scripts.benchmark.synthetic_fleet import Fleet
+from scripts.benchmark.synthetic_run import CODE_VERSION, fresh_tip, worked_on
+
+TTL_S: Final = 30.0
+GRACE_S: Final = 5.0
+KINDS: Final = ("import", "training", "report")
+TENANT_COUNT: Final = 40
+PRIORITY_COUNT: Final = 3
+POLICY: Final = Policy()
+
+Story: TypeAlias = Iterator[AnyEvent]
+
+
+class SyntheticAttempt:
+    """Tells one of three stories, once."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._name = fleet.name()
+        self._tip = fresh_tip(f"run-{self._name[:24]}")
+        self._first = self._granted()
+        self._attempt = evolve(None, self._first)
+
+    # -- stories ---------------------------------------------------------------------------
+
+    def false_alarms(self, count: int) -> Story:
+        """A foreign lease that was renewed late, again and again."""
+        yield self._first
+        for _ in range(count):
+            self._work()
+            yield self._lost(is_foreign=True)
+            yield self._renewed()
+
+    def crash_loop(self) -> Story:
+        """A run that comes to a certain step, and then takes down every worker it is given."""
+        yield self._first
+        yield self._confirmed()
+        self._work()
+        # The first loss still shows progress, so it does not count.
+        for _ in range(POLICY.crash_loop_count):
+            yield from self._recovered()
+        yield self._lost()
+        yield self._reloaded()  # which quarantines it
+
+    def lost_once(self) -> Story:
+        """Lost, recovered, confirmed, completed."""
+        yield self._first
+        yield self._confirmed()
+        self._work()
+        yield from self._recovered()
+        yield self._confirmed()
+        self._work()
+        yield self._completed()
+
+    def _recovered(self) -> Story:
+        yield self._lost()
+        yield self._reloaded()
+        yield self._replayed()
+        yield self._ready()
+        yield self._dispatched()
+
+    # -- what happens ----------------------------------------------------------------------
+
+    def _granted(self) -> LeaseGranted:
+        fleet, holder = self._fleet, self._fleet.worker()
+        return holding.grant(
+            self._decision(fleet.teller(holder)),
+            attempt_id=f"attempt-{self._name}",
+            run_id=self._tip.run_id,
+            holder=holder,
+            fence=fleet.fence(),
+            ttl_s=TTL_S,
+            kind=KINDS[fleet.below(len(KINDS))],
+            code_version=CODE_VERSION,
+            attempt_no=1,
+            input_digest=self._tip.input_digest,
+            tenant=f"tenant-{fleet.below(TENANT_COUNT)}",
+            priority=fleet.below(PRIORITY_COUNT),
+            timeout_s=None,
+        )
+
+    def _work(self) -> None:
+        self._tip = worked_on(self._tip, self._attempt.fence.epoch)
+
+    def _confirmed(self) -> AnyEvent:
+        ordinal = self._tip.tip_ordinal + 1
+        decision = self._decision(self._holder)
+        return self._now(holding.confirm(self._attempt, decision, WriteKind.RUN_STEP, ordinal))
+
+    def _lost(self, *, is_foreign: bool = False) -> AnyEvent:
+        decision = self._decision(self._sweeper, "its lease was not renewed in time")
+        fence = None if is_foreign else self._fleet.fence()
+        return self._now(
+            steps.expire(
+                self._attempt, decision, lease=self._seen(), loss=LossReason.TTL, fence=fence
+            )
+        )
+
+    def _renewed(self) -> AnyEvent:
+        assert self._attempt.lost is not None
+        decision = self._decision(self._sweeper, "renewed after all")
+        why, lease = AbandonReason.RENEWED_LATE, self._attempt.lost.lease
+        return self._now(abandon(self._attempt, decision, why, lease=lease))
+
+    def _reloaded(self) -> AnyEvent:
+        decision, now = self._decision(self._sweeper), self._fleet.tick()
+        return self._now(
+            reloading.reload(self._attempt, decision, self._tip, policy=POLICY, now=now)
+        )
+
+    def _replayed(self) -> AnyEvent:
+        decision, now = self._decision(self._sweeper), self._fleet.tick()
+        outcome = replay_chain(self._attempt.attempt_id, self._tip, self._attempt.reported)
+        return self._now(steps.replay(self._attempt, decision, outcome, policy=POLICY, now=now))
+
+    def _ready(self) -> AnyEvent:
+        decision = self._decision(self._sweeper)
+        return self._now(steps.make_ready(self._attempt, decision, now=self._fleet.tick()))
+
+    def _dispatched(self) -> AnyEvent:
+        holder = self._fleet.worker()
+        return self._now(
+            holding.dispatch(
+                self._attempt,
+                self._decision(self._fleet.teller(holder)),
+                holder=holder,
+                fence=self._fleet.fence(),
+                ttl_s=TTL_S,
+                dispatch_id=self._fleet.name(),
+            )
+        )
+
+    def _completed(self) -> AnyEvent:
+        decision, digest = self._decision(self._holder), payload_digest(self._name.encode())
+        return self._now(
+            holding.end(self._attempt, decision, Ending.COMPLETED, result_digest=digest)
+        )
+
+    # -- details ---------------------------------------------------------------------------
+
+    def _now(self, decided: tuple[AnyEvent, ...]) -> AnyEvent:
+        (event,) = decided
+        self._attempt = evolve(self._attempt, event)
+        return event
+
+    def _decision(self, by: Actor, reason: str = "") -> Decision:
+        return Decision(event_id=self._fleet.name(), by=by, reason=reason)
+
+    @property
+    def _holder(self) -> Actor:
+        return self._fleet.teller(self._attempt.holder)
+
+    @property
+    def _sweeper(self) -> Actor:
+        return self._fleet.sweeper
+
+    def _seen(self) -> LeaseView:
+        """The lease as whoever finds it lost sees it."""
+        attempt, now = self._attempt, self._fleet.tick()
+        return LeaseView(
+            attempt_id=attempt.attempt_id,
+            run_id=attempt.run_id,
+            kind=attempt.granted.kind,
+            holder=attempt.holder,
+            fence=attempt.fence,
+            granted_at=now - timedelta(minutes=7),
+            renewed_at=now - timedelta(seconds=TTL_S + GRACE_S),
+            expires_at=now - timedelta(seconds=GRACE_S),
+            seen_at=now,
+            ttl_s=TTL_S,
+            grace_s=GRACE_S,
+            progress=self._tip.progress,
+            is_confirmed=attempt.is_confirmed,
+            code_version=CODE_VERSION,
+            dispatch_id=attempt.dispatch_id,
+        )

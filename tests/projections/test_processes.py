@@ -1,0 +1,226 @@
+"""Processes side by side: what they do adds up, and they fail, die and end together."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+import psutil
+import pytest
+
+from domain.errors import ProcessLost, RecoveryJournalError
+from recovery_journal.rebuilding.processes import Count, Work, _require_well, side_by_side
+from tests.domain.test_errors import EXAMPLES
+from tests.rules.scenes import LIMIT_S, until
+
+forking = multiprocessing.get_context("fork")
+
+
+def nobody(_done: int) -> None:
+    """Is not interested."""
+
+
+def until_killed(_no: int, _count: Count) -> None:
+    while True:
+        signal.pause()
+
+
+def raising(error: BaseException) -> Work:
+    """The second of them raises; the others stay until they are killed."""
+
+    def work(no: int, count: Count) -> None:
+        if no == 1:
+            raise error
+        until_killed(no, count)
+
+    return work
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 5])
+def test_what_all_have_done_adds_up_and_never_falls(process_count: int) -> None:
+    told: list[int] = []
+
+    def work(no: int, count: Count) -> None:
+        for _ in range(100):
+            count(no + 1)
+
+    side_by_side(work, process_count, told.append)
+
+    assert told == sorted(told)
+    assert told[-1] == 100 * sum(range(1, process_count + 1))
+
+
+def test_what_one_did_just_before_its_end_is_told_too() -> None:
+    may_work = forking.Event()
+    told: list[int] = []
+
+    def work(_no: int, count: Count) -> None:
+        assert may_work.wait(LIMIT_S)
+        count(5)
+
+    def tell(done: int) -> None:
+        told.append(done)
+        may_work.set()
+        until(lambda: not multiprocessing.active_children(), "both to end behind this count")
+
+    side_by_side(work, 2, tell)
+
+    assert told[-1] == 10
+
+
+def test_one_alone_works_in_this_process() -> None:
+    found: list[int] = []
+
+    side_by_side(lambda no, _count: found.extend([no, os.getpid()]), 1, nobody)
+
+    assert found == [0, os.getpid()]
+
+
+def test_several_work_in_processes_of_their_own() -> None:
+    here, there = forking.Pipe(duplex=False)
+
+    side_by_side(lambda no, _count: there.send((no, os.getpid())), 3, nobody)
+
+    found = dict(here.recv() for _ in range(3))
+    assert found.keys() == {0, 1, 2}
+    assert len({*found.values(), os.getpid()}) == 4
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_keeps_its_type_its_message_and_its_attributes(
+    error: RecoveryJournalError,
+) -> None:
+    with pytest.raises(type(error)) as raised:
+        side_by_side(raising(error), 2, nobody)
+
+    assert type(raised.value) is type(error)
+    assert (str(raised.value), vars(raised.value)) == (str(error), vars(error))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("error", [KeyError("k"), EOFError("the end"), OSError(28, "disk full")])
+def test_errors_of_others_arrive_too(error: Exception) -> None:
+    def work(no: int, _count: Count) -> None:
+        if no == 1:
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        side_by_side(work, 2, nobody)
+
+    assert raised.value.args == error.args
+
+
+class Uncarried(Exception):
+    """Cannot be pickled: it is made of two values and remembers one."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+        self.made = lambda: None
+
+
+def test_an_error_that_cannot_cross_over_is_told_in_words() -> None:
+    with pytest.raises(RuntimeError, match="^Uncarried: fold: no reason$"):
+        side_by_side(raising(Uncarried("fold", "no reason")), 2, nobody)
+
+
+def test_an_error_raised_behind_the_last_look_is_raised_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_fail = forking.Event()
+    looked_at: list[BaseProcess] = []
+
+    def work(no: int, _count: Count) -> None:
+        if no == 1:
+            assert may_fail.wait(LIMIT_S)
+            raise LookupError("late")
+
+    def look_and_let_it_end(process: BaseProcess, link: Connection) -> None:
+        _require_well(process, link)
+        looked_at.append(process)
+        if len(looked_at) % 2 == 0:
+            may_fail.set()
+        process.join(LIMIT_S)
+
+    looking = "recovery_journal.rebuilding.processes._require_well"
+    monkeypatch.setattr(looking, look_and_let_it_end)
+
+    with pytest.raises(LookupError, match="late"):
+        side_by_side(work, 2, nobody)
+
+
+@pytest.mark.parametrize(
+    ("die", "how"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "signal 9"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "signal 11"),
+        (lambda: os._exit(3), "exit code 3"),
+    ],
+)
+def test_one_that_dies_without_a_word_is_lost_and_the_others_are_killed(
+    die: Callable[[], None], how: str
+) -> None:
+    here, there = forking.Pipe(duplex=False)
+
+    def work(no: int, count: Count) -> None:
+        if no == 2:
+            there.send(os.getpid())
+            die()
+        until_killed(no, count)
+
+    with pytest.raises(ProcessLost, match=how) as raised:
+        side_by_side(work, 3, nobody)
+
+    assert raised.value.process_id == here.recv()
+    assert not multiprocessing.active_children()
+
+
+def test_all_are_killed_when_their_parent_is_interrupted() -> None:
+    def interrupt(_done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(until_killed, 2, interrupt)
+
+    assert not multiprocessing.active_children()
+
+
+def test_a_keyboards_interrupt_is_left_to_the_parent() -> None:
+    def work(_no: int, count: Count) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        count(1)
+
+    told: list[int] = []
+    side_by_side(work, 2, told.append)
+
+    assert told[-1] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_orphan_ends_at_its_next_count(number: signal.Signals) -> None:
+    here, there = forking.Pipe(duplex=False)
+
+    def count_on_and_on(_no: int, count: Count) -> None:
+        there.send(os.getpid())
+        while True:
+            count(1)
+            time.sleep(0.001)
+
+    parent = forking.Process(target=side_by_side, args=(count_on_and_on, 2, nobody))
+    parent.start()
+    children = [psutil.Process(here.recv()) for _ in range(2)]
+
+    assert parent.pid is not None
+    os.kill(parent.pid, number)
+    parent.join(LIMIT_S)
+
+    until(lambda: not any(is_alive(child) for child in children), "the orphans to end")
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
