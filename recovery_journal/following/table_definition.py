@@ -1,6 +1,7 @@
 """What the table of a projection is made of: columns, key and indexes, from its row type."""
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final, Generic
@@ -79,7 +80,7 @@ class TableDefinition(Generic[RowT]):
         self.projection = projection
         self.form = RowForm(projection.row_type)
         require_listing(projection, self.form.columns)
-        self.name = f"projection_{projection.name}{place}"
+        self.name = _table_name(projection.name, place)
         self._place = place
 
     # -- making ----------------------------------------------------------------------------
@@ -222,6 +223,17 @@ class TableDefinition(Generic[RowT]):
             **parts,
         }
         return SQL(statement).format(**given)
+
+
+def drop_shadows(cursor: Cursor[DictRow], projections: Iterable[str]) -> None:
+    """Remove what a rebuild of projections with these names has left, be they known here or not."""
+    for name in projections:
+        shadow = Identifier(_table_name(name, Place.SHADOW))
+        cursor.execute(SQL("DROP TABLE IF EXISTS {}").format(shadow))
+
+
+def _table_name(projection: str, place: Place) -> str:
+    return f"projection_{projection}{place}"
 
 
 def _check(projection: Projection[Any]) -> None:

@@ -20,13 +20,13 @@ from domain.errors import RebuildUnderWay, ServerUnavailable, StoreBusy
 from projections.catalog import BUILT_IN
 from projections.projection import Projection
 from recovery_journal.following.projection_table import ProjectionTable, shadow_of, table_of
-from recovery_journal.following.table_definition import Place
+from recovery_journal.following.table_definition import Place, drop_shadows
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import BLOCK_EVENTS
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
-from recovery_journal.rebuilding import lock
 from recovery_journal.rebuilding.folding import WITHOUT_LIMIT, Folding
+from recovery_journal.rebuilding.indexing import WAIT_FOR_STRANGERS, index_shadows
 from recovery_journal.rebuilding.processes import Count, side_by_side
 from recovery_journal.rebuilding.progress import (
     Observer,
@@ -35,6 +35,7 @@ from recovery_journal.rebuilding.progress import (
     RebuildReport,
     RebuiltProjection,
 )
+from recovery_journal.rebuilding.rebuild_lock import RebuildLock
 from recovery_journal.rebuilding.registry import Begun, Registry
 from recovery_journal.rebuilding.switch import Switch
 
@@ -46,13 +47,6 @@ STRANGER_LIMIT_S: Final = 60.0
 MOST_EVENTS: Final = 20_000
 FEWEST_EVENTS: Final = 1_000
 RANGES_PER_PROCESS: Final = 16
-
-# The server's own helpers would only be more processes than there are cores.
-INDEX_ALONE = """
-SELECT set_config('statement_timeout', '0', true),
-    set_config('max_parallel_maintenance_workers', '0', true),
-    set_config('synchronous_commit', 'off', true)
-"""
 
 
 class Rebuild:
@@ -78,10 +72,11 @@ class Rebuild:
         self._on_progress = on_progress
         self._tracking = ProjectionTracking(database)
         self._registry = Registry()
-        self._session_no = 0
+        self._lock = RebuildLock(database)
         self._begun: Begun | None = None
-        self._told = 0.0
+        self._done_before = 0
         self._read_count = 0
+        self._told = 0.0
         self._switch_s: dict[str, float] = {}
 
     def run(self) -> RebuildReport:
@@ -93,39 +88,28 @@ class Rebuild:
         the next start goes on from there.
         """
         started = time.monotonic()
-        done_before: int | None = None
         while True:
             try:
                 with self._alone():
-                    begun = self._begin()
-                    if done_before is None:
-                        done_before = self._done(begun)
-                    return self._finished(begun, started, done_before)
+                    return self._run(started)
             except ServerUnavailable:
                 is_over = time.monotonic() - self._told > OUTAGE_LIMIT_S
                 if self._begun is None or is_over:
                     raise
             time.sleep(PAUSE_S)
 
-    # -- one at a time ---------------------------------------------------------------------
-
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One rebuild in a schema at a time; the lock is the session's, so it dies with it."""
-        with self._database.cursor() as cursor:
-            whose = {"schema": self._database.schema}
-            row = cursor.execute(lock.TRY, whose).fetchone()
-            if row is None or not row["ours"]:
-                raise self._under_way(cursor)
-            self._session_no = self._database.session_no()
-            try:
-                yield
-            finally:
-                if self._database.session_no() == self._session_no:
-                    cursor.execute(lock.UNLOCK, whose)
+        if not self._lock.take():
+            raise self._under_way()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
-    def _under_way(self, cursor: Cursor[DictRow]) -> Exception:
-        begun = self._registry.find(cursor)
+    def _under_way(self) -> Exception:
+        with self._database.cursor() as cursor:
+            begun = self._registry.find(cursor)
         if begun is None:  # it has the lock, and has not begun or has just ended
             return StoreBusy("rebuild: another rebuild is at work", limit="0 s")
         done = begun.range_count - begun.open_range_count
@@ -134,6 +118,31 @@ class Rebuild:
             host=begun.host,
             since=f"{begun.started_at:%Y-%m-%d %H:%M:%S} UTC",
             progress=f"{done} of {begun.range_count} ranges of streams are folded",
+        )
+
+    def _run(self, started: float) -> RebuildReport:
+        is_first = self._begun is None
+        begun = self._begun = self._begin()
+        if is_first:
+            self._done_before = _done(begun)
+        left = [it for it in self._projections if it.name not in begun.switched]
+        event_count = self._fold(begun, left)
+        self._tell(Phase.INDEXING)
+        index_shadows(self._database, left, self._process_count)
+        for projection in left:
+            self._replace(projection, begun)
+        as_of_s = self._index_for_as_of()
+        rebuilt = tuple(self._described(projection) for projection in self._projections)
+        with self._transaction() as cursor:
+            self._registry.end(cursor)
+        self._tell(Phase.DONE)
+        return RebuildReport(
+            event_count=event_count,
+            done_before=self._done_before,
+            projections=rebuilt,
+            seconds=time.monotonic() - started,
+            as_of_s=as_of_s,
+            process_count=self._process_count,
         )
 
     # -- beginning, or going on ------------------------------------------------------------
@@ -145,10 +154,12 @@ class Rebuild:
             if found is not None and found.is_of(self._projections):
                 self._registry.go_on(cursor)
             else:
+                if found is not None:
+                    drop_shadows(cursor, found.projections)
                 self._prepare(cursor)
-            self._begun = self._registry.find(cursor)
-        assert self._begun is not None
-        return self._begun
+            begun = self._registry.find(cursor)
+        assert begun is not None
+        return begun
 
     def _prepare(self, cursor: Cursor[DictRow]) -> None:
         for projection in self._projections:
@@ -173,42 +184,18 @@ class Rebuild:
         followed = [place.position for place in self._tracking.all()]
         return max([self._reader.settled_position(), *followed])
 
-    def _done(self, begun: Begun) -> int:
-        """How many events an earlier start has folded."""
-        return begun.event_count + begun.mixed_event_count
-
     # -- the phases ------------------------------------------------------------------------
 
-    def _finished(self, begun: Begun, started: float, done_before: int) -> RebuildReport:
-        left = [it for it in self._projections if it.name not in begun.switched]
-        event_count = self._fold(begun, left, done_before)
-        self._index(left, done_before)
-        for projection in left:
-            self._replace(projection, begun, done_before)
-        as_of_s = self._index_for_as_of(done_before)
-        rebuilt = tuple(self._described(projection) for projection in self._projections)
-        with self._transaction() as cursor:
-            self._registry.end(cursor)
-        self._tell(Phase.DONE, done_before)
-        return RebuildReport(
-            event_count=event_count,
-            done_before=done_before,
-            projections=rebuilt,
-            seconds=time.monotonic() - started,
-            as_of_s=as_of_s,
-            process_count=self._process_count,
-        )
-
-    def _fold(self, begun: Begun, projections: Sequence[Projection[Any]], done_before: int) -> int:
+    def _fold(self, begun: Begun, projections: Sequence[Projection[Any]]) -> int:
         """Until no range is left: also those that a dying process of an earlier start holds.
         Returns how many events the log has."""
         deadline = time.monotonic() + STRANGER_LIMIT_S
         while True:
-            self._fold_once(begun, projections, done_before)
+            self._fold_once(begun, projections)
             with self._transaction() as cursor:
                 found = self._registry.find(cursor)
             assert found is not None, "nobody else ends a rebuild while its lock is held"
-            self._read_count = self._done(found)
+            self._read_count = _done(found)
             if not found.open_range_count:
                 return max(found.event_count, found.mixed_event_count)
             if found.open_range_count < begun.open_range_count:
@@ -218,14 +205,12 @@ class Rebuild:
             begun = found
             time.sleep(PAUSE_S)
 
-    def _fold_once(
-        self, begun: Begun, projections: Sequence[Projection[Any]], done_before: int
-    ) -> None:
-        before = self._done(begun)
+    def _fold_once(self, begun: Begun, projections: Sequence[Projection[Any]]) -> None:
+        before = _done(begun)
 
         def tell(count: int) -> None:
             self._read_count = before + count
-            self._tell(Phase.FOLDING, done_before)
+            self._tell(Phase.FOLDING)
 
         def work(no: int, count: Count) -> None:
             self._work(begun, projections, no, count)
@@ -249,29 +234,7 @@ class Rebuild:
             folding.fold_positions()
         folding.fold_ranges()
 
-    def _index(self, projections: Sequence[Projection[Any]], done_before: int) -> None:
-        """Index by index, then table by table, as many at once as there are processes."""
-        self._tell(Phase.INDEXING, done_before)
-        shadows = [shadow_of(projection) for projection in projections]
-        indexes = [(shadow, name) for shadow in shadows for name in shadow.index_names]
-
-        def add_indexes(no: int, _count: Count) -> None:
-            for shadow, name in indexes[no :: self._process_count]:
-                with self._database.transaction() as cursor:
-                    cursor.execute(INDEX_ALONE)
-                    shadow.add_index(cursor, name)
-
-        def analyze(no: int, _count: Count) -> None:
-            for shadow in shadows[no :: self._process_count]:
-                with self._database.transaction() as cursor:
-                    cursor.execute(INDEX_ALONE)
-                    shadow.add_key(cursor)
-                    shadow.analyze(cursor)
-
-        for work in (add_indexes, analyze):
-            side_by_side(work, self._process_count, lambda _count: None)
-
-    def _replace(self, projection: Projection[Any], begun: Begun, done_before: int) -> None:
+    def _replace(self, projection: Projection[Any], begun: Begun) -> None:
         switch = Switch(
             self._database,
             self._reader,
@@ -279,17 +242,17 @@ class Rebuild:
             upto=begun.upto,
             note=lambda cursor: self._registry.note_switch(cursor, projection.name),
         )
-        self._tell(Phase.CATCHING_UP, done_before, projection)
+        self._tell(Phase.CATCHING_UP, projection)
         switch.catch_up()
-        self._tell(Phase.SWITCHING, done_before, projection)
+        self._tell(Phase.SWITCHING, projection)
         self._switch_s[projection.name] = switch.run().seconds
 
-    def _index_for_as_of(self, done_before: int) -> float:
+    def _index_for_as_of(self) -> float:
         """Lists serve without these indexes, only slower, so they are made after the switch."""
         started = time.monotonic()
         for projection in self._projections:
             if projection.listing is not None:
-                self._tell(Phase.INDEXING_AS_OF, done_before, projection)
+                self._tell(Phase.INDEXING_AS_OF, projection)
                 with self._database.cursor() as cursor:
                     table_of(projection).add_as_of_index_beside_writers(cursor)
         return time.monotonic() - started
@@ -310,16 +273,13 @@ class Rebuild:
     @contextmanager
     def _transaction(self) -> Iterator[Cursor[DictRow]]:
         """A transaction on the session that holds the lock."""
-        if self._database.session_no() != self._session_no:
-            # The lock was lost with its session, and with it the right to these shadows.
-            raise ServerUnavailable(server=self._database.server, reason="the session gone")
+        self._lock.require_held()
         with self._database.transaction() as cursor:
             cursor.execute(WITHOUT_LIMIT)
+            cursor.execute(WAIT_FOR_STRANGERS)
             yield cursor
 
-    def _tell(
-        self, phase: Phase, done_before: int, projection: Projection[Any] | None = None
-    ) -> None:
+    def _tell(self, phase: Phase, projection: Projection[Any] | None = None) -> None:
         self._told = time.monotonic()
         begun = self._begun
         readings = len({it.is_stream_keyed for it in self._projections})
@@ -329,7 +289,12 @@ class Rebuild:
                 event_count=self._read_count,
                 total=(begun.upto if begun else 0) * readings,
                 projection=projection.name if projection else None,
-                done_before=done_before,
+                done_before=self._done_before,
                 process_count=self._process_count,
             )
         )
+
+
+def _done(begun: Begun) -> int:
+    """How many events have been folded for good, as progress counts them."""
+    return begun.event_count + begun.mixed_event_count

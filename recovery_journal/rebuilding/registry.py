@@ -154,6 +154,11 @@ class Begun(Struct, frozen=True, kw_only=True):
     open_range_count: int
     event_count: int
 
+    @property
+    def projections(self) -> list[str]:
+        """The names of all whose rows it prepares, or has switched."""
+        return sorted(name for name, _, _ in self.folds)
+
     def is_of(self, projections: Sequence[Projection[Any]]) -> bool:
         """Whether it prepares the rows of just these projections, by the folds they have now."""
         return self.folds == {_fold_of(projection) for projection in projections}

@@ -122,7 +122,7 @@ class Uncarried(Exception):
 
 
 def test_an_error_that_cannot_cross_over_is_told_in_words() -> None:
-    with pytest.raises(RuntimeError, match="^Uncarried: fold: no reason$"):
+    with pytest.raises(RuntimeError, match=r"^Uncarried: fold: no reason$"):
         side_by_side(raising(Uncarried("fold", "no reason")), 2, nobody)
 
 
@@ -221,6 +221,6 @@ def test_an_orphan_ends_at_its_next_count(number: signal.Signals) -> None:
 
 def is_alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

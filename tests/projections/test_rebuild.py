@@ -268,3 +268,29 @@ def test_a_projection_that_the_schema_does_not_know_is_made_by_a_rebuild(writer:
     rebuild(writer, projections=[Mine()]).run()
 
     assert writer.stored(Mine()) == writer.expected(Mine()) != []
+
+
+class Halts(Exception):
+    """What breaks a rebuild off."""
+
+
+def test_a_rebuild_of_others_clears_away_what_one_that_was_broken_off_has_left(
+    writer: Writer,
+) -> None:
+    writer.write_random()
+
+    def halt(progress: RebuildProgress) -> None:
+        if progress.phase is Phase.INDEXING:
+            raise Halts
+
+    with pytest.raises(Halts):
+        rebuild(writer, projections=[RECOVERY_CONTEXTS, WORKERS], on_progress=halt).run()
+
+    rebuild(writer, projections=[WORKERS]).run()
+
+    with writer.database.cursor() as cursor:
+        left = cursor.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() "
+            "AND tablename ~ '__(shadow|old)$'"
+        ).fetchall()
+    assert left == []

@@ -1,0 +1,62 @@
+"""The lock that lets one rebuild be at work in a schema at a time."""
+
+from typing import Final
+
+from domain.errors import ServerUnavailable
+from recovery_journal.postgres.database import Database
+
+TAKE: Final = """
+SELECT pg_try_advisory_lock(hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)) AS found
+"""
+
+RELEASE: Final = """
+SELECT pg_advisory_unlock(hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)) AS found
+"""
+
+# As pg_locks shows a lock of one 64-bit number: its halves.
+IS_TAKEN: Final = """
+SELECT EXISTS (
+    SELECT
+    FROM pg_locks
+    WHERE locktype = 'advisory'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND objsubid = 1
+        AND granted
+        AND (classid::bigint << 32 | objid::bigint)
+            = hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)
+) AS found
+"""
+
+
+class RebuildLock:
+    """A lock of this thread's session, which goes with it: whoever is killed holds nothing up."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._session_no = 0
+
+    def take(self) -> bool:
+        """Whether it is ours now. Waits for nobody."""
+        is_ours = self._ask(TAKE)
+        if is_ours:
+            self._session_no = self._database.session_no()
+        return is_ours
+
+    def release(self) -> None:
+        """Let others have it, if it did not go with its session."""
+        if self._database.session_no() == self._session_no:
+            self._ask(RELEASE)
+
+    def require_held(self) -> None:
+        """Raise `ServerUnavailable` where its session is gone, and with it the right to write."""
+        if self._database.session_no() != self._session_no:
+            raise ServerUnavailable(server=self._database.server, reason="the session gone")
+
+    def is_taken(self) -> bool:
+        """Whether anybody has it."""
+        return self._ask(IS_TAKEN)
+
+    def _ask(self, statement: str) -> bool:
+        with self._database.cursor() as cursor:
+            row = cursor.execute(statement.encode(), {"schema": self._database.schema}).fetchone()
+        return row is not None and bool(row["found"])
