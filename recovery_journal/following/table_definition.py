@@ -45,7 +45,7 @@ SELECT EXISTS (
 
 RENAME_TABLE = "ALTER TABLE {table} RENAME TO {name}"
 
-RENAME_INDEX = "ALTER INDEX {index} RENAME TO {name}"
+RENAME_INDEX = "ALTER INDEX IF EXISTS {index} RENAME TO {name}"
 
 VIEWS = """
 SELECT DISTINCT rules.ev_class::regclass::text AS view

@@ -1,5 +1,5 @@
-"""Any history, any interleaving of writers, followers, rebuilds and deaths: in the end the same rows
-as a fold from scratch."""
+"""Any history, any interleaving of writers, followers, rebuilds and deaths: in the end the rows are
+those of a fold from scratch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
