@@ -136,8 +136,8 @@ class Fold(Generic[RowT]):
     def add(self, records: Iterable[Record]) -> None:
         """Fold these records, in order of position. Raises `FoldFailed`, whatever the fold
         raised, and then keeps what the records before it changed."""
-        projection, newest, changed = self._projection, self._newest, self._changed
-        guard, primary_key = self._guard, self._primary_key
+        projection, newest = self._projection, self._newest
+        guard, keep = self._guard, self._keep
         is_stream_keyed = projection.is_stream_keyed
         key_of, fold, events = projection.key, projection.fold, projection.events
         for record in records:
@@ -155,16 +155,21 @@ class Fold(Generic[RowT]):
                 after = fold(row, record)
                 if after is row:
                     continue
-                if after is None:
-                    raise ValueError("the fold took a row away; mark it as gone instead")
-                if guard(after) != mark:
-                    raise ValueError(f"the changed row has {projection.guard} {guard(after)}")
-                place = primary_key(after)
-                if place[0] != key:
-                    raise ValueError(f"the fold of key {key!r} returned a row of {place[0]!r}")
-                newest[key] = changed[place] = after
+                keep(key, after, mark)
             except Exception as error:
                 raise self._failure(record, error) from error
+
+    def _keep(self, key: str, row: RowT | None, mark: int) -> None:
+        """Keep the row that the fold returned. Raises `ValueError` where it is none that this
+        event may lead to."""
+        if row is None:
+            raise ValueError("the fold took a row away; mark it as gone instead")
+        if self._guard(row) != mark:
+            raise ValueError(f"the changed row has {self._projection.guard} {self._guard(row)}")
+        place = self._primary_key(row)
+        if place[0] != key:
+            raise ValueError(f"the fold of key {key!r} returned a row of {place[0]!r}")
+        self._newest[key] = self._changed[place] = row
 
     def changed(self) -> list[RowT]:
         """The rows to store, in order of their primary keys."""

@@ -198,10 +198,10 @@ def rows_in(database: Database, projection: Projection[Any]) -> list[Struct]:
 
 def rows_of(database: Database, projection: Projection[Any]) -> list[Struct]:
     """The rows from scratch, with the library's time of recording."""
-    with database.transaction() as cursor:
+    with database.transaction():
         blocks = [
             [record._replace(recorded_at=RECORDED_AT) for record in block]
-            for block in LogBlocks(cursor.connection).by_stream()
+            for block in LogBlocks(database).by_stream()
         ]
     return list(folded(projection, iter(blocks)))
 

@@ -6,16 +6,16 @@ outside of any transaction and in any order.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeAlias, get_args
+from typing import Final, TypeAlias, get_args
 
 import msgspec
-from psycopg import Connection
 from psycopg.rows import tuple_row
 
 from domain.errors import CorruptEvent, UnknownEvent
 from domain.events import AnyEvent, tag_of
 from projections.projection import Record
 from recovery_journal.log.mapper import decode
+from recovery_journal.postgres.database import Database
 
 BLOCK_EVENTS: Final = 2_000
 
@@ -84,14 +84,15 @@ _Row: TypeAlias = tuple[str, int, str, bytes, int, datetime]
 
 
 class LogBlocks:
-    """Reads the log block by block, over a connection that it does not close.
+    """Reads the log block by block, over the connection of the thread that calls; in its
+    transaction, inside of one. A block is never empty.
 
-    Both readers raise `UnknownEvent` or `CorruptEvent` when they come to such an event; what lies
-    before it has been given then.
+    All readers raise `ServerUnavailable`, `StoreBusy`, and `UnknownEvent` or `CorruptEvent` when
+    they come to such an event; what lies before it has been given then.
     """
 
-    def __init__(self, connection: Connection[Any], *, block_events: int = BLOCK_EVENTS) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, *, block_events: int = BLOCK_EVENTS) -> None:
+        self._database = database
         self._block_events = block_events
 
     def by_stream(self, *, upto: int = END) -> Iterator[list[Record]]:
@@ -106,9 +107,10 @@ class LogBlocks:
         """The streams whose first event lies behind one position and at or before another, up to
         a third position: one after the other in no order, each in order of version. Needs a
         transaction; faster than `by_stream`."""
-        self._connection.execute(PLAINLY)
+        connection = self._database.connection()
+        connection.execute(PLAINLY)
         places = {"after": after, "last": last, "upto": upto}
-        with self._connection.cursor("begun", binary=True, row_factory=tuple_row) as cursor:
+        with connection.cursor("begun", binary=True, row_factory=tuple_row) as cursor:
             cursor.execute(BEGUN, places)
             while rows := cursor.fetchmany(self._block_events):
                 yield from _decoded(rows)
@@ -121,7 +123,11 @@ class LogBlocks:
 
     def _read(self, statement: bytes, **places: object) -> list[_Row]:
         places["limit"] = self._block_events
-        with self._connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+        connection = self._database.connection()
+        with (
+            self._database.translated(),
+            connection.cursor(binary=True, row_factory=tuple_row) as cursor,
+        ):
             return cursor.execute(statement, places, prepare=True).fetchall()
 
 
@@ -162,7 +168,8 @@ def _one_by_one(rows: Sequence[_Row]) -> Iterator[list[Record]]:
                 attempt_id=stream, version=version, tag=tag, state=state, position=position
             )
         except (UnknownEvent, CorruptEvent):
-            yield records
+            if records:
+                yield records
             raise
         records.append(Record(event, position, recorded_at))
     yield records

@@ -10,7 +10,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from projections.projection import Projection
-from recovery_journal.rebuilding import lock
+from recovery_journal.rebuilding.rebuild_lock import is_under_way
 from recovery_journal.rebuilding.registry import Begun, Registry
 
 
@@ -43,7 +43,7 @@ def unfinished_rebuilds(
     cursor: Cursor[DictRow], schema: str, known: Mapping[str, Projection[Any]]
 ) -> dict[str, UnfinishedRebuild]:
     """By name, those of its projections that are not switched; `known` are the program's own."""
-    is_at_work = lock.is_held(cursor, schema)
+    is_at_work = is_under_way(cursor, schema)
     begun = Registry().find(cursor)
     if begun is None:
         return {}

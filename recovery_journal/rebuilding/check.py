@@ -96,7 +96,7 @@ class Check:
     def _expected(
         self, cursor: Cursor[DictRow], projection: Projection[RowT], position: int
     ) -> Iterator[RowT]:
-        blocks = LogBlocks(cursor.connection, block_events=self._block_events)
+        blocks = LogBlocks(self._database, block_events=self._block_events)
         if projection.is_stream_keyed:
             # Followed rows are those of the follower's position, inline ones those of the moment.
             upto = END if projection.is_inline else position

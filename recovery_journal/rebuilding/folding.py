@@ -112,7 +112,7 @@ class Folding:
         return True
 
     def _blocks(self) -> LogBlocks:
-        return LogBlocks(self._database.connection(), block_events=self._block_events)
+        return LogBlocks(self._database, block_events=self._block_events)
 
     @contextmanager
     def _transaction(self) -> Iterator[Cursor[DictRow]]:

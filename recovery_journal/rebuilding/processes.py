@@ -6,7 +6,6 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from ctypes import c_longlong
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -64,11 +63,16 @@ class _Crew:
                 self._start(no)
             while running := [it.sentinel for it in self._processes if it.exitcode is None]:
                 wait(running, timeout=TICK_S)
-                on_count(sum(self._counts))
-                for process, link in zip(self._processes, self._links, strict=True):
-                    _require_well(process, link)
+                self._look(on_count)
+            # They did and said more between the last look and their ends.
+            self._look(on_count)
         finally:
             self._end()
+
+    def _look(self, on_count: Count) -> None:
+        on_count(sum(self._counts))
+        for process, link in zip(self._processes, self._links, strict=True):
+            _require_well(process, link)
 
     def _start(self, no: int) -> None:
         here, there = _context.Pipe(duplex=False)
@@ -91,8 +95,11 @@ class _Crew:
 def _require_well(process: BaseProcess, link: Connection) -> None:
     """Raise what it raised. A word is looked for also in one that has ended."""
     if link.poll():
-        with suppress(EOFError):  # it closed the link, as every end does
+        try:
             error: Exception = link.recv()
+        except EOFError:  # it closed the link, as every end does
+            pass
+        else:
             raise error
     if process.exitcode:
         raise ProcessLost("rebuild", process_id=process.pid or 0, exit_code=process.exitcode)

@@ -82,10 +82,10 @@ class Rebuild:
     def run(self) -> RebuildReport:
         """Rebuild and switch. A server that goes away meanwhile is waited for.
 
-        Raises `RebuildUnderWay` where another process is at it, `StoreBusy` where the switch
-        found no quiet moment, `FoldFailed`, `UnknownEvent`, `CorruptEvent`, `ProcessLost`,
-        `ServerUnavailable`; projections that were not switched by then keep their old rows, and
-        the next start goes on from there.
+        Raises `RebuildUnderWay` where another process is at it, `InvalidInput` where a view stands
+        on one of the tables, `StoreBusy` where the switch found no quiet moment, `FoldFailed`,
+        `UnknownEvent`, `CorruptEvent`, `ProcessLost`, `ServerUnavailable`; projections that were
+        not switched by then keep their old rows, and the next start goes on from there.
         """
         started = time.monotonic()
         while True:
@@ -150,6 +150,8 @@ class Rebuild:
     def _begin(self) -> Begun:
         with self._transaction() as cursor:
             self._registry.create(cursor)
+            for projection in self._projections:
+                table_of(projection).require_no_views(cursor)
             found = self._registry.find(cursor)
             if found is not None and found.is_of(self._projections):
                 self._registry.go_on(cursor)
@@ -164,7 +166,6 @@ class Rebuild:
     def _prepare(self, cursor: Cursor[DictRow]) -> None:
         for projection in self._projections:
             live, shadow = table_of(projection), shadow_of(projection)
-            live.require_no_views(cursor)
             if not live.exists(cursor):
                 live.create(cursor)
             self._tracking.register(cursor, projection)

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
 from domain.errors import ServerUnavailable
 from recovery_journal.postgres.database import Database
 
@@ -13,7 +16,8 @@ RELEASE: Final = """
 SELECT pg_advisory_unlock(hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)) AS found
 """
 
-# As pg_locks shows a lock of one 64-bit number: its halves.
+# As pg_locks shows a lock of one 64-bit number: its halves. To ask for the lock instead would keep
+# a rebuild from starting.
 IS_TAKEN: Final = """
 SELECT EXISTS (
     SELECT
@@ -52,11 +56,13 @@ class RebuildLock:
         if self._database.session_no() != self._session_no:
             raise ServerUnavailable(server=self._database.server, reason="the session gone")
 
-    def is_taken(self) -> bool:
-        """Whether anybody has it."""
-        return self._ask(IS_TAKEN)
-
     def _ask(self, statement: str) -> bool:
         with self._database.cursor() as cursor:
             row = cursor.execute(statement.encode(), {"schema": self._database.schema}).fetchone()
         return row is not None and bool(row["found"])
+
+
+def is_under_way(cursor: Cursor[DictRow], schema: str) -> bool:
+    """Whether anybody has the lock: a rebuild is at work in the schema."""
+    row = cursor.execute(IS_TAKEN.encode(), {"schema": schema}).fetchone()
+    return row is not None and bool(row["found"])

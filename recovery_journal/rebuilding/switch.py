@@ -16,6 +16,7 @@ from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import END, LogBlocks
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.rebuilding.privileges import carry_privileges
 
 CATCH_UP_EVENTS: Final = 1_000
 LEFT_FOR_SWITCH: Final = 200
@@ -83,7 +84,8 @@ class Switch:
     def run(self) -> Switched:
         """Switch, as soon as nobody has to wait long for it.
 
-        Raises `StoreBusy` when there was no such moment; the old rows serve on.
+        Raises `StoreBusy` when there was no such moment, `InvalidInput` where a view stands on
+        the old table; the old rows serve on.
         """
         deadline = time.monotonic() + SWITCH_LIMIT_S
         pause_s = FIRST_PAUSE_S
@@ -109,16 +111,18 @@ class Switch:
             asked = time.monotonic()
             self._live.lock(cursor)
             held = time.monotonic()
+            self._live.require_no_views(cursor)
             upto = max(self._upto, place.position)
             # Rows of single streams may take in all that is visible, past gaps too: an event that
             # is committed later brings its own inline row, or the follower brings it. Rows that
             # mix streams would shrug at it for its lower position, so they stay at the settled.
             visible = END if self._projection.is_stream_keyed else upto
-            blocks = LogBlocks(cursor.connection)
+            blocks = LogBlocks(self._database)
             for block in blocks.by_position(after=self._upto, upto=visible):
                 self._shadow.apply(cursor, block)
                 _require_brief(held)
             # Removing a large table takes its time, so that is for afterwards.
+            carry_privileges(cursor, self._live.name, self._shadow.name)
             self._live.take_name(cursor, self._old.name)
             self._shadow.take_name(cursor, self._live.name)
             self._tracking.restart(cursor, self._projection, upto)

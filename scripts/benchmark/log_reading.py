@@ -65,8 +65,8 @@ class _Reading:
         """What each process does until no range is left."""
         while (after := self._next()) < self._event_count:
             last = min(after + self._range_events, self._event_count)
-            with self._database.transaction() as cursor:
-                blocks = LogBlocks(cursor.connection)
+            with self._database.transaction():
+                blocks = LogBlocks(self._database)
                 for block in self._read(blocks, after, last, self._event_count):
                     count(len(block))
 

@@ -27,10 +27,14 @@ class Program:
 
     def until_said(self, line: str) -> None:
         """Wait for its next line, which must be this one."""
+        assert self.said() == line
+
+    def said(self) -> str:
+        """Its next line."""
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], LIMIT_S)
-        assert readable, f"waited {LIMIT_S} s for {line!r}"
-        assert self.process.stdout.readline().decode().rstrip("\n") == line
+        assert readable, f"the program said nothing for {LIMIT_S} s"
+        return self.process.stdout.readline().decode().rstrip("\n")
 
     def kill(self) -> None:
         """SIGKILL; return once it is gone."""
@@ -57,12 +61,21 @@ class Program:
 @contextmanager
 def started(module: str, settings: Settings) -> Iterator[Program]:
     """A program that has reached its boundary."""
+    with launched(module, settings) as program:
+        program.until_said(settings.stop_at)
+        yield program
+
+
+@contextmanager
+def launched(module: str, settings: Settings) -> Iterator[Program]:
+    """A program that has just been started. It is killed at the end."""
     command = [sys.executable, "-m", module, msgspec.json.encode(settings).decode()]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with process:
+    # Without a buffer of ours, in which a line may lie while we wait for it at the pipe.
+    with subprocess.Popen(
+        command, cwd=ROOT, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         program = Program(process)
         try:
-            program.until_said(settings.stop_at)
             yield program
         finally:
             program.kill()

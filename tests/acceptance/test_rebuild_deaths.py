@@ -1,13 +1,10 @@
 """A real rebuild killed again and again, in every phase, while everything else goes on."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count, pairwise
 
-import msgspec
 import psutil
 import pytest
 
@@ -18,7 +15,7 @@ from recovery_journal.rebuilding.check import Check
 from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.rebuilding.row_digest import digest_of_rows
 from scripts.benchmark.synthetic_log import fill
-from tests.acceptance.programs import ROOT, Program
+from tests.acceptance.programs import Program, launched
 from tests.acceptance.stop import Settings
 from tests.projections.writing import Writer
 from tests.rules.scenes import LIMIT_S, held, report, rows, until
@@ -42,10 +39,9 @@ WHERE done_at IS NOT NULL
 class Start:
     """One start of the rebuild, which stands still at a boundary. Its processes do not."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.program = Program(process)
-        assert process.stdout is not None
-        self.done_before = int(process.stdout.readline().split()[0])
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.done_before = int(program.said().removesuffix(" done before"))
 
     def children(self) -> list[psutil.Process]:
         """Its processes that are alive."""
@@ -64,15 +60,10 @@ class Start:
 def started(journal: rj.Journal, dsn: str, boundary: str) -> Iterator[Start]:
     """A rebuild that has reached its boundary."""
     settings = Settings(dsn=dsn, schema=journal.database.schema, stop_at=boundary)
-    command = [sys.executable, "-m", REBUILD, msgspec.json.encode(settings).decode()]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with process:
-        try:
-            start = Start(process)
-            start.program.until_said(boundary)
-            yield start
-        finally:
-            process.kill()
+    with launched(REBUILD, settings) as program:
+        start = Start(program)
+        program.until_said(boundary)
+        yield start
 
 
 @contextmanager
@@ -89,7 +80,7 @@ def load(journal: rj.Journal, dsn: str) -> Iterator[list[str]]:
             report(mine, held(mine, f"live-{no}", kind="live"))
             (claim,) = mine.claim(worker_id="w-2", kinds=["live"])
             claim.lease.complete({"no": no})
-            served.append(claim.attempt_id)
+            served.append(claim.lease.attempt_id)
             if stop.wait(0.01):
                 return
 

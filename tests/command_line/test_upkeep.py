@@ -1,10 +1,13 @@
 """Rebuilding, checking and pruning from the command line."""
 
+import re
+
 import msgspec
+import pytest
 
 from recovery_journal import Journal
 from recovery_journal.rebuilding.check import CheckedProjection
-from recovery_journal.rebuilding.rebuild import RebuildReport
+from recovery_journal.rebuilding.progress import RebuildReport
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 
@@ -20,9 +23,9 @@ def test_a_rebuild_mends_the_rows_and_tells_how_far_it_is(
     said = command("rebuild")
 
     assert said.code == 0
-    assert "dispatch_ready        1         6  rows1:" in said.out
+    assert re.search(r"^dispatch_ready +1 +6 +\d+ ms$", said.out, re.MULTILINE)
     assert "Rebuilt from 6 events in " in said.out
-    assert "folding: 6 of " in said.err
+    assert re.search(r"^folding: 12 of 12 events, [\d,]+/s, 0 ms left$", said.err, re.MULTILINE)
     assert said.err.endswith("done\n")
     assert [row.attempt_id for row in journal.dispatch_ready()] == ["a-1"]
 
@@ -42,6 +45,59 @@ def test_a_rebuild_for_programs_says_nothing_but_its_report(
         "moments",
     ]
     assert said.err == ""
+
+
+def test_a_rebuild_of_some_leaves_the_rows_of_the_others_alone(
+    command: Command, journal: Journal, server_dsn: str
+) -> None:
+    scenes.recovered(journal)
+    scenes.execute(server_dsn, journal.database.schema, ROW_LOST)
+
+    others = command("rebuild", "workers", "moments", "--processes", "1", "--json")
+    unknown = command("rebuild", "nobody", "--json")
+
+    assert [one["projection"] for one in others.document["projections"]] == ["workers", "moments"]
+    assert others.document["process_count"] == 1
+    assert journal.dispatch_ready() == []
+    assert (unknown.code, unknown.error["type"]) == (3, "InvalidInput")
+
+
+def test_a_start_that_goes_on_says_how_much_is_missing(
+    command: Command, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes.recovered(journal)
+    break_off(journal, monkeypatch)
+
+    said = command("rebuild")
+
+    assert said.code == 0
+    assert said.err.startswith(
+        "going on with a rebuild that was broken off: 12 of 12 events are folded, 0 are missing\n"
+    )
+
+
+def break_off(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recovery_journal.rebuilding.rebuild.index_shadows", die)
+        with pytest.raises(KeyboardInterrupt):
+            journal.rebuild()
+
+
+def test_a_check_tells_of_a_row_that_is_not_there(
+    command: Command, journal: Journal, server_dsn: str
+) -> None:
+    scenes.recovered(journal)
+    journal.rebuild()
+    scenes.execute(server_dsn, journal.database.schema, ROW_LOST)
+
+    said = command("rebuild", "dispatch_ready", "--check")
+
+    assert said.code == 6
+    assert re.search(r'^  attempt_id +no row +"a-1"$', said.out, re.MULTILINE)
+    assert "checking dispatch_ready: 6 of 6 events" in said.err
 
 
 def test_a_check_of_right_rows_changes_nothing_and_is_well(
@@ -69,7 +125,9 @@ def test_a_check_that_finds_differences_has_a_code_of_its_own(
     for_programs = command("rebuild", "--check", "--json")
 
     assert (for_people.code, for_programs.code) == (6, 6)
-    assert "priority  stored 9, the log says 5" in for_people.out
+    assert "dispatch_ready a-1, 6\n" in for_people.out
+    assert re.search(r"^  priority +9 +5$", for_people.out, re.MULTILINE)
+    assert re.search(r"^  attempt_id +\"a-1\" +\"a-1\"$", for_people.out, re.MULTILINE)
     checked = msgspec.json.decode(for_programs.out, type=list[CheckedProjection])
     assert [one.difference_count for one in checked] == [1, 0, 0, 0]
     assert journal.dispatch_ready()[0].priority == 9

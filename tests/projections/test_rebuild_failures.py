@@ -427,7 +427,7 @@ def shown_by_view(writer: Writer) -> int:
         row = cursor.execute("SELECT count(*) AS count FROM mine").fetchone()
         used = cursor.execute(
             "SELECT table_name AS name FROM information_schema.view_table_usage "
-            "WHERE view_schema = current_schema()"
+            "WHERE view_schema = current_schema() AND view_name = 'mine'"
         ).fetchall()
     assert row is not None
     assert [it["name"] for it in used] == ["projection_recovery_contexts"]

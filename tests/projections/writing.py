@@ -49,7 +49,7 @@ class Writer:
 
     def log(self) -> list[Record]:
         """All that is visible, in order."""
-        blocks = LogBlocks(self.database.connection()).by_position()
+        blocks = LogBlocks(self.database).by_position()
         return [record for block in blocks for record in block]
 
     def stored(self, projection: Projection[Any]) -> list[bytes]:
