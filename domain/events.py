@@ -8,14 +8,17 @@ ever in an event: ids, digests, names, numbers and times only (rule R1). The dat
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from domain.checkpoint import CheckpointRef, InDoubt
 from domain.lease import Actor, Fence, Holder, LeaseView, LossReason
 from domain.pipeline import RecoveryStep
 from domain.replay import ReplayMode
+
+FIRST_VERSION: Final = 1
+"""That of the event with which each stream begins."""
 
 
 class RecoveryEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -27,7 +30,7 @@ class RecoveryEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
     step: ClassVar[RecoveryStep | None] = None
 
     originator_id: str
-    originator_version: int
+    originator_version: Annotated[int, Meta(ge=FIRST_VERSION)]
     event_id: str
     run_id: str
     recorded_by: Actor

@@ -1,6 +1,7 @@
 """The commands around a worker that holds the attempt."""
 
 from domain.events import (
+    FIRST_VERSION,
     AnyEvent,
     Confirmed,
     Dispatched,
@@ -36,7 +37,7 @@ def grant(
     """Open an attempt: the first event of its stream."""
     return LeaseGranted(
         originator_id=attempt_id,
-        originator_version=1,
+        originator_version=FIRST_VERSION,
         event_id=decision.event_id,
         run_id=run_id,
         recorded_by=decision.by,

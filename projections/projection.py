@@ -132,6 +132,7 @@ class Fold(Generic[RowT]):
         self._changed: dict[PrimaryKey, RowT] = {}
         self._primary_key = _primary_key_of(projection)
         self._guard = attrgetter(projection.guard)
+        self._events = None if projection.events is None else frozenset(projection.events)
 
     def add(self, records: Iterable[Record]) -> None:
         """Fold these records, in order of position. Raises `FoldFailed`, whatever the fold
@@ -139,7 +140,7 @@ class Fold(Generic[RowT]):
         projection, newest = self._projection, self._newest
         guard, keep = self._guard, self._keep
         is_stream_keyed = projection.is_stream_keyed
-        key_of, fold, events = projection.key, projection.fold, projection.events
+        key_of, fold, events = projection.key, projection.fold, self._events
         for record in records:
             event = record.event
             if events is not None and type(event) not in events:

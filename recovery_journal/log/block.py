@@ -4,15 +4,16 @@ What lies at or below a settled position is complete and immutable, so its block
 outside of any transaction and in any order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeAlias, get_args
 
 import msgspec
 from psycopg.rows import tuple_row
 
 from domain.errors import CorruptEvent, UnknownEvent
-from domain.events import AnyEvent, tag_of
+from domain.events import FIRST_VERSION, AnyEvent, tag_of
 from projections.projection import Record
 from recovery_journal.log.mapper import decode
 from recovery_journal.postgres.database import Database
@@ -35,17 +36,11 @@ BEGUN: Final = b"""
 SELECT event.*
 FROM (
     SELECT originator_id
-    FROM journal_events AS first
+    FROM journal_events
     WHERE notification_id > %(after)s
         AND notification_id <= %(last)s
         -- A sum, so that first versions are not looked up in the index of streams, all of them.
-        AND originator_version + 0 <= 1
-        AND NOT EXISTS (
-            SELECT
-            FROM journal_events AS earlier
-            WHERE earlier.originator_id = first.originator_id
-                AND earlier.originator_version = first.originator_version - 1
-        )
+        AND originator_version + 0 = %(first_version)s
 ) AS begun
 CROSS JOIN LATERAL (
     SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
@@ -79,6 +74,9 @@ END: Final = 2**63 - 1
 _decoder: Final = msgspec.json.Decoder(list[AnyEvent])
 _TAG_OF: Final = {kind: tag_of(kind) for kind in get_args(AnyEvent)}
 
+_record: Final[Callable[[tuple[AnyEvent, int, datetime]], Record]] = partial(tuple.__new__, Record)
+"""`Record._make`, without the Python in it."""
+
 _Row: TypeAlias = tuple[str, int, str, bytes, int, datetime]
 """Stream, version, tag, state, position, recorded at."""
 
@@ -109,7 +107,7 @@ class LogBlocks:
         transaction; faster than `by_stream`."""
         connection = self._database.connection()
         connection.execute(PLAINLY)
-        places = {"after": after, "last": last, "upto": upto}
+        places = {"after": after, "last": last, "upto": upto, "first_version": FIRST_VERSION}
         with connection.cursor("begun", binary=True, row_factory=tuple_row) as cursor:
             cursor.execute(BEGUN, places)
             while rows := cursor.fetchmany(self._block_events):
@@ -141,23 +139,20 @@ def _decoded(rows: Sequence[_Row]) -> Iterator[list[Record]]:
 
 
 def _all_at_once(rows: Sequence[_Row]) -> list[Record] | None:
-    """The records; None where an event cannot be read or is not the one that its columns name."""
+    """The records; None where an event cannot be read or is not the one that its columns name.
+    Column by column, because a loop over events would take half as long as their decoding."""
+    streams, versions, tags, states, positions, times = zip(*rows, strict=True)
     try:
-        events = _decoder.decode(b"[" + b",".join([row[3] for row in rows]) + b"]")
+        events = _decoder.decode(b"[" + b",".join(states) + b"]")
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if len(events) != len(rows):
+    if (
+        tuple([event.originator_id for event in events]) != streams
+        or tuple([event.originator_version for event in events]) != versions
+        or tuple([_TAG_OF[type(event)] for event in events]) != tags
+    ):
         return None
-    records = []
-    for event, (stream, version, tag, _, position, recorded_at) in zip(events, rows, strict=True):
-        if (
-            event.originator_id != stream
-            or event.originator_version != version
-            or _TAG_OF[type(event)] != tag
-        ):
-            return None
-        records.append(Record(event, position, recorded_at))
-    return records
+    return list(map(_record, zip(events, positions, times, strict=True)))
 
 
 def _one_by_one(rows: Sequence[_Row]) -> Iterator[list[Record]]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -20,6 +20,9 @@ EVERY_CLASS: tuple[type[RecoveryEvent], ...] = get_args(AnyEvent)
 def values(hint: Any) -> st.SearchStrategy[Any]:
     """Values of a field of this type, as the checks of input let them come: numbers finite and
     of 64 bits, times in UTC."""
+    if get_origin(hint) is Annotated:
+        _, limits = get_args(hint)
+        return st.integers(limits.ge, 2**63 - 1)
     if get_origin(hint) in (Union, UnionType):
         return st.one_of([values(choice) for choice in get_args(hint)])
     if get_origin(hint) is tuple:
@@ -27,7 +30,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     if issubclass(hint, Enum):
         return st.sampled_from(hint)
     if issubclass(hint, Struct):
-        hints = get_type_hints(hint)
+        hints = get_type_hints(hint, include_extras=True)
         return st.builds(hint, **{name: values(hints[name]) for name in hint.__struct_fields__})
     plain: dict[type, st.SearchStrategy[Any]] = {
         NoneType: st.none(),

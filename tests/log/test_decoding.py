@@ -33,6 +33,15 @@ def test_every_event_survives_the_mapper(event: AnyEvent) -> None:
     assert mapper.to_domain_event(mapper.to_stored_event(event)) == event
 
 
+def test_a_stream_cannot_begin_before_its_first_version(
+    application: JournalApplication, database: Database
+) -> None:
+    put(database, "a-1", 0, TAG, msgspec.json.encode(an_event("a-1", 0)))
+
+    with pytest.raises(CorruptEvent, match=r"'a-1', version 0.*>= 1"):
+        application.reader.read(0, 10)
+
+
 def test_every_field_is_written_out() -> None:
     state = msgspec.json.decode(STATE)
 
