@@ -32,6 +32,7 @@ from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.row import COLUMNS, LeaseRow
 from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.tips import Kept
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
 from recovery_journal.payload import Value, encode
@@ -129,24 +130,28 @@ class Claims:
                 pass
         return asking_again(lambda: self._find(wanted) or self._take(wanted))
 
-    def load(self, lease: Lease, recovery: Recovery) -> Claim:
+    def kept(self, run_ids: Sequence[str]) -> Sequence[Kept]:
+        """What the store keeps of these runs, to `load` claims from: one read for all of them."""
+        return self._runs.kept(run_ids) if run_ids else ()
+
+    def load(self, lease: Lease, recovery: Recovery, kept: Kept) -> Claim:
         """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
         `InvalidInput` where it cannot be loaded or folded here."""
-        tip = self._runs.tips([lease.run_id])[0]
+        tip = kept.tip
         if isinstance(tip, CheckpointProblem):
             raise PayloadCorrupt(f"run {lease.run_id!r}", found=tip.message, needed="an intact run")
         self._compare_chain(recovery, tip)
-        tail = self._runs.tail(tip)
+        tail = self._runs.tail(tip, kept.outputs)
         kind = recovery.granted.kind
         folded = None
         if self._replayer.has_reducer(kind):
-            folded = self._fold(recovery, tip, tail)
+            folded = self._fold(recovery, tip, tail, kept)
         return Claim(
             lease=lease,
-            input=self._runs.input(lease.run_id),
+            input=self._runs.input(lease.run_id, kept),
             checkpoint=tip,
             tail=tail,
-            state=self._runs.load_state(tip, limit_bytes=self._limits.state_bytes),
+            state=self._runs.load_state(tip, limit_bytes=self._limits.state_bytes, kept=kept.state),
             folded_state=folded,
             context=recovery.context() if recovery.reloaded else None,
         )
@@ -240,10 +245,12 @@ class Claims:
                 f"the tail of run {tip.run_id!r}", found=found, needed=replayed.digest
             )
 
-    def _fold(self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep]) -> Value:
+    def _fold(
+        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep], kept: Kept
+    ) -> Value:
         """The state after the tail, which must be the one that the recovery's replay came to."""
         what = f"the folded state of run {recovery.run_id!r}"
-        start = self._replayer.start_state(tip)
+        start = self._replayer.start_state(tip, kept)
         try:
             folded = self._replayer.fold(recovery.granted.kind, start, tail)
         except Exception as error:  # the user's code may raise anything

@@ -21,6 +21,7 @@ from domain.events import (
 )
 from domain.lease import Holder, LeaseStatus
 from domain.recovery import RECOVERING, Recovery, Stage
+from recovery_journal.postgres.arrays import array
 
 # A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes.
 MOVE = """
@@ -165,6 +166,6 @@ def _is_deadline_waived(move: Move) -> bool:
     )
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The rows as one array per column."""
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    return {name: array([row[name] for row in rows]) for name in rows[0]}

@@ -27,7 +27,8 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.outage import Outage
 
 LOST = """
-status = 'held'
+ended_at IS NULL
+    AND status = 'held'
     AND (retry_at IS NULL OR retry_at <= clock_timestamp())
     AND (
         loss IS NOT NULL
@@ -38,7 +39,8 @@ status = 'held'
 
 # A failed step waits for its retry; else the sweeper that had the recovery stopped renewing it.
 ORPHANED = """
-status = 'recovering'
+ended_at IS NULL
+    AND status = 'recovering'
     AND CASE
         WHEN retry_at IS NOT NULL THEN retry_at <= clock_timestamp()
         ELSE greatest(expires_at, %(up_since)s + make_interval(secs => %(sweeper_ttl_s)s))
@@ -47,7 +49,8 @@ status = 'recovering'
 """
 
 OVERDUE = """
-status IN ('held', 'recovering', 'ready')
+ended_at IS NULL
+    AND status IN ('held', 'recovering', 'ready')
     AND (retry_at IS NULL OR retry_at <= clock_timestamp())
     AND deadline_at < clock_timestamp()
 """
@@ -79,7 +82,7 @@ FLEET = f"""
 SELECT count(DISTINCT worker_id) FILTER (WHERE loss IS NULL AND {LOST}) AS lost_count,
     count(DISTINCT worker_id) AS holding_count
 FROM leases
-WHERE status = 'held'
+WHERE ended_at IS NULL AND status = 'held'
 """
 
 Taken = Recovery | RecoveryJournalError
