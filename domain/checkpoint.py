@@ -8,7 +8,7 @@ from msgspec import Struct
 from domain.lease import Progress
 
 
-class RunStep(Struct, frozen=True, kw_only=True):
+class RunStep(Struct, frozen=True, kw_only=True, gc=False):
     """One recorded unit of a run's own work: its output's digest and the chain after it."""
 
     ordinal: int
@@ -18,7 +18,7 @@ class RunStep(Struct, frozen=True, kw_only=True):
     epoch: int
 
 
-class CheckpointRef(Struct, frozen=True, kw_only=True):
+class CheckpointRef(Struct, frozen=True, kw_only=True, gc=False):
     """Names one checkpoint of a run. `native` is a foreign store's own address."""
 
     run_id: str
@@ -26,7 +26,7 @@ class CheckpointRef(Struct, frozen=True, kw_only=True):
     native: str | None = None
 
 
-class InDoubt(Struct, frozen=True, kw_only=True):
+class InDoubt(Struct, frozen=True, kw_only=True, gc=False):
     """A run step announced before its effect and never recorded: it may happen twice."""
 
     key: str

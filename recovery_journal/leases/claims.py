@@ -30,7 +30,7 @@ from recovery_journal.leases.acquisition import terms_of
 from recovery_journal.leases.lease import Lease, LeaseTerms
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
-from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
 from recovery_journal.leases.runs import RunStore, TailStep
 from recovery_journal.leases.tips import Kept
 from recovery_journal.leases.writes import asking_again
@@ -190,8 +190,7 @@ class Claims:
         }
         with self._database.transaction() as cursor:
             with legible(DISPATCH_READY):
-                found = cursor.execute(TAKE, parameters).fetchall()
-            rows = [LeaseRow.read(row) for row in found]
+                rows = read_leases(cursor, TAKE, parameters)
             if not rows:
                 return []
             answers = self._ledger.record(cursor, self._dispatching(cursor, rows, wanted))
@@ -231,8 +230,7 @@ class Claims:
     def _won(self, cursor: Cursor[DictRow], wanted: Wanted) -> dict[str, LeaseRow]:
         """The lease rows that this very claim holds."""
         claim = {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
-        rows = cursor.execute(WON, claim).fetchall()
-        return {row["attempt_id"]: LeaseRow.read(row) for row in rows}
+        return by_attempt(read_leases(cursor, WON, claim))
 
     def _compare_chain(self, recovery: Recovery, tip: Checkpoint) -> None:
         """The chain must lead where the recovery's replay led, before user code goes on."""

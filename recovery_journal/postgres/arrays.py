@@ -12,6 +12,8 @@ Element: TypeAlias = object
 
 def array(values: Sequence[Element]) -> str:
     """The literal of a one-dimensional array, to be cast where it is used."""
+    if len(values) > 1 and values.count(values[0]) == len(values):
+        return "{" + ",".join([_element(values[0])] * len(values)) + "}"
     try:
         joined = '","'.join(values)  # type: ignore[arg-type]  # text is what most columns hold
     except TypeError:

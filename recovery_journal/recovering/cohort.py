@@ -26,7 +26,6 @@ from recovery_journal import inputs
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
-from recovery_journal.leases.row import LeaseRow
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.tips import Kept
 from recovery_journal.limits import Limits
@@ -165,10 +164,12 @@ class Cohorts:
             at_hand |= kept
             now = self._ledger.now(cursor)
 
+            decision = self._decision()
+
             def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
                 tip = kept[recovery.run_id].tip
                 policy = self._limits.policy
-                events = reloading.reload(recovery, self._decision(), tip, policy=policy, now=now)
+                events = reloading.reload(recovery, decision, tip, policy=policy, now=now)
                 if recovery.lifted is LiftOption.ACCEPT_TIP and isinstance(tip, Checkpoint):
                     self._runs.realign(cursor, recovery.attempt_id, tip)
                 return events
@@ -187,18 +188,17 @@ class Cohorts:
         with self._database.transaction() as cursor:
             mine = self._lock(cursor, group)
             now = self._ledger.now(cursor)
+            decision = self._decision()
 
             def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
                 policy = self._limits.policy
                 outcome = outcomes.get(recovery.attempt_id)
                 if outcome is not None:
-                    return steps.replay(recovery, self._decision(), outcome, policy=policy, now=now)
+                    return steps.replay(recovery, decision, outcome, policy=policy, now=now)
                 # The tip was there at the reload and is damaged now.
                 problem = kept[recovery.run_id].tip
                 assert isinstance(problem, CheckpointProblem)
-                return reloading.lose_tip(
-                    recovery, self._decision(), problem, policy=policy, now=now
-                )
+                return reloading.lose_tip(recovery, decision, problem, policy=policy, now=now)
 
             return self._record(cursor, group, mine, decide)
 
@@ -206,9 +206,10 @@ class Cohorts:
         with self._database.transaction() as cursor:
             mine = self._lock(cursor, group)
             now = self._ledger.now(cursor)
+            decision = self._decision()
 
             def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
-                return steps.make_ready(recovery, self._decision(), now=now)
+                return steps.make_ready(recovery, decision, now=now)
 
             return self._record(cursor, group, mine, decide)
 
@@ -241,12 +242,11 @@ class Cohorts:
 
         A refused stale write moves a stream without taking it over: such a one is read again.
         """
+        by_id = {recovery.attempt_id: recovery for recovery in group}
         fences = [(recovery.attempt_id, recovery.fence) for recovery in group]
-        rows = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
-        mine: dict[str, Recovery | RecoveryJournalError] = {
-            recovery.attempt_id: recovery for recovery in group if recovery.attempt_id in rows
-        }
-        moved = [one.attempt_id for one in group if _has_moved(one, rows.get(one.attempt_id))]
+        versions = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
+        mine: dict[str, Recovery | RecoveryJournalError] = {id_: by_id[id_] for id_ in versions}
+        moved = [id_ for id_, version in versions.items() if by_id[id_].version != version]
         return mine | self._ledger.load(cursor, moved) if moved else mine
 
     def _keep(self, cursor: Cursor[DictRow], group: Sequence[Recovery]) -> dict[str, Kept]:
@@ -314,8 +314,5 @@ class Cohorts:
             return self._record(cursor, [recovery], mine, decide)[recovery.attempt_id]
 
     def _decision(self) -> Decision:
+        """One decision for a step of the whole batch, as one claim is of many attempts."""
         return Decision(event_id=uuid4().hex, by=actor("sweeper"))
-
-
-def _has_moved(recovery: Recovery, row: LeaseRow | None) -> bool:
-    return row is not None and row.version != recovery.version
