@@ -55,6 +55,7 @@ def _mass_crash(dsn: str, options: Namespace) -> Iterator[Line]:
             lease_count=lease_count,
             rounds=options.rounds or (1 if lease_count >= MANY_LEASES else 3),
             process_count=options.processes or 2,
+            has_rivals=not options.no_rivals,
         )
 
 
@@ -101,6 +102,9 @@ def _wanted() -> Namespace:
         nargs="+",
         default=[10_000],
         help="mass-crash: that are lost at once; several show the growth",
+    )
+    parser.add_argument(
+        "--no-rivals", action="store_true", help="mass-crash: ours alone, nothing is installed"
     )
     parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
     wanted = parser.parse_args()

@@ -21,6 +21,7 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.lost_fleet import KIND, fill_lost, fold
+from scripts.benchmark.rivals.crash import RIVALS
 
 CLAIM_LIMIT: Final = 500
 PATIENCE_S: Final = 600
@@ -132,22 +133,27 @@ def _require_history(database: Database, lease_count: int, mode: ReplayMode) -> 
 
 
 def measure_mass_crash(
-    dsn: str, *, lease_count: int, rounds: int, process_count: int
+    dsn: str, *, lease_count: int, rounds: int, process_count: int, has_rivals: bool
 ) -> dict[str, Any]:
-    """Leases a second, by the chain and with a reducer; medians of the rounds."""
-    crashes, folded = [], []
+    """Leases a second, by the chain and with a reducer, and those of the rivals; medians."""
+    seconds: dict[str, list[float]] = {name: [] for name in ("ours", "ours_reducer", "followed")}
     for number in range(rounds):
-        crashes.append(measure_crash(dsn, lease_count, process_count=process_count))
-        folded.append(
-            measure_crash(dsn, lease_count, process_count=process_count, mode=ReplayMode.FOLD)
-        )
-        rates = [lease_count / it[-1].recovered_s for it in (crashes, folded)]
-        sys.stderr.write(
-            f"mass-crash, round {number + 1} of {rounds}: ours {rates[0]:,.0f}, "
-            f"with a reducer {rates[1]:,.0f} leases/s\n"
-        )
-    recovered_s = statistics.median(crash.recovered_s for crash in crashes)
-    folded_s = statistics.median(crash.recovered_s for crash in folded)
+        crash = measure_crash(dsn, lease_count, process_count=process_count)
+        folded = measure_crash(dsn, lease_count, process_count=process_count, mode=ReplayMode.FOLD)
+        seconds["ours"].append(crash.recovered_s)
+        seconds["ours_reducer"].append(folded.recovered_s)
+        seconds["followed"].append(crash.followed_s)
+        for name, measure in RIVALS.items() if has_rivals else ():
+            seconds.setdefault(name, []).append(measure(dsn, lease_count, process_count))
+        newest = ", ".join(f"{name} {found[-1]:.2f}" for name, found in seconds.items())
+        sys.stderr.write(f"mass-crash, round {number + 1} of {rounds}: {newest} s\n")
+    median = {name: statistics.median(found) for name, found in seconds.items()}
+    followed_s = median.pop("followed")
+    rates = {name: round(lease_count / taken_s) for name, taken_s in median.items()}
+    ratios = {
+        f"ratio_{name}": round(median[name] / median["ours"], 3) if name in median else None
+        for name in RIVALS
+    }
     return {
         "case": "mass-crash",
         "unit": "leases/s",
@@ -155,9 +161,8 @@ def measure_mass_crash(
         "sweepers": process_count,
         "claimers": process_count,
         "rounds": rounds,
-        "ours": round(lease_count / recovered_s),
-        "ours_s": round(recovered_s, 3),
-        "us_per_lease": round(1e6 * recovered_s / lease_count, 1),
-        "followed_s": round(statistics.median(crash.followed_s for crash in crashes), 3),
-        "ours_reducer": round(lease_count / folded_s),
+        **rates,
+        "us_per_lease": round(1e6 * median["ours"] / lease_count, 1),
+        "followed_s": round(followed_s, 3),
+        **ratios,
     }
