@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.append import measure_append
 from scripts.benchmark.as_of import measure_as_of
+from scripts.benchmark.claim import BATCHES, measure_claim
 from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.rebuild import measure_rebuild
 
@@ -59,6 +60,18 @@ def _mass_crash(dsn: str, options: Namespace) -> Iterator[Line]:
         )
 
 
+def _claim(dsn: str, options: Namespace) -> Iterator[Line]:
+    for lease_count in options.leases:
+        for batch in BATCHES:
+            yield measure_claim(
+                dsn,
+                lease_count=lease_count,
+                batch=batch,
+                rounds=options.rounds or 3,
+                process_count=options.processes or 4,
+            )
+
+
 def _rounds(options: Namespace, event_count: int) -> int:
     return options.rounds or (1 if event_count >= MANY_EVENTS else 3)
 
@@ -68,6 +81,7 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "rebuild": _rebuild,
     "as-of": _as_of,
     "mass-crash": _mass_crash,
+    "claim": _claim,
 }
 
 
@@ -86,7 +100,9 @@ def _wanted() -> Namespace:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(CASES)}")
     parser.add_argument("--rounds", type=int, help="whose median counts")
     parser.add_argument(
-        "--processes", type=int, help="append: 8; rebuild: one for each core; mass-crash: 2"
+        "--processes",
+        type=int,
+        help="append: 8; rebuild: one for each core; mass-crash: 2; claim: 4",
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="append: of one measurement")
     parser.add_argument(
@@ -101,7 +117,7 @@ def _wanted() -> Namespace:
         type=int,
         nargs="+",
         default=[10_000],
-        help="mass-crash: that are lost at once; several show the growth",
+        help="mass-crash, claim: that are lost at once; several show the growth",
     )
     parser.add_argument(
         "--no-rivals", action="store_true", help="mass-crash: ours alone, nothing is installed"
