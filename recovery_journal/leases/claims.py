@@ -4,11 +4,13 @@ One transaction locks `ready` lease rows in the order of the list, passing over 
 claimer has locked; appends `Dispatched`; grants; and takes them off the list. Exactly one wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from psycopg import Cursor
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, tuple_row
 
 from domain import holding
 from domain.checkpoint import Checkpoint, CheckpointProblem, InDoubt
@@ -28,7 +30,7 @@ from recovery_journal.following.legibility import legible
 from recovery_journal.identity import actor
 from recovery_journal.leases.acquisition import terms_of
 from recovery_journal.leases.lease import Lease, LeaseTerms
-from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.ledger import Ledger, fences_of
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
 from recovery_journal.leases.runs import RunStore, TailStep
@@ -41,7 +43,10 @@ from recovery_journal.recovering.replayer import TailReplayer
 
 QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
 
+# Epoch and time are drawn for the rows that are locked, after their locks.
 TAKE = f"""
+SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
+FROM (
 SELECT {QUALIFIED}
 FROM projection_dispatch_ready AS listed
 JOIN leases USING (attempt_id)
@@ -56,6 +61,7 @@ WHERE listed.left_position IS NULL
 ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
 LIMIT %(limit)s
 FOR NO KEY UPDATE OF leases SKIP LOCKED
+) AS taken
 """
 
 # After a lost reply: what this very claim has won already.
@@ -78,6 +84,14 @@ class Wanted(Struct, frozen=True, kw_only=True):
     ttl_s: float
     dispatch_id: str
     is_again: bool
+
+
+class Taken(NamedTuple):
+    """A lease row locked by a claim, the epoch drawn for it, and when that was."""
+
+    row: LeaseRow
+    new_epoch: int
+    taken_at: datetime
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -190,27 +204,27 @@ class Claims:
         }
         with self._database.transaction() as cursor:
             with legible(DISPATCH_READY):
-                rows = read_leases(cursor, TAKE, parameters)
-            if not rows:
+                found = _taken(cursor, parameters)
+            if not found:
                 return []
-            answers = self._ledger.record(cursor, self._dispatching(cursor, rows, wanted))
-            won = self._won(cursor, wanted)
+            taken = {taken.row.attempt_id: taken for taken in found}
+            answers = self._ledger.record(cursor, self._dispatching(cursor, found, wanted))
             return [
-                (terms_of(won[answer.attempt_id]), answer)
+                (_terms(taken[answer.attempt_id], answer, wanted), answer)
                 for answer in answers
                 if isinstance(answer, Recovery)
             ]
 
     def _dispatching(
-        self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], wanted: Wanted
+        self, cursor: Cursor[DictRow], found: Sequence[Taken], wanted: Wanted
     ) -> list[Move]:
         decision = Decision(
             event_id=wanted.dispatch_id, by=actor("worker", wanted.holder.worker_id)
         )
-        streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
-        fences = self._ledger.draw_fences(cursor, len(rows))
+        streams = self._ledger.load(cursor, [taken.row.attempt_id for taken in found])
         moves = []
-        for row, fence in zip(rows, fences, strict=True):
+        fences = fences_of([taken.new_epoch for taken in found])
+        for (row, _, _), fence in zip(found, fences, strict=True):
             recovery = streams[row.attempt_id]
             if isinstance(recovery, RecoveryJournalError):
                 # An unreadable stream must not stand at the head of the list for ever.
@@ -263,3 +277,26 @@ class Claims:
         if needed is not None and found != needed:
             raise PayloadCorrupt(what, found=found, needed=needed)
         return folded
+
+
+def _taken(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[Taken]:
+    with cursor.connection.cursor(binary=True, row_factory=tuple_row) as taking:
+        rows = taking.execute(TAKE, parameters).fetchall()
+    return [Taken(LeaseRow(*row[:-2]), row[-2], row[-1]) for row in rows]
+
+
+def _terms(taken: Taken, recovery: Recovery, wanted: Wanted) -> LeaseTerms:
+    """The terms of a lease that was just granted. It ends a moment after what they say, for the
+    row takes the time of its writing."""
+    row = taken.row
+    return LeaseTerms(
+        attempt_id=row.attempt_id,
+        run_id=row.run_id,
+        worker_id=wanted.holder.worker_id,
+        kind=row.kind,
+        code_version=row.code_version,
+        fence=recovery.fence,
+        ttl_s=wanted.ttl_s,
+        expires_at=taken.taken_at + timedelta(seconds=wanted.ttl_s),
+        progress=row.progress,
+    )

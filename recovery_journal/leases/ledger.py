@@ -79,12 +79,7 @@ class Ledger:
     def draw_fences(self, cursor: Cursor[DictRow], count: int) -> list[Fence]:
         """New fences, each with a larger epoch than any before."""
         rows = cursor.execute(DRAW_EPOCHS, {"count": count}).fetchall()
-        drawn = os.urandom(LEASE_ID_BYTES * count).hex()
-        size = 2 * LEASE_ID_BYTES
-        return [
-            Fence(epoch=row["epoch"], lease_id=drawn[at * size : (at + 1) * size])
-            for at, row in enumerate(rows)
-        ]
+        return fences_of([row["epoch"] for row in rows])
 
     def lock(self, cursor: Cursor[DictRow], attempt_ids: Iterable[str]) -> dict[str, LeaseRow]:
         """Lock these lease rows, in order of id; those that exist."""
@@ -169,3 +164,13 @@ class Ledger:
     def defer(self, cursor: Cursor[DictRow], attempt_ids: Sequence[str], wait_s: float) -> None:
         """Leave attempts alone for a while whose streams cannot be read."""
         cursor.execute(DEFER, {"attempt_ids": list(attempt_ids), "wait_s": wait_s})
+
+
+def fences_of(epochs: Sequence[int]) -> list[Fence]:
+    """Fences of epochs that were drawn just now, each with a random id."""
+    drawn = os.urandom(LEASE_ID_BYTES * len(epochs)).hex()
+    size = 2 * LEASE_ID_BYTES
+    return [
+        Fence(epoch=epoch, lease_id=drawn[at * size : (at + 1) * size])
+        for at, epoch in enumerate(epochs)
+    ]

@@ -118,7 +118,7 @@ class RunStore:
     def kept(self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None) -> Sequence[Kept]:
         """The tips of these runs with those payloads that are small: one read for all of them."""
         if cursor is None:
-            with self._database.transaction() as own:
+            with self._database.cursor() as own:
                 return read_kept(own, runs)
         return read_kept(cursor, runs)
 

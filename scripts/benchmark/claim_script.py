@@ -13,8 +13,7 @@ from typing import Final
 from projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.following.inline import UNSEEN, InlineRows
 from recovery_journal.following.projection_table import table_of
-from recovery_journal.leases.claims import TAKE, WON
-from recovery_journal.leases.ledger import DRAW_EPOCHS
+from recovery_journal.leases.claims import TAKE
 from recovery_journal.leases.move import MOVE
 from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
 from recovery_journal.log.application import STREAMS
@@ -37,12 +36,11 @@ SELECT array_agg(attempt_id)::text AS attempt_id,
     array_fill(600, ARRAY[count(*)::int])::text AS lasts_s,
     array_fill(NULL::text, ARRAY[count(*)::int])::text AS retry_at,
     array_fill(false, ARRAY[count(*)::int])::text AS is_confirmed,
+    array_agg(new_epoch)::text AS epoch,
     array_fill(0, ARRAY[count(*)::int])::text AS ordinals,
     count(*) AS count
 FROM taken
 """
-
-DRAWN: Final = "SELECT array_agg(epoch)::text AS epoch FROM ({draw}) AS drawn"
 
 APPEND: Final = """
 INSERT INTO journal_events (originator_id, originator_version, topic, state)
@@ -75,7 +73,6 @@ def claim_script() -> str:
         "BEGIN;",
         _kept(TAKEN.format(take=_of_pgbench(TAKE, constants=everything))),
         _sent(STREAMS, names={"streams": "attempt_id"}),
-        _kept(DRAWN.format(draw=_of_pgbench(DRAW_EPOCHS))),
         _sent(APPEND.format(tag=TAG, state=STATE.hex())),
         _sent(MOVE, names=move),
         _sent(inline._are_ours_sql),
@@ -87,10 +84,6 @@ def claim_script() -> str:
         ),
         _kept(LIST),
         _sent(table._upsert_sql),
-        _sent(
-            WON,
-            constants={"dispatch_id": "((:lease_id)::text[])[1]", "worker_id": "'new-worker'"},
-        ),
         "COMMIT;",
         _sent(NEWEST_CHECKPOINTS, constants=inline_bytes),
         _sent(TAILS, constants=inline_bytes),
