@@ -33,7 +33,7 @@ class InDoubt(Struct, frozen=True, kw_only=True, gc=False):
     name: str
 
 
-class Checkpoint(Struct, frozen=True, kw_only=True):
+class Checkpoint(Struct, frozen=True, kw_only=True, gc=False):
     """The newest saved state of a run (or its input, where `ref` is None) and the tail after it.
 
     `ordinal` and `chain` say where in the run's chain the state was saved. `state_bytes` is the
@@ -81,7 +81,7 @@ class ProblemKind(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-class CheckpointProblem(Struct, frozen=True, kw_only=True):
+class CheckpointProblem(Struct, frozen=True, kw_only=True, gc=False):
     """A tip that cannot be had, in place of the checkpoint."""
 
     run_id: str

@@ -62,7 +62,7 @@ class Incarnation(Struct, frozen=True, kw_only=True, gc=False):
         return f"{self.boot_id}:{self.pid}:{self.started}"
 
 
-class Holder(Struct, frozen=True, kw_only=True):
+class Holder(Struct, frozen=True, kw_only=True, gc=False):
     """The worker that holds, or held, a lease."""
 
     worker_id: str
@@ -87,7 +87,7 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
     checkpoint_count: int = 0
 
 
-class LeaseView(Struct, frozen=True, kw_only=True):
+class LeaseView(Struct, frozen=True, kw_only=True, gc=False):
     """A lease as it was seen, with everything an auditor may ask about its loss. Times are the
     store's clock, named by `clock`."""
 

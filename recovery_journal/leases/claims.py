@@ -37,6 +37,7 @@ from recovery_journal.leases.runs import RunStore, TailStep
 from recovery_journal.leases.tips import Kept
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
+from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.replayer import TailReplayer
@@ -202,7 +203,10 @@ class Claims:
             "code_versions": wanted.code_versions,
             "limit": wanted.limit,
         }
-        with self._database.transaction() as cursor:
+        # Of a few attempts, most of a claim is waiting for answers.
+        is_few = wanted.limit <= FEW
+        begin = self._database.pipelined if is_few else self._database.transaction
+        with begin() as cursor:
             with legible(DISPATCH_READY):
                 found = _taken(cursor, parameters)
             if not found:

@@ -93,7 +93,7 @@ STATUS_OF_STAGE = {
 }
 
 
-class Move(Struct, frozen=True):
+class Move(Struct, frozen=True, gc=False):
     """One attempt's next events, decided on `recovery`.
 
     While it is recovering, `owner` is the sweeper that goes on with it. `lasts_s` says for how

@@ -18,7 +18,7 @@ COLUMNS = (
 )
 
 
-class LeaseRow(Struct, frozen=True):
+class LeaseRow(Struct, frozen=True, gc=False):
     """One row of `leases`, without its payloads: the fields are `COLUMNS`, in their order. Times
     are the database's."""
 

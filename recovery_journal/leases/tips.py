@@ -1,13 +1,13 @@
 """Reading the tips of runs: the newest checkpoint of each, and the run steps after it."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 from psycopg import Cursor
-from psycopg.rows import DictRow, args_row, tuple_row
+from psycopg.rows import DictRow, TupleRow, args_row, tuple_row
 
 from domain.checkpoint import (
     Checkpoint,
@@ -66,9 +66,16 @@ SELECT run_id,
     END AS output_digest,
     chain,
     epoch
-FROM run_steps
-JOIN unnest(%(run_ids)s::text[], %(ordinals)s::bigint[]) AS tip(run_id, ordinal) USING (run_id)
-WHERE run_steps.ordinal > tip.ordinal
+FROM unnest(%(run_ids)s::text[]) AS wanted(run_id)
+LEFT JOIN LATERAL (
+    SELECT checkpoints.ordinal
+    FROM checkpoints
+    WHERE checkpoints.run_id = wanted.run_id AND NOT is_void
+    ORDER BY checkpoint_no DESC
+    LIMIT 1
+) AS tip ON true
+JOIN run_steps USING (run_id)
+WHERE run_steps.ordinal > coalesce(tip.ordinal, 0)
 ORDER BY run_id, run_steps.ordinal
 """
 
@@ -86,7 +93,7 @@ ORDER BY run_id, ordinal
 """
 
 
-class Kept(Struct, frozen=True, kw_only=True):
+class Kept(Struct, frozen=True, kw_only=True, gc=False):
     """What the store keeps of one run: its tip, and those payloads that were small enough to come
     with it, as they are stored. `outputs` are those of the tip's tail, in its order."""
 
@@ -131,11 +138,20 @@ def read_tips(cursor: Cursor[DictRow], runs: Sequence[str]) -> list[Checkpoint |
 def read_kept(cursor: Cursor[DictRow], runs: Sequence[str]) -> list[Kept]:
     """The tip of each run and its small payloads, in the order asked for."""
     wanted = {"run_ids": array(runs), "inline_bytes": INLINE_BYTES}
-    with cursor.connection.cursor(binary=True, row_factory=args_row(_Newest)) as newest:
-        rows = newest.execute(NEWEST_CHECKPOINTS, wanted).fetchall()
-    found = {row.run_id: row for row in rows}
-    tails = _tails(cursor, rows)
-    announced = _announced(cursor, wanted)
+    connection = cursor.connection
+    # The three are sent together, and waited for once.
+    with (
+        connection.pipeline(),
+        connection.cursor(binary=True, row_factory=args_row(_Newest)) as newest,
+        connection.cursor(binary=True, row_factory=tuple_row) as steps,
+        connection.cursor() as announcements,
+    ):
+        newest.execute(NEWEST_CHECKPOINTS, wanted)
+        steps.execute(TAILS, wanted)
+        announcements.execute(ANNOUNCED, wanted)
+        found = {row.run_id: row for row in newest.fetchall()}
+        tails = _tails(steps, found)
+        announced = _announced(announcements)
     return [_kept(run_id, found.get(run_id), tails, announced.get(run_id, ())) for run_id in runs]
 
 
@@ -144,16 +160,9 @@ def step_key(run_id: str, ordinal: int) -> str:
     return f"{run_id}/{ordinal}"
 
 
-def _tails(cursor: Cursor[DictRow], newest: Sequence[_Newest]) -> dict[str, _Tail]:
-    wanted = {
-        "run_ids": array([row.run_id for row in newest]),
-        "ordinals": array([row.ordinal or 0 for row in newest]),
-        "inline_bytes": INLINE_BYTES,
-    }
-    tails: dict[str, _Tail] = {row.run_id: _Tail([], []) for row in newest}
-    with cursor.connection.cursor(binary=True, row_factory=tuple_row) as steps:
-        rows = steps.execute(TAILS, wanted).fetchall()
-    for run_id, ordinal, name, output, digest, link, epoch in rows:
+def _tails(steps: Cursor[TupleRow], runs: Iterable[str]) -> dict[str, _Tail]:
+    tails: dict[str, _Tail] = {run_id: _Tail([], []) for run_id in runs}
+    for run_id, ordinal, name, output, digest, link, epoch in steps.fetchall():
         tail = tails[run_id]
         tail.outputs.append(output)
         tail.steps.append(
@@ -168,9 +177,9 @@ def _tails(cursor: Cursor[DictRow], newest: Sequence[_Newest]) -> dict[str, _Tai
     return tails
 
 
-def _announced(cursor: Cursor[DictRow], wanted: dict[str, Any]) -> dict[str, list[InDoubt]]:
+def _announced(cursor: Cursor[DictRow]) -> dict[str, list[InDoubt]]:
     announced: dict[str, list[InDoubt]] = defaultdict(list)
-    for row in cursor.execute(ANNOUNCED, wanted).fetchall():
+    for row in cursor.fetchall():
         key = step_key(row["run_id"], row["ordinal"])
         announced[row["run_id"]].append(InDoubt(key=key, name=row["name"]))
     return announced
