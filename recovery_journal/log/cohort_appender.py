@@ -96,13 +96,23 @@ class CohortAppender:
 
 
 def _insert_few(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> dict[str, AppendConflict]:
-    """Append one event to each stream, in one statement that refuses by leaving out."""
-    stored = [event for batch in batches for event in batch.stored]
-    rows = cursor.execute(INSERT_FEW, columns(stored), prepare=True).fetchall()
-    if len(rows) == len(stored):
-        return {}
-    done = {row["originator_id"] for row in rows}
-    return _stale(cursor, [batch for batch in batches if batch.stream not in done])
+    """Append one event to each stream, in one statement that refuses by leaving out; answer with
+    the conflicts of those that were left out.
+
+    One that is left out and not stale got its predecessor meanwhile, and is tried again.
+    """
+    refused: dict[str, AppendConflict] = {}
+    while True:
+        stored = [event for batch in batches for event in batch.stored]
+        rows = cursor.execute(INSERT_FEW, columns(stored), prepare=True).fetchall()
+        done = {row["originator_id"] for row in rows}
+        left_out = [batch for batch in batches if batch.stream not in done]
+        if not left_out:
+            return refused
+        refused |= _stale(cursor, left_out)
+        batches = [batch for batch in left_out if batch.stream not in refused]
+        if not batches:
+            return refused
 
 
 def _copy(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> bool:
