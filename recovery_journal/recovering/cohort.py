@@ -221,7 +221,7 @@ class Cohorts:
         decide: Callable[[Recovery], tuple[AnyEvent, ...]],
     ) -> dict[str, Answer]:
         answers: dict[str, Answer] = {recovery.attempt_id: None for recovery in group}
-        moves = []
+        moves, owner = [], sweeper_holder()
         for attempt_id, recovery in mine.items():
             try:
                 if isinstance(recovery, RecoveryJournalError):
@@ -230,7 +230,7 @@ class Cohorts:
             except RecoveryJournalError as error:
                 answers[attempt_id] = error
                 continue
-            moves.append(Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s))
+            moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
         for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
             answers[move.recovery.attempt_id] = answer
         return answers

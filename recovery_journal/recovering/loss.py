@@ -182,7 +182,7 @@ class Losses:
         streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
         fences = self._ledger.draw_fences(cursor, len(rows))
         taken: dict[str, Taken] = {}
-        moves = []
+        moves, owner = [], sweeper_holder()
         for row, fence in zip(rows, fences, strict=True):
             recovery = streams.get(row.attempt_id) or UnknownAttempt(row.attempt_id)
             try:
@@ -192,7 +192,7 @@ class Losses:
             except RecoveryJournalError as error:
                 taken[row.attempt_id] = error
                 continue
-            moves.append(Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s))
+            moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
         for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
             taken[move.recovery.attempt_id] = answer
         self._defer(cursor, taken)
