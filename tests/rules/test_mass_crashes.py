@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 import recovery_journal as rj
+from domain.errors import StoreBusy
 from domain.events import QuarantineCause, Quarantined, Replayed, StepFailed
 from domain.replay import ReplayMode
 from recovery_journal.leases.tips import INLINE_BYTES
@@ -22,6 +23,7 @@ from tests.rules.scenes import (
     events_of,
     held,
     last_of,
+    make_ready,
     report,
     session,
     sum_up,
@@ -227,3 +229,21 @@ def test_a_fleet_of_the_benchmarks_is_in_step_with_its_log(
     assert len(claims) == 40
     assert all(len(claim.tail) == TAIL_STEPS for claim in claims)
     assert claims[0].folded_state["sum"] == claims[0].state["sum"] + sum(range(TAIL_STEPS + 1))
+
+
+@pytest.mark.parametrize("limit", [1, FEW + 1])
+def test_a_claim_that_could_not_finish_is_nobodys_and_its_journal_goes_on(
+    open_journal: OpenJournal, server_dsn: str, schema: str, limit: int
+) -> None:
+    make_ready(open_journal(), "a-1")
+    database = Database(server_dsn, schema, lock_s=0.1)
+    impatient = rj.Journal(database)
+
+    with session(impatient, server_dsn) as other:
+        other.execute("SELECT FROM projection_dispatch_ready FOR UPDATE")
+        with pytest.raises(StoreBusy):
+            impatient.claim(worker_id="w-2", limit=limit)
+
+    assert types_of(impatient)[-1] == "ReadyForDispatch"
+    assert claim_one(impatient, "w-3", limit=limit).lease.worker_id == "w-3"
+    database.close()
