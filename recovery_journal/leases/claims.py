@@ -4,13 +4,11 @@ One transaction locks `ready` lease rows in the order of the list, passing over 
 claimer has locked; appends `Dispatched`; grants; and takes them off the list. Exactly one wins.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 from msgspec import Struct
 from psycopg import Cursor
-from psycopg.rows import DictRow, tuple_row
+from psycopg.rows import DictRow
 
 from domain import holding
 from domain.checkpoint import Checkpoint, CheckpointProblem, InDoubt
@@ -34,6 +32,7 @@ from recovery_journal.leases.ledger import Ledger, fences_of
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
 from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.taken import Taken, granted, take
 from recovery_journal.leases.tips import Kept
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
@@ -41,29 +40,6 @@ from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.replayer import TailReplayer
-
-QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
-
-# Epoch and time are drawn for the rows that are locked, after their locks.
-TAKE = f"""
-SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
-FROM (
-SELECT {QUALIFIED}
-FROM projection_dispatch_ready AS listed
-JOIN leases USING (attempt_id)
-WHERE listed.left_position IS NULL
-    AND leases.status = 'ready'
-    AND (listed.not_before IS NULL OR listed.not_before <= clock_timestamp())
-    AND (leases.retry_at IS NULL OR leases.retry_at <= clock_timestamp())
-    AND (leases.deadline_at IS NULL OR leases.deadline_at > clock_timestamp())
-    AND (%(kinds)s::text[] IS NULL OR listed.kind = ANY(%(kinds)s))
-    AND (%(tenants)s::text[] IS NULL OR listed.tenant = ANY(%(tenants)s))
-    AND (%(code_versions)s::text[] IS NULL OR listed.code_version = ANY(%(code_versions)s))
-ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
-LIMIT %(limit)s
-FOR NO KEY UPDATE OF leases SKIP LOCKED
-) AS taken
-"""
 
 # After a lost reply: what this very claim has won already.
 WON = f"""
@@ -85,14 +61,6 @@ class Wanted(Struct, frozen=True, kw_only=True):
     ttl_s: float
     dispatch_id: str
     is_again: bool
-
-
-class Taken(NamedTuple):
-    """A lease row locked by a claim, the epoch drawn for it, and when that was."""
-
-    row: LeaseRow
-    new_epoch: int
-    taken_at: datetime
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -208,13 +176,16 @@ class Claims:
         begin = self._database.pipelined if is_few else self._database.transaction
         with begin() as cursor:
             with legible(DISPATCH_READY):
-                found = _taken(cursor, parameters)
+                found = take(cursor, parameters)
             if not found:
                 return []
             taken = {taken.row.attempt_id: taken for taken in found}
             answers = self._ledger.record(cursor, self._dispatching(cursor, found, wanted))
             return [
-                (_terms(taken[answer.attempt_id], answer, wanted), answer)
+                (
+                    granted(taken[answer.attempt_id], answer.fence, wanted.holder, wanted.ttl_s),
+                    answer,
+                )
                 for answer in answers
                 if isinstance(answer, Recovery)
             ]
@@ -283,26 +254,3 @@ class Claims:
         if needed is not None and found != needed:
             raise PayloadCorrupt(what, found=found, needed=needed)
         return folded
-
-
-def _taken(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[Taken]:
-    with cursor.connection.cursor(binary=True, row_factory=tuple_row) as taking:
-        rows = taking.execute(TAKE, parameters).fetchall()
-    return [Taken(LeaseRow(*row[:-2]), row[-2], row[-1]) for row in rows]
-
-
-def _terms(taken: Taken, recovery: Recovery, wanted: Wanted) -> LeaseTerms:
-    """The terms of a lease that was just granted. It ends a moment after what they say, for the
-    row takes the time of its writing."""
-    row = taken.row
-    return LeaseTerms(
-        attempt_id=row.attempt_id,
-        run_id=row.run_id,
-        worker_id=wanted.holder.worker_id,
-        kind=row.kind,
-        code_version=row.code_version,
-        fence=recovery.fence,
-        ttl_s=wanted.ttl_s,
-        expires_at=taken.taken_at + timedelta(seconds=wanted.ttl_s),
-        progress=row.progress,
-    )

@@ -13,8 +13,8 @@ from typing import Final
 from projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.following.inline import UNSEEN, InlineRows
 from recovery_journal.following.projection_table import table_of
-from recovery_journal.leases.claims import TAKE
 from recovery_journal.leases.move import MOVE
+from recovery_journal.leases.taken import TAKE
 from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
 from recovery_journal.log.application import STREAMS
 from scripts.benchmark.append import STATE, TAG
