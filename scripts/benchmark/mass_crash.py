@@ -25,7 +25,7 @@ from scripts.benchmark.rivals.crash import RIVALS
 
 CLAIM_LIMIT: Final = 500
 PATIENCE_S: Final = 600
-PAUSE_S: Final = 0.002
+PAUSE_S: Final = 0.02
 LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
 
 COUNT: Final = """
