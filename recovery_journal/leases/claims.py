@@ -36,7 +36,6 @@ from recovery_journal.leases.taken import Taken, granted, take
 from recovery_journal.leases.tips import Kept
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
-from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.replayer import TailReplayer
@@ -171,10 +170,7 @@ class Claims:
             "code_versions": wanted.code_versions,
             "limit": wanted.limit,
         }
-        # Of a few attempts, most of a claim is waiting for answers.
-        is_few = wanted.limit <= FEW
-        begin = self._database.pipelined if is_few else self._database.transaction
-        with begin() as cursor:
+        with self._database.transaction() as cursor:
             with legible(DISPATCH_READY):
                 found = take(cursor, parameters)
             if not found:

@@ -173,13 +173,6 @@ class Database:
             session.is_in_transaction = False
 
     @contextmanager
-    def pipelined(self) -> Iterator[Cursor[DictRow]]:
-        """One transaction as in `transaction`, whose statements are sent without waiting for the
-        answers of those before, unless one is asked for. It must hold no COPY."""
-        with self.translated(), self.connection().pipeline(), self.transaction() as cursor:
-            yield cursor
-
-    @contextmanager
     def translated(self) -> Iterator[None]:
         """Raise typed errors in place of psycopg's where there is one; leave the others."""
         try:
