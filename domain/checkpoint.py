@@ -8,7 +8,7 @@ from msgspec import Struct
 from domain.lease import Progress
 
 
-class RunStep(Struct, frozen=True, kw_only=True):
+class RunStep(Struct, frozen=True, kw_only=True, gc=False):
     """One recorded unit of a run's own work: its output's digest and the chain after it."""
 
     ordinal: int
@@ -18,7 +18,7 @@ class RunStep(Struct, frozen=True, kw_only=True):
     epoch: int
 
 
-class CheckpointRef(Struct, frozen=True, kw_only=True):
+class CheckpointRef(Struct, frozen=True, kw_only=True, gc=False):
     """Names one checkpoint of a run. `native` is a foreign store's own address."""
 
     run_id: str
@@ -26,14 +26,14 @@ class CheckpointRef(Struct, frozen=True, kw_only=True):
     native: str | None = None
 
 
-class InDoubt(Struct, frozen=True, kw_only=True):
+class InDoubt(Struct, frozen=True, kw_only=True, gc=False):
     """A run step announced before its effect and never recorded: it may happen twice."""
 
     key: str
     name: str
 
 
-class Checkpoint(Struct, frozen=True, kw_only=True):
+class Checkpoint(Struct, frozen=True, kw_only=True, gc=False):
     """The newest saved state of a run (or its input, where `ref` is None) and the tail after it.
 
     `ordinal` and `chain` say where in the run's chain the state was saved. `state_bytes` is the
@@ -81,7 +81,7 @@ class ProblemKind(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-class CheckpointProblem(Struct, frozen=True, kw_only=True):
+class CheckpointProblem(Struct, frozen=True, kw_only=True, gc=False):
     """A tip that cannot be had, in place of the checkpoint."""
 
     run_id: str

@@ -21,7 +21,9 @@ FIRST_VERSION: Final = 1
 """That of the event with which each stream begins."""
 
 
-class RecoveryEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
+# No event and no part of one can ever be part of a cycle, being frozen: where many live at once,
+# as in a mass crash or a rebuild, not looking for cycles among them is a tenth of the work.
+class RecoveryEvent(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     """What every event says: whose stream, where in it, who decided, which decision, and why.
 
     `event_id` is drawn once per decision, so that asking again after a lost reply finds it.

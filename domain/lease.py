@@ -38,7 +38,7 @@ class LossReason(StrEnum):
     HANDED_BACK = "handed_back"
 
 
-class Actor(Struct, frozen=True, kw_only=True):
+class Actor(Struct, frozen=True, kw_only=True, gc=False):
     """Who recorded an event: a program's role on a host, and the person or worker behind it."""
 
     role: str
@@ -48,7 +48,7 @@ class Actor(Struct, frozen=True, kw_only=True):
     name: str | None = None
 
 
-class Incarnation(Struct, frozen=True, kw_only=True):
+class Incarnation(Struct, frozen=True, kw_only=True, gc=False):
     """One life of a worker process; a restarted pod has the same worker id and a new one."""
 
     host: str
@@ -62,14 +62,14 @@ class Incarnation(Struct, frozen=True, kw_only=True):
         return f"{self.boot_id}:{self.pid}:{self.started}"
 
 
-class Holder(Struct, frozen=True, kw_only=True):
+class Holder(Struct, frozen=True, kw_only=True, gc=False):
     """The worker that holds, or held, a lease."""
 
     worker_id: str
     incarnation: Incarnation
 
 
-class Fence(Struct, frozen=True, kw_only=True):
+class Fence(Struct, frozen=True, kw_only=True, gc=False):
     """An ordered number and a random id; a write must match both. `native` is a foreign
     runtime's own opaque token."""
 
@@ -78,7 +78,7 @@ class Fence(Struct, frozen=True, kw_only=True):
     native: str | None = None
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class Progress(Struct, frozen=True, kw_only=True, gc=False):
     """How far a worker says its run has come: the last recorded run step, the chain digest
     there, and how many checkpoints were written."""
 
@@ -87,7 +87,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     checkpoint_count: int = 0
 
 
-class LeaseView(Struct, frozen=True, kw_only=True):
+class LeaseView(Struct, frozen=True, kw_only=True, gc=False):
     """A lease as it was seen, with everything an auditor may ask about its loss. Times are the
     store's clock, named by `clock`."""
 

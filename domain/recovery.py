@@ -59,7 +59,7 @@ RECOVERING = (Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED)
 """The stages in which a sweeper owns the attempt."""
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """One decision: its id, drawn once, and who takes it and why."""
 
     event_id: str
@@ -68,7 +68,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     trace_id: str | None = None
 
 
-class Recovery(Struct, frozen=True, kw_only=True):
+class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     """One attempt as its events tell it. `version` is the number of the last event."""
 
     attempt_id: str

@@ -28,7 +28,7 @@ class ReplayResult(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-class ReplayOutcome(Struct, frozen=True, kw_only=True):
+class ReplayOutcome(Struct, frozen=True, kw_only=True, gc=False):
     """One replay: the range it covered, the digest it found and the one it should have found.
 
     `expected_from` says who named the expected digest; without one there is nothing to compare.

@@ -16,7 +16,7 @@ from domain.errors import FoldFailed
 from domain.events import AnyEvent, RecoveryEvent, tag_of
 
 
-class StreamRow(Struct, frozen=True, kw_only=True):
+class StreamRow(Struct, frozen=True, kw_only=True, gc=False):
     """A row that derives from one stream alone. `version` is that of the event that changed it
     last, so an event that comes again changes nothing."""
 
@@ -24,7 +24,7 @@ class StreamRow(Struct, frozen=True, kw_only=True):
     version: int
 
 
-class PositionRow(Struct, frozen=True, kw_only=True):
+class PositionRow(Struct, frozen=True, kw_only=True, gc=False):
     """A row that mixes streams. `position` is that of the event that changed it last."""
 
     position: int

@@ -188,10 +188,12 @@ class Journal:
             is_again=event_id is not None,
         )
         claims = []
-        for terms, recovery in self._claims.take(wanted):
+        won = self._claims.take(wanted)
+        kept = self._claims.kept([terms.run_id for terms, _ in won])
+        for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
             lease = self.adopt(terms)
             try:
-                claims.append(self._claims.load(lease, recovery))
+                claims.append(self._claims.load(lease, recovery, kept_of_run))
             except (PayloadCorrupt, InvalidInput) as problem:
                 self._claims.distrust(lease, problem)
         return claims
@@ -199,7 +201,8 @@ class Journal:
     def load(self, lease: Lease) -> Claim:
         """All that the worker of a held lease needs: of a fresh attempt, its run's input and what
         earlier attempts of the run left."""
-        return self._claims.load(lease, self.recovery(lease.attempt_id))
+        [kept] = self._claims.kept([lease.run_id])
+        return self._claims.load(lease, self.recovery(lease.attempt_id), kept)
 
     # Recovery --------------------------------------------------------------------------------
 

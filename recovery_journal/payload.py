@@ -55,9 +55,17 @@ def decode(encoded: bytes, *, digest: str, what: str) -> Value:
     found = payload_digest(encoded)
     if found != digest:
         raise PayloadCorrupt(what, found=found, needed=digest)
+    return decode_digested(encoded, what=what)
+
+
+def decode_digested(encoded: bytes, *, what: str) -> Value:
+    """The value of bytes whose digest has been taken already. Raises `PayloadCorrupt` where they
+    say nothing."""
     try:
         return _decoder.decode(encoded)
     except msgspec.DecodeError as error:
         raise PayloadCorrupt(
-            what, found=f"{found} of bytes that say nothing ({error})", needed="MessagePack"
+            what,
+            found=f"{payload_digest(encoded)} of bytes that say nothing ({error})",
+            needed="MessagePack",
         ) from error

@@ -68,6 +68,33 @@ REBUILD_SAYS: Final = {
     "peak_mb",
 }
 
+MASS_CRASH_SAYS: Final = {
+    "case",
+    "unit",
+    "leases",
+    "sweepers",
+    "claimers",
+    "rounds",
+    "ours",
+    "ours_reducer",
+    "us_per_lease",
+    "followed_s",
+    "ratio_absurd",
+    "ratio_pgqueuer",
+}
+
+CLAIM_SAYS: Final = {
+    "case",
+    "unit",
+    "batch",
+    "leases",
+    "claimers",
+    "rounds",
+    "ours",
+    "pgbench",
+    "ratio_pgbench",
+}
+
 AS_OF_SAYS: Final = {
     "case",
     "unit",
@@ -155,6 +182,24 @@ def test_as_of_says_what_it_promises(server_dsn: str) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert set(json.loads(line)) == AS_OF_SAYS
+
+
+def test_mass_crash_says_what_it_promises_without_its_rivals(server_dsn: str) -> None:
+    done = bench("mass-crash", "--dsn", server_dsn, "--rounds=1", "--leases=150", "--no-rivals")
+
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert set(json.loads(line)) == MASS_CRASH_SAYS
+
+
+def test_claim_says_what_it_promises_for_each_size_of_a_claim(server_dsn: str) -> None:
+    done = bench("claim", "--dsn", server_dsn, "--rounds=1", "--leases=200")
+
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["batch"] for line in lines] == [1, 100]
+    for line in lines:
+        assert set(line) == CLAIM_SAYS
 
 
 def test_a_case_that_does_not_exist_is_refused() -> None:

@@ -26,7 +26,7 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.signals import stopping_on_signals
 
-BATCH_EVENTS: Final = 1_000
+BATCH_EVENTS: Final = 10_000
 SHORTEST_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.25
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0

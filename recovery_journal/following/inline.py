@@ -6,18 +6,21 @@ the switch. What it leaves out is brought by the follower of the fold that they 
 whoever writes the next row of that stream.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from psycopg import Cursor
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, args_row
 from psycopg.sql import SQL, Identifier, Literal
 
 from domain.events import AnyEvent, tag_of
 from projections.fold_hash import fold_hash
-from projections.projection import Fold, Projection, StreamRow
+from projections.projection import Fold, Projection, Record, StreamRow
 from recovery_journal.following.projection_table import ProjectionTable
-from recovery_journal.log.appender import record_of
+from recovery_journal.log.appender import Place
+from recovery_journal.log.mapper import decode
+from recovery_journal.postgres.arrays import array
 
 # To name the table locks it against a switch until the transaction ends, and only then, perhaps
 # after a switch that it waited for, the statement takes the snapshot in which it looks.
@@ -33,11 +36,18 @@ SELECT EXISTS (
 
 # Not only the events of this append: programs of another fold may have left some out before them,
 # and a row that passed over these would never be mended.
+# Of this append's own, only what the database added to them is read.
 UNSEEN: Final = b"""
 SELECT event.*
-FROM unnest(%(streams)s::text[], %(versions)s::bigint[]) AS seen(stream, version)
+FROM unnest(%(streams)s::text[], %(versions)s::bigint[], %(own)s::bigint[])
+    AS seen(stream, version, own)
 CROSS JOIN LATERAL (
-    SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
+    SELECT originator_id,
+        originator_version,
+        CASE WHEN originator_version < seen.own THEN topic END AS topic,
+        CASE WHEN originator_version < seen.own THEN state END AS state,
+        notification_id,
+        recorded_at
     FROM journal_events
     WHERE originator_id = seen.stream
         AND originator_version > seen.version
@@ -48,6 +58,18 @@ CROSS JOIN LATERAL (
 ) AS event
 ORDER BY notification_id
 """
+
+
+class _Unseen(NamedTuple):
+    """A row of `UNSEEN`."""
+
+    stream: str
+    version: int
+    tag: str | None
+    state: bytes | None
+    position: int
+    recorded_at: datetime
+
 
 StreamRowT = TypeVar("StreamRowT", bound=StreamRow)
 
@@ -76,12 +98,16 @@ class InlineRows(Generic[StreamRowT]):
     def write(self, cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> None:
         """Fold these events, which this transaction has appended, unless the rows are of another
         fold. Raises `FoldFailed`."""
-        streams = sorted({it.originator_id for it in events if isinstance(it, self._events)})
-        if not streams or not self._are_ours(cursor):
+        own = {(it.originator_id, it.originator_version): it for it in events}
+        first: dict[str, int] = {}
+        for (stream, version), event in own.items():
+            if type(event) in self._events:
+                first[stream] = min(version, first.get(stream, version))
+        if not first or not self._are_ours(cursor):
             return
-        newest = self._table.newest(cursor, streams)
+        newest = self._table.newest(cursor, sorted(first))
         fold = Fold(self._projection, newest)
-        fold.add(map(record_of, self._unseen(cursor, streams, newest)))
+        fold.add(_record(row, own) for row in self._unseen(cursor, first, newest))
         self._table.upsert(cursor, fold.changed())
 
     def _are_ours(self, cursor: Cursor[DictRow]) -> bool:
@@ -89,11 +115,29 @@ class InlineRows(Generic[StreamRowT]):
         return row is not None and bool(row["are_ours"])
 
     def _unseen(
-        self, cursor: Cursor[DictRow], streams: Sequence[str], newest: dict[str, StreamRowT]
-    ) -> list[DictRow]:
+        self, cursor: Cursor[DictRow], first: Mapping[str, int], newest: Mapping[str, StreamRowT]
+    ) -> list[_Unseen]:
+        """The events that the rows have not seen, with those that are our own from `first` on."""
         wanted = {
-            "streams": streams,
-            "versions": [newest[it].version if it in newest else 0 for it in streams],
+            "streams": array(list(first)),
+            "versions": array([newest[it].version if it in newest else 0 for it in first]),
+            "own": array(list(first.values())),
             "tags": self._tags,
         }
-        return cursor.execute(UNSEEN, wanted, prepare=True).fetchall()
+        with cursor.connection.cursor(binary=True, row_factory=args_row(_Unseen)) as unseen:
+            return unseen.execute(UNSEEN, wanted, prepare=True).fetchall()
+
+
+def _record(row: _Unseen, own: Mapping[Place, AnyEvent]) -> Record:
+    event = own.get((row.stream, row.version))
+    if event is None:
+        assert row.tag is not None, row
+        assert row.state is not None, row
+        event = decode(
+            attempt_id=row.stream,
+            version=row.version,
+            tag=row.tag,
+            state=row.state,
+            position=row.position,
+        )
+    return Record(event, row.position, row.recorded_at)

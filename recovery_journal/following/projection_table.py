@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from domain.events import AnyEvent
 from projections.projection import Fold, PrimaryKey, Projection, Record, RowT
 from recovery_journal.following.table_definition import Place, TableDefinition
+from recovery_journal.postgres.arrays import array
 
 PAGE_ROWS: Final = 2000
 
@@ -79,7 +80,7 @@ class ProjectionTable(TableDefinition[RowT]):
         """The newest row of each of these keys that has one."""
         if not keys:
             return {}
-        cursor.execute(self._newest_sql, {"keys": keys}, prepare=True)
+        cursor.execute(self._newest_sql, {"keys": array(keys)}, prepare=True)
         first = self.projection.key_fields[0]
         return {getattr(row, first): row for row in self._fetched(cursor)}
 

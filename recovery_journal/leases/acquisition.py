@@ -27,7 +27,7 @@ COUNT_ATTEMPTS = "SELECT count(*) AS count FROM leases WHERE run_id = %(run_id)s
 OPEN_ATTEMPT = """
 SELECT attempt_id, status
 FROM leases
-WHERE run_id = %(run_id)s AND status = ANY(%(open)s)
+WHERE run_id = %(run_id)s AND ended_at IS NULL AND status = ANY(%(open)s)
 """
 
 GRANT = f"""

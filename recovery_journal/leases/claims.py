@@ -28,34 +28,17 @@ from recovery_journal.following.legibility import legible
 from recovery_journal.identity import actor
 from recovery_journal.leases.acquisition import terms_of
 from recovery_journal.leases.lease import Lease, LeaseTerms
-from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.ledger import Ledger, fences_of
 from recovery_journal.leases.move import Move
-from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
 from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.taken import Taken, granted, take
+from recovery_journal.leases.tips import Kept
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
 from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.replayer import TailReplayer
-
-QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
-
-TAKE = f"""
-SELECT {QUALIFIED}
-FROM projection_dispatch_ready AS listed
-JOIN leases USING (attempt_id)
-WHERE listed.left_position IS NULL
-    AND leases.status = 'ready'
-    AND (listed.not_before IS NULL OR listed.not_before <= clock_timestamp())
-    AND (leases.retry_at IS NULL OR leases.retry_at <= clock_timestamp())
-    AND (leases.deadline_at IS NULL OR leases.deadline_at > clock_timestamp())
-    AND (%(kinds)s::text[] IS NULL OR listed.kind = ANY(%(kinds)s))
-    AND (%(tenants)s::text[] IS NULL OR listed.tenant = ANY(%(tenants)s))
-    AND (%(code_versions)s::text[] IS NULL OR listed.code_version = ANY(%(code_versions)s))
-ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
-LIMIT %(limit)s
-FOR NO KEY UPDATE OF leases SKIP LOCKED
-"""
 
 # After a lost reply: what this very claim has won already.
 WON = f"""
@@ -129,24 +112,28 @@ class Claims:
                 pass
         return asking_again(lambda: self._find(wanted) or self._take(wanted))
 
-    def load(self, lease: Lease, recovery: Recovery) -> Claim:
+    def kept(self, run_ids: Sequence[str]) -> Sequence[Kept]:
+        """What the store keeps of these runs, to `load` claims from: one read for all of them."""
+        return self._runs.kept(run_ids) if run_ids else ()
+
+    def load(self, lease: Lease, recovery: Recovery, kept: Kept) -> Claim:
         """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
         `InvalidInput` where it cannot be loaded or folded here."""
-        tip = self._runs.tips([lease.run_id])[0]
+        tip = kept.tip
         if isinstance(tip, CheckpointProblem):
             raise PayloadCorrupt(f"run {lease.run_id!r}", found=tip.message, needed="an intact run")
         self._compare_chain(recovery, tip)
-        tail = self._runs.tail(tip)
+        tail = self._runs.tail(tip, kept.outputs)
         kind = recovery.granted.kind
         folded = None
         if self._replayer.has_reducer(kind):
-            folded = self._fold(recovery, tip, tail)
+            folded = self._fold(recovery, tip, tail, kept)
         return Claim(
             lease=lease,
-            input=self._runs.input(lease.run_id),
+            input=self._runs.input(lease.run_id, kept),
             checkpoint=tip,
             tail=tail,
-            state=self._runs.load_state(tip, limit_bytes=self._limits.state_bytes),
+            state=self._runs.load_state(tip, limit_bytes=self._limits.state_bytes, kept=kept.state),
             folded_state=folded,
             context=recovery.context() if recovery.reloaded else None,
         )
@@ -185,28 +172,30 @@ class Claims:
         }
         with self._database.transaction() as cursor:
             with legible(DISPATCH_READY):
-                found = cursor.execute(TAKE, parameters).fetchall()
-            rows = [LeaseRow.read(row) for row in found]
-            if not rows:
+                found = take(cursor, parameters)
+            if not found:
                 return []
-            answers = self._ledger.record(cursor, self._dispatching(cursor, rows, wanted))
-            won = self._won(cursor, wanted)
+            taken = {taken.row.attempt_id: taken for taken in found}
+            answers = self._ledger.record(cursor, self._dispatching(cursor, found, wanted))
             return [
-                (terms_of(won[answer.attempt_id]), answer)
+                (
+                    granted(taken[answer.attempt_id], answer.fence, wanted.holder, wanted.ttl_s),
+                    answer,
+                )
                 for answer in answers
                 if isinstance(answer, Recovery)
             ]
 
     def _dispatching(
-        self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], wanted: Wanted
+        self, cursor: Cursor[DictRow], found: Sequence[Taken], wanted: Wanted
     ) -> list[Move]:
         decision = Decision(
             event_id=wanted.dispatch_id, by=actor("worker", wanted.holder.worker_id)
         )
-        streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
-        fences = self._ledger.draw_fences(cursor, len(rows))
+        streams = self._ledger.load(cursor, [taken.row.attempt_id for taken in found])
         moves = []
-        for row, fence in zip(rows, fences, strict=True):
+        fences = fences_of([taken.new_epoch for taken in found])
+        for (row, _, _), fence in zip(found, fences, strict=True):
             recovery = streams[row.attempt_id]
             if isinstance(recovery, RecoveryJournalError):
                 # An unreadable stream must not stand at the head of the list for ever.
@@ -226,24 +215,27 @@ class Claims:
     def _won(self, cursor: Cursor[DictRow], wanted: Wanted) -> dict[str, LeaseRow]:
         """The lease rows that this very claim holds."""
         claim = {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
-        rows = cursor.execute(WON, claim).fetchall()
-        return {row["attempt_id"]: LeaseRow.read(row) for row in rows}
+        return by_attempt(read_leases(cursor, WON, claim))
 
     def _compare_chain(self, recovery: Recovery, tip: Checkpoint) -> None:
         """The chain must lead where the recovery's replay led, before user code goes on."""
         replayed = recovery.replayed
-        if replayed is None or replayed.to_ordinal != tip.tip_ordinal:
-            return
-        found = replay_chain(recovery.attempt_id, tip, None).digest
+        if replayed is None or tip.tip_ordinal > replayed.to_ordinal:
+            return  # not lost since: its worker goes on
+        is_shorter = tip.tip_ordinal < replayed.to_ordinal
+        replay = None if is_shorter else replay_chain(recovery.attempt_id, tip, None)
+        found = replay.digest if replay else tip.progress.digest
         if found != replayed.digest:
             raise PayloadCorrupt(
                 f"the tail of run {tip.run_id!r}", found=found, needed=replayed.digest
             )
 
-    def _fold(self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep]) -> Value:
+    def _fold(
+        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep], kept: Kept
+    ) -> Value:
         """The state after the tail, which must be the one that the recovery's replay came to."""
         what = f"the folded state of run {recovery.run_id!r}"
-        start = self._replayer.start_state(tip)
+        start = self._replayer.start_state(tip, kept)
         try:
             folded = self._replayer.fold(recovery.granted.kind, start, tail)
         except Exception as error:  # the user's code may raise anything

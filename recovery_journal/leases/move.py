@@ -11,16 +11,19 @@ from domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
+    CheckpointReloaded,
     Confirmed,
     Dispatched,
     LeaseEnded,
     QuarantineCause,
     QuarantineLifted,
+    Replayed,
     StaleWriteRefused,
     StepFailed,
 )
 from domain.lease import Holder, LeaseStatus
 from domain.recovery import RECOVERING, Recovery, Stage
+from recovery_journal.postgres.arrays import array
 
 # A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes.
 MOVE = """
@@ -73,6 +76,26 @@ FROM unnest(%(attempt_id)s::text[], %(version)s::bigint[], %(is_confirmed)s::boo
 WHERE leases.attempt_id = noted.attempt_id
 """
 
+# For a step from one stage of a recovery to the next: its owner and its fence stay.
+STEP = """
+UPDATE leases
+SET version = stepped.version,
+    renewed_at = clock_timestamp(),
+    expires_at = clock_timestamp() + make_interval(secs => %(lasts_s)s),
+    retry_at = NULL
+FROM unnest(%(attempt_id)s::text[], %(version)s::bigint[]) AS stepped(attempt_id, version)
+WHERE leases.attempt_id = stepped.attempt_id
+"""
+
+NOTED = ("attempt_id", "version", "is_confirmed")
+STEPPED = ("attempt_id", "version")
+MOVED = (
+    *("attempt_id", "version", "is_confirmed", "status", "epoch", "lease_id"),
+    *("worker_id", "host", "boot_id", "pid", "process_started"),
+    *("recovery_no", "dispatch_id", "lasts_s", "ttl_s", "retry_at"),
+    *("is_deadline_waived", "has_ended"),
+)
+
 STATUS_OF_STAGE = {
     Stage.HELD: LeaseStatus.HELD,
     Stage.EXPIRED: LeaseStatus.RECOVERING,
@@ -84,7 +107,7 @@ STATUS_OF_STAGE = {
 }
 
 
-class Move(Struct, frozen=True):
+class Move(Struct, frozen=True, gc=False):
     """One attempt's next events, decided on `recovery`.
 
     While it is recovering, `owner` is the sweeper that goes on with it. `lasts_s` says for how
@@ -101,13 +124,20 @@ def change_rows(cursor: Cursor[DictRow], moved: Iterable[tuple[Move, Recovery]])
     """Make the lease rows say what these attempts are after their moves."""
     notes: list[tuple[Move, Recovery]] = []
     moves: list[tuple[Move, Recovery]] = []
+    steps: dict[float, list[Recovery]] = {}
     for move, after in moved:
+        if _is_step(move):
+            steps.setdefault(move.lasts_s, []).append(after)
+            continue
         is_note = all(isinstance(event, Confirmed | StaleWriteRefused) for event in move.events)
         (notes if is_note else moves).append((move, after))
+    for lasts_s, stepped in steps.items():
+        columns = _columns(STEPPED, [(after.attempt_id, after.version) for after in stepped])
+        cursor.execute(STEP, {**columns, "lasts_s": lasts_s})
     if notes:
-        cursor.execute(NOTE, _columns([_note(after) for _, after in notes]))
+        cursor.execute(NOTE, _columns(NOTED, [_note(after) for _, after in notes]))
     if moves:
-        cursor.execute(MOVE, _columns([_row(move, after) for move, after in moves]))
+        cursor.execute(MOVE, _columns(MOVED, [_row(move, after) for move, after in moves]))
 
 
 def status_of(recovery: Recovery) -> LeaseStatus:
@@ -123,36 +153,42 @@ def status_of(recovery: Recovery) -> LeaseStatus:
             return STATUS_OF_STAGE[recovery.stage]
 
 
-def _note(after: Recovery) -> dict[str, Any]:
-    return {
-        "attempt_id": after.attempt_id,
-        "version": after.version,
-        "is_confirmed": after.is_confirmed,
-    }
+def _is_step(move: Move) -> bool:
+    """Whether the move only takes a recovery to its next stage, within its owner's hands."""
+    return len(move.events) == 1 and isinstance(move.events[0], CheckpointReloaded | Replayed)
 
 
-def _row(move: Move, after: Recovery) -> dict[str, Any]:
+def _note(after: Recovery) -> tuple[Any, ...]:
+    """The values of `NOTED`."""
+    return after.attempt_id, after.version, after.is_confirmed
+
+
+def _row(move: Move, after: Recovery) -> tuple[Any, ...]:
+    """The values of `MOVED`."""
     last = move.events[-1]
     is_recovering = after.stage in RECOVERING
     holder = move.owner if is_recovering else after.holder
-    return {
-        **_note(after),
-        "status": status_of(after).value,
-        "epoch": after.fence.epoch,
-        "lease_id": after.fence.lease_id,
-        "worker_id": holder.worker_id,
-        "host": holder.incarnation.host,
-        "boot_id": holder.incarnation.boot_id,
-        "pid": holder.incarnation.pid,
-        "process_started": holder.incarnation.started,
-        "recovery_no": after.recovery_no,
-        "dispatch_id": after.dispatch_id,
-        "lasts_s": move.lasts_s if is_recovering or after.stage is Stage.HELD else None,
-        "ttl_s": last.ttl_s if isinstance(last, Dispatched) else None,
-        "retry_at": last.retry_at if isinstance(last, StepFailed) else None,
-        "is_deadline_waived": _is_deadline_waived(move),
-        "has_ended": after.stage is Stage.ENDED,
-    }
+    life = holder.incarnation
+    return (
+        after.attempt_id,
+        after.version,
+        after.is_confirmed,
+        status_of(after).value,
+        after.fence.epoch,
+        after.fence.lease_id,
+        holder.worker_id,
+        life.host,
+        life.boot_id,
+        life.pid,
+        life.started,
+        after.recovery_no,
+        after.dispatch_id,
+        move.lasts_s if is_recovering or after.stage is Stage.HELD else None,
+        last.ttl_s if isinstance(last, Dispatched) else None,
+        last.retry_at if isinstance(last, StepFailed) else None,
+        _is_deadline_waived(move),
+        after.stage is Stage.ENDED,
+    )
 
 
 def _is_deadline_waived(move: Move) -> bool:
@@ -165,6 +201,6 @@ def _is_deadline_waived(move: Move) -> bool:
     )
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, str]:
     """The rows as one array per column."""
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    return {name: array(column) for name, column in zip(names, zip(*rows), strict=True)}

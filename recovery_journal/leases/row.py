@@ -1,10 +1,12 @@
 """A lease row: what the store knows of one attempt, read by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow, args_row
 
 from domain.lease import Fence, Holder, Incarnation, LeaseStatus, LeaseView, Progress
 
@@ -16,8 +18,9 @@ COLUMNS = (
 )
 
 
-class LeaseRow(Struct, frozen=True, kw_only=True):
-    """One row of `leases`, without its payloads. Times are the database's."""
+class LeaseRow(Struct, frozen=True, gc=False):
+    """One row of `leases`, without its payloads: the fields are `COLUMNS`, in their order. Times
+    are the database's."""
 
     attempt_id: str
     run_id: str
@@ -101,3 +104,16 @@ class LeaseRow(Struct, frozen=True, kw_only=True):
         """The lease in a few words, for messages."""
         owned = self.status in (LeaseStatus.HELD, LeaseStatus.RECOVERING)
         return f"{self.status}{f' by {self.worker_id!r}' if owned else ''}, epoch {self.epoch}"
+
+
+def read_leases(
+    cursor: Cursor[DictRow], statement: str, parameters: Mapping[str, Any]
+) -> list[LeaseRow]:
+    """The rows of a statement that selects `COLUMNS`, in the caller's transaction."""
+    with cursor.connection.cursor(binary=True, row_factory=args_row(LeaseRow)) as leases:
+        return leases.execute(statement, parameters).fetchall()
+
+
+def by_attempt(rows: Sequence[LeaseRow]) -> dict[str, LeaseRow]:
+    """The rows by their attempts."""
+    return {row.attempt_id: row for row in rows}

@@ -13,8 +13,8 @@ from domain.checkpoint import (
     CheckpointRef,
 )
 from domain.errors import InvalidInput, RunMismatch, RunPruned
-from recovery_journal.leases.tips import read_tips, step_key
-from recovery_journal.payload import Payload, Value, decode
+from recovery_journal.leases.tips import Kept, read_kept, read_tips, step_key
+from recovery_journal.payload import Payload, Value, decode, decode_digested
 from recovery_journal.postgres.database import Database
 
 STATE_PIECE_BYTES: Final = 1024 * 1024
@@ -115,6 +115,13 @@ class RunStore:
                 return read_tips(own, runs)
         return read_tips(cursor, runs)
 
+    def kept(self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None) -> Sequence[Kept]:
+        """The tips of these runs with those payloads that are small: one read for all of them."""
+        if cursor is None:
+            with self._database.cursor() as own:
+                return read_kept(own, runs)
+        return read_kept(cursor, runs)
+
     def state(self, ref: CheckpointRef, *, limit_bytes: int) -> Iterator[bytes]:
         """The encoded state in pieces of a megabyte."""
         wanted = {"run_id": ref.run_id, "checkpoint_no": ref.checkpoint_no}
@@ -135,35 +142,43 @@ class RunStore:
                 if piece is not None:
                     yield bytes(piece["piece"])
 
-    def input(self, run_id: str) -> Value:
-        """The run's input. Raises `PayloadCorrupt`."""
+    def input(self, run_id: str, kept: Kept | None = None) -> Value:
+        """The run's input, from what is at hand or from the store. Raises `PayloadCorrupt`."""
+        if kept is not None and kept.input is not None and isinstance(kept.tip, Checkpoint):
+            what = f"the input of run {run_id!r}"
+            return decode(kept.input, digest=kept.tip.input_digest, what=what)
         with self._database.cursor() as cursor:
             row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
         assert row is not None, f"run {run_id!r} has an attempt and no row"
         return decode(row["input"], digest=row["input_digest"], what=f"the input of run {run_id!r}")
 
-    def load_state(self, tip: Checkpoint, *, limit_bytes: int) -> Value:
-        """The saved state, decoded; None where the start is the input. Raises `PayloadCorrupt`."""
+    def load_state(self, tip: Checkpoint, *, limit_bytes: int, kept: bytes | None = None) -> Value:
+        """The saved state, decoded, from the bytes `kept` at hand or from the store; None where
+        the start is the input. Raises `PayloadCorrupt`, and `InvalidInput` above the limit."""
         if tip.ref is None or tip.state_digest is None:
             return None
-        encoded = b"".join(self.state(tip.ref, limit_bytes=limit_bytes))
         what = f"checkpoint {tip.ref.checkpoint_no} of run {tip.run_id!r}"
-        return decode(encoded, digest=tip.state_digest, what=what)
+        if kept is not None and len(kept) <= limit_bytes:
+            return decode_digested(kept, what=what)
+        kept = b"".join(self.state(tip.ref, limit_bytes=limit_bytes))
+        return decode(kept, digest=tip.state_digest, what=what)
 
-    def tail(self, tip: Checkpoint) -> tuple[TailStep, ...]:
-        """The tail with its outputs, which must be those whose digests the tip carries."""
+    def tail(
+        self, tip: Checkpoint, kept: Sequence[bytes | None] | None = None
+    ) -> tuple[TailStep, ...]:
+        """The tail with its outputs, from those `kept` at hand or from the store. They must be
+        those whose digests the tip carries."""
+        if kept is not None and len(kept) == len(tip.tail) and None not in kept:
+            return tuple(
+                _tail_step(tip.run_id, step.ordinal, step.name, output or b"")
+                for step, output in zip(tip.tail, kept, strict=True)
+            )
         digests = {step.ordinal: step.output_digest for step in tip.tail}
         with self._database.cursor() as cursor:
             rows = cursor.execute(OUTPUTS, {"run_id": tip.run_id, "after": tip.ordinal}).fetchall()
         return tuple(
-            TailStep(
-                ordinal=row["ordinal"],
-                name=row["name"],
-                output=decode(
-                    row["output"],
-                    digest=digests[row["ordinal"]],
-                    what=f"the output of run step {step_key(tip.run_id, row['ordinal'])}",
-                ),
+            _tail_step(
+                tip.run_id, row["ordinal"], row["name"], row["output"], digests[row["ordinal"]]
             )
             for row in rows
             if row["ordinal"] in digests
@@ -203,3 +218,15 @@ class RunStore:
             "checkpoint_count": tip.progress.checkpoint_count,
         }
         cursor.execute(REALIGN, at)
+
+
+def _tail_step(
+    run_id: str, ordinal: int, name: str, encoded: bytes, digest: str | None = None
+) -> TailStep:
+    """A run step with its output; without a digest, bytes from which the tip's was taken."""
+    what = f"the output of run step {step_key(run_id, ordinal)}"
+    if digest is None:
+        output = decode_digested(encoded, what=what)
+    else:
+        output = decode(encoded, digest=digest, what=what)
+    return TailStep(ordinal=ordinal, name=name, output=output)

@@ -57,21 +57,23 @@ CREATE TABLE leases (
     loss_reason text,
     result bytea,
     result_digest text
-) WITH (fillfactor = 70);  -- heartbeats update in place, without touching an index
+) WITH (fillfactor = 45);  -- room for the next versions of each row on its own page
+
+-- No index names the status, the stage's other columns or a time that moves: a lease goes through
+-- its whole recovery, and every heartbeat, without an entry in an index.
 
 -- At most one open attempt per run.
-CREATE UNIQUE INDEX leases_open_run ON leases (run_id)
-    WHERE status IN ('held', 'recovering', 'ready', 'waiting', 'quarantined');
+CREATE UNIQUE INDEX leases_open_run ON leases (run_id) WHERE ended_at IS NULL;
 
 -- All attempts of a run: to count them, and to see when the last one ended.
 CREATE INDEX leases_run ON leases (run_id);
 
--- Sweeps look only at what can be lost. The expiry is not in the index, because every heartbeat
--- changes it: a scan of the held leases costs less than an index entry for each heartbeat.
-CREATE INDEX leases_live ON leases (status, attempt_id) WHERE status IN ('held', 'recovering');
+-- Sweeps look only at what has not ended: a scan of these costs less than an index entry for each
+-- change of a status.
+CREATE INDEX leases_open ON leases (attempt_id) WHERE ended_at IS NULL;
 
 CREATE INDEX leases_deadline ON leases (deadline_at)
-    WHERE deadline_at IS NOT NULL AND status IN ('held', 'recovering', 'ready');
+    WHERE deadline_at IS NOT NULL AND ended_at IS NULL;
 
 CREATE INDEX leases_dispatch ON leases (dispatch_id) WHERE dispatch_id IS NOT NULL;
 

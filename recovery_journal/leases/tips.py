@@ -1,11 +1,13 @@
 """Reading the tips of runs: the newest checkpoint of each, and the run steps after it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final, NamedTuple
 
+from msgspec import Struct
 from psycopg import Cursor
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, TupleRow, args_row, tuple_row
 
 from domain.checkpoint import (
     Checkpoint,
@@ -15,18 +17,28 @@ from domain.checkpoint import (
     ProblemKind,
     RunStep,
 )
-from domain.digest import chain_origin
+from domain.digest import chain_origin, payload_digest
+from recovery_journal.postgres.arrays import array
 
-# Digests are computed from the stored bytes, so damage shows without moving a state.
+INLINE_BYTES: Final = 8 * 1024
+"""Payloads up to this size are read together with the tip; larger ones when they are needed."""
+
+# Digests are computed from the stored bytes: of small payloads here, which have to be moved anyway
+# if the tail is folded or handed out; of large ones there, so that nothing large is moved for it.
 NEWEST_CHECKPOINTS = """
 SELECT runs.run_id,
     runs.input_digest,
+    CASE WHEN octet_length(runs.input) <= %(inline_bytes)s THEN runs.input END AS input,
     newest.checkpoint_no,
     newest.ordinal,
     newest.chain,
     newest.state_digest,
     octet_length(newest.state) AS state_bytes,
-    'cs1:' || encode(sha256(newest.state), 'hex') AS found_digest,
+    CASE WHEN octet_length(newest.state) <= %(inline_bytes)s THEN newest.state END AS state,
+    CASE
+        WHEN octet_length(newest.state) > %(inline_bytes)s
+        THEN 'cs1:' || encode(sha256(newest.state), 'hex')
+    END AS found_digest,
     newest.format_version,
     newest.code_version,
     newest.epoch,
@@ -40,26 +52,37 @@ LEFT JOIN LATERAL (
     ORDER BY checkpoint_no DESC
     LIMIT 1
 ) AS newest ON true
-WHERE runs.run_id = ANY(%(run_ids)s)
+WHERE runs.run_id = ANY(%(run_ids)s::text[])
 """
 
 TAILS = """
 SELECT run_id,
     run_steps.ordinal,
     name,
-    'cs1:' || encode(sha256(output), 'hex') AS output_digest,
+    CASE WHEN octet_length(output) <= %(inline_bytes)s THEN output END AS output,
+    CASE
+        WHEN octet_length(output) > %(inline_bytes)s
+        THEN 'cs1:' || encode(sha256(output), 'hex')
+    END AS output_digest,
     chain,
     epoch
-FROM run_steps
-JOIN unnest(%(run_ids)s::text[], %(ordinals)s::bigint[]) AS tip(run_id, ordinal) USING (run_id)
-WHERE run_steps.ordinal > tip.ordinal
+FROM unnest(%(run_ids)s::text[]) AS wanted(run_id)
+LEFT JOIN LATERAL (
+    SELECT checkpoints.ordinal
+    FROM checkpoints
+    WHERE checkpoints.run_id = wanted.run_id AND NOT is_void
+    ORDER BY checkpoint_no DESC
+    LIMIT 1
+) AS tip ON true
+JOIN run_steps USING (run_id)
+WHERE run_steps.ordinal > coalesce(tip.ordinal, 0)
 ORDER BY run_id, run_steps.ordinal
 """
 
 ANNOUNCED = """
 SELECT run_id, ordinal, name
 FROM announcements
-WHERE run_id = ANY(%(run_ids)s)
+WHERE run_id = ANY(%(run_ids)s::text[])
     AND NOT EXISTS (
         SELECT
         FROM run_steps
@@ -70,16 +93,66 @@ ORDER BY run_id, ordinal
 """
 
 
+class Kept(Struct, frozen=True, kw_only=True, gc=False):
+    """What the store keeps of one run: its tip, and those payloads that were small enough to come
+    with it, as they are stored. `outputs` are those of the tip's tail, in its order."""
+
+    tip: Checkpoint | CheckpointProblem
+    input: bytes | None = None
+    state: bytes | None = None
+    outputs: tuple[bytes | None, ...] = ()
+
+
+class _Newest(NamedTuple):
+    """A row of `NEWEST_CHECKPOINTS`."""
+
+    run_id: str
+    input_digest: str
+    input: bytes | None
+    checkpoint_no: int | None
+    ordinal: int | None
+    chain: str | None
+    state_digest: str | None
+    state_bytes: int | None
+    state: bytes | None
+    found_digest: str | None
+    format_version: int | None
+    code_version: str | None
+    epoch: int | None
+    written_at: datetime | None
+    newest_no: int | None
+
+
+class _Tail(NamedTuple):
+    """The run steps after a checkpoint, and their outputs."""
+
+    steps: list[RunStep]
+    outputs: list[bytes | None]
+
+
 def read_tips(cursor: Cursor[DictRow], runs: Sequence[str]) -> list[Checkpoint | CheckpointProblem]:
     """The tip of each run, in the order asked for; damage is the element's answer."""
-    wanted = {"run_ids": list(runs)}
-    found = {row["run_id"]: row for row in cursor.execute(NEWEST_CHECKPOINTS, wanted).fetchall()}
-    tails = _tails(cursor, found)
-    announced = defaultdict(list)
-    for row in cursor.execute(ANNOUNCED, wanted).fetchall():
-        key = step_key(row["run_id"], row["ordinal"])
-        announced[row["run_id"]].append(InDoubt(key=key, name=row["name"]))
-    return [_tip(run_id, found.get(run_id), tails[run_id], announced[run_id]) for run_id in runs]
+    return [kept.tip for kept in read_kept(cursor, runs)]
+
+
+def read_kept(cursor: Cursor[DictRow], runs: Sequence[str]) -> list[Kept]:
+    """The tip of each run and its small payloads, in the order asked for."""
+    wanted = {"run_ids": array(runs), "inline_bytes": INLINE_BYTES}
+    connection = cursor.connection
+    # The three are sent together, and waited for once.
+    with (
+        connection.pipeline(),
+        connection.cursor(binary=True, row_factory=args_row(_Newest)) as newest,
+        connection.cursor(binary=True, row_factory=tuple_row) as steps,
+        connection.cursor() as announcements,
+    ):
+        newest.execute(NEWEST_CHECKPOINTS, wanted)
+        steps.execute(TAILS, wanted)
+        announcements.execute(ANNOUNCED, wanted)
+        found = {row.run_id: row for row in newest.fetchall()}
+        tails = _tails(steps, found)
+        announced = _announced(announcements)
+    return [_kept(run_id, found.get(run_id), tails, announced.get(run_id, ())) for run_id in runs]
 
 
 def step_key(run_id: str, ordinal: int) -> str:
@@ -87,52 +160,68 @@ def step_key(run_id: str, ordinal: int) -> str:
     return f"{run_id}/{ordinal}"
 
 
-def _tails(cursor: Cursor[DictRow], found: Mapping[str, DictRow]) -> dict[str, list[RunStep]]:
-    wanted = {
-        "run_ids": list(found),
-        "ordinals": [row["ordinal"] or 0 for row in found.values()],
-    }
-    tails: dict[str, list[RunStep]] = defaultdict(list)
-    for row in cursor.execute(TAILS, wanted).fetchall():
-        tails[row["run_id"]].append(
+def _tails(steps: Cursor[TupleRow], runs: Iterable[str]) -> dict[str, _Tail]:
+    tails: dict[str, _Tail] = {run_id: _Tail([], []) for run_id in runs}
+    for run_id, ordinal, name, output, digest, link, epoch in steps.fetchall():
+        tail = tails[run_id]
+        tail.outputs.append(output)
+        tail.steps.append(
             RunStep(
-                ordinal=row["ordinal"],
-                name=row["name"],
-                output_digest=row["output_digest"],
-                chain=row["chain"],
-                epoch=row["epoch"],
+                ordinal=ordinal,
+                name=name,
+                output_digest=digest or payload_digest(output),
+                chain=link,
+                epoch=epoch,
             )
         )
     return tails
 
 
-def _tip(
-    run_id: str, row: DictRow | None, tail: Sequence[RunStep], announced: Sequence[InDoubt]
-) -> Checkpoint | CheckpointProblem:
+def _announced(cursor: Cursor[DictRow]) -> dict[str, list[InDoubt]]:
+    announced: dict[str, list[InDoubt]] = defaultdict(list)
+    for row in cursor.fetchall():
+        key = step_key(row["run_id"], row["ordinal"])
+        announced[row["run_id"]].append(InDoubt(key=key, name=row["name"]))
+    return announced
+
+
+def _kept(
+    run_id: str, row: _Newest | None, tails: dict[str, _Tail], announced: Sequence[InDoubt]
+) -> Kept:
     if row is None:
         message = f"run {run_id!r} has no row in the store"
-        return CheckpointProblem(run_id=run_id, kind=ProblemKind.MISSING, message=message)
-    if row["state_digest"] != row["found_digest"]:
+        problem = CheckpointProblem(run_id=run_id, kind=ProblemKind.MISSING, message=message)
+        return Kept(tip=problem)
+    found = row.found_digest if row.state is None else payload_digest(row.state)
+    if row.state_digest != found:
         message = (
-            f"checkpoint {row['checkpoint_no']} of run {run_id!r} has digest "
-            f"{row['found_digest']}, recorded was {row['state_digest']}"
+            f"checkpoint {row.checkpoint_no} of run {run_id!r} has digest "
+            f"{found}, recorded was {row.state_digest}"
         )
-        return CheckpointProblem(run_id=run_id, kind=ProblemKind.CORRUPT, message=message)
-    number: int | None = row["checkpoint_no"]
-    written_at: datetime | None = row["written_at"]
+        problem = CheckpointProblem(run_id=run_id, kind=ProblemKind.CORRUPT, message=message)
+        return Kept(tip=problem)
+    tail = tails[run_id]
+    tip = _checkpoint(row, tuple(tail.steps), tuple(announced))
+    return Kept(tip=tip, input=row.input, state=row.state, outputs=tuple(tail.outputs))
+
+
+def _checkpoint(
+    row: _Newest, tail: tuple[RunStep, ...], announced: tuple[InDoubt, ...]
+) -> Checkpoint:
+    number = row.checkpoint_no
     return Checkpoint(
-        run_id=run_id,
-        ref=CheckpointRef(run_id=run_id, checkpoint_no=number) if number else None,
-        ordinal=row["ordinal"] or 0,
-        chain=row["chain"] or chain_origin(run_id, row["input_digest"]),
-        newest_no=row["newest_no"] or 0,
-        state_digest=row["state_digest"],
-        state_bytes=row["state_bytes"] or 0,
-        format_version=row["format_version"] or 1,
-        written_at=written_at,
-        written_by_epoch=row["epoch"],
-        code_version=row["code_version"] or "",
-        input_digest=row["input_digest"],
-        tail=tuple(tail),
-        in_doubt=tuple(announced),
+        run_id=row.run_id,
+        ref=CheckpointRef(run_id=row.run_id, checkpoint_no=number) if number else None,
+        ordinal=row.ordinal or 0,
+        chain=row.chain or chain_origin(row.run_id, row.input_digest),
+        newest_no=row.newest_no or 0,
+        state_digest=row.state_digest,
+        state_bytes=row.state_bytes or 0,
+        format_version=row.format_version or 1,
+        written_at=row.written_at,
+        written_by_epoch=row.epoch,
+        code_version=row.code_version or "",
+        input_digest=row.input_digest,
+        tail=tail,
+        in_doubt=announced,
     )

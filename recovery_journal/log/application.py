@@ -10,24 +10,32 @@ from eventsourcing.persistence import BaseInfrastructureFactory, InfrastructureF
 from eventsourcing.postgres import PostgresFactory
 from eventsourcing.utils import Environment, EnvType
 from psycopg import Cursor
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, tuple_row
 
 from domain.errors import AppendConflict, RecoveryJournalError, UnknownAttempt
 from domain.events import AnyEvent
-from domain.recovery import Recovery, project
+from domain.recovery import Recovery, evolve, project
 from projections.projection import Record
 from recovery_journal.log.appender import Appender, find, record_of
 from recovery_journal.log.cohort_appender import CohortAppender
 from recovery_journal.log.datastore import JournalDatastore, journal_errors
-from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.log.mapper import JournalMapper, decode_block
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.log.recorder import JournalRecorder
+from recovery_journal.postgres.arrays import array
 from recovery_journal.postgres.database import Database
 
 LOAD_MANY: Final = b"""
 SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
 FROM journal_events
 WHERE originator_id = ANY(%(streams)s)
+ORDER BY originator_id, originator_version
+"""
+
+STREAMS: Final = b"""
+SELECT originator_id, originator_version, topic, state
+FROM journal_events
+WHERE originator_id = ANY(%(streams)s::text[])
 ORDER BY originator_id, originator_version
 """
 
@@ -135,12 +143,32 @@ class JournalApplication(Application[str]):
         self, attempt_ids: Sequence[str], cursor: Cursor[DictRow] | None = None
     ) -> dict[str, Recovery | RecoveryJournalError]:
         """Attempts as their streams tell them; those that exist."""
+        if cursor is not None and (read := self._recoveries(attempt_ids, cursor)) is not None:
+            return read
         recoveries: dict[str, Recovery | RecoveryJournalError] = {}
         for attempt_id, found in self.load_many(attempt_ids, cursor).items():
             if isinstance(found, RecoveryJournalError):
                 recoveries[attempt_id] = found
             elif recovery := project(None, (record.event for record in found)):
                 recoveries[attempt_id] = recovery
+        return recoveries
+
+    def _recoveries(
+        self, attempt_ids: Sequence[str], cursor: Cursor[DictRow]
+    ) -> dict[str, Recovery | RecoveryJournalError] | None:
+        """The attempts, decoded all at once; None where one of their events cannot be read."""
+        wanted = {"streams": array(attempt_ids)}
+        with cursor.connection.cursor(binary=True, row_factory=tuple_row) as streams:
+            rows = streams.execute(STREAMS, wanted, prepare=True).fetchall()
+        try:
+            events = decode_block([row[:3] for row in rows], [row[3] for row in rows])
+        except ValueError:  # which JSON errors are too
+            return None
+        recoveries: dict[str, Recovery | RecoveryJournalError] = {}
+        for event in events:
+            found = recoveries.get(event.originator_id)
+            assert not isinstance(found, RecoveryJournalError)
+            recoveries[event.originator_id] = evolve(found, event)
         return recoveries
 
     def records(self, cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[Record]:

@@ -1,5 +1,6 @@
 """Events as the log stores them: a tag for ever, and JSON with every field written out."""
 
+from collections.abc import Sequence
 from typing import Final, get_args
 
 import msgspec
@@ -14,6 +15,7 @@ TAGS: Final = frozenset(tag_of(event) for event in get_args(AnyEvent))
 
 _encode = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder[AnyEvent](AnyEvent)
+_block_decoder: Final = msgspec.json.Decoder[list[AnyEvent]](list[AnyEvent])
 
 
 class JournalMapper(Mapper[str]):
@@ -42,6 +44,16 @@ class JournalMapper(Mapper[str]):
             state=stored_event.state,
             position=stored_event.id if isinstance(stored_event, Notification) else None,
         )
+
+
+def decode_block(places: Sequence[tuple[str, int, str]], states: Sequence[bytes]) -> list[AnyEvent]:
+    """The events of many rows, whose streams, versions and tags are given, by one call. Raises
+    `ValueError` where one of them is not what its row says; `decode` tells which."""
+    events = _block_decoder.decode(b"[" + b",".join(states) + b"]")
+    says = [(it.originator_id, it.originator_version, tag_of(it)) for it in events]
+    if says != list(places):
+        raise ValueError("states that say something else than their rows")
+    return events
 
 
 def decode(

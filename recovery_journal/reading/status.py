@@ -81,7 +81,7 @@ SELECT leases.attempt_id,
     count(*) OVER () AS total
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)
-WHERE leases.status IN ('held', 'recovering')
+WHERE leases.ended_at IS NULL AND leases.status IN ('held', 'recovering')
     AND leases.retry_at IS NOT NULL
 ORDER BY leases.retry_at, leases.attempt_id
 LIMIT %(limit)s

@@ -26,8 +26,8 @@ from recovery_journal import inputs
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
-from recovery_journal.leases.row import LeaseRow
 from recovery_journal.leases.runs import RunStore
+from recovery_journal.leases.tips import Kept
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.replayer import TailReplayer
@@ -88,6 +88,11 @@ Answer = Recovery | RecoveryJournalError | None
 """After a step: the attempt, its error, or None where another sweeper has taken it over."""
 
 
+AtHand = dict[str, Kept]
+"""By run, what a reload has read and the replay needs again."""
+TakeStep = Callable[[Sequence[Recovery], AtHand], dict[str, Answer]]
+
+
 class Cohorts:
     """Takes batches of attempts, whose leases this process owns, to the end of the pipeline."""
 
@@ -109,6 +114,7 @@ class Cohorts:
 
     def drive(self, recoveries: Iterable[Recovery]) -> list[Swept]:
         """Take every attempt through the steps that are left to it."""
+        at_hand: AtHand = {}
         done: dict[str, Recovery] = {recovery.attempt_id: recovery for recovery in recoveries}
         errors: dict[str, str] = {}
         for stage, step in STEP_AT_STAGE.items():
@@ -117,89 +123,93 @@ class Cohorts:
                 for recovery in done.values()
                 if recovery.stage is stage and recovery.attempt_id not in errors
             ]
-            for attempt_id, answer in self._take(step, group).items():
+            for attempt_id, answer in self._take(step, group, at_hand).items():
                 if isinstance(answer, Recovery):
                     done[attempt_id] = answer
                 else:
                     errors[attempt_id] = str(answer or "another sweeper has taken it over")
         return [Swept.of(one, errors.get(attempt_id, "")) for attempt_id, one in done.items()]
 
-    def _take(self, step: RecoveryStep, group: Sequence[Recovery]) -> dict[str, Answer]:
+    def _take(
+        self, step: RecoveryStep, group: Sequence[Recovery], at_hand: AtHand
+    ) -> dict[str, Answer]:
         """One step of a batch; where the batch as a whole fails, of each alone."""
         if not group:
             return {}
         try:
-            answers = self._steps[step](group)
+            answers = self._steps[step](group, at_hand)
         except (StoreBusy, Stop) as error:
             if len(group) == 1:
                 return {group[0].attempt_id: self._try_to_fail(step, group[0], error)}
             answers = {}
             for recovery in group:
-                answers |= self._take(step, [recovery])
+                answers |= self._take(step, [recovery], at_hand)
             return answers
         moved = tuple(id_ for id_, answer in answers.items() if isinstance(answer, Recovery))
         self._observer(StepTaken(step=step, attempt_ids=moved))
         return answers
 
     @property
-    def _steps(self) -> dict[RecoveryStep, Callable[[Sequence[Recovery]], dict[str, Answer]]]:
+    def _steps(self) -> dict[RecoveryStep, TakeStep]:
         return {
             RecoveryStep.CHECKPOINT_RELOAD: self._reload,
             RecoveryStep.REPLAY: self._replay,
             RecoveryStep.READY_FOR_DISPATCH: self._make_ready,
         }
 
-    def _reload(self, group: Sequence[Recovery]) -> dict[str, Answer]:
+    def _reload(self, group: Sequence[Recovery], at_hand: AtHand) -> dict[str, Answer]:
         with self._database.transaction() as cursor:
             mine = self._lock(cursor, group)
-            tips = self._tips(cursor, group)
+            kept = self._keep(cursor, group)
+            at_hand |= kept
             now = self._ledger.now(cursor)
 
+            decision = self._decision()
+
             def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
-                tip = tips[recovery.attempt_id]
+                tip = kept[recovery.run_id].tip
                 policy = self._limits.policy
-                events = reloading.reload(recovery, self._decision(), tip, policy=policy, now=now)
+                events = reloading.reload(recovery, decision, tip, policy=policy, now=now)
                 if recovery.lifted is LiftOption.ACCEPT_TIP and isinstance(tip, Checkpoint):
                     self._runs.realign(cursor, recovery.attempt_id, tip)
                 return events
 
             return self._record(cursor, group, mine, decide)
 
-    def _replay(self, group: Sequence[Recovery]) -> dict[str, Answer]:
-        with self._database.transaction() as cursor:
-            tips = self._tips(cursor, group)
+    def _replay(self, group: Sequence[Recovery], at_hand: AtHand) -> dict[str, Answer]:
+        kept = self._kept_for_replay(group, at_hand)
         work = {
             recovery.attempt_id: (recovery.context(), tip)
             for recovery in group
-            if isinstance(tip := tips[recovery.attempt_id], Checkpoint)
+            if isinstance(tip := kept[recovery.run_id].tip, Checkpoint)
         }
-        answers = self._replayer.replay(list(work.values()), self._renewing(group))
+        answers = self._replayer.replay(list(work.values()), self._renewing(group), kept)
         outcomes: dict[str, ReplayOutcome] = dict(zip(work, answers, strict=True))
         with self._database.transaction() as cursor:
             mine = self._lock(cursor, group)
             now = self._ledger.now(cursor)
+            decision = self._decision()
 
             def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
                 policy = self._limits.policy
                 outcome = outcomes.get(recovery.attempt_id)
                 if outcome is not None:
-                    return steps.replay(recovery, self._decision(), outcome, policy=policy, now=now)
+                    return steps.replay(recovery, decision, outcome, policy=policy, now=now)
                 # The tip was there at the reload and is damaged now.
-                problem = tips[recovery.attempt_id]
+                problem = kept[recovery.run_id].tip
                 assert isinstance(problem, CheckpointProblem)
-                return reloading.lose_tip(
-                    recovery, self._decision(), problem, policy=policy, now=now
-                )
+                return reloading.lose_tip(recovery, decision, problem, policy=policy, now=now)
 
             return self._record(cursor, group, mine, decide)
 
-    def _make_ready(self, group: Sequence[Recovery]) -> dict[str, Answer]:
+    def _make_ready(self, group: Sequence[Recovery], _at_hand: AtHand) -> dict[str, Answer]:
         with self._database.transaction() as cursor:
             mine = self._lock(cursor, group)
             now = self._ledger.now(cursor)
+            decision = self._decision()
 
             def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
-                return steps.make_ready(recovery, self._decision(), now=now)
+                return steps.make_ready(recovery, decision, now=now)
 
             return self._record(cursor, group, mine, decide)
 
@@ -211,7 +221,7 @@ class Cohorts:
         decide: Callable[[Recovery], tuple[AnyEvent, ...]],
     ) -> dict[str, Answer]:
         answers: dict[str, Answer] = {recovery.attempt_id: None for recovery in group}
-        moves = []
+        moves, owner = [], sweeper_holder()
         for attempt_id, recovery in mine.items():
             try:
                 if isinstance(recovery, RecoveryJournalError):
@@ -220,7 +230,7 @@ class Cohorts:
             except RecoveryJournalError as error:
                 answers[attempt_id] = error
                 continue
-            moves.append(Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s))
+            moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
         for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
             answers[move.recovery.attempt_id] = answer
         return answers
@@ -232,20 +242,28 @@ class Cohorts:
 
         A refused stale write moves a stream without taking it over: such a one is read again.
         """
+        by_id = {recovery.attempt_id: recovery for recovery in group}
         fences = [(recovery.attempt_id, recovery.fence) for recovery in group]
-        rows = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
-        mine: dict[str, Recovery | RecoveryJournalError] = {
-            recovery.attempt_id: recovery for recovery in group if recovery.attempt_id in rows
-        }
-        moved = [one.attempt_id for one in group if _has_moved(one, rows.get(one.attempt_id))]
+        versions = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
+        mine: dict[str, Recovery | RecoveryJournalError] = {id_: by_id[id_] for id_ in versions}
+        moved = [id_ for id_, version in versions.items() if by_id[id_].version != version]
         return mine | self._ledger.load(cursor, moved) if moved else mine
 
-    def _tips(
-        self, cursor: Cursor[DictRow], group: Iterable[Recovery]
-    ) -> dict[str, Checkpoint | CheckpointProblem]:
-        group = list(group)
-        tips = self._runs.tips([recovery.run_id for recovery in group], cursor)
-        return {recovery.attempt_id: tip for recovery, tip in zip(group, tips, strict=True)}
+    def _keep(self, cursor: Cursor[DictRow], group: Sequence[Recovery]) -> dict[str, Kept]:
+        """What the store keeps of these runs, by run, and at hand until their replay.
+
+        Their old workers are fenced, so it does not move any more. What is damaged in between is
+        found by the claimer, who recomputes the chain before any user code goes on.
+        """
+        runs = [recovery.run_id for recovery in group]
+        return dict(zip(runs, self._runs.kept(runs, cursor), strict=True))
+
+    def _kept_for_replay(self, group: Sequence[Recovery], at_hand: AtHand) -> dict[str, Kept]:
+        missing = [recovery for recovery in group if recovery.run_id not in at_hand]
+        if missing:  # another sweeper reloaded them, and is gone
+            with self._database.transaction() as cursor:
+                at_hand |= self._keep(cursor, missing)
+        return {recovery.run_id: at_hand.pop(recovery.run_id) for recovery in group}
 
     def _renewing(self, group: Sequence[Recovery]) -> Callable[[], None]:
         """Renews this sweeper's leases while a replay takes long: three times in their TTL."""
@@ -296,8 +314,5 @@ class Cohorts:
             return self._record(cursor, [recovery], mine, decide)[recovery.attempt_id]
 
     def _decision(self) -> Decision:
+        """One decision for a step of the whole batch, as one claim is of many attempts."""
         return Decision(event_id=uuid4().hex, by=actor("sweeper"))
-
-
-def _has_moved(recovery: Recovery, row: LeaseRow | None) -> bool:
-    return row is not None and row.version != recovery.version

@@ -7,6 +7,7 @@ committed the old owner can write nothing.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -21,13 +22,14 @@ from domain.recovery import Decision, Recovery
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
-from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.outage import Outage
 
 LOST = """
-status = 'held'
+ended_at IS NULL
+    AND status = 'held'
     AND (retry_at IS NULL OR retry_at <= clock_timestamp())
     AND (
         loss IS NOT NULL
@@ -38,7 +40,8 @@ status = 'held'
 
 # A failed step waits for its retry; else the sweeper that had the recovery stopped renewing it.
 ORPHANED = """
-status = 'recovering'
+ended_at IS NULL
+    AND status = 'recovering'
     AND CASE
         WHEN retry_at IS NOT NULL THEN retry_at <= clock_timestamp()
         ELSE greatest(expires_at, %(up_since)s + make_interval(secs => %(sweeper_ttl_s)s))
@@ -47,26 +50,24 @@ status = 'recovering'
 """
 
 OVERDUE = """
-status IN ('held', 'recovering', 'ready')
+ended_at IS NULL
+    AND status IN ('held', 'recovering', 'ready')
     AND (retry_at IS NULL OR retry_at <= clock_timestamp())
     AND deadline_at < clock_timestamp()
 """
 
 # Looked at again under the lock: a condition is evaluated on the newest version of a locked row.
-# Skipping locked rows lets sweepers share the work, and one stuck writer holds up nobody.
+# Skipping locked rows lets sweepers share the work, and one stuck writer holds up nobody. The rows
+# come in the order of the index and each cohort begins `after` the one before, so that finding a
+# hundred cohorts costs little more than finding one.
 TAKE = """
 SELECT {columns}
 FROM leases
-WHERE attempt_id IN (
-        SELECT attempt_id
-        FROM leases
-        WHERE {condition}
-            AND (%(attempt_ids)s::text[] IS NULL OR attempt_id = ANY(%(attempt_ids)s))
-        ORDER BY expires_at, attempt_id
-        LIMIT %(limit)s
-    )
-    AND {condition}
+WHERE {condition}
+    AND (%(attempt_ids)s::text[] IS NULL OR attempt_id = ANY(%(attempt_ids)s))
+    AND attempt_id > %(after)s
 ORDER BY attempt_id
+LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -79,7 +80,7 @@ FLEET = f"""
 SELECT count(DISTINCT worker_id) FILTER (WHERE loss IS NULL AND {LOST}) AS lost_count,
     count(DISTINCT worker_id) AS holding_count
 FROM leases
-WHERE status = 'held'
+WHERE ended_at IS NULL AND status = 'held'
 """
 
 Taken = Recovery | RecoveryJournalError
@@ -95,14 +96,14 @@ class Losses:
         self._limits = limits
         self._outage = Outage(database)
 
-    def end_overdue(self, *, limit: int) -> dict[str, Taken]:
+    def end_overdue(self, *, limit: int, after: str = "") -> dict[str, Taken]:
         """Attempts past their execution timeout are fenced, and ended or quarantined."""
         decision = self._decision("the execution timeout passed")
 
         def decide(_row: LeaseRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
             return holding.time_out(recovery, decision, self._limits.policy)
 
-        return self._take(TAKE_OVERDUE, lambda _cursor: decide, limit)
+        return self._take(TAKE_OVERDUE, lambda _cursor: decide, limit, after)
 
     def is_fleet_wide(self) -> bool:
         """Whether what is lost now is so much of the fleet that it says nothing of the runs.
@@ -117,17 +118,23 @@ class Losses:
         return bool(is_many and lost_count >= self._limits.fleet_share * holding_count)
 
     def take_lost(
-        self, *, limit: int, attempt_ids: Sequence[str] | None = None, is_fleet_wide: bool = False
+        self,
+        *,
+        limit: int,
+        after: str = "",
+        attempt_ids: Sequence[str] | None = None,
+        is_fleet_wide: bool = False,
     ) -> dict[str, Taken]:
         """Step 1: lost leases, each declared lost on the evidence of its row."""
 
         def deciding(cursor: Cursor[DictRow]) -> Decide:
             now = self._ledger.now(cursor)
+            decision = cache(self._decision)  # one for all that were lost for the same reason
 
             def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
                 return steps.expire(
                     recovery,
-                    self._decision(row.loss_reason or ""),
+                    decision(row.loss_reason or ""),
                     lease=row.view(seen_at=now, grace_s=self._limits.grace_s),
                     loss=LossReason(row.loss or LossReason.TTL),
                     fence=fence,
@@ -136,22 +143,24 @@ class Losses:
 
             return decide
 
-        return self._take(TAKE_LOST, deciding, limit, attempt_ids)
+        return self._take(TAKE_LOST, deciding, limit, after, attempt_ids)
 
-    def take_orphaned(self, *, limit: int) -> dict[str, Taken]:
+    def take_orphaned(self, *, limit: int, after: str = "") -> dict[str, Taken]:
         """Recoveries whose sweeper is gone, or whose failed step is due again."""
+        decision = self._decision()
 
         def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
             why = SeizeReason.RETRY_DUE if row.retry_at else SeizeReason.SWEEPER_LOST
-            return detours.seize(recovery, self._decision(), fence=fence, why=why)
+            return detours.seize(recovery, decision, fence=fence, why=why)
 
-        return self._take(TAKE_ORPHANED, lambda _cursor: decide, limit)
+        return self._take(TAKE_ORPHANED, lambda _cursor: decide, limit, after)
 
     def _take(
         self,
         statement: str,
         deciding: Callable[[Cursor[DictRow]], Decide],
         limit: int,
+        after: str,
         attempt_ids: Sequence[str] | None = None,
     ) -> dict[str, Taken]:
         """Lock what the statement finds, decide for each, and record it all at once."""
@@ -160,9 +169,9 @@ class Losses:
                 **self._when(cursor),
                 "attempt_ids": None if attempt_ids is None else list(attempt_ids),
                 "limit": limit,
+                "after": after,
             }
-            found = cursor.execute(statement, parameters).fetchall()
-            rows = [LeaseRow.read(row) for row in found]
+            rows = read_leases(cursor, statement, parameters)
             if not rows:
                 return {}
             return self._move(cursor, rows, deciding(cursor))
@@ -173,7 +182,7 @@ class Losses:
         streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
         fences = self._ledger.draw_fences(cursor, len(rows))
         taken: dict[str, Taken] = {}
-        moves = []
+        moves, owner = [], sweeper_holder()
         for row, fence in zip(rows, fences, strict=True):
             recovery = streams.get(row.attempt_id) or UnknownAttempt(row.attempt_id)
             try:
@@ -183,7 +192,7 @@ class Losses:
             except RecoveryJournalError as error:
                 taken[row.attempt_id] = error
                 continue
-            moves.append(Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s))
+            moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
         for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
             taken[move.recovery.attempt_id] = answer
         self._defer(cursor, taken)

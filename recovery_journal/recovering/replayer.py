@@ -8,9 +8,13 @@ import multiprocessing
 import os
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +27,7 @@ from domain.ports import Reducer
 from domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
 from recovery_journal import inputs
 from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Value, encode
 
 Work = tuple[RecoveryContext, Checkpoint]
@@ -53,9 +58,13 @@ class TailReplayer:
         self._state_bytes = state_bytes
 
     def replay(
-        self, work: Sequence[Work], keep_alive: Callable[[], object] = lambda: None
+        self,
+        work: Sequence[Work],
+        keep_alive: Callable[[], object] = lambda: None,
+        kept: Mapping[str, Kept] = MappingProxyType({}),
     ) -> Sequence[ReplayOutcome]:
-        """Replay each tail. `keep_alive` is called between runs that are folded."""
+        """Replay each tail. `keep_alive` is called between runs that are folded. `kept` are
+        payloads at hand, by run; others are read when they are needed."""
         outcomes = [
             replay_chain(context.attempt_id, tip, context.expected) for context, tip in work
         ]
@@ -65,7 +74,7 @@ class TailReplayer:
             if context.kind in self._reducers and outcomes[index].result is ReplayResult.REPLAYED
         ]
         for index, folded in zip(
-            folding, self._fold([work[index] for index in folding], keep_alive), strict=True
+            folding, self._fold([work[it] for it in folding], keep_alive, kept), strict=True
         ):
             outcomes[index] = _with_fold(outcomes[index], folded)
         return outcomes
@@ -81,21 +90,23 @@ class TailReplayer:
         """Whether this process can fold runs of this kind."""
         return kind in self._reducers
 
-    def start_state(self, tip: Checkpoint) -> Value:
+    def start_state(self, tip: Checkpoint, kept: Kept) -> Value:
         """The state to fold from: the saved one, or the run's input where none was saved."""
         if tip.state_digest is None:
-            return self._runs.input(tip.run_id)
-        return self._runs.load_state(tip, limit_bytes=self._state_bytes)
+            return self._runs.input(tip.run_id, kept)
+        return self._runs.load_state(tip, limit_bytes=self._state_bytes, kept=kept.state)
 
-    def _fold(self, work: Sequence[Work], keep_alive: Callable[[], object]) -> list[Folded]:
+    def _fold(
+        self, work: Sequence[Work], keep_alive: Callable[[], object], kept: Mapping[str, Kept]
+    ) -> list[Folded]:
         """One child for as many runs as it survives; a new one after each that it does not."""
         answers: list[Folded] = []
         while len(answers) < len(work):
-            answers += self._fold_in_child(work[len(answers) :], keep_alive)
+            answers += self._fold_in_child(work[len(answers) :], keep_alive, kept)
         return answers
 
     def _fold_in_child(
-        self, work: Sequence[Work], keep_alive: Callable[[], object]
+        self, work: Sequence[Work], keep_alive: Callable[[], object], kept: Mapping[str, Kept]
     ) -> list[Folded]:
         here, there = _context.Pipe(duplex=True)
         child = _context.Process(target=_serve, args=(here, there, self._reducers), daemon=True)
@@ -103,9 +114,16 @@ class TailReplayer:
         there.close()
         answers: list[Folded] = []
         try:
-            for context, tip in work:
+            questions = (self._question(context, tip, kept) for context, tip in work)
+            question = next(questions, None)
+            asked: deque[Folded | int] = deque()
+            while question is not None or asked:
+                while question is not None and _may_ask(question, asked):
+                    asked.append(_ask(here, question))
+                    question = next(questions, None)
                 keep_alive()
-                answers.append(self._ask(here, child, context, tip))
+                first = asked.popleft()
+                answers.append(first if isinstance(first, Folded) else self._answer(here, child))
                 if answers[-1].error_class in FATAL:
                     break
         finally:
@@ -115,16 +133,22 @@ class TailReplayer:
             child.close()
         return answers
 
-    def _ask(
-        self, here: Connection, child: BaseProcess, context: RecoveryContext, tip: Checkpoint
-    ) -> Folded:
+    def _question(
+        self, context: RecoveryContext, tip: Checkpoint, kept: Mapping[str, Kept]
+    ) -> Folded | bytes:
+        """What the child is asked for one run, or why it cannot be asked."""
+        at_hand = kept.get(tip.run_id) or Kept(tip=tip)
         try:
-            state, tail = self.start_state(tip), self._runs.tail(tip)
+            state = self.start_state(tip, at_hand)
+            tail = self._runs.tail(tip, at_hand.outputs)
         except RecoveryJournalError as error:
             return Folded(error_class=type(error).__name__, message=inputs.message_of(error))
-        question = (context.kind, state, [(step.name, step.output) for step in tail])
+        return msgspec.msgpack.encode(
+            (context.kind, state, [(step.name, step.output) for step in tail])
+        )
+
+    def _answer(self, here: Connection, child: BaseProcess) -> Folded:
         try:
-            here.send_bytes(msgspec.msgpack.encode(question))
             if not here.poll(self._reducer_s):
                 message = f"no answer within {self._reducer_s:g} s"
                 return Folded(error_class=DEADLINE_PASSED, message=message)
@@ -136,6 +160,9 @@ class TailReplayer:
 
 DEADLINE_PASSED = "DeadlinePassed"
 CHILD_DIED = "ChildDied"
+ASKED_AHEAD_BYTES: Final = 48 * 1024
+"""Fits into the socket's buffer, so that asking never waits for a child that may not end."""
+ASKED_AHEAD_COUNT: Final = 32
 FATAL = frozenset({DEADLINE_PASSED, CHILD_DIED})
 
 # A fork knows the user's reducers as they are, lambdas too; it uses nothing else of its parent.
@@ -151,6 +178,24 @@ def _serve(inherited: Connection, questions: Connection, reducers: Mapping[str, 
         except EOFError:
             os._exit(0)
         questions.send_bytes(msgspec.msgpack.encode(_folded(reducers[kind], state, tail)))
+
+
+def _may_ask(question: Folded | bytes, asked: Sequence[Folded | int]) -> bool:
+    """Whether a question may go on its way before those that were asked are answered."""
+    if not asked or isinstance(question, Folded):
+        return len(asked) < ASKED_AHEAD_COUNT
+    on_their_way = sum(size for size in asked if isinstance(size, int))
+    return len(asked) < ASKED_AHEAD_COUNT and on_their_way + len(question) <= ASKED_AHEAD_BYTES
+
+
+def _ask(here: Connection, question: Folded | bytes) -> Folded | int:
+    """Ask the child; how many bytes are on their way."""
+    if isinstance(question, Folded):
+        return question
+    # A child that is gone is noticed by whoever waits for the first answer that does not come.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        here.send_bytes(question)
+    return len(question)
 
 
 def _folded(reducer: Reducer, state: Value, tail: Sequence[tuple[str, Value]]) -> Folded:

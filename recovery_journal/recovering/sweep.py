@@ -33,9 +33,9 @@ class Sweep:
             swept += self._until_empty(self._losses.take_orphaned)
         is_fleet_wide = attempt_ids is None and self._losses.is_fleet_wide()
 
-        def take_lost(*, limit: int) -> dict[str, Taken]:
+        def take_lost(*, limit: int, after: str) -> dict[str, Taken]:
             taken = self._losses.take_lost(
-                limit=limit, attempt_ids=attempt_ids, is_fleet_wide=is_fleet_wide
+                limit=limit, after=after, attempt_ids=attempt_ids, is_fleet_wide=is_fleet_wide
             )
             if taken:
                 step = StepTaken(step=RecoveryStep.LEASE_EXPIRED, attempt_ids=tuple(taken))
@@ -49,13 +49,17 @@ class Sweep:
         return self._cohorts.drive([recovery])[0]
 
     def _until_empty(self, take: Callable[..., dict[str, Taken]]) -> list[Swept]:
-        """Cohort after cohort, while each is full."""
+        """Cohort after cohort, each after the one before, until one that looked at everything is
+        not full."""
         swept: list[Swept] = []
+        after = ""
         while True:
-            taken = take(limit=self._limits.cohort_size)
+            taken = take(limit=self._limits.cohort_size, after=after)
             swept += self._drive(taken)
-            if len(taken) < self._limits.cohort_size:
+            is_full = len(taken) == self._limits.cohort_size
+            if not is_full and not after:
                 return swept
+            after = max(taken) if is_full else ""
 
     def _drive(self, taken: dict[str, Taken]) -> list[Swept]:
         recoveries = [answer for answer in taken.values() if isinstance(answer, Recovery)]

@@ -14,11 +14,14 @@ from typing import Any, Final, TypeAlias
 from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.append import measure_append
 from scripts.benchmark.as_of import measure_as_of
+from scripts.benchmark.claim import BATCHES, measure_claim
+from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.rebuild import measure_rebuild
 
 Line: TypeAlias = dict[str, Any]
 
 MANY_EVENTS: Final = 10_000_000
+MANY_LEASES: Final = 100_000
 """With so many, one round says enough, and lasts long enough."""
 
 
@@ -46,6 +49,29 @@ def _as_of(dsn: str, options: Namespace) -> Iterator[Line]:
         yield measure_as_of(dsn, event_count=event_count, rounds=_rounds(options, event_count))
 
 
+def _mass_crash(dsn: str, options: Namespace) -> Iterator[Line]:
+    for lease_count in options.leases:
+        yield measure_mass_crash(
+            dsn,
+            lease_count=lease_count,
+            rounds=options.rounds or (1 if lease_count >= MANY_LEASES else 3),
+            process_count=options.processes or 2,
+            has_rivals=not options.no_rivals,
+        )
+
+
+def _claim(dsn: str, options: Namespace) -> Iterator[Line]:
+    for lease_count in options.leases:
+        for batch in BATCHES:
+            yield measure_claim(
+                dsn,
+                lease_count=lease_count,
+                batch=batch,
+                rounds=options.rounds or 3,
+                process_count=options.processes or 4,
+            )
+
+
 def _rounds(options: Namespace, event_count: int) -> int:
     return options.rounds or (1 if event_count >= MANY_EVENTS else 3)
 
@@ -54,6 +80,8 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "append": _append,
     "rebuild": _rebuild,
     "as-of": _as_of,
+    "mass-crash": _mass_crash,
+    "claim": _claim,
 }
 
 
@@ -71,7 +99,11 @@ def _wanted() -> Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(CASES)}")
     parser.add_argument("--rounds", type=int, help="whose median counts")
-    parser.add_argument("--processes", type=int, help="append: 8; rebuild: one for each core")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        help="append: 8; rebuild: one for each core; mass-crash: 2; claim: 4",
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="append: of one measurement")
     parser.add_argument(
         "--events",
@@ -79,6 +111,16 @@ def _wanted() -> Namespace:
         nargs="+",
         default=[1_000_000],
         help="rebuild, as-of: in the log; several show the growth",
+    )
+    parser.add_argument(
+        "--leases",
+        type=int,
+        nargs="+",
+        default=[10_000],
+        help="mass-crash, claim: that are lost at once; several show the growth",
+    )
+    parser.add_argument(
+        "--no-rivals", action="store_true", help="mass-crash: ours alone, nothing is installed"
     )
     parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
     wanted = parser.parse_args()

@@ -9,6 +9,7 @@ import pytest
 from domain.errors import AppendConflict, InvalidInput, ServerUnavailable, UnknownAttempt
 from domain.events import AnyEvent
 from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.postgres.database import Database
 from tests.log.events import a_stream, an_event
 from tests.log.loopback import Loopback
@@ -303,6 +304,27 @@ def test_each_stream_of_a_cohort_answers_for_itself(
     assert (fresh, single) == (3, 1)
     assert stored(application, "b") == [theirs]
     assert stored(application, "c") == batches[1]
+    assert stored(application, "d") == []
+
+
+@pytest.mark.parametrize("count", [FEW, FEW + 1])
+def test_in_a_cohort_of_single_events_each_stream_answers_for_itself(
+    application: JournalApplication, database: Database, count: int
+) -> None:
+    theirs = an_event("b", 1, "theirs")
+    application.append([theirs])
+    free = [[an_event(f"c-{number}", 1)] for number in range(count - 2)]
+
+    with database.transaction() as cursor:
+        batches = [[an_event("d", 3)], [an_event("b", 1)], *free]
+        gap, stale, *done = application.append_cohort(batches, cursor)
+
+    assert isinstance(gap, AppendConflict)
+    assert isinstance(stale, AppendConflict)
+    assert stale.stored == theirs
+    assert done == [1] * (count - 2)
+    assert stored(application, "b") == [theirs]
+    assert stored(application, "c-0") == free[0]
     assert stored(application, "d") == []
 
 

@@ -1,0 +1,67 @@
+"""Ready leases that a claim locks: in the order of the list, past those that others have locked."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from psycopg import Cursor
+from psycopg.rows import DictRow, tuple_row
+
+from domain.lease import Fence, Holder
+from recovery_journal.leases.lease import LeaseTerms
+from recovery_journal.leases.row import COLUMNS, LeaseRow
+
+QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
+
+# Epoch and time are drawn for the rows that are locked, after their locks.
+TAKE = f"""
+SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
+FROM (
+SELECT {QUALIFIED}
+FROM projection_dispatch_ready AS listed
+JOIN leases USING (attempt_id)
+WHERE listed.left_position IS NULL
+    AND leases.status = 'ready'
+    AND (listed.not_before IS NULL OR listed.not_before <= clock_timestamp())
+    AND (leases.retry_at IS NULL OR leases.retry_at <= clock_timestamp())
+    AND (leases.deadline_at IS NULL OR leases.deadline_at > clock_timestamp())
+    AND (%(kinds)s::text[] IS NULL OR listed.kind = ANY(%(kinds)s))
+    AND (%(tenants)s::text[] IS NULL OR listed.tenant = ANY(%(tenants)s))
+    AND (%(code_versions)s::text[] IS NULL OR listed.code_version = ANY(%(code_versions)s))
+ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE OF leases SKIP LOCKED
+) AS taken
+"""
+
+
+class Taken(NamedTuple):
+    """A lease row locked by a claim, the epoch drawn for it, and when that was."""
+
+    row: LeaseRow
+    new_epoch: int
+    taken_at: datetime
+
+
+def take(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[Taken]:
+    """Lock the ready leases that a claim takes, in the order of the list."""
+    with cursor.connection.cursor(binary=True, row_factory=tuple_row) as taking:
+        rows = taking.execute(TAKE, parameters).fetchall()
+    return [Taken(LeaseRow(*row[:-2]), row[-2], row[-1]) for row in rows]
+
+
+def granted(taken: Taken, fence: Fence, holder: Holder, ttl_s: float) -> LeaseTerms:
+    """The terms of a lease that was just granted. It ends a moment after what they say, for the
+    row takes the time of its writing."""
+    row = taken.row
+    return LeaseTerms(
+        attempt_id=row.attempt_id,
+        run_id=row.run_id,
+        worker_id=holder.worker_id,
+        kind=row.kind,
+        code_version=row.code_version,
+        fence=fence,
+        ttl_s=ttl_s,
+        expires_at=taken.taken_at + timedelta(seconds=ttl_s),
+        progress=row.progress,
+    )

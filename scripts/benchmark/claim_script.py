@@ -1,0 +1,123 @@
+"""A claim as a script of pgbench's: our own statements, their parameters named in its way.
+
+What ours sends as a COPY is an INSERT, which pgbench can send; and what the journal works out
+between the statements stands in them: the next versions, the list's rows, constants for the rest.
+"""
+
+# ruff: noqa: SLF001 - our own statements, to be sent by another program
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.following.inline import UNSEEN, InlineRows
+from recovery_journal.following.projection_table import table_of
+from recovery_journal.leases.move import MOVE
+from recovery_journal.leases.taken import TAKE
+from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
+from recovery_journal.log.application import STREAMS
+from scripts.benchmark.append import STATE, TAG
+
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+# One row, so that pgbench can keep it.
+TAKEN: Final = """
+WITH taken AS ({take})
+SELECT array_agg(attempt_id)::text AS attempt_id,
+    array_agg(run_id)::text AS run_ids,
+    array_agg(version + 1)::text AS version,
+    array_agg(version)::text AS seen,
+    array_agg(recovery_no)::text AS recovery_no,
+    array_fill('new-worker'::text, ARRAY[count(*)::int])::text AS worker_id,
+    array_fill('held'::text, ARRAY[count(*)::int])::text AS status,
+    array_fill(gen_random_uuid()::text, ARRAY[count(*)::int])::text AS lease_id,
+    array_fill(1, ARRAY[count(*)::int])::text AS pid,
+    array_fill(600, ARRAY[count(*)::int])::text AS lasts_s,
+    array_fill(NULL::text, ARRAY[count(*)::int])::text AS retry_at,
+    array_fill(false, ARRAY[count(*)::int])::text AS is_confirmed,
+    array_agg(new_epoch)::text AS epoch,
+    array_fill(0, ARRAY[count(*)::int])::text AS ordinals,
+    count(*) AS count
+FROM taken
+"""
+
+APPEND: Final = """
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+SELECT attempt_id, version, '{tag}', '\\x{state}'::bytea
+FROM unnest((:attempt_id)::text[], (:version)::bigint[]) AS event(attempt_id, version)
+"""
+
+LIST: Final = """
+SELECT json_agg(left_by)::text AS rows
+FROM (
+    SELECT attempt_id, version + 1 AS version, entered_version, run_id, recovery_no, attempt_no,
+        kind, tenant, priority, ready_at, not_before, code_version, start, in_doubt,
+        entered_position, entered_position + 1 AS left_position, ready_at AS left_at,
+        'dispatched' AS left_because
+    FROM unnest((:attempt_id)::text[]) AS wanted(attempt_id)
+    JOIN projection_dispatch_ready USING (attempt_id)
+) AS left_by
+"""
+
+
+def claim_script() -> str:
+    """The script; it wants `limit`, how many attempts a claim takes."""
+    table, inline = table_of(DISPATCH_READY), InlineRows(DISPATCH_READY)
+    everything = {"kinds": "NULL", "tenants": "NULL", "code_versions": "NULL"}
+    move = {"host": "worker_id", "boot_id": "worker_id", "process_started": "worker_id"}
+    move |= {"dispatch_id": "lease_id", "ttl_s": "lasts_s"}
+    move |= {"is_deadline_waived": "is_confirmed", "has_ended": "is_confirmed"}
+    inline_bytes = {"inline_bytes": str(INLINE_BYTES)}
+    lines = [
+        "BEGIN;",
+        _kept(TAKEN.format(take=_of_pgbench(TAKE, constants=everything))),
+        _sent(STREAMS, names={"streams": "attempt_id"}),
+        _sent(APPEND.format(tag=TAG, state=STATE.hex())),
+        _sent(MOVE, names=move),
+        _sent(inline._are_ours_sql),
+        _sent(table._newest_sql, names={"keys": "attempt_id"}),
+        _sent(
+            UNSEEN,
+            names={"streams": "attempt_id", "versions": "seen", "own": "version"},
+            constants={"tags": "ARRAY['dispatched']"},
+        ),
+        _kept(LIST),
+        _sent(table._upsert_sql),
+        "COMMIT;",
+        _sent(NEWEST_CHECKPOINTS, constants=inline_bytes),
+        _sent(TAILS, constants=inline_bytes),
+        _sent(ANNOUNCED),
+    ]
+    return "\n".join(lines)
+
+
+def _sent(
+    statement: str | bytes,
+    *,
+    names: Mapping[str, str] = NOTHING,
+    constants: Mapping[str, str] = NOTHING,
+) -> str:
+    """A statement whose answer is thrown away."""
+    return f"{_of_pgbench(statement, names=names, constants=constants).strip()};"
+
+
+def _kept(statement: str) -> str:
+    """A statement whose one row becomes variables."""
+    return f"{_of_pgbench(statement).strip()}\n\\gset"
+
+
+def _of_pgbench(
+    statement: str | bytes,
+    *,
+    names: Mapping[str, str] = NOTHING,
+    constants: Mapping[str, str] = NOTHING,
+) -> str:
+    """Our parameters in pgbench's way: by another name, as a constant, or by their own."""
+    text = statement.decode() if isinstance(statement, bytes) else statement
+
+    def parameter(found: "re.Match[str]") -> str:
+        name = found[1]
+        return constants.get(name) or f":{names.get(name, name)}"
+
+    return re.sub(r"%\((\w+)\)s", parameter, text)

@@ -1,0 +1,92 @@
+"""What absurd-sdk does in a mass crash; a program for the rivals' own environment.
+
+`hold`: a worker claims every task, checkpoints a state and five steps of each, says so and waits
+to be killed. `recover`: a new worker claims what is lost until nothing more is; the claim itself
+recovers it.
+"""
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+QUEUE = "crash"
+TASK = "mass-crash"
+STATE = {"text": "x" * 976, "sum": 1}
+TAIL_STEPS = 5
+CLAIM_LIMIT = 500
+PATIENCE_S = 1.0
+PAUSE_S = 0.005
+
+
+def hold(dsn: str, count: int, claim_timeout_s: int) -> None:
+    """Spawn the tasks, and hold them all."""
+    from absurd_sdk import Absurd
+
+    app = Absurd(dsn, queue_name=QUEUE)
+    app.create_queue(QUEUE)
+
+    app.register_task(name=TASK)(_never)
+    for number in range(count):
+        app.spawn(TASK, {"number": number})
+    app.close()
+    asyncio.run(_hold(dsn, count, claim_timeout_s))
+
+
+def _never(_params: Any, _context: Any) -> None:  # noqa: ANN401 - as they are given
+    """Whoever spawns a task names it; who works on it is another process."""
+
+
+async def _hold(dsn: str, count: int, claim_timeout_s: int) -> None:
+    from absurd_sdk import AsyncAbsurd
+
+    app = AsyncAbsurd(dsn, queue_name=QUEUE)
+    held = 0
+
+    async def work(_params: Any, context: Any) -> None:  # noqa: ANN401 - as they are given
+        nonlocal held
+
+        async def state() -> dict[str, Any]:
+            return STATE
+
+        await context.step("state", state)
+        for ordinal in range(1, TAIL_STEPS + 1):
+
+            async def output(ordinal: int = ordinal) -> dict[str, int]:
+                return {"n": ordinal}
+
+            await context.step(f"step-{ordinal}", output)
+        held += 1
+        if held == count:
+            print("held", flush=True)
+        await asyncio.Event().wait()
+
+    app.register_task(name=TASK)(work)
+    await app.start_worker(
+        worker_id="dead", claim_timeout=claim_timeout_s, concurrency=count + 1, batch_size=count
+    )
+
+
+def recover(dsn: str, number: int) -> None:
+    """Claim what is lost; print how many, and when the last one was claimed."""
+    from absurd_sdk import Absurd
+
+    app = Absurd(dsn, queue_name=QUEUE)
+    app.list_queues()  # connected
+    print("ready", flush=True)
+    sys.stdin.readline()
+    count, last_at = 0, time.monotonic()
+    while time.monotonic() < last_at + PATIENCE_S:
+        tasks = app.claim_tasks(CLAIM_LIMIT, claim_timeout=600, worker_id=f"new-{number}")
+        if tasks:
+            count, last_at = count + len(tasks), time.monotonic()
+        else:
+            time.sleep(PAUSE_S)
+    print(count, last_at, flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "hold":
+        hold(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        recover(sys.argv[2], int(sys.argv[3]))

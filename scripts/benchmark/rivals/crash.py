@@ -1,0 +1,127 @@
+"""A mass crash of the rivals': what a worker holds is lost by a real SIGKILL, then claimed anew.
+
+Each has a database of its own on the same server, is set up by its own tools and called by its own
+API. The time is that from the start of two new workers to the last claim.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from recovery_journal.postgres.embedded import embedded_cluster
+from scripts.benchmark.rivals.environment import PYTHON, rivals_python
+
+HERE: Final = Path(__file__).parent
+SHORTEST_CLAIM_S: Final = 20
+CLAIMED_PER_S: Final = 300
+"""A worker of absurd's checkpoints more than so many tasks a second, before its claims expire."""
+HEARTBEAT_S: Final = 5.0
+
+
+def absurd_crash(dsn: str, count: int, process_count: int) -> float:
+    """Seconds in which absurd recovers and claims so many tasks."""
+    claim_s = max(SHORTEST_CLAIM_S, count // CLAIMED_PER_S)
+    with _database(dsn) as own:
+        # Its own tool sets it up, and calls psql.
+        path = f"{embedded_cluster().bin_path}{os.pathsep}{os.environ['PATH']}"
+        command = [str(rivals_python().parent / "absurdctl"), "init", "-d", own]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PATH": path})
+        _hold_and_kill("absurd", own, str(count), str(claim_s))
+        time.sleep(claim_s + 1)
+        return _recover("absurd", own, count, process_count)
+
+
+def pgqueuer_crash(dsn: str, count: int, process_count: int) -> float:
+    """Seconds in which pgqueuer takes over so many jobs."""
+    with _database(dsn) as own:
+        _hold_and_kill("pgqueuer", own, str(count))
+        time.sleep(HEARTBEAT_S + 1)
+        return _recover("pgqueuer", own, count, process_count)
+
+
+RIVALS: Final[dict[str, Callable[[str, int, int], float]]] = {
+    "absurd": absurd_crash,
+    "pgqueuer": pgqueuer_crash,
+}
+
+
+def _hold_and_kill(rival: str, dsn: str, *arguments: str) -> None:
+    worker = _start(rival, "hold", dsn, *arguments)
+    _require_line(worker, "held")
+    worker.kill()
+    worker.wait()
+
+
+def _recover(rival: str, dsn: str, count: int, process_count: int) -> float:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("CHECKPOINT")
+    workers = [
+        _start(rival, "recover", dsn, str(number), str(HEARTBEAT_S))
+        for number in range(process_count)
+    ]
+    for worker in workers:
+        _require_line(worker, "ready")
+    begun = time.monotonic()
+    ends = [worker.communicate()[0].split() for worker in _told(workers)]
+    assert sum(int(claimed) for claimed, _ in ends) == count, ends
+    return max(float(last_at) for _, last_at in ends) - begun
+
+
+def _told(workers: "list[subprocess.Popen[str]]") -> "list[subprocess.Popen[str]]":
+    """All of them start before one is waited for."""
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    return workers
+
+
+def _start(rival: str, verb: str, *arguments: str) -> "subprocess.Popen[str]":
+    rivals_python()
+    return subprocess.Popen(
+        [PYTHON, HERE / f"{rival}_program.py", verb, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _require_line(worker: "subprocess.Popen[str]", wanted: str) -> None:
+    assert worker.stdout is not None
+    found = worker.stdout.readline().strip()
+    assert found == wanted, f"a rival's worker said {found!r}; its own words are above"
+
+
+@contextmanager
+def _database(dsn: str) -> Iterator[str]:
+    """A database that is dropped afterwards."""
+    name = f"benchmark_{uuid4().hex[:12]}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        info = connection.info
+        own = make_conninfo(dsn, dbname=name)
+        if info.host:  # as a URL, which all of them understand
+            own = _url(info, name)
+        try:
+            yield own
+        finally:
+            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+            connection.execute(drop)
+
+
+def _url(info: psycopg.ConnectionInfo, name: str) -> str:
+    from urllib.parse import quote, urlencode
+
+    password = f":{quote(info.password, safe='')}" if info.password else ""
+    where = urlencode({"host": info.host, "port": info.port})
+    return f"postgresql://{quote(info.user, safe='')}{password}@/{name}?{where}"
