@@ -57,6 +57,13 @@ LIMIT %(limit)s
 FOR NO KEY UPDATE OF leases SKIP LOCKED
 """
 
+# In the claim's own transaction, so that a claimer that dies over its loading is missed as well.
+DECLARE = """
+UPDATE leases
+SET session_lock = %(session_lock)s
+WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+"""
+
 # After a lost reply: what this very claim has won already.
 WON = f"""
 SELECT {COLUMNS}
@@ -77,6 +84,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     ttl_s: float
     dispatch_id: str
     is_again: bool
+    session_lock: int | None = None
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -225,7 +233,13 @@ class Claims:
 
     def _won(self, cursor: Cursor[DictRow], wanted: Wanted) -> dict[str, LeaseRow]:
         """The lease rows that this very claim holds."""
-        claim = {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
+        claim = {
+            "dispatch_id": wanted.dispatch_id,
+            "worker_id": wanted.holder.worker_id,
+            "session_lock": wanted.session_lock,
+        }
+        if wanted.session_lock is not None:
+            cursor.execute(DECLARE, claim)
         rows = cursor.execute(WON, claim).fetchall()
         return {row["attempt_id"]: LeaseRow.read(row) for row in rows}
 

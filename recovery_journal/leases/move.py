@@ -22,7 +22,8 @@ from domain.events import (
 from domain.lease import Holder, LeaseStatus
 from domain.recovery import RECOVERING, Recovery, Stage
 
-# A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes.
+# A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes, and
+# has to say then which session lock is its own.
 MOVE = """
 UPDATE leases
 SET status = moved.status,
@@ -36,6 +37,7 @@ SET status = moved.status,
     boot_id = moved.boot_id,
     pid = moved.pid,
     process_started = moved.process_started,
+    session_lock = CASE WHEN leases.epoch = moved.epoch THEN session_lock END,
     recovery_no = moved.recovery_no,
     dispatch_id = moved.dispatch_id,
     is_confirmed = moved.is_confirmed,

@@ -86,10 +86,11 @@ class Desk:
         max_attempts: int | None = None,
         stalled_after_s: float | None = None,
         drain_s: float = 10.0,
+        dsn: str | None = None,
     ) -> WorkerProgram:
         """A worker program."""
         settings = Settings(
-            dsn=self.dsn,
+            dsn=dsn or self.dsn,
             schema=self.journal.database.schema,
             worker_id=worker_id,
             notices=str(self.folder / f"{worker_id}.notices"),
