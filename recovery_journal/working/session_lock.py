@@ -5,6 +5,8 @@ gone. It is held in a connection of its own, because the others come and go with
 session draws a new number, which the worker declares with its heartbeats: so a lock whose
 connection was cut says nothing any more as soon as a living worker has declared the next one, or
 none.
+
+In the same connection the worker hears the calls that attempts have become ready.
 """
 
 import os
@@ -21,6 +23,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 
 from domain.errors import RecoveryJournalError
+from recovery_journal.leases.ready_call import listen
 from recovery_journal.postgres.database import Database
 
 CONNECT_S: Final = 2  # the shortest that libpq knows
@@ -61,7 +64,7 @@ _INHERITED: list[Connection[DictRow]] = []
 
 
 class SessionLock:
-    """Takes the lock, notices that it was lost, and takes another one when it is asked to.
+    """Takes the lock, notices that it was lost, takes another one when it is asked to, and hears.
 
     For one thread at a time; of two, one is turned away. A forked child never has it: whoever
     keeps the socket open keeps the lock, and may outlive the worker.
@@ -77,13 +80,15 @@ class SessionLock:
         self._is_pooled = False
         self._problems: SimpleQueue[str] = SimpleQueue()
         self._last_problem = ""
+        self._is_called = False
         self.number: int | None = None
         leave = weakref.WeakMethod(self._leave)
         os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
 
     @property
     def file(self) -> int | None:
-        """What becomes readable when the lock is lost, for whoever waits for other files too."""
+        """What becomes readable when the lock is lost or a call has come, for whoever waits for
+        other files too."""
         return self._file
 
     def take(self) -> bool:
@@ -113,6 +118,8 @@ class SessionLock:
         try:
             while self._has_more():
                 self._connection.pgconn.consume_input()
+                while self._connection.pgconn.notifies():
+                    self._is_called = True
             return False
         except psycopg.Error as error:
             self._tell(f"lost the session lock: {' '.join(str(error).split())}")
@@ -120,6 +127,11 @@ class SessionLock:
             return True
         finally:
             self._use.release()
+
+    def was_called(self) -> bool:
+        """Whether a call has been read by `is_lost` since the last time this was asked."""
+        is_called, self._is_called = self._is_called, False
+        return is_called
 
     def problems(self) -> list[str]:
         """What went wrong since the last time this was asked."""
@@ -145,6 +157,7 @@ class SessionLock:
             self._drop()
             return
         connection.execute(NEVER_RECYCLE)
+        listen(connection)
         self.number = row["number"]
         self._pause_s = SHORTEST_PAUSE_S
         self._last_problem = ""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
+LONGEST_CALLED_PAUSE_S: Final = 2.0  # where a call ends it sooner
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 DRAIN_S: Final = 10.0
 FAILURE_LIMIT: Final = 10
@@ -49,6 +50,10 @@ class Worker:
     `functions` is one function for every kind, or one for each; then only those kinds
     are claimed. `on_event` is told what happens; without it, the program's log is.
 
+    While there is nothing to claim it asks again after pauses that double, from
+    `shortest_pause_s` to `longest_pause_s`: two seconds, or half of one where it cannot hear that
+    attempts have become ready, which it does in the connection of its session lock.
+
     Give the process of a worker nothing else to do: it forks, and a fork of a process with other
     threads inherits whatever locks they held. A worker that was stopped stays stopped.
     """
@@ -66,7 +71,7 @@ class Worker:
         stalled_after_s: float | None = None,
         drain_s: float = DRAIN_S,
         shortest_pause_s: float = SHORTEST_PAUSE_S,
-        longest_pause_s: float = LONGEST_PAUSE_S,
+        longest_pause_s: float | None = None,
         on_event: Tell = log_notice,
     ) -> None:
         self._journal = journal
@@ -111,7 +116,7 @@ class Worker:
         after ten such failures in a row.
         """
         ended: Counter[Outcome] = Counter()
-        pause = _Pause(self._stop, self._shortest_pause_s)
+        pause = _Pause(self._stop, self._session_lock, self._shortest_pause_s)
         with self._running():
             while not self._stop.is_set() and ended.total() != max_attempts:
                 self._session_lock.take()
@@ -125,8 +130,7 @@ class Worker:
                         continue
                 elif until_idle and has_answer:
                     break
-                pause.wait(self._longest_pause_s if has_answer else LONGEST_OUTAGE_PAUSE_S)
-                self._session_lock.is_lost()
+                pause.wait(self._pause_limit_s() if has_answer else LONGEST_OUTAGE_PAUSE_S)
         return ended
 
     def run_lease(self, lease: Lease) -> Outcome:
@@ -139,6 +143,11 @@ class Worker:
             claim = self._journal.load(lease)
             self._session_lock.take()
             return self._run(claim)
+
+    def _pause_limit_s(self) -> float:
+        if self._longest_pause_s is not None:
+            return self._longest_pause_s
+        return LONGEST_PAUSE_S if self._session_lock.number is None else LONGEST_CALLED_PAUSE_S
 
     def _try_to_claim(self) -> tuple[Claim | None, bool]:
         """A claim, if there is one, and whether the question was answered at all.
@@ -200,16 +209,20 @@ class Worker:
 
 
 class _Pause:
-    """Waits that double while there is nothing to do."""
+    """Waits that double while there is nothing to do, and end early by a call or a lost lock."""
 
-    def __init__(self, stop: Bell, shortest_s: float) -> None:
+    def __init__(self, stop: Bell, session_lock: SessionLock, shortest_s: float) -> None:
         self._stop = stop
+        self._session_lock = session_lock
         self._shortest_s = self._next_s = shortest_s
 
     def wait(self, longest_s: float) -> None:
         pause_s = min(self._next_s, longest_s)
-        self._stop.wait(pause_s)
+        self._stop.wait_with(self._session_lock.file, pause_s)
         self._next_s = pause_s * 2
+        self._session_lock.is_lost()
+        if self._session_lock.was_called():
+            self.reset()
 
     def reset(self) -> None:
         self._next_s = self._shortest_s
