@@ -1,7 +1,8 @@
 """Heartbeats for one lease, from a thread of their own: a server that does not answer must not
 keep the worker from killing its child in time.
 
-The same thread keeps the worker's session lock meanwhile, and declares it with each heartbeat.
+The same thread watches over the worker's session lock meanwhile, and declares it with each
+heartbeat. A lost one is taken anew in a third thread: connecting may take longer than a TTL.
 """
 
 import threading
@@ -18,7 +19,8 @@ from recovery_journal.working.elapsed import elapsed_s
 from recovery_journal.working.session_lock import SessionLock
 
 HEARTBEATS_A_TTL: Final = 3
-AGAIN_S: Final = 0.25  # after a heartbeat that nobody answered, or without a session lock
+AGAIN_S: Final = 0.25  # after a heartbeat that nobody answered
+LOCK_S: Final = 0.05  # between looks whether there is a session lock again
 FIRST_S: Final = 0.5  # by then it has a connection, should it have to show a sign of life at once
 STOP_LIMIT_S: Final = 5.0
 
@@ -42,6 +44,9 @@ class Keeper:
         self._interval_s = min(lease.ttl_s, stalled_after_s or lease.ttl_s) / HEARTBEATS_A_TTL
         self._is_stopped = Bell()
         self._thread: threading.Thread | None = None
+        self._taking: threading.Thread | None = None
+        self._declared: int | None = None
+        self._no_sooner_than = elapsed_s()
         self._problems: SimpleQueue[str] = SimpleQueue()
         self._deadline = self._next_at = self._changed_at = elapsed_s()
         self._seen: tuple[int, int] | None = None
@@ -60,7 +65,9 @@ class Keeper:
     def renew(self) -> None:
         """One heartbeat, here and now. Raises what `Lease.heartbeat` raises."""
         sent_at = elapsed_s()
-        renewal = self._lease.heartbeat(session_lock=self._session_lock.number)
+        number = self._session_lock.number
+        renewal = self._lease.heartbeat(session_lock=number)
+        self._declared = number
         self._deadline = sent_at + self._lease.ttl_s
         self._next_at = sent_at + self._interval_s
         self._judge(renewal, sent_at)
@@ -80,6 +87,8 @@ class Keeper:
             self._thread.join(STOP_LIMIT_S)
             if self._thread.is_alive():
                 self._problems.put(f"a heartbeat has had no answer for {STOP_LIMIT_S:g} s")
+        if self._taking is not None:
+            self._taking.join(STOP_LIMIT_S)
 
     def problems(self) -> list[str]:
         """What went wrong since the last time this was asked."""
@@ -98,25 +107,35 @@ class Keeper:
             try:
                 self.renew()
                 on_renewed(self._deadline)
-                if self._session_lock.take():
-                    self._next_at = asked_at  # to declare it
             except LeaseLost:
                 self.verdict = Verdict.LOST
             except Exception as error:  # noqa: BLE001 - said to whoever watches; the deadline decides
                 self._problems.put(f"{type(error).__name__}: {error}")
-                self._next_at = asked_at + min(self._interval_s, AGAIN_S)
+                self._next_at = self._no_sooner_than = asked_at + min(self._interval_s, AGAIN_S)
 
     def _is_due(self) -> bool:
-        """Wait for the next heartbeat, which is due at once where the session lock was lost: then
-        it is a sign of life. False once this is stopped."""
+        """Wait for the next heartbeat, which is due at once where the session lock is another than
+        was declared: it was lost, and this is a sign of life. False once this is stopped."""
         while (left_s := self._next_at - elapsed_s()) > 0:
             if self._session_lock.number is None:
-                left_s = min(left_s, AGAIN_S)
+                left_s = min(left_s, LOCK_S if self._takes_lock() else AGAIN_S)
             if self._is_stopped.wait_with(self._session_lock.file, left_s):
                 return False
-            if self._session_lock.is_lost() or self._session_lock.take():
+            self._session_lock.is_lost()
+            is_other = self._session_lock.number != self._declared
+            if is_other and elapsed_s() >= self._no_sooner_than:
                 return True
         return not self._is_stopped.is_set()
+
+    def _takes_lock(self) -> bool:
+        """Take another session lock beside the heartbeats, if that is due; whether it goes on."""
+        if self._taking is not None and self._taking.is_alive():
+            return True
+        if not self._session_lock.is_due:
+            return False
+        self._taking = threading.Thread(target=self._session_lock.take, daemon=True)
+        self._taking.start()
+        return True
 
     def _judge(self, renewal: Renewal, sent_at: float) -> None:
         """Progress is what the server has seen, so a suspended worker blames nobody."""

@@ -91,14 +91,18 @@ class SessionLock:
         other files too."""
         return self._file
 
+    @property
+    def is_due(self) -> bool:
+        """Whether there is none, one could be had, and it is time to try."""
+        is_missing = self.number is None and not self._is_pooled
+        return is_missing and time.monotonic() >= self._next_try_at
+
     def take(self) -> bool:
         """Take a lock if there is none and it is time to try; whether a new one was taken.
 
         Where it cannot be had, that is told by `problems` and tried again after growing pauses.
         """
-        if self.number is not None or self._is_pooled or time.monotonic() < self._next_try_at:
-            return False
-        if not self._use.acquire(blocking=False):
+        if not self.is_due or not self._use.acquire(blocking=False):
             return False
         try:
             self._take()
@@ -149,7 +153,7 @@ class SessionLock:
 
     def _take(self) -> None:
         connection, is_direct = self._database.open_connection(connect_timeout=CONNECT_S)
-        self._connection, self._file = connection, connection.pgconn.socket
+        self._connection = connection
         row = _one(connection, TAKE) if is_direct else {"number": 0, "is_taken": False}
         if not row["is_taken"] or not _one(connection, SEEN, number=row["number"])["is_held"]:
             self._is_pooled = True
@@ -158,7 +162,7 @@ class SessionLock:
             return
         connection.execute(NEVER_RECYCLE)
         listen(connection)
-        self.number = row["number"]
+        self._file, self.number = connection.pgconn.socket, row["number"]
         self._pause_s = SHORTEST_PAUSE_S
         self._last_problem = ""
 

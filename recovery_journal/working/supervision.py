@@ -89,7 +89,6 @@ class Supervision:
         keeper = Keeper(claim.lease, self._session_lock, stalled_after_s=self._stalled_after_s)
         # Loading may have taken long, and the first heartbeat declares what there is.
         self._session_lock.is_lost()
-        self._session_lock.take()
         try:
             # Says from when on a TTL counts, and that the lease still holds after the loading.
             keeper.renew()

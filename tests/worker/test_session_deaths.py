@@ -23,6 +23,7 @@ from recovery_journal.working.session_lock import POOLED, SessionLock
 from tests.servers import PrivateServer
 from tests.standbys import standby_of
 from tests.worker.desk import ROOT, Desk, WorkerProgram, desk_at
+from tests.worker.doorkeeper import Doorkeeper
 from tests.worker.functions import is_gone, until
 from tests.worker.pooler import Pooler
 
@@ -423,3 +424,22 @@ def holders(dsn: str, schema: str) -> Iterator[None]:
         os.killpg(program.pid, signal.SIGKILL)
         program.wait()
         program.stdout.close()
+
+
+def test_a_worker_that_cannot_connect_any_more_keeps_its_heartbeats(private: Desk) -> None:
+    """What swallows new connections without a word must not keep it from renewing a short TTL."""
+    with Doorkeeper.before(private.dsn) as doorkeeper:
+        worker, child_id = at_work(private, ttl_s=1.0, dsn=doorkeeper.dsn)
+        until(lambda: ask(private.journal, HAS_RENEWED), "a heartbeat beside the function")
+        (session,) = ask(private.journal, SESSION, number=declared(private))
+
+        doorkeeper.swallow()
+        ask(private.journal, CUT, pid=session["pid"])
+        until(lambda: declared(private) is None, "the worker to say that it has no lock")
+        swept = [sweep_beyond_the_grace(private.journal) for _ in range(3)]
+
+        assert swept == [[], [], []]
+        assert not is_gone(child_id)
+        doorkeeper.let_in()
+        until(lambda: declared(private) is not None, "the worker's next lock")
+        assert_goes_on(private, worker)
