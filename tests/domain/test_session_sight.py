@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from domain.lease import SessionLoss
-from domain.session_sight import REMEMBERED, SessionSight, look_again
+from domain.session_sight import REMEMBERED, TOGETHER, SessionSight, look_again
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GRACE_S = 1.0
@@ -75,6 +75,16 @@ def test_many_locks_that_go_at_once_all_end() -> None:
     sight = seen((0, locks), (1, set()), (2, set()))
 
     assert set(sight.ended) == locks
+
+
+def test_what_ended_just_now_is_known_for_a_moment() -> None:
+    long_s = (TOGETHER + timedelta(seconds=GRACE_S)).total_seconds()
+
+    just_now = seen((0, {7}), (1, set()), (2, set()))
+    later = seen((1 + long_s, set()), before=just_now)
+
+    assert (just_now.fallen(), later.fallen()) == ([7], [])
+    assert set(later.ended) == {7}
 
 
 def test_an_ended_lock_is_remembered_for_a_while_and_then_forgotten() -> None:

@@ -282,6 +282,43 @@ def test_most_of_a_fleet_that_dies_is_a_loss_of_the_fleet(
     assert types_of(journal, "a-4") == ["LeaseGranted"]
 
 
+def test_who_dies_a_moment_after_most_of_the_fleet_died_with_it(
+    journal: rj.Journal, take_lock: TakeLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.session_sight.TOGETHER", timedelta(hours=1))
+    locks = [take_lock(journal) for _ in range(5)]
+    for number, lock in enumerate(locks):
+        declared(journal, lock, f"a-{number}")
+    journal.sweep()
+    for lock in locks[1:4]:
+        end(journal, lock)
+    swept: list[rj.Swept] = []
+    while len(swept) < 3:
+        swept += journal.sweep()
+
+    end(journal, locks[0])
+    sweep_until(journal, "a-0")
+
+    (lost,) = events_of(journal, LeaseExpired, "a-0")
+    assert lost.is_fleet_wide
+
+
+def test_one_of_many_that_dies_is_no_loss_of_the_fleet(
+    journal: rj.Journal, take_lock: TakeLock
+) -> None:
+    locks = [take_lock(journal) for _ in range(5)]
+    for number, lock in enumerate(locks):
+        declared(journal, lock, f"a-{number}")
+    journal.sweep()
+
+    end(journal, locks[0])
+    sweep_until(journal, "a-0")
+
+    (lost,) = events_of(journal, LeaseExpired, "a-0")
+    assert not lost.is_fleet_wide
+    assert journal.recovery("a-0").fruitless_count == 1
+
+
 def test_a_look_says_when_to_look_again(journal: rj.Journal, take_lock: TakeLock) -> None:
     lock = take_lock(journal)
     declared(journal, lock)

@@ -344,13 +344,17 @@ def has_replayed(standby: PrivateServer, lsn: str) -> bool:
     return bool(row and row[0])
 
 
-@pytest.mark.parametrize("greets_as_backend", [True, False])
+@pytest.mark.parametrize(
+    ("backend_count", "greets_as_backend"), [(6, True), (6, False), (1, False)]
+)
 def test_behind_a_transaction_pooler_the_ttl_decides_and_the_worker_says_so(
-    private: Desk, *, greets_as_backend: bool
+    private: Desk, *, backend_count: int, greets_as_backend: bool
 ) -> None:
-    schema = private.journal.database.schema
     with Pooler.before(
-        private.dsn, search_path=schema, greets_as_backend=greets_as_backend
+        private.dsn,
+        search_path=private.journal.database.schema,
+        backend_count=backend_count,
+        greets_as_backend=greets_as_backend,
     ) as pooler:
         worker, _ = at_work(private, ttl_s=2.0, dsn=pooler.dsn)
         said = [notice.text for notice in worker.notices if notice.kind is NoticeKind.PROBLEM]
