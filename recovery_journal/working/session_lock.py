@@ -147,9 +147,13 @@ class SessionLock:
                 return found
 
     def close(self) -> None:
-        """Give the lock back. The leases that it stood for should have ended before."""
-        with self._use:
+        """Give the lock back. The leases that it stood for should have ended before.
+
+        Where another thread still waits for the server over it, the end of the process will do.
+        """
+        if self._use.acquire(timeout=CONNECT_S):
             self._drop()
+            self._use.release()
 
     def _take(self) -> None:
         connection, is_direct = self._database.open_connection(connect_timeout=CONNECT_S)
