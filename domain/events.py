@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Final
 from msgspec import Meta, Struct
 
 from domain.checkpoint import CheckpointRef, InDoubt
-from domain.lease import Actor, Fence, Holder, LeaseView, LossReason
+from domain.lease import Actor, Fence, Holder, LeaseView, LossReason, SessionLoss
 from domain.pipeline import RecoveryStep
 from domain.replay import ReplayMode
 
@@ -60,6 +60,7 @@ class LeaseExpired(RecoveryEvent, frozen=True, kw_only=True, tag="lease-expired"
     evidence. `fence` is the new one, where it was taken in the same transaction.
 
     `is_fleet_wide` says that most of the fleet was lost at once, which is no fault of the run.
+    `session` is the evidence beside the lease, where the worker's session lock was gone.
     """
 
     step: ClassVar[RecoveryStep | None] = RecoveryStep.LEASE_EXPIRED
@@ -70,6 +71,7 @@ class LeaseExpired(RecoveryEvent, frozen=True, kw_only=True, tag="lease-expired"
     fence: Fence | None = None
     is_fleet_wide: bool = False
     tenant: str = ""
+    session: SessionLoss | None = None
 
 
 class SeizeReason(StrEnum):

@@ -87,6 +87,16 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
     checkpoint_count: int = 0
 
 
+class SessionLoss(Struct, frozen=True, kw_only=True, gc=False):
+    """What one unbroken session of a sweeper saw of a worker's session lock: last held, first gone,
+    and gone for longer than the grace. Times are the store's clock."""
+
+    session_lock: int
+    held_at: datetime
+    gone_at: datetime
+    grace_s: float
+
+
 class LeaseView(Struct, frozen=True, kw_only=True, gc=False):
     """A lease as it was seen, with everything an auditor may ask about its loss. Times are the
     store's clock, named by `clock`."""

@@ -12,7 +12,7 @@ from domain.events import (
     Replayed,
     StartPoint,
 )
-from domain.lease import Fence, LeaseView, LossReason
+from domain.lease import Fence, LeaseView, LossReason, SessionLoss
 from domain.pipeline import RecoveryStep
 from domain.policy import Policy
 from domain.quarantine import quarantine
@@ -28,6 +28,7 @@ def expire(
     loss: LossReason,
     fence: Fence | None,
     is_fleet_wide: bool = False,
+    session: SessionLoss | None = None,
 ) -> tuple[AnyEvent, ...]:
     """Step 1: declare the lease lost, on the evidence of how it was seen."""
     if (
@@ -50,6 +51,7 @@ def expire(
         fence=fence,
         is_fleet_wide=is_fleet_wide,
         tenant=recovery.granted.tenant,
+        session=session,
     )
     return (event,)
 

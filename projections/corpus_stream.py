@@ -36,7 +36,16 @@ from domain.events import (
     TipStanding,
     WriteKind,
 )
-from domain.lease import Actor, Fence, Holder, Incarnation, LeaseView, LossReason, Progress
+from domain.lease import (
+    Actor,
+    Fence,
+    Holder,
+    Incarnation,
+    LeaseView,
+    LossReason,
+    Progress,
+    SessionLoss,
+)
 from domain.pipeline import RecoveryStep
 from domain.replay import ReplayMode
 
@@ -90,6 +99,7 @@ class CorpusStream:
             fence=self._next_fence() if is_fenced else None,
             is_fleet_wide=is_fleet_wide,
             tenant=self._tenant,
+            session=self._session() if loss is LossReason.SESSION_LOST else None,
         )
 
     def seized(self, why: SeizeReason) -> Self:
@@ -279,6 +289,12 @@ class CorpusStream:
             host=f"host of {self._worker}", boot_id="boot", pid=self._number, started="1000"
         )
         return Holder(worker_id=self._worker, incarnation=life)
+
+    def _session(self) -> SessionLoss:
+        """What a sweeper saw of the session lock of the last holder."""
+        return SessionLoss(
+            session_lock=self._number, held_at=self._at(1), gone_at=self._at(2), grace_s=0.75
+        )
 
     def _lease(self) -> LeaseView:
         """The lease of the last holder as it was seen when it was lost."""

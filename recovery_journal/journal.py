@@ -45,6 +45,7 @@ from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.recovering.cohort import Cohorts, Observer, Swept
 from recovery_journal.recovering.loss import Losses
 from recovery_journal.recovering.replayer import TailReplayer
+from recovery_journal.recovering.session_watch import SessionWatch
 from recovery_journal.recovering.sweep import Sweep
 
 
@@ -82,7 +83,9 @@ class Journal:
         self._claims = Claims(database, ledger, self._runs, replayer, limits)
         self._interventions = Interventions(database, ledger, self._runs, limits)
         cohorts = Cohorts(database, ledger, self._runs, replayer, limits, observer)
-        self._sweep = Sweep(Losses(database, ledger, limits), cohorts, limits, observer)
+        self._session_watch = SessionWatch(database, limits)
+        losses = Losses(database, ledger, limits, self._session_watch)
+        self._sweep = Sweep(losses, cohorts, self._session_watch, limits, observer)
         self._history = History(self.application)
         self._reading = Reading(database)
         self._lists = ListReading(database)
@@ -170,8 +173,11 @@ class Journal:
         limit: int = 1,
         ttl: timedelta | None = None,
         event_id: str | None = None,
+        session_lock: int | None = None,
     ) -> list[Claim]:
         """Take up to `limit` attempts from the dispatch-ready list, in its order.
+
+        `session_lock` is the number of the session lock that a `Worker` holds.
 
         Each is won by exactly one claimer. One whose checkpoint or tail is not what its recovery
         recorded, or cannot be folded here, is quarantined before any user code runs, and not
@@ -186,6 +192,7 @@ class Journal:
             ttl_s=self._ttl_s(ttl),
             dispatch_id=inputs.event_id(event_id),
             is_again=event_id is not None,
+            session_lock=session_lock,
         )
         claims = []
         won = self._claims.take(wanted)
@@ -209,6 +216,15 @@ class Journal:
     def sweep(self) -> list[Swept]:
         """Take lost leases back and drive each to ready for dispatch; what became of each."""
         return self._sweep.sweep()
+
+    def watch_sessions(self) -> float:
+        """Look once at the session locks that workers hold; in how many seconds to look again.
+
+        0 means that some have ended, so that this thread's next `sweep` takes their leases back.
+        A sweep looks as well. What is known of a lock is known to one thread of one process, and
+        only as long as its own session lasts.
+        """
+        return self._session_watch.look()
 
     def report_lost(
         self, *, worker_id: str, incarnation: Incarnation | str | None = None, reason: str

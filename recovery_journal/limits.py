@@ -8,6 +8,8 @@ from domain.ranges import YEAR_S, Ranges, require_within
 RANGES: Ranges = {
     "ttl_s": (0.1, YEAR_S),
     "grace_s": (0.0, YEAR_S),
+    "session_grace_s": (0.0, YEAR_S),
+    "session_poll_s": (0.001, YEAR_S),
     "sweeper_ttl_s": (0.1, YEAR_S),
     "cohort_size": (1, 10_000),
     "reducer_s": (0.01, YEAR_S),
@@ -21,7 +23,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     """What an operator may set. Times are seconds by the database's clock.
 
     `ttl_s`: how long a lease holds without renewal. `grace_s`: how much later it counts as lost.
-    `sweeper_ttl_s`: the same for the leases that a sweeper is recovering.
+    `session_grace_s`: how long a worker's session lock must be gone before its leases are lost; a
+    living worker whose connection was cut takes another one within it. `session_poll_s`: how often
+    a sweeper looks at these locks.
+    `sweeper_ttl_s`: what `ttl_s` is, for the leases that a sweeper is recovering.
     `cohort_size`: how many leases are driven through a step together.
     `reducer_s`: how long one run's tail may take to fold; shorter than a sweeper's TTL.
     `state_bytes`: the largest state that is loaded.
@@ -31,6 +36,8 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     ttl_s: float = 30.0
     grace_s: float = 5.0
+    session_grace_s: float = 0.75
+    session_poll_s: float = 0.1
     sweeper_ttl_s: float = 30.0
     cohort_size: int = 1_000
     reducer_s: float = 10.0

@@ -117,6 +117,31 @@ AS_OF_SAYS: Final = {
 }
 
 
+DETECT_SAYS: Final = {
+    "case",
+    "unit",
+    "kills",
+    "p50_default_s",
+    "p95_default_s",
+    "max_default_s",
+    "p50_fast_s",
+    "p95_fast_s",
+    "max_fast_s",
+}
+
+WAKE_SAYS: Final = {
+    "case",
+    "unit",
+    "wakes",
+    "p50_ms",
+    "p99_ms",
+    "max_ms",
+    "idle_workers",
+    "idle_s",
+    "idle_core_share",
+}
+
+
 def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "scripts.benchmark", *arguments],
@@ -200,6 +225,23 @@ def test_claim_says_what_it_promises_for_each_size_of_a_claim(server_dsn: str) -
     assert [line["batch"] for line in lines] == [1, 100]
     for line in lines:
         assert set(line) == CLAIM_SAYS
+
+
+def test_detect_says_what_it_promises(server_dsn: str) -> None:
+    done = bench("detect", "--dsn", server_dsn, "--kills=2")
+
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert set(json.loads(line)) == DETECT_SAYS
+
+
+def test_wake_says_what_it_promises(server_dsn: str) -> None:
+    few = ("--wakes=3", "--workers=2", "--idle-seconds=0.5")
+    done = bench("wake", "--dsn", server_dsn, *few)
+
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert set(json.loads(line)) == WAKE_SAYS
 
 
 def test_a_case_that_does_not_exist_is_refused() -> None:

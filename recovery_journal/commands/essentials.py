@@ -55,6 +55,9 @@ def _expired(event: LeaseExpired) -> Iterable[str]:
     lease = event.lease
     yield f"{spaced(event.loss)}: worker {lease.holder.worker_id}"
     yield f"silent for {between(lease.renewed_at, lease.seen_at)} (ttl {duration(lease.ttl_s)})"
+    if event.session:
+        gone = between(event.session.gone_at, lease.seen_at)
+        yield f"session lock gone for {gone} (grace {duration(event.session.grace_s)})"
     to = f" → {event.fence.epoch}" if event.fence else ""
     yield f"epoch {lease.fence.epoch}{to}"
     if lease.progress:

@@ -40,6 +40,13 @@ from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.replayer import TailReplayer
 
+# In the claim's own transaction, so that a claimer that dies over its loading is missed as well.
+DECLARE = """
+UPDATE leases
+SET session_lock = %(session_lock)s
+WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+"""
+
 # After a lost reply: what this very claim has won already.
 WON = f"""
 SELECT {COLUMNS}
@@ -60,6 +67,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     ttl_s: float
     dispatch_id: str
     is_again: bool
+    session_lock: int | None = None
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -158,6 +166,7 @@ class Claims:
 
     def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.transaction() as cursor:
+            self._declare(cursor, wanted)
             return [
                 (terms_of(row), self._ledger.load_one(cursor, attempt_id))
                 for attempt_id, row in self._won(cursor, wanted).items()
@@ -177,6 +186,7 @@ class Claims:
                 return []
             taken = {taken.row.attempt_id: taken for taken in found}
             answers = self._ledger.record(cursor, self._dispatching(cursor, found, wanted))
+            self._declare(cursor, wanted)
             return [
                 (
                     granted(taken[answer.attempt_id], answer.fence, wanted.holder, wanted.ttl_s),
@@ -216,6 +226,16 @@ class Claims:
         """The lease rows that this very claim holds."""
         claim = {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
         return by_attempt(read_leases(cursor, WON, claim))
+
+    def _declare(self, cursor: Cursor[DictRow], wanted: Wanted) -> None:
+        """Say which session lock is the claimer's, in all that this very claim holds."""
+        if wanted.session_lock is not None:
+            claim = {
+                "dispatch_id": wanted.dispatch_id,
+                "worker_id": wanted.holder.worker_id,
+                "session_lock": wanted.session_lock,
+            }
+            cursor.execute(DECLARE, claim)
 
     def _compare_chain(self, recovery: Recovery, tip: Checkpoint) -> None:
         """The chain must lead where the recovery's replay led, before user code goes on."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from domain.checkpoint import CheckpointRef
 from domain.digest import chain_next
@@ -85,9 +85,13 @@ class Lease:
             is_confirmed=self._is_confirmed,
         )
 
-    def heartbeat(self) -> Renewal:
-        """Renew the lease for another TTL; every other write renews it too."""
-        return self._writes.heartbeat(self._held())
+    def heartbeat(self, *, session_lock: int | UnsetType | None = UNSET) -> Renewal:
+        """Renew the lease for another TTL; every other write renews it too.
+
+        A worker that holds a session lock declares its number, or None where it has lost it: from
+        then on the TTL alone decides.
+        """
+        return self._writes.heartbeat(self._held(), session_lock)
 
     def begin_step(self, name: str) -> str:
         """Announce the next run step before its effect; returns the effect's stable key.

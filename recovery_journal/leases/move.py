@@ -25,7 +25,8 @@ from domain.lease import Holder, LeaseStatus
 from domain.recovery import RECOVERING, Recovery, Stage
 from recovery_journal.postgres.arrays import array
 
-# A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes.
+# A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes, and
+# has to say then which session lock is its own.
 MOVE = """
 UPDATE leases
 SET status = moved.status,
@@ -39,6 +40,7 @@ SET status = moved.status,
     boot_id = moved.boot_id,
     pid = moved.pid,
     process_started = moved.process_started,
+    session_lock = CASE WHEN leases.epoch = moved.epoch THEN session_lock END,
     recovery_no = moved.recovery_no,
     dispatch_id = moved.dispatch_id,
     is_confirmed = moved.is_confirmed,

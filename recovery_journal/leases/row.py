@@ -12,9 +12,9 @@ from domain.lease import Fence, Holder, Incarnation, LeaseStatus, LeaseView, Pro
 
 COLUMNS = (
     "attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch, "
-    "lease_id, worker_id, host, boot_id, pid, process_started, recovery_no, dispatch_id, "
-    "is_confirmed, granted_at, renewed_at, expires_at, ttl_s, deadline_at, retry_at, ended_at, "
-    "ordinal, chain, checkpoint_count, loss, loss_reason, result_digest"
+    "lease_id, worker_id, host, boot_id, pid, process_started, session_lock, recovery_no, "
+    "dispatch_id, is_confirmed, granted_at, renewed_at, expires_at, ttl_s, deadline_at, retry_at, "
+    "ended_at, ordinal, chain, checkpoint_count, loss, loss_reason, result_digest"
 )
 
 
@@ -38,6 +38,7 @@ class LeaseRow(Struct, frozen=True, gc=False):
     boot_id: str
     pid: int
     process_started: str
+    session_lock: int | None
     recovery_no: int
     dispatch_id: str | None
     is_confirmed: bool

@@ -6,6 +6,9 @@
 -- Larger for every lease granted or seized, and never used again.
 CREATE SEQUENCE epochs AS bigint CACHE 1;
 
+-- Numbers of session locks: a worker draws one for each session in which it holds such a lock.
+CREATE SEQUENCE session_locks AS integer CYCLE;
+
 CREATE TABLE runs (
     run_id text COLLATE "C" PRIMARY KEY,
     kind text NOT NULL,
@@ -37,6 +40,8 @@ CREATE TABLE leases (
     boot_id text NOT NULL,
     pid bigint NOT NULL,
     process_started text NOT NULL,
+    -- Its end is the holder's death. Null where the holder has none, and the TTL alone decides.
+    session_lock integer,
     recovery_no integer NOT NULL DEFAULT 0,
     dispatch_id text,
     is_confirmed boolean NOT NULL DEFAULT false,

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from psycopg.rows import DictRow
 
 from domain import holding
@@ -39,7 +39,8 @@ renewed_at = clock_timestamp(),
 
 HEARTBEAT = f"""
 UPDATE leases
-SET {RENEWED}
+SET session_lock = CASE WHEN %(is_declared)s THEN %(session_lock)s ELSE session_lock END,
+    {RENEWED}
 WHERE {HELD}
 RETURNING expires_at, ordinal, checkpoint_count
 """
@@ -148,9 +149,14 @@ class LeaseWrites:
         self._database = database
         self._ledger = ledger
 
-    def heartbeat(self, held: Held) -> Renewal:
-        """Renew the lease."""
-        row = asking_again(lambda: self._execute(HEARTBEAT, held.parameters))
+    def heartbeat(self, held: Held, session_lock: int | UnsetType | None = UNSET) -> Renewal:
+        """Renew the lease, and declare the session lock whose end is its worker's death."""
+        is_declared = session_lock is not UNSET
+        declared = {
+            "is_declared": is_declared,
+            "session_lock": session_lock if is_declared else None,
+        }
+        row = asking_again(lambda: self._execute(HEARTBEAT, {**held.parameters, **declared}))
         if row is None:
             raise refusal(self._database, self._ledger, held, WriteKind.HEARTBEAT)
         return Renewal(**row)

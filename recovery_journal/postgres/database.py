@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import Connection, Cursor
@@ -40,7 +40,7 @@ NETWORK_LIMITS: Final = {
 }
 
 SETTINGS = """
-SELECT set_config(name, value, false)
+SELECT set_config(name, value, false), pg_backend_pid() AS backend_id
 FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting(name, value)
 """
 
@@ -50,13 +50,21 @@ READ_ONLY_STATE: Final = "25006"
 IDLE_TOO_LONG_STATE: Final = "25P03"
 
 
+class OwnConnection(NamedTuple):
+    """A connection, and whether the backend that answered is the one that greeted: a pooler greets
+    in its own name."""
+
+    connection: Connection[DictRow]
+    is_direct: bool
+
+
 class _Session:
     """One connection, the process that opened it, and its number among all of this process."""
 
     numbers = count(1)
 
-    def __init__(self, connection: Connection[DictRow], thread: "_Thread") -> None:
-        self.connection = connection
+    def __init__(self, own: OwnConnection, thread: "_Thread") -> None:
+        self.connection, self.is_direct = own
         self.process_id = os.getpid()
         self.no = next(self.numbers)
         self.is_in_transaction = False
@@ -136,6 +144,24 @@ class Database:
     def connection(self) -> Connection[DictRow]:
         """This thread's connection, opened if need be; its errors are psycopg's own."""
         return self._session().connection
+
+    def is_direct(self) -> bool:
+        """Whether this thread's connection leads to the server itself and not to a pooler, which
+        lends one backend after another."""
+        return self._session().is_direct
+
+    def open_connection(self, **options: Any) -> OwnConnection:
+        """A connection beside those of the threads, prepared like them, and the caller's to close.
+        `options` are libpq's. Errors as in `transaction`."""
+        with self.translated():
+            connection = Connection[DictRow].connect(
+                "", autocommit=True, row_factory=dict_row, **{**self._options, **options}
+            )
+        try:
+            return OwnConnection(connection, is_direct=self._prepare(connection))
+        except BaseException:
+            connection.close()
+            raise
 
     def session_no(self) -> int:
         """A number that grows each time this thread's connection had to be opened again."""
@@ -235,27 +261,24 @@ class Database:
         return thread
 
     def _open(self, thread: _Thread) -> _Session:
-        with self.translated():
-            connection = Connection[DictRow].connect(
-                "", autocommit=True, row_factory=dict_row, **self._options
-            )
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        session = _Session(connection, thread)
+        session = _Session(self.open_connection(), thread)
         self._sessions.add(session)
         return session
 
-    def _prepare(self, connection: Connection[DictRow]) -> None:
+    def _prepare(self, connection: Connection[DictRow]) -> bool:
+        """Set the session up; whether it leads to the server itself."""
         version = self.server_version(connection)
         if version < OLDEST_SERVER * 10_000:
             found = f"{version // 10_000}.{version % 10_000}"
             raise ServerTooOld(found=found, needed=str(OLDEST_SERVER))
         names, values = list(self._settings), list(self._settings.values())
         with self.translated():
-            connection.execute(SETTINGS, {"names": names, "values": values})
+            row = connection.execute(SETTINGS, {"names": names, "values": values}).fetchone()
+        assert row is not None
+        is_direct: bool = row["backend_id"] == connection.info.backend_pid
+        if not is_direct:
+            connection.prepare_threshold = None  # the next backend would not know the statement
+        return is_direct
 
 
 def _parse(dsn: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from recovery_journal import inputs
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
+from recovery_journal.leases.ready_call import call
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.tips import Kept
 from recovery_journal.limits import Limits
@@ -113,7 +114,8 @@ class Cohorts:
         self._observer = observer
 
     def drive(self, recoveries: Iterable[Recovery]) -> list[Swept]:
-        """Take every attempt through the steps that are left to it."""
+        """Take every attempt through the steps that are left to it, and call the workers that wait
+        for those that have become ready."""
         at_hand: AtHand = {}
         done: dict[str, Recovery] = {recovery.attempt_id: recovery for recovery in recoveries}
         errors: dict[str, str] = {}
@@ -128,7 +130,10 @@ class Cohorts:
                     done[attempt_id] = answer
                 else:
                     errors[attempt_id] = str(answer or "another sweeper has taken it over")
-        return [Swept.of(one, errors.get(attempt_id, "")) for attempt_id, one in done.items()]
+        swept = [Swept.of(one, errors.get(attempt_id, "")) for attempt_id, one in done.items()]
+        if any(one.is_ready for one in swept):
+            call(self._database)
+        return swept
 
     def _take(
         self, step: RecoveryStep, group: Sequence[Recovery], at_hand: AtHand

@@ -1,9 +1,9 @@
 """Finding what is lost, and taking it back: the first step of every recovery.
 
-A lease is lost when its worker has not renewed it in time, when a host reported the worker's
-death, or when the sweeper that was recovering it is gone. Whoever takes it looks again under the
-row's lock, gives it a new fence and appends the evidence, all in one transaction: once that has
-committed the old owner can write nothing.
+A lease is lost when its worker has not renewed it in time, when its worker's session lock is gone,
+when a host reported the worker's death, or when the sweeper that was recovering it is gone. Whoever
+takes it looks again under the row's lock, gives it a new fence and appends the evidence, all in one
+transaction: once that has committed the old owner can write nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +26,7 @@ from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.outage import Outage
+from recovery_journal.recovering.session_watch import SessionWatch
 
 LOST = """
 ended_at IS NULL
@@ -33,6 +34,7 @@ ended_at IS NULL
     AND (retry_at IS NULL OR retry_at <= clock_timestamp())
     AND (
         loss IS NOT NULL
+        OR session_lock = ANY(%(ended_locks)s::integer[])
         OR greatest(expires_at, %(up_since)s + make_interval(secs => ttl_s))
             + make_interval(secs => %(grace_s)s) < clock_timestamp()
     )
@@ -75,10 +77,17 @@ TAKE_LOST = TAKE.format(columns=COLUMNS, condition=LOST)
 TAKE_ORPHANED = TAKE.format(columns=COLUMNS, condition=ORPHANED)
 TAKE_OVERDUE = TAKE.format(columns=COLUMNS, condition=OVERDUE)
 
-# A reported death is no evidence against the fleet.
+# A reported death is no evidence against the fleet. A session lock that is gone is, also while its
+# grace lasts, and after its lease was taken back: what dies at once need not be seen at once.
 FLEET = f"""
-SELECT count(DISTINCT worker_id) FILTER (WHERE loss IS NULL AND {LOST}) AS lost_count,
-    count(DISTINCT worker_id) AS holding_count
+SELECT count(DISTINCT worker_id)
+        FILTER (
+            WHERE loss IS NULL AND (session_lock = ANY(%(gone_locks)s::integer[]) OR {LOST})
+        ) AS lost_count,
+    count(DISTINCT worker_id) AS holding_count,
+    cardinality(%(fallen_locks)s::integer[])
+        - count(DISTINCT session_lock) FILTER (WHERE session_lock = ANY(%(fallen_locks)s))
+        AS taken_count
 FROM leases
 WHERE ended_at IS NULL AND status = 'held'
 """
@@ -90,10 +99,13 @@ Decide = Callable[[LeaseRow, Recovery, Fence], tuple[AnyEvent, ...]]
 class Losses:
     """Takes lost leases back, for this process's sweeper."""
 
-    def __init__(self, database: Database, ledger: Ledger, limits: Limits) -> None:
+    def __init__(
+        self, database: Database, ledger: Ledger, limits: Limits, session_watch: SessionWatch
+    ) -> None:
         self._database = database
         self._ledger = ledger
         self._limits = limits
+        self._session_watch = session_watch
         self._outage = Outage(database)
 
     def end_overdue(self, *, limit: int, after: str = "") -> dict[str, Taken]:
@@ -113,7 +125,8 @@ class Losses:
         with self._database.transaction() as cursor:
             found = cursor.execute(FLEET, self._when(cursor)).fetchone()
         assert found is not None
-        lost_count, holding_count = found["lost_count"], found["holding_count"]
+        lost_count = found["lost_count"] + found["taken_count"]
+        holding_count = found["holding_count"] + found["taken_count"]
         is_many = lost_count >= self._limits.fleet_workers
         return bool(is_many and lost_count >= self._limits.fleet_share * holding_count)
 
@@ -132,13 +145,16 @@ class Losses:
             decision = cache(self._decision)  # one for all that were lost for the same reason
 
             def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
+                session = self._session_watch.loss_of(row.session_lock) if not row.loss else None
+                silence = LossReason.SESSION_LOST if session else LossReason.TTL
                 return steps.expire(
                     recovery,
                     decision(row.loss_reason or ""),
                     lease=row.view(seen_at=now, grace_s=self._limits.grace_s),
-                    loss=LossReason(row.loss or LossReason.TTL),
+                    loss=LossReason(row.loss or silence),
                     fence=fence,
                     is_fleet_wide=is_fleet_wide and row.loss is None,
+                    session=session,
                 )
 
             return decide
@@ -208,6 +224,9 @@ class Losses:
         return {
             "up_since": self._outage.over_since(cursor),
             "grace_s": self._limits.grace_s,
+            "ended_locks": self._session_watch.ended(),
+            "gone_locks": self._session_watch.gone(),
+            "fallen_locks": self._session_watch.fallen(),
             "sweeper_ttl_s": self._limits.sweeper_ttl_s,
         }
 

@@ -8,17 +8,25 @@ from domain.recovery import RECOVERING, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.recovering.cohort import Cohorts, Observer, StepTaken, Swept
 from recovery_journal.recovering.loss import Losses, Taken
+from recovery_journal.recovering.session_watch import SessionWatch
 
 
 class Sweep:
-    """Attempts past their execution timeout first, then orphaned recoveries, then
-    leases older than their grace. "Ready" means reloaded and replayed, never before."""
+    """Attempts past their execution timeout first, then orphaned recoveries, then leases whose
+    worker's session has ended, or which are older than their grace. "Ready" means reloaded and
+    replayed, never before."""
 
     def __init__(
-        self, losses: Losses, cohorts: Cohorts, limits: Limits, observer: Observer
+        self,
+        losses: Losses,
+        cohorts: Cohorts,
+        session_watch: SessionWatch,
+        limits: Limits,
+        observer: Observer,
     ) -> None:
         self._losses = losses
         self._cohorts = cohorts
+        self._session_watch = session_watch
         self._limits = limits
         self._observer = observer
 
@@ -29,6 +37,7 @@ class Sweep:
         """
         swept: list[Swept] = []
         if attempt_ids is None:
+            self._session_watch.look()
             swept += self._until_empty(self._losses.end_overdue)
             swept += self._until_empty(self._losses.take_orphaned)
         is_fleet_wide = attempt_ids is None and self._losses.is_fleet_wide()

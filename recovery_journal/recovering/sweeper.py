@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +22,9 @@ LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 class Sweeper:
     """Sweeps until stopped: by `stop`, by its event, or by SIGTERM or SIGINT.
 
-    `on_swept` is told what became of each attempt, `on_problem` of each failed sweep: a server
-    that is away is a problem and no end.
+    Between two sweeps it looks at the session locks of workers, and sweeps at once where one has
+    ended. `on_swept` is told what became of each attempt, `on_problem` of each failed sweep: a
+    server that is away is a problem and no end.
     """
 
     def __init__(
@@ -49,14 +51,29 @@ class Sweeper:
         pause_s = SHORTEST_PAUSE_S
         with stopping_on_signals(self._stop):
             while not self._stop.is_set():
-                longest_s = self._longest_pause_s
-                swept: list[Swept] = []
                 try:
                     swept = self._journal.sweep()
                 except Retry as problem:
                     self._on_problem(problem)
-                    longest_s = LONGEST_OUTAGE_PAUSE_S
+                    pause_s = min(pause_s * 2, LONGEST_OUTAGE_PAUSE_S)
+                    self._stop.wait(pause_s)
+                    continue
                 for one in swept:
                     self._on_swept(one)
-                pause_s = SHORTEST_PAUSE_S if swept else min(pause_s * 2, longest_s)
-                self._stop.wait(pause_s)
+                is_idle = not swept
+                pause_s = min(pause_s * 2, self._longest_pause_s) if is_idle else SHORTEST_PAUSE_S
+                self._watch(pause_s)
+
+    def _watch(self, limit_s: float) -> None:
+        """Until a session ends, or for so long."""
+        deadline = time.monotonic() + limit_s
+        pause_s = 0.0
+        while (left_s := deadline - time.monotonic()) > 0:
+            if self._stop.wait(min(pause_s, left_s)):
+                return
+            try:
+                pause_s = self._journal.watch_sessions()
+            except Retry:  # the sweep meets it as well, and tells
+                return
+            if pause_s == 0:
+                return

@@ -13,6 +13,7 @@ from recovery_journal.working.child import Child
 from recovery_journal.working.elapsed import elapsed_s
 from recovery_journal.working.keeper import Keeper, Verdict
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome, Tell
+from recovery_journal.working.session_lock import SessionLock
 from recovery_journal.working.work import Function, ending_of, work
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Supervision:
         journal: Journal,
         *,
         worker_id: str,
+        session_lock: SessionLock,
         stalled_after_s: float | None,
         drain_s: float,
         stop: threading.Event,
@@ -70,6 +72,7 @@ class Supervision:
     ) -> None:
         self._journal = journal
         self._worker_id = worker_id
+        self._session_lock = session_lock
         self._stalled_after_s = stalled_after_s
         self._drain_s = drain_s
         self._stop = stop
@@ -83,7 +86,9 @@ class Supervision:
         return outcome
 
     def _start(self, claim: Claim, function: Function) -> Outcome:
-        keeper = Keeper(claim.lease, stalled_after_s=self._stalled_after_s)
+        keeper = Keeper(claim.lease, self._session_lock, stalled_after_s=self._stalled_after_s)
+        # Loading may have taken long, and the first heartbeat declares what there is.
+        self._session_lock.is_lost()
         try:
             # Says from when on a TTL counts, and that the lease still holds after the loading.
             keeper.renew()
@@ -188,7 +193,7 @@ class Supervision:
             return None
 
     def _pass_on(self, keeper: Keeper, lease: Lease) -> None:
-        for problem in keeper.problems():
+        for problem in (*keeper.problems(), *self._session_lock.problems()):
             self._say(NoticeKind.PROBLEM, lease, problem)
 
     def _problem(self, lease: Lease, error: Exception) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -13,7 +13,9 @@ from uuid import uuid4
 from domain.errors import Retry
 from recovery_journal import inputs
 from recovery_journal.signals import stopping_on_signals
+from recovery_journal.working.bell import Bell
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome, Tell
+from recovery_journal.working.session_lock import SessionLock
 from recovery_journal.working.supervision import Supervision
 from recovery_journal.working.work import Function
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
+LONGEST_CALLED_PAUSE_S: Final = 2.0  # where a call ends it sooner
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 DRAIN_S: Final = 10.0
 FAILURE_LIMIT: Final = 10
@@ -43,8 +46,13 @@ class Worker:
     The child is killed as soon as the lease is known to be lost, one TTL after the last
     acknowledged heartbeat was sent, and after `stalled_after_s` seconds without a run step or
     checkpoint. One that dies is reported at once, so that its attempt is recovered without waiting
-    for the TTL. `functions` is one function for every kind, or one for each; then only those kinds
+    for the TTL. The worker's own death shows by its session lock, which it holds while it runs.
+    `functions` is one function for every kind, or one for each; then only those kinds
     are claimed. `on_event` is told what happens; without it, the program's log is.
+
+    While there is nothing to claim it asks again after pauses that double, from
+    `shortest_pause_s` to `longest_pause_s`: two seconds, or half of one where it cannot hear that
+    attempts have become ready, which it does in the connection of its session lock.
 
     Give the process of a worker nothing else to do: it forks, and a fork of a process with other
     threads inherits whatever locks they held. A worker that was stopped stays stopped.
@@ -63,7 +71,7 @@ class Worker:
         stalled_after_s: float | None = None,
         drain_s: float = DRAIN_S,
         shortest_pause_s: float = SHORTEST_PAUSE_S,
-        longest_pause_s: float = LONGEST_PAUSE_S,
+        longest_pause_s: float | None = None,
         on_event: Tell = log_notice,
     ) -> None:
         self._journal = journal
@@ -78,12 +86,14 @@ class Worker:
         self._shortest_pause_s = shortest_pause_s
         self._longest_pause_s = longest_pause_s
         self._tell = on_event
-        self._stop = threading.Event()
+        self._stop = Bell()
+        self._session_lock = SessionLock(journal.database)
         self._dispatch_id = uuid4().hex
         self._failure_count = 0
         self._supervision = Supervision(
             journal,
             worker_id=worker_id,
+            session_lock=self._session_lock,
             stalled_after_s=stalled_after_s,
             drain_s=drain_s,
             stop=self._stop,
@@ -106,9 +116,11 @@ class Worker:
         after ten such failures in a row.
         """
         ended: Counter[Outcome] = Counter()
-        pause = _Pause(self._stop, self._shortest_pause_s)
-        with stopping_on_signals(self._stop):
+        pause = _Pause(self._stop, self._session_lock, self._shortest_pause_s)
+        with self._running():
             while not self._stop.is_set() and ended.total() != max_attempts:
+                self._session_lock.take()
+                self._say_of_session_lock()
                 claim, has_answer = self._try_to_claim()
                 if claim is not None:
                     outcome = self._run(claim)
@@ -118,7 +130,7 @@ class Worker:
                         continue
                 elif until_idle and has_answer:
                     break
-                pause.wait(self._longest_pause_s if has_answer else LONGEST_OUTAGE_PAUSE_S)
+                pause.wait(self._pause_limit_s() if has_answer else LONGEST_OUTAGE_PAUSE_S)
         return ended
 
     def run_lease(self, lease: Lease) -> Outcome:
@@ -127,8 +139,15 @@ class Worker:
 
         Raises what `Journal.load` raises.
         """
-        with stopping_on_signals(self._stop):
-            return self._run(self._journal.load(lease))
+        with self._running():
+            claim = self._journal.load(lease)
+            self._session_lock.take()
+            return self._run(claim)
+
+    def _pause_limit_s(self) -> float:
+        if self._longest_pause_s is not None:
+            return self._longest_pause_s
+        return LONGEST_PAUSE_S if self._session_lock.number is None else LONGEST_CALLED_PAUSE_S
 
     def _try_to_claim(self) -> tuple[Claim | None, bool]:
         """A claim, if there is one, and whether the question was answered at all.
@@ -145,6 +164,7 @@ class Worker:
                 limit=1,
                 ttl=self._ttl,
                 event_id=self._dispatch_id,
+                session_lock=self._session_lock.number,
             )
         except Retry as problem:
             self._say_of_claiming(problem)
@@ -160,6 +180,15 @@ class Worker:
         self._dispatch_id = uuid4().hex
         return (claims[0] if claims else None), True
 
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Within, signals drain and the session lock may be held."""
+        with stopping_on_signals(self._stop):
+            try:
+                yield
+            finally:
+                self._session_lock.close()
+
     def _run(self, claim: Claim) -> Outcome:
         return self._supervision.run(claim, self._function(claim.lease.terms.kind))
 
@@ -170,22 +199,30 @@ class Worker:
             raise _unknown_kinds([kind], self._functions)
         return self._functions[kind]
 
+    def _say_of_session_lock(self) -> None:
+        for problem in self._session_lock.problems():
+            self._tell(Notice(kind=NoticeKind.PROBLEM, worker_id=self._worker_id, text=problem))
+
     def _say_of_claiming(self, problem: Exception) -> None:
         text = f"cannot claim now: {type(problem).__name__}: {problem}"
         self._tell(Notice(kind=NoticeKind.PROBLEM, worker_id=self._worker_id, text=text))
 
 
 class _Pause:
-    """Waits that double while there is nothing to do."""
+    """Waits that double while there is nothing to do, and end early by a call or a lost lock."""
 
-    def __init__(self, stop: threading.Event, shortest_s: float) -> None:
+    def __init__(self, stop: Bell, session_lock: SessionLock, shortest_s: float) -> None:
         self._stop = stop
+        self._session_lock = session_lock
         self._shortest_s = self._next_s = shortest_s
 
     def wait(self, longest_s: float) -> None:
         pause_s = min(self._next_s, longest_s)
-        self._stop.wait(pause_s)
+        self._stop.wait_with(self._session_lock.file, pause_s)
         self._next_s = pause_s * 2
+        self._session_lock.is_lost()
+        if self._session_lock.was_called():
+            self.reset()
 
     def reset(self) -> None:
         self._next_s = self._shortest_s

@@ -15,8 +15,10 @@ from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.append import measure_append
 from scripts.benchmark.as_of import measure_as_of
 from scripts.benchmark.claim import BATCHES, measure_claim
+from scripts.benchmark.detect import measure_detect
 from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.rebuild import measure_rebuild
+from scripts.benchmark.wake import measure_wake
 
 Line: TypeAlias = dict[str, Any]
 
@@ -72,6 +74,16 @@ def _claim(dsn: str, options: Namespace) -> Iterator[Line]:
             )
 
 
+def _detect(dsn: str, options: Namespace) -> Iterator[Line]:
+    yield measure_detect(dsn, kill_count=options.kills)
+
+
+def _wake(dsn: str, options: Namespace) -> Iterator[Line]:
+    yield measure_wake(
+        dsn, wake_count=options.wakes, worker_count=options.workers, idle_s=options.idle_seconds
+    )
+
+
 def _rounds(options: Namespace, event_count: int) -> int:
     return options.rounds or (1 if event_count >= MANY_EVENTS else 3)
 
@@ -82,6 +94,8 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "as-of": _as_of,
     "mass-crash": _mass_crash,
     "claim": _claim,
+    "detect": _detect,
+    "wake": _wake,
 }
 
 
@@ -122,6 +136,10 @@ def _wanted() -> Namespace:
     parser.add_argument(
         "--no-rivals", action="store_true", help="mass-crash: ours alone, nothing is installed"
     )
+    parser.add_argument("--kills", type=int, default=50, help="detect: of workers, per setting")
+    parser.add_argument("--wakes", type=int, default=200, help="wake: of a sleeping worker")
+    parser.add_argument("--workers", type=int, default=50, help="wake: in the idle fleet")
+    parser.add_argument("--idle-seconds", type=float, default=20.0, help="wake: of that fleet")
     parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
     wanted = parser.parse_args()
     if unknown := set(wanted.cases) - set(CASES):

@@ -24,7 +24,7 @@ from scripts.demonstration.trouble import Trouble
 
 CHECKPOINT_EVERY: Final = 25
 FEWEST_CHECKPOINTS: Final = 4
-LIMITS: Final = rj.Limits(ttl_s=1.0, grace_s=0.3)
+LIMITS: Final = rj.Limits(ttl_s=1.0, grace_s=0.3, session_grace_s=0.2, session_poll_s=0.02)
 CATCH_UP_LIMIT_S: Final = 20.0
 INTERRUPTED: Final = 130
 
@@ -98,8 +98,8 @@ def introduce(screen: Screen, given: Statistics) -> None:
         f"Token statistics over {len(given['paths'])} Python files of the standard library: "
         f"a run step per file, a checkpoint every {given['checkpoint_every']}. "
         f"To be quick, a lease lasts {LIMITS.ttl_s:g} s and is lost "
-        f"{LIMITS.grace_s:g} s later; the defaults are {usual.ttl_s:g} s and "
-        f"{usual.grace_s:g} s."
+        f"{LIMITS.grace_s:g} s later, a session that has ended {LIMITS.session_grace_s:g} s later; "
+        f"the defaults are {usual.ttl_s:g} s, {usual.grace_s:g} s and {usual.session_grace_s:g} s."
     )
 
 

@@ -15,7 +15,7 @@ class Weapon(StrEnum):
     SUSPEND = "SIGSTOP"
 
 
-EVIDENCE = {Weapon.KILL: "ttl", Weapon.KILL_CHILD: "reported", Weapon.SUSPEND: "ttl"}
+EVIDENCE = {Weapon.KILL: "session_lost", Weapon.KILL_CHILD: "reported", Weapon.SUSPEND: "ttl"}
 """On what evidence such a worker's lease must be lost."""
 
 

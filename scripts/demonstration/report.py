@@ -39,6 +39,8 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 def _evidence(one: Recovered) -> str:
     if one.loss == "ttl":
         return f"silent for {one.silent_s:.1f} s"
+    if one.loss == "session_lost":
+        return "its session ended"
     return one.reason
 
 

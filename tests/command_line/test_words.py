@@ -7,9 +7,10 @@ import typer
 from hypothesis import given
 from msgspec.structs import replace
 
-from domain.events import AnyEvent
+from domain.events import AnyEvent, LeaseExpired
 from domain.lease import Actor
 from domain.recovery import evolve
+from projections.corpus import corpus
 from recovery_journal.commands import words
 from recovery_journal.commands.changes import changes, fields, shown
 from recovery_journal.commands.essentials import essentials
@@ -92,6 +93,14 @@ def test_every_event_is_told_in_one_printable_line(event: AnyEvent) -> None:
 
     assert said
     assert said.isprintable()
+
+
+def test_the_end_of_a_session_is_told_with_its_grace() -> None:
+    lost = [record.event for record in corpus() if isinstance(record.event, LeaseExpired)]
+
+    for event in lost:
+        assert ("session lock gone for" in essentials(event)) == (event.session is not None)
+        assert ("(grace 750 ms)" in essentials(event)) == (event.session is not None)
 
 
 @given(events())

@@ -8,32 +8,20 @@ import pytest
 
 import recovery_journal as rj
 from domain.events import LeaseExpired
-from recovery_journal.postgres import cluster as clusters
-from recovery_journal.postgres.cluster import Cluster
 from tests.rules.scenes import change, events_of, held, rows, sweep_until, until
 from tests.servers import PrivateServer
+from tests.standbys import standby_of
 
 TTL_S = 0.5
 GRACE_S = 0.2
 LIMITS = rj.Limits(ttl_s=TTL_S, grace_s=GRACE_S, sweeper_ttl_s=TTL_S)
-BACKUP_LIMIT_S = 60
 
 
 @pytest.fixture
 def standby(private_server: PrivateServer) -> Iterator[PrivateServer]:
     """A physical standby that follows the private server."""
-    folder = private_server.cluster.folder / "standby"
-    folder.mkdir()
-    cluster = Cluster(folder, private_server.bin_path)
-    clusters._make_private(cluster.data)
-    copy = ["-D", str(cluster.data), "-d", private_server.dsn, "-R", "-c", "fast"]
-    cluster._run("pg_basebackup", *copy, limit_s=BACKUP_LIMIT_S)
-    (cluster.data / ".s.PGSQL.5432.lock").unlink()  # the primary's, copied along
-    cluster.start()
-    try:
-        yield PrivateServer(cluster)
-    finally:
-        cluster.stop("immediate")
+    with standby_of(private_server) as standby:
+        yield standby
 
 
 def says(server: PrivateServer, condition: str) -> bool:

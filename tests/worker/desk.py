@@ -19,7 +19,7 @@ from domain.errors import ServerUnavailable
 from domain.events import RecoveryEvent
 from recovery_journal.journal import Journal
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
-from recovery_journal.working.worker import Worker
+from recovery_journal.working.worker import SHORTEST_PAUSE_S, Worker
 from tests.worker.functions import FUNCTIONS, is_gone, until
 from tests.worker.program import Settings
 
@@ -86,10 +86,13 @@ class Desk:
         max_attempts: int | None = None,
         stalled_after_s: float | None = None,
         drain_s: float = 10.0,
+        dsn: str | None = None,
+        shortest_pause_s: float | None = None,
+        longest_pause_s: float | None = None,
     ) -> WorkerProgram:
         """A worker program."""
         settings = Settings(
-            dsn=self.dsn,
+            dsn=dsn or self.dsn,
             schema=self.journal.database.schema,
             worker_id=worker_id,
             notices=str(self.folder / f"{worker_id}.notices"),
@@ -97,6 +100,8 @@ class Desk:
             max_attempts=max_attempts,
             stalled_after_s=stalled_after_s,
             drain_s=drain_s,
+            shortest_pause_s=shortest_pause_s or SHORTEST_PAUSE_S,
+            longest_pause_s=longest_pause_s,
         )
         command = [
             sys.executable,

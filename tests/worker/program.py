@@ -10,7 +10,7 @@ from msgspec import Struct
 import recovery_journal as rj
 from recovery_journal.limits import Limits
 from recovery_journal.working.outcome import Notice
-from recovery_journal.working.worker import Worker
+from recovery_journal.working.worker import SHORTEST_PAUSE_S, Worker
 from tests.worker.functions import FUNCTIONS
 
 
@@ -23,6 +23,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_attempts: int | None = None
     stalled_after_s: float | None = None
     drain_s: float = 10.0
+    shortest_pause_s: float = SHORTEST_PAUSE_S
+    longest_pause_s: float | None = None
 
 
 def main(settings: Settings) -> None:
@@ -39,6 +41,8 @@ def main(settings: Settings) -> None:
             ttl=timedelta(seconds=settings.ttl_s),
             stalled_after_s=settings.stalled_after_s,
             drain_s=settings.drain_s,
+            shortest_pause_s=settings.shortest_pause_s,
+            longest_pause_s=settings.longest_pause_s,
             on_event=tell,
         )
         worker.run(max_attempts=settings.max_attempts)

@@ -36,8 +36,9 @@ def test_a_killed_child_is_reported_at_once_and_counts_as_a_crash(
 
 def test_the_child_of_a_killed_worker_dies_with_it(desk: Desk) -> None:
     desk.make_ready("a-1", "work_for_ever")
-    worker = desk.start()
+    worker = desk.start(ttl_s=30)  # nobody waits for this TTL
     child_id = desk.child_id()
+    desk.journal.sweep()
 
     worker.signal(signal.SIGKILL)
 
@@ -45,7 +46,7 @@ def test_the_child_of_a_killed_worker_dies_with_it(desk: Desk) -> None:
     desk.sweep_until_lost("a-1")
     recovery = desk.journal.recovery("a-1")
     assert recovery.lost is not None
-    assert (recovery.lost.loss, recovery.stage) == (LossReason.TTL, Stage.READY)
+    assert (recovery.lost.loss, recovery.stage) == (LossReason.SESSION_LOST, Stage.READY)
 
 
 def test_a_suspended_worker_is_recovered_elsewhere_refused_and_goes_on(desk: Desk) -> None:

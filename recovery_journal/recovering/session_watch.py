@@ -1,0 +1,112 @@
+"""Looking at the session locks of workers, which the server drops within milliseconds of a death.
+
+It drops them as well when it crashes itself, is started anew or replaced. So all looks must go
+through one session on one backend of one server; what they saw is forgotten when it is another.
+"""
+
+import logging
+import threading
+from typing import Final
+
+from psycopg.rows import DictRow
+
+from domain.lease import SessionLoss
+from domain.session_sight import SessionSight, look_again
+from recovery_journal.limits import Limits
+from recovery_journal.postgres.database import Database
+
+SHORTEST_PAUSE_S: Final = 0.001
+
+LOOK = """
+SELECT clock_timestamp() AS now,
+    pg_backend_pid() AS backend_id,
+    pg_postmaster_start_time() AS started_at,
+    ARRAY(
+        SELECT objid::bigint
+        FROM pg_locks
+        WHERE locktype = 'advisory'
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND classid = 'session_locks'::regclass
+            AND objsubid = 1
+            AND granted
+    ) AS held
+"""
+
+_log = logging.getLogger("recovery_journal.recovering.session_watch")
+
+
+class _Seen(threading.local):
+    """What one thread knows: each looks through a session of its own."""
+
+    sight: SessionSight | None = None
+    is_told: bool = False
+
+
+class SessionWatch:
+    """The session locks of all workers, as this process's sessions have seen them."""
+
+    def __init__(self, database: Database, limits: Limits) -> None:
+        self._database = database
+        self._limits = limits
+        self._seen = _Seen()
+
+    def look(self) -> float:
+        """Look once; in how many seconds to look again, 0 where a session has just ended."""
+        session_no = self._database.session_no()
+        with self._database.cursor() as cursor:
+            row = cursor.execute(LOOK).fetchone()
+        assert row is not None
+        before = self._seen.sight
+        if self._database.session_no() != session_no or self._is_pooled():
+            self._seen.sight = None
+            return self._limits.session_poll_s
+        sight = self._seen.sight = look_again(
+            before,
+            life=(session_no, row["backend_id"], row["started_at"]),
+            held=frozenset(row["held"]),
+            now=row["now"],
+            grace_s=self._limits.session_grace_s,
+        )
+        has_ended = before is not None and bool(sight.ended.keys() - before.ended.keys())
+        return 0 if has_ended else self._pause_s(sight, row)
+
+    def ended(self) -> list[int]:
+        """The locks whose end is believed, so that their leases are lost."""
+        return [] if self._seen.sight is None else list(self._seen.sight.ended)
+
+    def gone(self) -> list[int]:
+        """The locks that are gone, be it for long enough or not."""
+        sight = self._seen.sight
+        return [] if sight is None else [*sight.gone, *sight.ended]
+
+    def fallen(self) -> list[int]:
+        """The locks that ended just now, also those whose leases were taken back already."""
+        return [] if self._seen.sight is None else self._seen.sight.fallen()
+
+    def loss_of(self, session_lock: int | None) -> SessionLoss | None:
+        """The evidence that a lock has ended, if there is any."""
+        if session_lock is None or self._seen.sight is None:
+            return None
+        return self._seen.sight.ended.get(session_lock)
+
+    def _pause_s(self, sight: SessionSight, row: DictRow) -> float:
+        """The usual pause, or less where the grace of a lock that is gone ends before that."""
+        grace_s = self._limits.session_grace_s
+        left_s: list[float] = [
+            grace_s - (row["now"] - loss.gone_at).total_seconds() for loss in sight.gone.values()
+        ]
+        return min([self._limits.session_poll_s, *(max(one, SHORTEST_PAUSE_S) for one in left_s)])
+
+    def _is_pooled(self) -> bool:
+        """Whether a pooler lends us its backends: it would hide the end of the session that must
+        be unbroken."""
+        if self._database.is_direct():
+            return False
+        if not self._seen.is_told:
+            self._seen.is_told = True
+            _log.warning(
+                "cannot watch session locks through %s: found a connection pooler before the "
+                "server, needed a direct connection; workers' deaths are noticed by the TTL alone",
+                self._database.server,
+            )
+        return True

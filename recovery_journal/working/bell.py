@@ -1,0 +1,37 @@
+"""An event that can be waited for together with a socket."""
+
+import os
+import select
+import threading
+import weakref
+from contextlib import suppress
+
+
+class Bell(threading.Event):
+    """Once set, its file is readable for ever. May be set by a signal's handler and any thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._here, self._there = os.pipe()
+        os.set_blocking(self._there, False)
+        weakref.finalize(self, _close, self._here, self._there)
+
+    def set(self) -> None:
+        """Ring."""
+        super().set()
+        with suppress(BlockingIOError):  # full, so it is readable
+            os.write(self._there, b"!")
+
+    def wait_with(self, other: int | None, limit_s: float) -> bool:
+        """Wait until it rings, the other file is readable or the time is over; whether it rang."""
+        poll = select.poll()
+        poll.register(self._here, select.POLLIN)
+        if other is not None:
+            poll.register(other, select.POLLIN)
+        poll.poll(max(limit_s, 0) * 1000)
+        return self.is_set()
+
+
+def _close(*files: int) -> None:
+    for file in files:
+        os.close(file)

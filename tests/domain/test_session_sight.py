@@ -1,0 +1,96 @@
+"""What is concluded from looking at session locks, and what never is."""
+
+from datetime import UTC, datetime, timedelta
+
+from domain.lease import SessionLoss
+from domain.session_sight import REMEMBERED, TOGETHER, SessionSight, look_again
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+GRACE_S = 1.0
+LIFE = (1, 4711, NOON)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def seen(
+    *looks: tuple[float, set[int]], grace_s: float = GRACE_S, before: SessionSight | None = None
+) -> SessionSight:
+    """What one life of a session knows after these looks."""
+    sight = before
+    for seconds, held in looks:
+        sight = look_again(sight, life=LIFE, held=frozenset(held), now=at(seconds), grace_s=grace_s)
+    assert sight is not None
+    return sight
+
+
+def test_a_lock_seen_held_and_then_gone_for_the_grace_has_ended() -> None:
+    sight = seen((0, {7, 8}), (1, {8}), (2, {8}))
+
+    evidence = SessionLoss(session_lock=7, held_at=at(0), gone_at=at(1), grace_s=GRACE_S)
+    assert sight.ended == {7: evidence}
+    assert set(sight.held) == {8}
+
+
+def test_a_lock_gone_for_less_than_the_grace_has_not_ended() -> None:
+    sight = seen((0, {7}), (1, set()), (1.99, set()))
+
+    assert (set(sight.gone), sight.ended) == ({7}, {})
+
+
+def test_without_a_grace_it_still_takes_two_looks() -> None:
+    once = seen((0, {7}), (1, set()), grace_s=0)
+    twice = seen((1, set()), grace_s=0, before=once)
+
+    assert (once.ended, set(twice.ended)) == ({}, {7})
+
+
+def test_a_lock_that_was_never_seen_held_is_never_believed_gone() -> None:
+    sight = seen((0, set()), (1, set()), (100, set()))
+
+    assert (sight.gone, sight.ended) == ({}, {})
+
+
+def test_another_life_of_the_session_knows_nothing_of_what_was_held_before() -> None:
+    before = seen((0, {7, 8}), (1, {8}))
+
+    for life in ((2, 4711, NOON), (1, 4712, NOON), (1, 4711, at(0.5))):
+        sight = before
+        for seconds in (2, 3, 100):
+            sight = look_again(sight, life=life, held=frozenset(), now=at(seconds), grace_s=GRACE_S)
+            assert (sight.gone, sight.ended) == ({}, {})
+
+
+def test_a_lock_that_is_held_again_is_not_gone() -> None:
+    sight = seen((0, {7}), (1, set()), (1.5, {7}), (2.4, set()), (3, set()))
+
+    assert (set(sight.gone), sight.ended) == ({7}, {})
+    assert sight.gone[7].gone_at == at(2.4)
+
+
+def test_many_locks_that_go_at_once_all_end() -> None:
+    locks = set(range(200))
+
+    sight = seen((0, locks), (1, set()), (2, set()))
+
+    assert set(sight.ended) == locks
+
+
+def test_what_ended_just_now_is_known_for_a_moment() -> None:
+    long_s = (TOGETHER + timedelta(seconds=GRACE_S)).total_seconds()
+
+    just_now = seen((0, {7}), (1, set()), (2, set()))
+    later = seen((1 + long_s, set()), before=just_now)
+
+    assert (just_now.fallen(), later.fallen()) == ([7], [])
+    assert set(later.ended) == {7}
+
+
+def test_an_ended_lock_is_remembered_for_a_while_and_then_forgotten() -> None:
+    long_s = REMEMBERED.total_seconds()
+
+    ended = seen((0, {7}), (1, set()), (2, set()), (long_s, set()))
+    forgotten = seen((long_s + 2, set()), before=ended)
+
+    assert (set(ended.ended), forgotten.ended) == ({7}, {})

@@ -1,0 +1,189 @@
+"""Workers that wait are called when attempts are ready; a lost call costs nothing but time."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from domain.errors import ServerUnavailable
+from recovery_journal.journal import Journal
+from recovery_journal.leases.lease import Lease
+from recovery_journal.leases.ready_call import call, listen
+from recovery_journal.postgres.database import Database
+from recovery_journal.working.bell import Bell
+from recovery_journal.working.outcome import Outcome
+from recovery_journal.working.session_lock import SessionLock
+from tests.worker.desk import Desk, WorkerProgram
+from tests.worker.functions import until
+
+FOR_EVER_S = 3600.0
+
+SESSIONS = """
+SELECT count(*) AS count
+FROM pg_stat_activity
+WHERE query LIKE 'LISTEN %%' AND application_name = 'recovery_journal' AND state = 'idle'
+    AND pid IN (
+        SELECT pid
+        FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = 'session_locks'::regclass
+    )
+"""
+
+
+def asleep(desk: Desk) -> WorkerProgram:
+    """A worker that has found nothing to claim, and does not look again by itself."""
+    worker = desk.start(shortest_pause_s=FOR_EVER_S, longest_pause_s=FOR_EVER_S, ttl_s=30.0)
+    until(lambda: listening_count(desk.journal) == 1, "the worker to listen")
+    desk.make_ready("a-0", "count")  # claimed by its first look, or because of its call
+    worker.until_ended(1)
+    return worker
+
+
+def listening_count(journal: Journal) -> int:
+    with journal.database.cursor() as cursor:
+        row = cursor.execute(SESSIONS.encode()).fetchone()
+    assert row is not None
+    return int(row["count"])
+
+
+def acquired(desk: Desk, attempt_id: str = "a-1") -> Lease:
+    """An attempt that another worker holds."""
+    return desk.journal.acquire(
+        attempt_id=attempt_id, run_id=f"run of {attempt_id}", worker_id="w-0", kind="count"
+    )
+
+
+def hand_back(desk: Desk) -> None:
+    desk.make_ready("a-1", "count")
+
+
+def sweep(desk: Desk) -> None:
+    acquired(desk)
+    with desk.journal.database.cursor() as cursor:
+        cursor.execute("UPDATE leases SET loss = 'reported' WHERE attempt_id = 'a-1'")
+    desk.journal.sweep()
+
+
+def report(desk: Desk) -> None:
+    acquired(desk)
+    desk.journal.report_lost(worker_id="w-0", reason="pod deleted")
+
+
+def resume(desk: Desk) -> None:
+    acquired(desk).wait("a person must look")
+    desk.journal.resume("a-1", by="a tester", reason="looked")
+
+
+@pytest.mark.parametrize("become_ready", [hand_back, sweep, report, resume])
+def test_a_worker_that_sleeps_is_called_whatever_makes_an_attempt_ready(
+    desk: Desk, become_ready: Callable[[Desk], None]
+) -> None:
+    worker = asleep(desk)
+
+    become_ready(desk)
+
+    assert worker.until_ended(2) == [Outcome.COMPLETED, Outcome.COMPLETED]
+
+
+def test_what_becomes_ready_while_a_worker_works_is_claimed_after_it(desk: Desk) -> None:
+    worker = asleep(desk)
+    desk.make_ready("a-1", "hold")
+    desk.child_id()
+
+    desk.make_ready("a-2", "count")
+    desk.let_go()
+
+    assert worker.until_ended(3) == [Outcome.COMPLETED] * 3
+
+
+def test_a_sleeping_worker_ends_as_soon_as_it_is_asked(desk: Desk) -> None:
+    worker = asleep(desk)
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.exit_code() == 0
+
+
+def test_a_worker_whose_connection_was_cut_hears_again_in_the_next_one(desk: Desk) -> None:
+    worker = asleep(desk)
+    with desk.journal.database.cursor() as cursor:
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        cursor.execute(f"{cut} AND classid = 'session_locks'::regclass".encode())
+    until(lambda: listening_count(desk.journal) == 1, "the worker to listen again")
+
+    desk.make_ready("a-1", "count")
+
+    assert worker.until_ended(2) == [Outcome.COMPLETED, Outcome.COMPLETED]
+
+
+def test_a_lost_call_only_costs_the_time_until_the_next_look(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = desk.start(ttl_s=30.0)
+    until(lambda: listening_count(desk.journal) == 1, "the worker to listen")
+    monkeypatch.setattr("recovery_journal.recovering.cohort.call", lambda _database: None)
+
+    desk.make_ready("a-1", "count")
+
+    assert worker.until_ended() == [Outcome.COMPLETED]
+
+
+def test_a_call_that_cannot_be_made_fails_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(Database):
+        def cursor(self) -> Any:
+            raise ServerUnavailable(server="here", reason="it was just stopped")
+
+    away = Away(desk.dsn, desk.journal.database.schema)
+    monkeypatch.setattr("recovery_journal.recovering.cohort.call", lambda _database: call(away))
+
+    desk.make_ready("a-1", "count")
+
+    assert [row.attempt_id for row in desk.journal.dispatch_ready()] == ["a-1"]
+
+
+def test_a_cohort_is_one_call(desk: Desk) -> None:
+    for number in range(20):
+        acquired(desk, f"a-{number}")
+    own = desk.journal.database.open_connection().connection
+    try:
+        listen(own)
+
+        desk.journal.report_lost(worker_id="w-0", reason="pod deleted")
+
+        heard = list(own.notifies(timeout=5.0, stop_after=1)) + list(own.notifies(timeout=0))
+        assert len(heard) == 1
+    finally:
+        own.close()
+
+
+def test_calls_of_another_journal_are_not_heard(desk: Desk, server_dsn: str, schema: str) -> None:
+    lock = SessionLock(desk.journal.database)
+    lock.take()
+    other = Database(server_dsn, schema)
+    with psycopg.connect(server_dsn, autocommit=True) as elsewhere:
+        elsewhere.execute("NOTIFY recovery_journal_ready_1")
+    assert not lock.is_lost()
+    heard_of_another = lock.was_called()
+
+    call(other)
+    until(lambda: not lock.is_lost() and lock.was_called(), "the call of the own journal")
+
+    assert not heard_of_another
+    assert not lock.was_called()
+    other.close()
+    lock.close()
+
+
+def test_a_bell_wakes_who_waits_for_a_file_too() -> None:
+    bell = Bell()
+    is_set_before = bell.wait_with(None, 0.0)
+
+    bell.set()
+    bell.set()
+
+    assert not is_set_before
+    assert bell.wait_with(None, FOR_EVER_S)
