@@ -1,5 +1,6 @@
 """Processes side by side: what they do adds up, and they fail, die and end together."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -167,6 +168,7 @@ def test_one_that_dies_without_a_word_is_lost_and_the_others_are_killed(
     def work(no: int, count: Count) -> None:
         if no == 2:
             there.send(os.getpid())
+            faulthandler.disable()  # what pytest would print of it is no news here
             die()
         until_killed(no, count)
 
