@@ -10,6 +10,9 @@ from tests.acceptance.stop import Stop, say, settings
 
 PROCESS_COUNT = 2
 
+# Small blocks make it slow, so that its processes are in the middle of something when it is killed.
+BLOCK_EVENTS = 50
+
 given = settings()
 stop = Stop(given.stop_at)
 said: list[int] = []
@@ -32,7 +35,7 @@ with rj.open(given.dsn, schema=given.schema) as journal:
         journal.database,
         journal.application.reader,
         process_count=PROCESS_COUNT,
-        block_events=500,
+        block_events=BLOCK_EVENTS,
         on_progress=reach,
     )
     try:
