@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,18 @@ def hold_against_sigterm(claim: Claim) -> str:
 
 def hold_with_a_fork(claim: Claim) -> str:
     """Have a child of its own that goes on for ever."""
+    return _hold_beside_a_fork(claim, leave_group=lambda: None)
+
+
+def hold_with_a_daemon(claim: Claim) -> str:
+    """Have one that has left the group of processes that ends with the worker."""
+    return _hold_beside_a_fork(claim, leave_group=os.setsid)
+
+
+def _hold_beside_a_fork(claim: Claim, leave_group: Callable[[], object]) -> str:
     folder = Path(claim.input)
     if os.fork() == 0:
+        leave_group()
         mark(folder / "forked", str(os.getpid()))
         while True:
             signal.pause()
@@ -111,6 +122,7 @@ FUNCTIONS = {
         return_a_function,
         hold,
         hold_against_sigterm,
+        hold_with_a_daemon,
         hold_with_a_fork,
         work_for_ever,
     )

@@ -161,7 +161,7 @@ def test_a_worker_killed_over_a_fresh_attempt_is_missed_as_well(desk: Desk) -> N
 def test_a_fork_of_the_function_that_outlives_the_worker_does_not_hide_its_death(
     desk: Desk,
 ) -> None:
-    worker, child_id = at_work(desk, "hold_with_a_fork")
+    worker, child_id = at_work(desk, "hold_with_a_daemon")
     forked_id = int((desk.folder / "forked").read_text())
 
     worker.signal(signal.SIGKILL)
