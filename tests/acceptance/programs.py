@@ -79,3 +79,11 @@ def launched(module: str, settings: Settings) -> Iterator[Program]:
             yield program
         finally:
             program.kill()
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it goes on: a process that has ended and is not reaped does not."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

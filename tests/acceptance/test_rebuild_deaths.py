@@ -15,7 +15,7 @@ from recovery_journal.rebuilding.check import Check
 from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.rebuilding.row_digest import digest_of_rows
 from scripts.benchmark.synthetic_log import fill
-from tests.acceptance.programs import Program, launched
+from tests.acceptance.programs import Program, is_alive, launched
 from tests.acceptance.stop import Settings
 from tests.projections.writing import Writer
 from tests.rules.scenes import LIMIT_S, held, report, rows, until
@@ -175,10 +175,3 @@ def assert_right(journal: rj.Journal) -> None:
 
 def digests(journal: rj.Journal) -> dict[str, tuple[int, str]]:
     return {it.name: digest_of_rows(journal.database, it) for it in BUILT_IN}
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

@@ -14,6 +14,7 @@ import pytest
 
 from domain.errors import ProcessLost, RecoveryJournalError
 from recovery_journal.rebuilding.processes import Count, Work, _require_well, side_by_side
+from tests.acceptance.programs import is_alive
 from tests.domain.test_errors import EXAMPLES
 from tests.rules.scenes import LIMIT_S, until
 
@@ -219,10 +220,3 @@ def test_an_orphan_ends_at_its_next_count(number: signal.Signals) -> None:
     parent.join(LIMIT_S)
 
     until(lambda: not any(is_alive(child) for child in children), "the orphans to end")
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
