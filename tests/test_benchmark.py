@@ -38,10 +38,20 @@ APPEND_SAYS: Final = {
     "ours",
     "psycopg",
     "library",
+    "library_functions",
     "pgbench",
     "ratio_psycopg",
     "ratio_library",
+    "ratio_library_functions",
     "ratio_pgbench",
+    "threads",
+    "ours_threads",
+    "library_threads",
+    "library_functions_threads",
+    "ratio_library_threads",
+    "ratio_library_functions_threads",
+    "gap_check_ms",
+    "gap_check_p99_ms",
 }
 
 REBUILD_SAYS: Final = {

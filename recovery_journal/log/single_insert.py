@@ -1,8 +1,8 @@
 """Inserting one event in a transaction of its own, by libpq's own calls.
 
-A cursor of psycopg takes four times as long for it in Python, and that is most of what a process
-spends on an append. Waiting stays psycopg's, so other threads run meanwhile and an interrupt cancels
-the statement.
+A cursor of psycopg takes four times as long for it in Python, and that was most of what a process
+spent on an append. Waiting stays psycopg's, so other threads run meanwhile and an interrupt
+cancels the statement.
 """
 
 from typing import Any, Final
