@@ -54,6 +54,20 @@ APPEND_SAYS: Final = {
     "gap_check_p99_ms",
 }
 
+PROFILE_APPEND_SAYS: Final = {
+    "case",
+    "unit",
+    "whole",
+    "client",
+    "encode",
+    "server",
+    "insert",
+    "journal_note_position",
+    "journal_check_appended",
+    "flush",
+    "empty_round_trip",
+}
+
 REBUILD_SAYS: Final = {
     "case",
     "unit",
@@ -196,6 +210,14 @@ def test_append_says_what_it_promises(server_dsn: str) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert set(json.loads(line)) == APPEND_SAYS
+
+
+def test_the_profile_of_an_append_names_what_it_is_made_of(server_dsn: str) -> None:
+    done = bench("profile-append", "--dsn", server_dsn)
+
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert set(json.loads(line)) == PROFILE_APPEND_SAYS
 
 
 def test_rebuild_says_what_it_promises_a_line_for_each_log(server_dsn: str) -> None:

@@ -17,6 +17,7 @@ from scripts.benchmark.as_of import measure_as_of
 from scripts.benchmark.claim import BATCHES, measure_claim
 from scripts.benchmark.detect import measure_detect
 from scripts.benchmark.mass_crash import measure_mass_crash
+from scripts.benchmark.profile_append import profile_append
 from scripts.benchmark.rebuild import measure_rebuild
 from scripts.benchmark.wake import measure_wake
 
@@ -34,6 +35,10 @@ def _append(dsn: str, options: Namespace) -> Iterator[Line]:
         rounds=options.rounds or 5,
         process_count=options.processes or 8,
     )
+
+
+def _profile_append(dsn: str, _options: Namespace) -> Iterator[Line]:
+    yield profile_append(dsn)
 
 
 def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
@@ -90,6 +95,7 @@ def _rounds(options: Namespace, event_count: int) -> int:
 
 CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "append": _append,
+    "profile-append": _profile_append,
     "rebuild": _rebuild,
     "as-of": _as_of,
     "mass-crash": _mass_crash,

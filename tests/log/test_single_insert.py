@@ -11,6 +11,10 @@ from tests.log.events import an_event, version_of
 from tests.worker.pooler import Pooler
 
 
+def roll_back() -> None:
+    raise psycopg.Rollback
+
+
 def test_appends_go_on_after_a_transaction_of_their_thread_was_rolled_back(
     database: Database, application: JournalApplication
 ) -> None:
@@ -18,7 +22,7 @@ def test_appends_go_on_after_a_transaction_of_their_thread_was_rolled_back(
     with database.transaction() as cursor:
         # psycopg forgets all prepared statements at a rollback, if it has prepared one itself.
         cursor.execute("SELECT 1", prepare=True)
-        raise psycopg.Rollback
+        roll_back()
 
     application.append([an_event("a-1", 2)])
 
@@ -30,7 +34,7 @@ def test_without_a_cursor_an_event_belongs_to_the_transaction_that_is_open(
 ) -> None:
     with database.transaction():
         application.append([an_event("a-1", 1)])
-        raise psycopg.Rollback
+        roll_back()
 
     assert version_of(application, "a-1") == 0
 
