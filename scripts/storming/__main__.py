@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 
 import recovery_journal as rj
-from scripts.demonstration.interruption import handled, leave
+from scripts.demonstration.interruption import handled, held_back, ignore_all, leave
 from scripts.storming.evidence import Evidence, gather
 from scripts.storming.fleet import Fleet
-from scripts.storming.member import LIMITS, SCHEMA, Setting
+from scripts.storming.member import LIMITS, Setting
 from scripts.storming.report import Report
 from scripts.storming.server import StormServer
 from scripts.storming.storm import CALM_LIMIT_S, Storm
@@ -30,23 +30,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
     report = Report(is_json=options.json)
     folder = Path(tempfile.mkdtemp(prefix="rj-storm-"))
-    found: list[Violation] = []
+    is_kept = True
     try:
         with handled(leave):
             evidence = raged(options.seed, options.minutes * 60, folder, report)
             found = violations(evidence)
-            report.conclude(options.seed, evidence, found, folder)
-            keep(evidence, found, folder)
+        is_kept = bool(found)
+        report.conclude(options.seed, evidence, found, folder)
+        keep(evidence, found, folder)
+        return 1 if found else 0
     except KeyboardInterrupt:
+        is_kept = False
         report.say("broken off; every process that was started is gone")
         return INTERRUPTED
-    except rj.RecoveryJournalError:
-        report.say(f"broken off; histories and logs are in {folder}")
-        raise
     finally:
-        if not found and sys.exc_info()[0] is None:
+        if is_kept:
+            report.say(f"histories and logs are in {folder}")
+        else:
             shutil.rmtree(folder)
-    return 1 if found else 0
 
 
 def raged(seed: int, length_s: float, folder: Path, report: Report) -> Evidence:
@@ -54,22 +55,28 @@ def raged(seed: int, length_s: float, folder: Path, report: Report) -> Evidence:
     data = folder / "server"
     data.mkdir()
     with ExitStack() as stack:
-        server = stack.enter_context(StormServer(data))
+        with held_back():  # half a server is hard to tidy up
+            server = stack.enter_context(StormServer(data))
+        stack.callback(keep_log, server, folder)
         said = "" if server.disk else "; no disk of its own to fill: that needs root on Linux"
         report.say(f"seed {seed}: {length_s:.0f} s{said}")
         setting = Setting(dsn=server.dsn, folder=folder)
-        rj.open(setting.dsn, schema=SCHEMA, limits=LIMITS).close()
-        try:
-            with Fleet(setting) as fleet:
-                storm = Storm(setting, server, fleet)
-                with report.bar(length_s, "storm") as show:
-                    storm.rage(seed, length_s, show)
-                with report.bar(CALM_LIMIT_S, "calm") as show:
-                    storm.calm(show)
-            return gather(setting, storm.survived)
-        finally:
-            if server.cluster.log.exists():
-                shutil.copyfile(server.cluster.log, folder / "server.log")
+        rj.open(setting.dsn, schema=setting.schema, limits=LIMITS).close()
+        with held_back():  # what is forked here would break off as well
+            fleet = stack.enter_context(Fleet(setting))
+        stack.callback(ignore_all)
+        storm = Storm(setting, server, fleet)
+        with report.bar(length_s, "storm") as show:
+            storm.rage(seed, length_s, show)
+        with report.bar(CALM_LIMIT_S, "calm") as show:
+            storm.calm(show)
+        return gather(setting, storm.survived)
+
+
+def keep_log(server: StormServer, folder: Path) -> None:
+    """What the server said, outside of its own disk."""
+    if server.cluster.log.exists():
+        shutil.copyfile(server.cluster.log, folder / "server.log")
 
 
 def keep(evidence: Evidence, found: list[Violation], folder: Path) -> None:

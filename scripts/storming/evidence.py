@@ -12,7 +12,7 @@ from recovery_journal.payload import encode
 from recovery_journal.rebuilding.check import CheckedProjection
 from scripts.storming.history import Operation, by_attempt, operations
 from scripts.storming.job import FOLDED, Run, folded
-from scripts.storming.member import LIMITS, SCHEMA, Setting
+from scripts.storming.member import LIMITS, REBUILT, Role, Setting
 from scripts.storming.storm import Survived
 
 CATCH_UP_LIMIT_S: Final = 60
@@ -82,7 +82,7 @@ class Saved(Struct, frozen=True, kw_only=True):
 
 class Evidence(Struct, frozen=True, kw_only=True):
     """What the stores, the log, the projections and the processes say, each for itself. `entries`
-    are the log's, by attempt."""
+    are the log's, by attempt. `rebuild_count` rebuilds came to their end on the way."""
 
     survived: Survived
     attempts: tuple[Attempt, ...]
@@ -91,6 +91,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     entries: dict[str, list[rj.HistoryEntry]]
     checked: tuple[CheckedProjection, ...]
     histories: dict[str, list[Operation]]
+    rebuild_count: int = 0
 
     @property
     def told(self) -> dict[str, int]:
@@ -107,7 +108,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
 def gather(setting: Setting, survived: Survived) -> Evidence:
     """Once the processes are gone: bring the projections up to date, and ask everybody."""
     reducers = {FOLDED: folded}
-    with rj.open(setting.dsn, schema=SCHEMA, limits=LIMITS, reducers=reducers) as journal:
+    with rj.open(setting.dsn, schema=setting.schema, limits=LIMITS, reducers=reducers) as journal:
         rj.Follower(journal).catch_up(CATCH_UP_LIMIT_S)
         with journal.database.cursor() as cursor:
             attempts = tuple(Attempt(**row) for row in cursor.execute(ATTEMPTS))
@@ -128,6 +129,7 @@ def gather(setting: Setting, survived: Survived) -> Evidence:
             entries=entries,
             checked=journal.check(),
             histories=by_attempt(operations(setting.histories)),
+            rebuild_count=_rebuild_count(setting),
         )
 
 
@@ -136,3 +138,9 @@ def _log(journal: rj.Journal) -> Iterator[rj.HistoryEntry]:
     while page := journal.log(after=after, limit=PAGE):
         yield from page
         after = page[-1].position
+
+
+def _rebuild_count(setting: Setting) -> int:
+    """How many rebuilds came to their end, as their processes tell."""
+    logs = setting.folder.glob(f"{Role.REBUILDER}-*.log")
+    return sum(path.read_text(encoding="utf-8").count(f" {REBUILT} ") for path in logs)

@@ -1,5 +1,6 @@
 """The parts that the processes of a storm play, each until SIGTERM."""
 
+import ctypes
 import itertools
 import os
 import random
@@ -23,12 +24,13 @@ from scripts.storming.watched import WatchedJournal
 
 AnswerT = TypeVar("AnswerT")
 
-SCHEMA: Final = "storm"
+PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
 LIFE_LIMIT_S: Final = 3_600  # whoever started it ends it; this is for the case that nobody is left
 PAUSE_S: Final = 0.1
 OPEN_LIMIT: Final = 12  # attempts that are not finished yet
 LOOKS: Final = 3
 REBUILD_PAUSE_S: Final = 1.0
+REBUILT: Final = "rebuilt"
 
 LIMITS: Final = rj.Limits(
     ttl_s=1.5,
@@ -59,6 +61,7 @@ class Setting(Struct, frozen=True, kw_only=True):
 
     dsn: str
     folder: Path
+    schema: str = "storm"
 
     @property
     def histories(self) -> Path:
@@ -72,6 +75,8 @@ def live(role: Role, name: str, setting: Setting) -> None:
         signal.signal(number, signal.SIG_DFL)
     os.setpgid(0, 0)  # a terminal's Ctrl-C is for the storm, which ends us all
     signal.alarm(LIFE_LIMIT_S)
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     said = os.open(setting.folder / f"{name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(said, sys.stdout.fileno())
     os.dup2(said, sys.stderr.fileno())
@@ -100,7 +105,7 @@ def _rebuilder(_name: str, setting: Setting) -> None:
         while not stop.is_set():
             try:
                 report = journal.rebuild(process_count=2)
-                _tell(f"rebuilt from {report.event_count} events")
+                _tell(f"{REBUILT} from {report.event_count} events")
             except rj.Retry as problem:
                 _tell(problem)
             stop.wait(REBUILD_PAUSE_S)
@@ -169,7 +174,7 @@ def _open_count(journal: rj.Journal) -> int:
 def _watched(name: str, setting: Setting) -> WatchedJournal:
     return WatchedJournal(
         setting.dsn,
-        SCHEMA,
+        setting.schema,
         History(setting.histories, name),
         limits=LIMITS,
         reducers={FOLDED: folded},
@@ -182,7 +187,7 @@ def _opened(setting: Setting) -> rj.Journal:
         try:
             return rj.open(
                 setting.dsn,
-                schema=SCHEMA,
+                schema=setting.schema,
                 limits=LIMITS,
                 reducers={FOLDED: folded},
                 must_exist=True,

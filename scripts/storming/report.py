@@ -77,8 +77,8 @@ class Report:
             self.say(f"VIOLATION: {violation.check}: {violation.attempt_id} {violation.text}")
         if violations:
             self.say(
-                f"{len(violations)} violations; histories, logs and the events of the attempts "
-                f"concerned are in {folder}"
+                f"{len(violations)} violations; the events of the attempts concerned lie beside "
+                f"the histories, in {folder}"
             )
         else:
             self.say("nothing lost, nothing owned twice")
@@ -97,6 +97,7 @@ def _figures(seed: int, evidence: Evidence, violations: list[Violation]) -> dict
             "blows that found nobody": survived.missed,
             "connections cut": survived.cut_count,
             "server restarts": survived.restart_count,
+            "rebuilds finished": evidence.rebuild_count,
             "attempts": len(evidence.attempts),
             "run steps": sum(map(len, evidence.steps.values())),
             "checkpoints": sum(map(len, evidence.checkpoints.values())),

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from scripts.storming.blow import KILLS, Blow, Weapon, blows
 from scripts.storming.fleet import Fleet
-from scripts.storming.member import OPEN, SCHEMA, Role, Setting
+from scripts.storming.member import OPEN, Role, Setting
 from scripts.storming.server import StormServer
 
 TICK_S: Final = 0.02
@@ -163,7 +163,7 @@ class Storm:
         """How many attempts are not finished; None where the server does not say."""
         try:
             with psycopg.connect(self._setting.dsn) as connection:
-                connection.execute(f"SET search_path = {SCHEMA}")
+                connection.execute(f"SET search_path = {self._setting.schema}".encode())
                 row = connection.execute(OPEN.encode()).fetchone()
         except psycopg.OperationalError:
             return None

@@ -223,11 +223,12 @@ def test_a_lease_is_handed_back_once(remote: rj.Journal, proxy: LossyProxy, lost
 @lost
 def test_a_death_is_reported_once(remote: rj.Journal, proxy: LossyProxy, lost: Lost) -> None:
     lease = worked(held(remote))
+    died = {"worker_id": lease.worker_id, "incarnation": rj.incarnation(), "reason": "pod deleted"}
     proxy.lose(b"COMMIT", lost)
 
     with pytest.raises(ServerUnavailable):
-        report(remote, lease)
-    report(remote, lease)  # after a lost reply it is being recovered already
+        remote.report_lost(**died)
+    remote.report_lost(**died)
 
     assert proxy.loss_count == 1
     assert types_of(remote).count("LeaseExpired") == 1
