@@ -223,12 +223,12 @@ def test_a_lease_is_handed_back_once(remote: rj.Journal, proxy: LossyProxy, lost
 @lost
 def test_a_death_is_reported_once(remote: rj.Journal, proxy: LossyProxy, lost: Lost) -> None:
     lease = worked(held(remote))
-    died = {"worker_id": lease.worker_id, "incarnation": rj.incarnation(), "reason": "pod deleted"}
+    died: dict[str, Any] = {"worker_id": lease.worker_id, "incarnation": rj.incarnation()}
     proxy.lose(b"COMMIT", lost)
 
     with pytest.raises(ServerUnavailable):
-        remote.report_lost(**died)
-    remote.report_lost(**died)
+        remote.report_lost(**died, reason="pod deleted")
+    remote.report_lost(**died, reason="pod deleted")
 
     assert proxy.loss_count == 1
     assert types_of(remote).count("LeaseExpired") == 1
