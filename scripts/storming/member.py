@@ -99,16 +99,24 @@ def _follower(_name: str, setting: Setting) -> None:
 
 
 def _rebuilder(_name: str, setting: Setting) -> None:
-    """Rebuild everything, again and again. A server that is away is no end of it."""
+    """Check everything and rebuild it, again and again. A server that is away is no end of it;
+    rows that are wrong are, before the rebuild would hide that."""
     stop = _asked_to_end()
     with _opened(setting) as journal:
         while not stop.is_set():
             try:
+                _require_right(journal)
                 report = journal.rebuild(process_count=2)
                 _tell(f"{REBUILT} from {report.event_count} events")
             except rj.Retry as problem:
                 _tell(problem)
             stop.wait(REBUILD_PAUSE_S)
+
+
+def _require_right(journal: rj.Journal) -> None:
+    for one in journal.check():
+        if not one.is_right:
+            raise SystemExit(f"{one.projection} is wrong: {one.differences}")
 
 
 def _starter(name: str, setting: Setting) -> None:
