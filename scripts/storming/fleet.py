@@ -45,7 +45,9 @@ class Member:
         return bool(self._suspended)
 
     def kill(self) -> bool:
-        """SIGKILL; its children end with it."""
+        """SIGKILL; its children end with it. Whether it had not been struck already."""
+        if self._is_struck:
+            return False
         self._is_struck = True
         self._process.kill()
         return True
