@@ -92,8 +92,10 @@ class LeaseEndings:
         def once() -> Recovery | None:
             with self._database.transaction() as cursor:
                 row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
+                if row is None:
+                    return None
                 recovery = self._ledger.load_one(cursor, held.attempt_id)
-                if row is None or row.fence != held.fence or row.status != LeaseStatus.HELD:
+                if row.fence != held.fence or row.status != LeaseStatus.HELD:
                     return recovery if _was_given_up(recovery, decision) else None
                 events = steps.expire(
                     recovery,

@@ -46,6 +46,8 @@ def test_a_promotion_is_nobodys_death(
     private_server.kill()
     assert says(standby, "pg_promote()")
 
+    with rj.open(standby.dsn, limits=LIMITS, must_be_accepted=False) as promoted:
+        promoted.after_restore(by="hook", reason="all had come over", is_nothing_lost=True)
     with rj.open(standby.dsn, limits=LIMITS) as journal:
         promoted_at = journal.now()
         first = journal.sweep()

@@ -1,0 +1,72 @@
+"""Epochs and positions that a lost future may have given out are never given out again."""
+
+from typing import Final
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.postgres.accepted_servers import Skipped
+
+RATE: Final = 1_000_000
+"""More epochs or positions than the journal can give out in a second."""
+SHORTEST_S: Final = 1_000
+"""What is skipped at least, as if so many seconds were lost, whatever the clocks say."""
+
+# Nobody appends at a position that is about to be skipped.
+LOCK: Final = "LOCK TABLE journal_events IN SHARE ROW EXCLUSIVE MODE"
+
+# How long ago the last event is, by which the lost future may have lasted at most.
+LOST_S: Final = """
+SELECT coalesce(
+        extract(epoch FROM clock_timestamp() - (
+            SELECT recorded_at FROM journal_events ORDER BY notification_id DESC LIMIT 1
+        )),
+        extract(epoch FROM clock_timestamp() - (SELECT made_at FROM journal_schema))
+    )::float8 AS lost_s
+"""
+
+LAST: Final = """
+SELECT greatest(
+        pg_sequence_last_value('epochs'),
+        (SELECT max(epoch) FROM leases)
+    ) AS epoch,
+    (SELECT max(notification_id) FROM journal_events) AS position,
+    pg_sequence_last_value('journal_events_notification_id_seq') AS drawn_position
+"""
+
+RAISE: Final = """
+SELECT setval('epochs', %(epoch)s),
+    setval('journal_events_notification_id_seq', %(position)s)
+"""
+
+
+class Raised(Struct, frozen=True, kw_only=True):
+    """What was skipped of each."""
+
+    epochs: Skipped
+    positions: Skipped
+
+
+def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
+    """Let both sequences go on above everything that was found, and above a million numbers for
+    each second since the last event, and for 1,000 seconds at least.
+
+    The sequences move at once, whatever becomes of the transaction.
+    """
+    cursor.execute(LOCK)
+    lost = cursor.execute(LOST_S).fetchone()
+    last = cursor.execute(LAST).fetchone()
+    assert lost is not None
+    assert last is not None
+    margin = RATE * int(max(lost["lost_s"], SHORTEST_S))
+    epoch, position = last["epoch"] or 0, last["position"] or 0
+    raised = Raised(
+        epochs=Skipped(last=epoch, skipped_to=epoch + margin),
+        positions=Skipped(
+            last=position, skipped_to=max(position, last["drawn_position"] or 0) + margin
+        ),
+    )
+    values = {"epoch": raised.epochs.skipped_to, "position": raised.positions.skipped_to}
+    cursor.execute(RAISE, values)
+    return raised
