@@ -19,8 +19,8 @@ from psycopg.rows import DictRow, args_row
 from domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
 from projections.projection import Record
 from recovery_journal.log.mapper import decode
-from recovery_journal.postgres.accepted_servers import Skipped, skipped_positions
 from recovery_journal.postgres.database import Database
+from recovery_journal.restoring.numbers import Skipped, skipped_positions
 
 GAP_WAIT_S: Final = 0.25
 SHORTEST_PAUSE_S: Final = 0.001

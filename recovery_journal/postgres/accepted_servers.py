@@ -37,21 +37,12 @@ LEFT JOIN (
 
 ACCEPT: Final = """
 INSERT INTO accepted_servers (
-    system_identifier, timeline, accepted_by, reason, last_position, skipped_to_position,
-    last_epoch, skipped_to_epoch, fenced_count, differences
+    system_identifier, timeline, accepted_by, reason, fenced_count, differences
 )
 VALUES (
-    %(system_identifier)s, %(timeline)s, %(by)s, %(reason)s, %(last_position)s,
-    %(skipped_to_position)s, %(last_epoch)s, %(skipped_to_epoch)s, %(fenced_count)s,
+    %(system_identifier)s, %(timeline)s, %(by)s, %(reason)s, %(fenced_count)s,
     %(differences)s::jsonb
 )
-"""
-
-SKIPPED: Final = b"""
-SELECT last_position, skipped_to_position
-FROM accepted_servers
-WHERE skipped_to_position IS NOT NULL
-ORDER BY acceptance_no
 """
 
 
@@ -64,13 +55,6 @@ class Server(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         timeline = "as a standby" if self.timeline is None else f"timeline {self.timeline}"
         return f"system identifier {self.system_identifier}, {timeline}"
-
-
-class Skipped(Struct, frozen=True, kw_only=True):
-    """Numbers that were skipped after a restore: all above `last`, up to and with `skipped_to`."""
-
-    last: int
-    skipped_to: int
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -125,8 +109,6 @@ class AcceptedServers:
         *,
         by: str,
         reason: str,
-        positions: Skipped | None = None,
-        epochs: Skipped | None = None,
         fenced_count: int = 0,
         differences: Sequence[Struct] = (),
     ) -> None:
@@ -136,19 +118,7 @@ class AcceptedServers:
             "timeline": server.timeline,
             "by": by,
             "reason": reason,
-            "last_position": positions and positions.last,
-            "skipped_to_position": positions and positions.skipped_to,
-            "last_epoch": epochs and epochs.last,
-            "skipped_to_epoch": epochs and epochs.skipped_to,
             "fenced_count": fenced_count,
             "differences": msgspec.json.encode(differences).decode(),
         }
         cursor.execute(ACCEPT, values)
-
-
-def skipped_positions(cursor: Cursor[DictRow]) -> tuple[Skipped, ...]:
-    """The positions that no event of this log ever has, one range for each restore."""
-    rows = cursor.execute(SKIPPED).fetchall()
-    return tuple(
-        Skipped(last=row["last_position"], skipped_to=row["skipped_to_position"]) for row in rows
-    )

@@ -10,15 +10,20 @@ CREATE TABLE accepted_servers (
     accepted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     accepted_by text NOT NULL,
     reason text NOT NULL,
-    -- Where a tail may be lost: the last position and epoch found, and the last of those that will
-    -- never be given out, because the lost future may have done so.
-    last_position bigint,
-    skipped_to_position bigint,
-    last_epoch bigint,
-    skipped_to_epoch bigint,
     -- How many leases were fenced, and where leases and log said different things (JSON).
     fenced_count bigint NOT NULL DEFAULT 0,
     differences jsonb NOT NULL DEFAULT '[]'
+);
+
+-- Numbers that are never given out, because a future that is lost may have done so: those above the
+-- last one that was found, up to and with the other.
+CREATE TABLE skipped_numbers (
+    skipped_no integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    last_position bigint NOT NULL,
+    skipped_to_position bigint NOT NULL,
+    last_epoch bigint NOT NULL,
+    skipped_to_epoch bigint NOT NULL,
+    skipped_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 INSERT INTO accepted_servers (system_identifier, timeline, accepted_by, reason)

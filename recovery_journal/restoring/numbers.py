@@ -6,8 +6,6 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.postgres.accepted_servers import Skipped
-
 RATE: Final = 1_000_000
 """More epochs or positions than the journal can give out in a second."""
 SHORTEST_S: Final = 1_000
@@ -18,12 +16,10 @@ LOCK: Final = "LOCK TABLE journal_events IN SHARE ROW EXCLUSIVE MODE"
 
 # How long ago the last event is, by which the lost future may have lasted at most.
 LOST_S: Final = """
-SELECT coalesce(
-        extract(epoch FROM clock_timestamp() - (
-            SELECT recorded_at FROM journal_events ORDER BY notification_id DESC LIMIT 1
-        )),
-        extract(epoch FROM clock_timestamp() - (SELECT made_at FROM journal_schema))
-    )::float8 AS lost_s
+SELECT extract(epoch FROM clock_timestamp() - coalesce(
+        (SELECT recorded_at FROM journal_events ORDER BY notification_id DESC LIMIT 1),
+        (SELECT made_at FROM journal_schema)
+    ))::float8 AS lost_s
 """
 
 LAST: Final = """
@@ -31,7 +27,10 @@ SELECT greatest(
         pg_sequence_last_value('epochs'),
         (SELECT max(epoch) FROM leases)
     ) AS epoch,
-    (SELECT max(notification_id) FROM journal_events) AS position,
+    greatest(
+        (SELECT max(notification_id) FROM journal_events),
+        (SELECT max(skipped_to_position) FROM skipped_numbers)
+    ) AS position,
     pg_sequence_last_value('journal_events_notification_id_seq') AS drawn_position
 """
 
@@ -39,6 +38,24 @@ RAISE: Final = """
 SELECT setval('epochs', %(epoch)s),
     setval('journal_events_notification_id_seq', %(position)s)
 """
+
+RECORD: Final = """
+INSERT INTO skipped_numbers (last_position, skipped_to_position, last_epoch, skipped_to_epoch)
+VALUES (%(last_position)s, %(position)s, %(last_epoch)s, %(epoch)s)
+"""
+
+POSITIONS: Final = """
+SELECT last_position, skipped_to_position
+FROM skipped_numbers
+ORDER BY skipped_no
+"""
+
+
+class Skipped(Struct, frozen=True, kw_only=True):
+    """Numbers that are never given out: all above `last`, up to and with `skipped_to`."""
+
+    last: int
+    skipped_to: int
 
 
 class Raised(Struct, frozen=True, kw_only=True):
@@ -52,7 +69,7 @@ def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
     """Let both sequences go on above everything that was found, and above a million numbers for
     each second since the last event, and for 1,000 seconds at least.
 
-    The sequences move at once, whatever becomes of the transaction.
+    The sequences move at once, whatever becomes of the transaction: once more does no harm.
     """
     cursor.execute(LOCK)
     lost = cursor.execute(LOST_S).fetchone()
@@ -67,6 +84,20 @@ def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
             last=position, skipped_to=max(position, last["drawn_position"] or 0) + margin
         ),
     )
-    values = {"epoch": raised.epochs.skipped_to, "position": raised.positions.skipped_to}
+    values = {
+        "last_epoch": epoch,
+        "epoch": raised.epochs.skipped_to,
+        "last_position": position,
+        "position": raised.positions.skipped_to,
+    }
     cursor.execute(RAISE, values)
+    cursor.execute(RECORD, values)
     return raised
+
+
+def skipped_positions(cursor: Cursor[DictRow]) -> tuple[Skipped, ...]:
+    """The positions that no event of this log ever has, one range for each restore."""
+    rows = cursor.execute(POSITIONS).fetchall()
+    return tuple(
+        Skipped(last=row["last_position"], skipped_to=row["skipped_to_position"]) for row in rows
+    )

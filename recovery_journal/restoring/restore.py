@@ -24,13 +24,15 @@ from recovery_journal.restoring.numbers import Raised, raise_numbers
 # The log may be long, and nobody else works meanwhile.
 NO_LIMIT: Final = "SET LOCAL statement_timeout = 0"
 
-# A row that was made by no fold is left alone until a rebuild has made it anew.
+# Rows that no fold has made are left alone until a rebuild has made them anew.
 UNLINK: Final = """
 UPDATE projection_tracking
 SET fold_version = 0,
     fold_hash = 'of a lost log',
+    position = log.last,
     changed_at = clock_timestamp()
-WHERE position > (SELECT coalesce(max(notification_id), 0) FROM journal_events)
+FROM (SELECT coalesce(max(notification_id), 0) AS last FROM journal_events) AS log
+WHERE position > log.last
 RETURNING projection
 """
 
@@ -102,19 +104,17 @@ class Restore:
             event_id=uuid4().hex, by=actor("person", by), reason=f"after a restore: {reason}"
         )
         with self._database.transaction() as cursor:
+            projections = self._unlink(cursor)  # before new events stand above lost positions
             raised = raise_numbers(cursor)
         fenced = self._fence(found, decision)
         recoveries = [one for one in fenced if isinstance(one, Recovery)]
         with self._database.transaction() as cursor:
             schemas.lock(cursor, self._database.schema)
-            projections = self._unlink(cursor)
             self._servers.accept(
                 cursor,
                 comparison.found,
                 by=by,
                 reason=reason,
-                positions=raised.positions,
-                epochs=raised.epochs,
                 fenced_count=len(recoveries),
                 differences=found,
             )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from recovery_journal.postgres.schema import VERSION
 from recovery_journal import Journal, Stage
+from recovery_journal.postgres.schema import VERSION
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 from tests.command_line.processes import Spoken
