@@ -49,7 +49,7 @@ def server(system_identifier: int, timeline: int | None) -> Server:
     ],
 )
 def test_a_server_is_the_accepted_one_by_identifier_and_timeline(
-    found: Server, accepted: Server | None, is_accepted: bool
+    found: Server, accepted: Server | None, *, is_accepted: bool
 ) -> None:
     assert Comparison(found=found, accepted=accepted).is_accepted is is_accepted
 
