@@ -47,6 +47,7 @@ from recovery_journal.recovering.loss import Losses
 from recovery_journal.recovering.replayer import TailReplayer
 from recovery_journal.recovering.session_watch import SessionWatch
 from recovery_journal.recovering.sweep import Sweep
+from recovery_journal.restoring.restore import Restore, Restored
 
 
 class Journal:
@@ -91,9 +92,10 @@ class Journal:
         self._lists = ListReading(database)
         self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
-        self._status = StatusReading(database, self.application.reader, self.projections)
+        self._status = StatusReading(database, self.application.reader, self.projections, limits)
         self._rows = RowReading(database)
         self._pruning = Pruning(database)
+        self._restore = Restore(database, ledger, cohorts, limits)
 
     def __enter__(self) -> Self:
         return self
@@ -453,6 +455,28 @@ class Journal:
         """Forget run steps, checkpoints and results of runs whose every attempt ended longer ago
         than that; never the log. A pruned run cannot be taken up again (`RunPruned`)."""
         return self._pruning.prune(older_than)
+
+    def after_restore(
+        self, *, by: str, reason: str, is_nothing_lost: bool = False, is_restored: bool = False
+    ) -> Restored:
+        """Accept the server that the journal is found on, after a restore or a failover.
+
+        What workers and sweepers held is taken from them and recovered; epochs and positions that
+        the lost future may have used are skipped; where lease rows and log differ, the rows are
+        made to say what the log says. On an accepted server there is nothing to do, unless you
+        know better: `is_restored`, as for a copied volume, which looks like the server it was
+        copied from. With `is_nothing_lost` the server is accepted and all goes on as it was: for
+        a switchover or an upgrade that you know to have lost nothing.
+
+        See that the old server is gone first: nothing here can stop what writes there. Raises
+        `ReadOnlyServer` on a standby.
+        """
+        person = _person(by, reason)
+        return self._restore.run(**person, is_nothing_lost=is_nothing_lost, is_restored=is_restored)
+
+    def differences(self) -> Restored:
+        """What `after_restore` would find; nothing is changed."""
+        return self._restore.look()
 
     # Details ---------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
 from projections.projection import Record
 from recovery_journal.log.mapper import decode
 from recovery_journal.postgres.database import Database
+from recovery_journal.restoring.numbers import Skipped, skipped_positions
 
 GAP_WAIT_S: Final = 0.25
 SHORTEST_PAUSE_S: Final = 0.001
@@ -114,6 +115,7 @@ class SettledReader:
         self._mark = 0
         self._watch: _Watch | None = None
         self._primaries: set[int] = set()
+        self._skipped: tuple[Skipped, ...] = ()
 
     def read(self, after: int, limit: int) -> Page:
         """Up to `limit` events after a settled position (0 is the beginning).
@@ -149,6 +151,7 @@ class SettledReader:
         stop = LAST_POSITION if stop is None else stop
         wanted = {"after": after, "limit": limit, "stop": stop, "tags": list(topics)}
         self._require_primary()
+        self._require_log_of(after)
         if topics:
             wanted["stop"] = min(stop, self.settled_position())
             return self._rows(PAGE_OF_TAGS, wanted)
@@ -227,9 +230,20 @@ class SettledReader:
             return
         with self._database.cursor() as cursor:
             row = cursor.execute(IS_STANDBY).fetchone()
-        if row is not None and row["is_standby"]:
-            raise ReadOnlyServer("read settled events")
+            if row is not None and row["is_standby"]:
+                raise ReadOnlyServer("read settled events")
+            skipped = skipped_positions(cursor)
         self._primaries.add(session_no)
+        with self._gate:
+            if self._skipped != skipped:  # what was settled before a restore may be lost since
+                self._skipped, self._mark, self._watch = skipped, 0, None
+
+    def _require_log_of(self, after: int) -> None:
+        """No event of this log has a skipped position: whoever stands there has read one that was
+        lost, and would miss nothing but the loss."""
+        for skipped in self._skipped:
+            if skipped.last < after <= skipped.skipped_to:
+                raise TailLost(reader="a reader", found=after, last=skipped.last)
 
 
 def _safe_prefix(page: list[Row], after: int, mark: int) -> list[Row]:

@@ -329,6 +329,8 @@ def test_a_failover_is_nobodys_death(private_server: PrivateServer) -> None:
             private_server.kill()
             with psycopg.connect(standby.dsn, autocommit=True) as connection:
                 connection.execute("SELECT pg_promote()")
+            with rj.open(standby.dsn, must_be_accepted=False) as promoted:
+                promoted.after_restore(by="hook", reason="all came over", is_nothing_lost=True)
             swept = sweep_beyond_the_grace_after_an_outage(desk)
             until(lambda: declared(desk) not in (None, before), "the worker's next lock")
             swept += sweep_beyond_the_grace(journal)
