@@ -42,11 +42,13 @@ from recovery_journal.reading.status import Status, StatusReading
 from recovery_journal.rebuilding.check import Check, CheckedProjection
 from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
 from recovery_journal.rebuilding.rebuild import Rebuild
-from recovery_journal.recovering.cohort import Cohorts, Observer, Swept
+from recovery_journal.recovering.cohort import Cohorts
 from recovery_journal.recovering.loss import Losses
 from recovery_journal.recovering.replayer import TailReplayer
 from recovery_journal.recovering.session_watch import SessionWatch
 from recovery_journal.recovering.sweep import Sweep
+from recovery_journal.recovering.swept import Observer, Swept
+from recovery_journal.uncollected import uncollected
 
 
 class Journal:
@@ -195,8 +197,9 @@ class Journal:
             session_lock=session_lock,
         )
         claims = []
-        won = self._claims.take(wanted)
-        kept = self._claims.kept([terms.run_id for terms, _ in won])
+        with uncollected():
+            won = self._claims.take(wanted)
+            kept = self._claims.kept([terms.run_id for terms, _ in won])
         for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
             lease = self.adopt(terms)
             try:
