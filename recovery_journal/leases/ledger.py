@@ -134,8 +134,8 @@ class Ledger:
         ]
 
     def go_on(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
-        """Append steps that lead from one stage of a recovery to the next. The rows stay as they
-        are, unlocked: the stream's next version is the fence. Each answers for itself."""
+        """Append steps that lead from one stage of a recovery to the next; their rows, which the
+        caller has locked, stay as they are. Each answers for itself."""
         answers = self._application.append_cohort([move.events for move in moves], cursor=cursor)
         return [
             answer if isinstance(answer, AppendConflict) else move.recovery.apply(move.events)

@@ -4,10 +4,9 @@ Each step of every attempt is durable before the next begins, each element answe
 a step that fails for the batch is taken again for each alone, so that one bad attempt never holds
 up the others.
 
-Whoever takes an attempt over appends to its stream. So a step that only goes on from one stage to
-the next needs neither the lease row nor its lock: the stream's next version is its fence. Where
-that version is taken, and for every step that changes more than the stage, the row is locked and
-compared, and the stream is read again.
+Every step begins by locking the lease rows that still have this sweeper's fence. One that only
+goes on from one stage to the next then leaves its row alone: what the row says of the attempt
+stays true. Where its stream has moved, as a refused stale write moves it, it is read again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -187,17 +186,18 @@ class Cohorts:
         return answers | self._move(moved, decide)
 
     def _go_on(self, group: Sequence[Recovery], decide: Decide) -> dict[str, Answer]:
-        """A step that leads to the next stage and no further is appended; all others are moved,
-        and those whose streams have gone on without us."""
+        """Append what only leads to the next stage; move all others, and those whose streams have
+        moved."""
         moves, owner = [], sweeper_holder()
         with self._database.transaction() as cursor:
+            mine = self._lock(cursor, group)
             now = self._ledger.now(cursor)
-            for recovery in group:
+            for recovery in mine:
                 if recovery.lifted is not None:  # deciding may change its row
                     continue
                 try:
                     events = decide(recovery, cursor, now)
-                except RecoveryJournalError:  # and again, with its row locked, to be answered
+                except RecoveryJournalError:  # decided again below, to be answered
                     continue
                 if len(events) == 1 and isinstance(events[0], CheckpointReloaded | Replayed):
                     moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
@@ -218,10 +218,8 @@ class Cohorts:
             return answers
         moves, owner = [], sweeper_holder()
         with self._database.transaction() as cursor:
-            fences = [(recovery.attempt_id, recovery.fence) for recovery in group]
-            locked = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
             mine: dict[str, Recovery | RecoveryJournalError] = {
-                recovery.attempt_id: recovery for recovery in group if recovery.attempt_id in locked
+                recovery.attempt_id: recovery for recovery in self._lock(cursor, group)
             }
             if not is_known:
                 mine = self._ledger.load(cursor, list(mine))
@@ -238,6 +236,12 @@ class Cohorts:
             for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
                 answers[move.recovery.attempt_id] = answer
         return answers
+
+    def _lock(self, cursor: Cursor[DictRow], group: Sequence[Recovery]) -> list[Recovery]:
+        """Those that are still this sweeper's, their rows locked."""
+        fences = [(recovery.attempt_id, recovery.fence) for recovery in group]
+        locked = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
+        return [recovery for recovery in group if recovery.attempt_id in locked]
 
     def _keep(self, group: Sequence[Recovery]) -> AtHand:
         """What the store keeps of these runs, to be at hand until their replay."""

@@ -8,7 +8,6 @@ call with which one begins; it takes what is lost and loads no checkpoint.
 
 import asyncio
 import sys
-import threading
 import time
 from typing import Any
 
@@ -69,44 +68,47 @@ async def _hold(dsn: str, count: int, claim_timeout_s: int) -> None:
     )
 
 
-def recover(dsn: str, number: int) -> None:
+async def recover(dsn: str, number: int) -> None:
     """Work on what is lost, up to the end of its checkpointed steps; print how many got there, and
     when the last one did."""
-    from absurd_sdk import Absurd, SuspendTask
+    from absurd_sdk import AsyncAbsurd, SuspendTask
 
-    app = Absurd(dsn, queue_name=QUEUE)
+    app = AsyncAbsurd(dsn, queue_name=QUEUE)
     count, last_at = 0, time.monotonic()
 
-    def not_again() -> Any:  # noqa: ANN401 - never returns
+    async def not_again() -> Any:  # noqa: ANN401 - never returns
         raise AssertionError("a checkpointed step is run again")
 
-    def work(_params: Any, context: Any) -> None:  # noqa: ANN401 - as they are given
+    async def work(_params: Any, context: Any) -> None:  # noqa: ANN401 - as they are given
         nonlocal count, last_at
-        assert context.step("state", not_again) == STATE
+        assert await context.step("state", not_again) == STATE
         for ordinal in range(1, TAIL_STEPS + 1):
-            assert context.step(f"step-{ordinal}", not_again) == {"n": ordinal}
+            assert await context.step(f"step-{ordinal}", not_again) == {"n": ordinal}
         count, last_at = count + 1, time.monotonic()
         # It would go on here. So it makes room for the next one, and nothing is written for it.
         raise SuspendTask
 
-    def stop_when_idle() -> None:
+    async def stop_when_idle() -> None:
         while time.monotonic() < last_at + PATIENCE_S:
-            time.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
         app.stop_worker()
 
     app.register_task(name=TASK)(work)
-    app.list_queues()  # connected
+    await app.list_queues()  # connected
     print("ready", flush=True)
     sys.stdin.readline()
     last_at = time.monotonic()
-    threading.Thread(target=stop_when_idle).start()
-    # One by one over one connection: more at a time, by threads or as coroutines, was slower.
-    app.start_worker(
-        worker_id=f"new-{number}",
-        claim_timeout=600,
-        concurrency=1,
-        batch_size=CLAIM_LIMIT,
-        poll_interval=PAUSE_S,
+    # All of a claim at once, as coroutines: in a trial its synchronous worker was a third slower,
+    # and with threads more.
+    await asyncio.gather(
+        stop_when_idle(),
+        app.start_worker(
+            worker_id=f"new-{number}",
+            claim_timeout=600,
+            concurrency=CLAIM_LIMIT + 1,
+            batch_size=CLAIM_LIMIT,
+            poll_interval=PAUSE_S,
+        ),
     )
     print(count, last_at, flush=True)
 
@@ -134,6 +136,6 @@ if __name__ == "__main__":
     if verb == "hold":
         hold(where, number, int(sys.argv[4]))
     elif verb == "recover":
-        recover(where, number)
+        asyncio.run(recover(where, number))
     else:
         claim(where, number)
