@@ -1,6 +1,7 @@
 """The composition root: one journal on one schema, and everything a user may ask of it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, overload
@@ -42,12 +43,14 @@ from recovery_journal.reading.status import Status, StatusReading
 from recovery_journal.rebuilding.check import Check, CheckedProjection
 from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
 from recovery_journal.rebuilding.rebuild import Rebuild
-from recovery_journal.recovering.cohort import Cohorts, Observer, Swept
+from recovery_journal.recovering.cohort import Cohorts
 from recovery_journal.recovering.loss import Losses
 from recovery_journal.recovering.replayer import TailReplayer
 from recovery_journal.recovering.session_watch import SessionWatch
 from recovery_journal.recovering.sweep import Sweep
+from recovery_journal.recovering.swept import Observer, Swept
 from recovery_journal.restoring.restore import Restore, Restored
+from recovery_journal.uncollected import uncollected
 
 
 class Journal:
@@ -69,6 +72,8 @@ class Journal:
         self.projections = tuple(projections)
         self.application = JournalApplication(database)
         self._on_close = on_close
+        # A reducer is the user's code: what it leaves is collected as ever.
+        self._claiming = nullcontext if reducers else uncollected
         ledger = Ledger(self.application)
         self._ledger = ledger
         self._runs = RunStore(database)
@@ -197,14 +202,15 @@ class Journal:
             session_lock=session_lock,
         )
         claims = []
-        won = self._claims.take(wanted)
-        kept = self._claims.kept([terms.run_id for terms, _ in won])
-        for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
-            lease = self.adopt(terms)
-            try:
-                claims.append(self._claims.load(lease, recovery, kept_of_run))
-            except (PayloadCorrupt, InvalidInput) as problem:
-                self._claims.distrust(lease, problem)
+        with self._claiming():
+            won = self._claims.take(wanted)
+            kept = self._claims.kept([terms.run_id for terms, _ in won])
+            for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
+                lease = self.adopt(terms)
+                try:
+                    claims.append(self._claims.load(lease, recovery, kept_of_run))
+                except (PayloadCorrupt, InvalidInput) as problem:
+                    self._claims.distrust(lease, problem)
         return claims
 
     def load(self, lease: Lease) -> Claim:

@@ -21,7 +21,7 @@ from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import EmbeddedServer
-from recovery_journal.recovering.cohort import Observer
+from recovery_journal.recovering.swept import Observer
 
 DSN_VARIABLE: Final = "RECOVERY_JOURNAL_DSN"
 SCHEMA_VARIABLE: Final = "RECOVERY_JOURNAL_SCHEMA"

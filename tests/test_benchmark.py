@@ -104,6 +104,7 @@ MASS_CRASH_SAYS: Final = {
     "us_per_lease",
     "followed_s",
     "ratio_absurd",
+    "ratio_absurd_claim",
     "ratio_pgqueuer",
 }
 

@@ -18,7 +18,7 @@ from psycopg.rows import DictRow, args_row
 
 from domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
 from projections.projection import Record
-from recovery_journal.log.mapper import decode
+from recovery_journal.log.mapper import decode, decode_block
 from recovery_journal.postgres.database import Database
 from recovery_journal.restoring.numbers import Skipped, skipped_positions
 
@@ -127,21 +127,7 @@ class SettledReader:
         rows = self.rows(after, limit)
         if not rows:
             self._require_tail(after)
-        records: list[Record] = []
-        for row in rows:
-            try:
-                event = decode(
-                    attempt_id=row.stream,
-                    version=row.version,
-                    tag=row.tag,
-                    state=row.state,
-                    position=row.position,
-                )
-            except RecoveryJournalError:
-                if not records:
-                    raise
-                break
-            records.append(Record(event, row.position, row.recorded_at))
+        records = _all_at_once(rows) or _until_unreadable(rows)
         return Page(records, settled=records[-1].position if records else after)
 
     def rows(
@@ -269,3 +255,37 @@ def _position(cursor: Cursor[DictRow]) -> int:
     assert row is not None
     position: int = row["position"]
     return position
+
+
+def _all_at_once(rows: Sequence[Row]) -> list[Record]:
+    """The records, decoded by one call; none where one of them cannot be read."""
+    places = [(row.stream, row.version, row.tag) for row in rows]
+    try:
+        events = decode_block(places, [row.state for row in rows])
+    except ValueError:  # which JSON errors are too
+        return []
+    return [
+        Record(event, row.position, row.recorded_at)
+        for event, row in zip(events, rows, strict=True)
+    ]
+
+
+def _until_unreadable(rows: Sequence[Row]) -> list[Record]:
+    """The records before the first that cannot be read, whose error is raised if it is the first
+    of all."""
+    records: list[Record] = []
+    for row in rows:
+        try:
+            event = decode(
+                attempt_id=row.stream,
+                version=row.version,
+                tag=row.tag,
+                state=row.state,
+                position=row.position,
+            )
+        except RecoveryJournalError:
+            if not records:
+                raise
+            break
+        records.append(Record(event, row.position, row.recorded_at))
+    return records

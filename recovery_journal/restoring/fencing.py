@@ -24,7 +24,7 @@ from recovery_journal.leases.move import Move, change_rows
 from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.cohort import Swept
+from recovery_journal.recovering.swept import Swept
 from recovery_journal.restoring.differences import Difference, DifferenceKind
 
 # Waits for whoever has a row locked: none may be passed over.

@@ -16,7 +16,8 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparison, Server
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.cohort import Cohorts, Swept
+from recovery_journal.recovering.cohort import Cohorts
+from recovery_journal.recovering.swept import Swept
 from recovery_journal.restoring.differences import Difference, differences
 from recovery_journal.restoring.fencing import Fenced, Fencing
 from recovery_journal.restoring.numbers import Raised, raise_numbers

@@ -108,7 +108,7 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
 def main() -> None:
     """Measure the cases that are named, or all of them."""
     wanted = _wanted()
-    with _server(wanted.dsn) as dsn:
+    with served(wanted.dsn) as dsn:
         for case in wanted.cases or CASES:
             for line in CASES[case](dsn, wanted):
                 sys.stdout.write(json.dumps(line) + "\n")
@@ -154,7 +154,7 @@ def _wanted() -> Namespace:
 
 
 @contextmanager
-def _server(dsn: str | None) -> Iterator[str]:
+def served(dsn: str | None) -> Iterator[str]:
     """The server that is named, or a fresh embedded one with its defaults, fsync among them."""
     if dsn:
         yield dsn

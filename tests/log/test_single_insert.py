@@ -8,7 +8,7 @@ from domain.errors import StoreBusy
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
 from tests.log.events import an_event, version_of
-from tests.worker.pooler import Pooler
+from tests.relays.pooler import Pooler
 
 
 def roll_back() -> None:
