@@ -16,12 +16,16 @@ from scripts.benchmark.append import measure_append
 from scripts.benchmark.as_of import measure_as_of
 from scripts.benchmark.claim import BATCHES, measure_claim
 from scripts.benchmark.detect import measure_detect
+from scripts.benchmark.fleet import measure_fleet
+from scripts.benchmark.growth import measure_growth
 from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.rebuild import measure_rebuild
 from scripts.benchmark.wake import measure_wake
 
 Line: TypeAlias = dict[str, Any]
 
+EVENTS: Final = (1_000_000,)
+GROWN_EVENTS: Final = (10_000, 100_000, 1_000_000)
 MANY_EVENTS: Final = 10_000_000
 MANY_LEASES: Final = 100_000
 """With so many, one round says enough, and lasts long enough."""
@@ -37,7 +41,7 @@ def _append(dsn: str, options: Namespace) -> Iterator[Line]:
 
 
 def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
-    for event_count in options.events:
+    for event_count in options.events or EVENTS:
         yield measure_rebuild(
             dsn,
             event_count=event_count,
@@ -47,7 +51,7 @@ def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
 
 
 def _as_of(dsn: str, options: Namespace) -> Iterator[Line]:
-    for event_count in options.events:
+    for event_count in options.events or EVENTS:
         yield measure_as_of(dsn, event_count=event_count, rounds=_rounds(options, event_count))
 
 
@@ -84,6 +88,23 @@ def _wake(dsn: str, options: Namespace) -> Iterator[Line]:
     )
 
 
+def _growth(dsn: str, options: Namespace) -> Iterator[Line]:
+    yield from measure_growth(
+        dsn, event_counts=options.events or GROWN_EVENTS, rounds=options.rounds or 3
+    )
+
+
+def _fleet(_dsn: str, options: Namespace) -> Iterator[Line]:
+    """On a server of its own, because it stops that."""
+    yield from measure_fleet(
+        lease_count=options.leases[0],
+        worker_count=options.fleet_workers,
+        sweeper_count=options.sweepers,
+        idle_s=options.idle_seconds,
+        rounds=options.rounds or 3,
+    )
+
+
 def _rounds(options: Namespace, event_count: int) -> int:
     return options.rounds or (1 if event_count >= MANY_EVENTS else 3)
 
@@ -96,6 +117,8 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "claim": _claim,
     "detect": _detect,
     "wake": _wake,
+    "growth": _growth,
+    "fleet": _fleet,
 }
 
 
@@ -123,15 +146,16 @@ def _wanted() -> Namespace:
         "--events",
         type=int,
         nargs="+",
-        default=[1_000_000],
-        help="rebuild, as-of: in the log; several show the growth",
+        help="in the log; several show the growth; rebuild, as-of: 1,000,000; "
+        "growth: 10,000, 100,000 and 1,000,000",
     )
     parser.add_argument(
         "--leases",
         type=int,
         nargs="+",
         default=[10_000],
-        help="mass-crash, claim: that are lost at once; several show the growth",
+        help="mass-crash, claim: that are lost at once; several show the growth; fleet: that are "
+        "renewed, or lost, at once",
     )
     parser.add_argument(
         "--no-rivals", action="store_true", help="mass-crash: ours alone, nothing is installed"
@@ -139,7 +163,11 @@ def _wanted() -> Namespace:
     parser.add_argument("--kills", type=int, default=50, help="detect: of workers, per setting")
     parser.add_argument("--wakes", type=int, default=200, help="wake: of a sleeping worker")
     parser.add_argument("--workers", type=int, default=50, help="wake: in the idle fleet")
-    parser.add_argument("--idle-seconds", type=float, default=20.0, help="wake: of that fleet")
+    parser.add_argument(
+        "--idle-seconds", type=float, default=20.0, help="wake, fleet: that idle fleets are left"
+    )
+    parser.add_argument("--fleet-workers", type=int, default=1_000, help="fleet: that wait")
+    parser.add_argument("--sweepers", type=int, default=50, help="fleet: at once")
     parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
     wanted = parser.parse_args()
     if unknown := set(wanted.cases) - set(CASES):
