@@ -90,7 +90,7 @@ def _wake(dsn: str, options: Namespace) -> Iterator[Line]:
 
 def _growth(dsn: str, options: Namespace) -> Iterator[Line]:
     yield from measure_growth(
-        dsn, event_counts=options.events or GROWN_EVENTS, rounds=options.rounds or 3
+        dsn, event_counts=options.events or GROWN_EVENTS, rounds=options.rounds or 5
     )
 
 

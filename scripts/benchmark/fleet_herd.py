@@ -69,12 +69,16 @@ def measure_herd(server: FleetServer, *, lease_count: int, host_count: int) -> d
         given = (server.dsn, database.schema)
         answers = _forking.Queue()
         is_over = _forking.Event()
-        groups = [hosts[at : at + HOSTS_PER_PROCESS] for at in range(0, len(hosts), HOSTS_PER_PROCESS)]
+        groups = [
+            hosts[at : at + HOSTS_PER_PROCESS] for at in range(0, len(hosts), HOSTS_PER_PROCESS)
+        ]
         processes = [
             _forking.Process(target=_renew_all, args=(*given, group, answers, is_over))
             for group in groups
         ]
-        processes += [_forking.Process(target=_sweep, args=(*given, is_over)) for _ in range(SWEEPERS)]
+        processes += [
+            _forking.Process(target=_sweep, args=(*given, is_over)) for _ in range(SWEEPERS)
+        ]
         for process in processes:
             process.start()
         try:

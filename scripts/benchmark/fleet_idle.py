@@ -1,8 +1,8 @@
 """A large fleet with nothing to do: waiting workers and sweepers, with their defaults.
 
-Workers are what `Worker.run` is, fifty threads to a process, so that a thousand find room on one host:
-the server sees the same sessions and the same statements. What a call costs is measured with one that
-nothing stands behind: everybody looks, and finds nothing.
+Workers are what `Worker.run` is, fifty threads to a process, so that a thousand find room on one
+host: the server sees the same sessions and the same statements. What a call costs is measured with
+one that nothing stands behind: who comes looks, and finds nothing.
 """
 
 import multiprocessing
@@ -118,7 +118,7 @@ def _call_s(server: FleetServer, database: Database, idle_share: float) -> float
     """Processor time of the server for one call, without what it uses anyway."""
     begun, before = time.monotonic(), server.processor_s()
     for _ in range(CALLS):
-        call(database)
+        call(database, 1)
         time.sleep(CALM_S)
     lasted = time.monotonic() - begun
     return max(server.processor_s() - before - idle_share * lasted, 0) / CALLS

@@ -4,10 +4,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
+import psutil
 import psycopg
 
 from recovery_journal.postgres.cluster import Cluster
@@ -62,13 +63,20 @@ class FleetServer:
 
     def processor_s(self) -> float:
         """Processor time of all its living processes."""
-        return sum(sum(one.cpu_times()[:2]) for one in self._cluster.processes())
+        total = 0.0
+        for process in self._cluster.processes():
+            with suppress(psutil.NoSuchProcess):  # a vacuum's, which has ended
+                total += sum(process.cpu_times()[:2])
+        return total
 
     def memory_mb(self) -> float:
         """Memory of all its processes, pages that they share counted once."""
         total = 0
         for process in self._cluster.processes():
-            memory = process.memory_full_info()
+            try:
+                memory = process.memory_full_info()
+            except psutil.NoSuchProcess:  # a vacuum's, which has ended
+                continue
             total += getattr(memory, "pss", memory.rss)
         return total / BYTES_PER_MB
 
@@ -109,5 +117,3 @@ def server_share(server: FleetServer, seconds: float) -> float:
     begun, before = time.monotonic(), server.processor_s()
     time.sleep(seconds)
     return (server.processor_s() - before) / (time.monotonic() - begun)
-
-

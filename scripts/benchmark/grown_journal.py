@@ -1,8 +1,8 @@
 """A journal that has been at work for long: a log of any length, and what it left elsewhere.
 
-Runs and lease rows are made from the log itself: one for each attempt of ours that ended in it or is
-quarantined in it. The lease of a false alarm is a foreign runtime's, which keeps it itself; the few
-attempts that are under way where the log ends are left out. The projections are rebuilt.
+Runs and lease rows are made from the log itself: one for each attempt of ours that ended in it or
+is quarantined in it. The lease of a false alarm is a foreign runtime's, which keeps it itself; the
+few attempts that are under way where the log ends are left out. The projections are rebuilt.
 """
 
 from typing import Final
@@ -83,10 +83,14 @@ SELECT coalesce(max(notification_id), 0) AS position
 FROM journal_events
 """
 
+# Equally long ones: a short log has more of those that have only begun.
 SAMPLE: Final = """
-SELECT DISTINCT originator_id AS attempt_id
+SELECT originator_id AS attempt_id
 FROM journal_events
 WHERE notification_id = ANY(%(positions)s::bigint[])
+    AND topic = 'lease-ended'
+    AND originator_version = 9
+LIMIT %(limit)s
 """
 
 
@@ -117,8 +121,8 @@ def last_position(database: Database) -> int:
     return int(row["position"])
 
 
-def attempts_at(database: Database, positions: list[int]) -> list[str]:
-    """The attempts whose events stand at these positions."""
+def attempts_at(database: Database, positions: list[int], *, limit: int) -> list[str]:
+    """Attempts that were lost once and then completed, at one of these positions."""
     with database.cursor() as cursor:
-        rows = cursor.execute(SAMPLE, {"positions": positions}).fetchall()
+        rows = cursor.execute(SAMPLE, {"positions": positions, "limit": limit}).fetchall()
     return [row["attempt_id"] for row in rows]
