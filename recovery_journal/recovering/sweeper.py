@@ -20,8 +20,8 @@ LONGEST_PAUSE_S: Final = 1.0
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 SHORTEST_SHARE: Final = 0.75  # of a pause
 REST: Final = 10
-"""How many times longer than a sweep that found nothing the pause after it is: a look at every lease
-of a large fleet, by many sweepers, on a server that has much else to do, slows itself down."""
+"""How many times longer than a sweep that found nothing the pause after it is: looks at every lease
+of a large fleet, by many sweepers, on a server that has much else to do, slow themselves down."""
 
 
 class Sweeper:

@@ -239,7 +239,7 @@ class _Pause:
     def _is_to_come(self) -> bool:
         """Whether a call has been heard that this worker has to come to; waits for its turn."""
         heard = self._session_lock.heard()
-        come_in_s = heard and heard.lot(is_asleep=self._session_lock.is_asleep)
+        come_in_s = heard.lot(is_asleep=self._session_lock.is_asleep) if heard else None
         if come_in_s is None:
             return False
         self._stop.wait(come_in_s)

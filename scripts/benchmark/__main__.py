@@ -9,20 +9,29 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any, Final, TypeAlias
 
 from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.append import measure_append
 from scripts.benchmark.as_of import measure_as_of
+from scripts.benchmark.churn import measure_churn
 from scripts.benchmark.claim import BATCHES, measure_claim
 from scripts.benchmark.detect import measure_detect
 from scripts.benchmark.fleet import measure_fleet
 from scripts.benchmark.growth import measure_growth
+from scripts.benchmark.machine import describe_machine
 from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.rebuild import measure_rebuild
+from scripts.benchmark.report import read_lines, write_report
+from scripts.benchmark.rivals.environment import rivals_python
 from scripts.benchmark.wake import measure_wake
 
 Line: TypeAlias = dict[str, Any]
+
+ALL: Final = "all"
+MODERATE: Final = {"rounds": 2, "kills": 20, "wakes": 100}
+"""With these all cases together take about a quarter of an hour."""
 
 EVENTS: Final = (1_000_000,)
 GROWN_EVENTS: Final = (10_000, 100_000, 1_000_000)
@@ -94,6 +103,10 @@ def _growth(dsn: str, options: Namespace) -> Iterator[Line]:
     )
 
 
+def _churn(dsn: str, options: Namespace) -> Iterator[Line]:
+    yield measure_churn(dsn, recovery_count=options.recoveries)
+
+
 def _fleet(_dsn: str, options: Namespace) -> Iterator[Line]:
     """On a server of its own, because it stops that."""
     yield from measure_fleet(
@@ -118,23 +131,53 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "detect": _detect,
     "wake": _wake,
     "growth": _growth,
+    "churn": _churn,
     "fleet": _fleet,
 }
 
 
 def main() -> None:
-    """Measure the cases that are named, or all of them."""
+    """Measure the cases that are named, or all of them; print the lines, and write the page."""
     wanted = _wanted()
+    lines: list[Line] = []
+    notes: list[str] = []
     with _server(wanted.dsn) as dsn:
-        for case in wanted.cases or CASES:
-            for line in CASES[case](dsn, wanted):
-                sys.stdout.write(json.dumps(line) + "\n")
-                sys.stdout.flush()
+        for file in wanted.lines or ():
+            lines += read_lines(file)
+        for line in () if wanted.lines else _measured(dsn, wanted, notes):
+            lines.append(line)
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
+        if wanted.report:
+            write_report(wanted.report, lines, describe_machine(dsn), notes)
+
+
+def _measured(dsn: str, wanted: Namespace, notes: list[str]) -> Iterator[Line]:
+    for case in CASES if wanted.cases in ([], [ALL]) else wanted.cases:
+        if case == "mass-crash" and not wanted.no_rivals:
+            wanted.no_rivals = not _has_rivals(notes)
+        yield from CASES[case](dsn, wanted)
+
+
+def _has_rivals(notes: list[str]) -> bool:
+    """Whether the rivals are there, or can be installed; the page and standard error say if not."""
+    try:
+        rivals_python()
+    except (CalledProcessError, OSError) as error:
+        notes.append(f"the rivals of a mass crash, whose environment could not be made ({error})")
+        sys.stderr.write(f"mass-crash: {notes[-1]}\n")
+        return False
+    return True
 
 
 def _wanted() -> Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(CASES)}")
+    parser.add_argument(
+        "cases",
+        nargs="*",
+        metavar="CASE",
+        help=f"of {', '.join(CASES)}; {ALL}: each, in a quarter of an hour",
+    )
     parser.add_argument("--rounds", type=int, help="whose median counts")
     parser.add_argument(
         "--processes",
@@ -166,11 +209,30 @@ def _wanted() -> Namespace:
     parser.add_argument(
         "--idle-seconds", type=float, default=20.0, help="wake, fleet: that idle fleets are left"
     )
+    parser.add_argument(
+        "--recoveries", type=int, default=10, help="churn: of each of the same leases"
+    )
     parser.add_argument("--fleet-workers", type=int, default=1_000, help="fleet: that wait")
     parser.add_argument("--sweepers", type=int, default=50, help="fleet: at once")
     parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write a page with machine, versions, tables and charts, as docs/benchmarks.md is",
+    )
+    parser.add_argument(
+        "--lines",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing: write the page of lines that were printed before",
+    )
     wanted = parser.parse_args()
-    if unknown := set(wanted.cases) - set(CASES):
+    if wanted.cases == [ALL]:
+        parser.set_defaults(**MODERATE)
+        wanted = parser.parse_args()
+    elif unknown := set(wanted.cases) - set(CASES):
         parser.error(f"unknown case {', '.join(sorted(unknown))}")
     return wanted
 

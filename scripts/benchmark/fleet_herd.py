@@ -1,9 +1,9 @@
 """A thundering herd: the server comes back, and every lease of the fleet is renewed at once.
 
-Hosts hold many leases each and renew them one after another over one connection. The outage is longer
-than a lease and its grace, so that every lease has ended by the clock when the server is back, and
-two sweepers that waited for it too are there at once. Then the hosts go on with renewing for as long
-as rule R9 protects them, and a little longer: nothing may be lost.
+Hosts hold many leases each and renew them one after another over one connection. The outage is
+longer than a lease and its grace, so that every lease has ended by the clock when the server is
+back, and two sweepers that waited for it too are there at once. Then the hosts go on with renewing
+for as long as rule R9 protects them, and a little longer: nothing may be lost.
 """
 
 import multiprocessing
@@ -42,7 +42,7 @@ SET ttl_s = %(ttl_s)s,
     expires_at = clock_timestamp() + make_interval(secs => %(ttl_s)s)
 """
 
-HELD: Final = f"SELECT {COLUMNS} FROM leases WHERE is_watched ORDER BY attempt_id"
+HELD: Final = f"SELECT {COLUMNS} FROM leases WHERE is_watched ORDER BY attempt_id"  # noqa: S608 - a constant
 
 LOST: Final = """
 SELECT count(*) AS count

@@ -20,10 +20,16 @@ from scripts.benchmark.fleet_server import FleetServer, server_share
 from scripts.benchmark.fresh_schema import fresh_schema
 
 WORKERS_PER_PROCESS: Final = 50
-FALLING_ASLEEP_S: Final = 8.0
 CALLS: Final = 5
 CALM_S: Final = 2.0
 PATIENCE_S: Final = 180
+LOOK_S: Final = 0.5
+
+ASLEEP: Final = """
+SELECT count(*) AS count
+FROM pg_locks
+WHERE locktype = 'advisory' AND classid = 'epochs'::regclass AND granted
+"""
 
 COMMITS: Final = """
 SELECT xact_commit AS count
@@ -54,11 +60,11 @@ def measure_idle(
         try:
             for _ in range(worker_count + sweeper_count):
                 assert at_work.acquire(timeout=PATIENCE_S), "not everybody came to work"
-            time.sleep(FALLING_ASLEEP_S)
+            _await_sleep(database, worker_count)
             with server.watched() as most:
-                commits = _commits(database)
+                commits = _count(database, COMMITS)
                 share = server_share(server, idle_s)
-                commits = _commits(database) - commits
+                commits = _count(database, COMMITS) - commits
             memory_mb = server.memory_mb() - memory_before
             call_s = _call_s(server, database, share)
         finally:
@@ -124,8 +130,15 @@ def _call_s(server: FleetServer, database: Database, idle_share: float) -> float
     return max(server.processor_s() - before - idle_share * lasted, 0) / CALLS
 
 
-def _commits(database: Database) -> int:
+def _await_sleep(database: Database, worker_count: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while _count(database, ASLEEP) < worker_count:
+        assert time.monotonic() < deadline, "not everybody fell asleep"
+        time.sleep(LOOK_S)
+
+
+def _count(database: Database, query: str) -> int:
     with database.cursor() as cursor:
-        row = cursor.execute(COMMITS).fetchone()
+        row = cursor.execute(query.encode()).fetchone()
     assert row is not None
     return int(row["count"])

@@ -23,7 +23,9 @@ FOR_EVER_S = 3600.0
 SESSIONS = """
 SELECT count(*) AS count
 FROM pg_stat_activity
-WHERE (query LIKE 'LISTEN %%' OR query LIKE '%%advisory_%%lock_shared%%') AND application_name = 'recovery_journal' AND state = 'idle'
+WHERE (query LIKE 'LISTEN %%' OR query LIKE '%%lock_shared%%')  -- asleep since then
+    AND application_name = 'recovery_journal'
+    AND state = 'idle'
     AND pid IN (
         SELECT pid
         FROM pg_locks
