@@ -22,6 +22,7 @@ from scripts.benchmark.fleet import measure_fleet
 from scripts.benchmark.growth import measure_growth
 from scripts.benchmark.machine import describe_machine
 from scripts.benchmark.mass_crash import measure_mass_crash
+from scripts.benchmark.profile import profile, table
 from scripts.benchmark.rebuild import measure_rebuild
 from scripts.benchmark.report import read_lines, write_report
 from scripts.benchmark.rivals.environment import rivals_python
@@ -30,6 +31,8 @@ from scripts.benchmark.wake import measure_wake
 Line: TypeAlias = dict[str, Any]
 
 ALL: Final = "all"
+PROFILE: Final = "profile"
+PROFILES: Final = ("cohort", "claim")
 MODERATE: Final = {"rounds": 2, "kills": 20, "wakes": 100}
 """With these all cases together take about a quarter of an hour."""
 
@@ -142,6 +145,11 @@ def main() -> None:
     lines: list[Line] = []
     notes: list[str] = []
     with _server(wanted.dsn) as dsn:
+        if wanted.cases[:1] == [PROFILE]:
+            for what in wanted.cases[1:] or PROFILES:
+                parts = list(profile(dsn, what, wanted.leases[0]))
+                sys.stdout.write(table(what, wanted.leases[0], parts) + "\n")
+            return
         for file in wanted.lines or ():
             lines += read_lines(file)
         for line in () if wanted.lines else _measured(dsn, wanted, notes):
@@ -232,7 +240,12 @@ def _wanted() -> Namespace:
     if wanted.cases == [ALL]:
         parser.set_defaults(**MODERATE)
         wanted = parser.parse_args()
-    elif unknown := set(wanted.cases) - set(CASES):
+    known = PROFILES if wanted.cases[:1] == [PROFILE] else (*CASES, ALL)
+    if unknown := set(wanted.cases) - {*known, *wanted.cases[:1]} | set(wanted.cases[:1]) - {
+        *CASES,
+        ALL,
+        PROFILE,
+    }:
         parser.error(f"unknown case {', '.join(sorted(unknown))}")
     return wanted
 

@@ -27,7 +27,7 @@ SAYS: Final = {
     "`ratio_naive` is the time without its index over ours.",
     "mass-crash": "Leases lost at once, recovered and claimed with their whole history; leases a "
     "second. Ratios are ours over the rival's, which keeps no such history.",
-    "claim": "Attempts claimed a second by several claimers, beside pgbench with the same statements.",
+    "claim": "Attempts claimed a second by several claimers, beside pgbench with the same.",
     "detect": "From SIGKILL of a worker to its function running on another one, in seconds.",
     "wake": "From the time of `ReadyForDispatch` to the call of a sleeping worker's function, and "
     "what idle workers cost the server.",
