@@ -1,15 +1,15 @@
 """Where the time of a cohort and of a claim goes: the server's by statement, Python's by part.
 
-One process does it all, so its time is waiting plus Python. It is done three times, on a fleet that
-was lost anew each time: to become warm; with the waiting timed, which costs next to nothing; and under
-cProfile, which makes Python slower but says in which parts it is. Those shares are applied to the
-Python time of the second.
+One process does it all, so its time is waiting plus Python. It is done three times, on a fleet
+that was lost anew each time: to become warm; with the waiting timed, which costs next to nothing;
+and under cProfile, which makes Python slower but says in which parts it is. Those shares are
+applied to the Python time of the second.
 """
 
 import cProfile
 import pstats
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Final, NamedTuple
@@ -39,7 +39,7 @@ class Part(NamedTuple):
 def profile(dsn: str, what: str, lease_count: int) -> Iterator[Part]:
     """The parts of `cohort` or `claim`, the largest first, and in the end their sum."""
     _once(dsn, what, lease_count, lambda work: work())
-    waited: Counter[str] = Counter()
+    waited: dict[str, float] = {}
     taken_s = 0.0
 
     def timed(work: Callable[[], object]) -> None:
@@ -61,7 +61,7 @@ def profile(dsn: str, what: str, lease_count: int) -> Iterator[Part]:
     for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
         if name not in small:
             yield Part(name, 1e6 * seconds / lease_count)
-    yield Part("everything smaller", 1e6 * sum(small.values()) / lease_count)
+    yield Part("everything smaller", 1e6 * sum(small.values(), 0.0) / lease_count)
     yield Part("together", 1e6 * taken_s / lease_count)
 
 
@@ -111,24 +111,20 @@ def _tidy(database: Database) -> None:
 
 def _shares(stats: pstats.Stats) -> dict[str, float]:
     """Of the time that is not waiting, by part."""
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     found: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = stats.stats  # type: ignore[attr-defined]
     for (file, _, function), (_, _, own_s, _, _) in found.items():
         part = _part(file, function)
         if part is not None:
-            seconds[part] += own_s  # type: ignore[assignment]  # a sum
+            seconds[part] += own_s
     total = sum(seconds.values())
     return {part: own_s / total for part, own_s in seconds.items()}
 
 
 def _part(file: str, function: str) -> str | None:
     """Ours by file, a library as a whole; None for waiting."""
-    if (
-        function in WAITS
-        and "psycopg" in file
-        or "psycopg_binary" in function
-        and "wait" in function
-    ):
+    is_waiting = function in WAITS or ("psycopg_binary" in function and "wait" in function)
+    if is_waiting and ("psycopg" in f"{file}{function}" or function == "timed_wait"):
         return None
     parts = PurePath(file).parts
     if "site-packages" in parts:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -28,10 +28,10 @@ def label_of(statement: object) -> str:
 
 
 @contextmanager
-def timed_statements() -> Iterator[Counter[str]]:
+def timed_statements() -> Iterator[dict[str, float]]:
     """Within, seconds of waiting by statement, of all connections of this process. What is sent and
     read meanwhile is in it, for that is how long the process does nothing else."""
-    waited: Counter[str] = Counter()
+    waited: defaultdict[str, float] = defaultdict(float)
     label = TRANSACTION
     execute, copy, wait = Cursor.execute, Cursor.copy, Connection.wait
 
@@ -58,9 +58,9 @@ def timed_statements() -> Iterator[Counter[str]]:
         try:
             return wait(self, *given, **options)
         finally:
-            waited[label] += time.perf_counter() - begun  # type: ignore[assignment]  # a sum
+            waited[label] += time.perf_counter() - begun
 
-    Cursor.execute, Cursor.copy = timed_execute, timed_copy  # type: ignore[method-assign,assignment]
+    Cursor.execute, Cursor.copy = timed_execute, timed_copy  # type: ignore[method-assign]
     Connection.wait = timed_wait  # type: ignore[method-assign]
     try:
         yield waited
