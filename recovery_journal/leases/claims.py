@@ -165,6 +165,9 @@ class Claims:
             self._ledger.record_one(cursor, recovery, events)
 
     def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+        with self._database.cursor() as cursor:  # an idle fleet asks this, and no more, all day
+            if not self._won(cursor, wanted):
+                return []
         with self._database.transaction() as cursor:
             self._declare(cursor, wanted)
             return [

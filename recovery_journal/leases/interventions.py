@@ -22,14 +22,15 @@ from recovery_journal.postgres.database import Database
 INCARNATIONS = """
 SELECT DISTINCT boot_id || ':' || pid || ':' || process_started AS incarnation
 FROM leases
-WHERE worker_id = %(worker_id)s AND status = 'held'
+WHERE is_watched AND worker_id = %(worker_id)s AND status = 'held'
 ORDER BY incarnation
 """
 
 REPORT = """
 UPDATE leases
 SET loss = %(loss)s, loss_reason = %(reason)s
-WHERE worker_id = %(worker_id)s
+WHERE is_watched
+    AND worker_id = %(worker_id)s
     AND status = 'held'
     AND boot_id || ':' || pid || ':' || process_started = %(incarnation)s
 RETURNING attempt_id

@@ -3,10 +3,17 @@
 It is a notification in a transaction of its own: PostgreSQL lets only one transaction that notifies
 commit at a time, which would queue up appends behind each other. Polling remains the truth, so a
 call that is lost costs nothing but time.
+
+A call is heard by everybody, and a fleet of a thousand idle workers must not come running for one
+attempt. So it says how many attempts are ready and how many workers are asleep, and of those only
+some come, each by its own lot. Who has had work a moment ago is not asleep yet, and always comes.
 """
 
+import random
 from contextlib import suppress
+from typing import Final
 
+from msgspec import Struct
 from psycopg import Connection
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
@@ -14,16 +21,67 @@ from psycopg.sql import SQL, Identifier
 from domain.errors import Retry
 from recovery_journal.postgres.database import Database
 
+COMERS_PER_ATTEMPT: Final = 2
+MORE_COMERS: Final = 8
+"""Lots may fall on few, and some of those may want other kinds. Of eight to be expected, none comes
+in one call of three thousand; then the next one to look by itself finds the attempt."""
+AT_ONCE: Final = 16
+SPREAD_S: Final = 0.001
+"""If more come they come one after another, about as fast as a server grants claims."""
+
 # A channel belongs to the whole database; the number of its sequence tells one journal from others.
-CALL = "SELECT pg_notify('recovery_journal_ready_' || 'session_locks'::regclass::oid, '')"
+CALL: Final = """
+SELECT pg_notify(
+    'recovery_journal_ready_' || 'session_locks'::regclass::oid,
+    %(ready_count)s || ' ' || count(*)
+)
+FROM pg_locks
+WHERE locktype = 'advisory'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND classid = 'epochs'::regclass
+    AND objsubid = 1
+    AND granted
+"""
 
-CHANNEL = "SELECT 'recovery_journal_ready_' || 'session_locks'::regclass::oid AS name"
+CHANNEL: Final = "SELECT 'recovery_journal_ready_' || 'session_locks'::regclass::oid AS name"
+
+# All sleepers share one lock, and are counted by its holders. It goes with their sessions. The
+# number of a sequence tells it from other locks, as it does for session locks.
+FALL_ASLEEP: Final = "SELECT pg_advisory_lock_shared('epochs'::regclass::oid::bigint << 32)"
+AWAKE: Final = "SELECT pg_advisory_unlock_shared('epochs'::regclass::oid::bigint << 32)"
 
 
-def call(database: Database) -> None:
-    """Wake the workers that wait. What they would be woken for must be committed."""
+class Call(Struct, frozen=True):
+    """What a call says: how many attempts became ready, and how many workers are asleep."""
+
+    ready_count: int
+    asleep_count: int
+
+    @classmethod
+    def read(cls, payload: str) -> "Call":
+        """From a notification. One without numbers is for everybody."""
+        ready, _, asleep = payload.partition(" ")
+        if not (ready.isdecimal() and asleep.isdecimal()):
+            return cls(ready_count=0, asleep_count=0)
+        return cls(ready_count=int(ready), asleep_count=int(asleep))
+
+    @property
+    def comer_count(self) -> int:
+        """How many of those that are asleep should come."""
+        return self.ready_count * COMERS_PER_ATTEMPT + MORE_COMERS
+
+    def lot(self, *, is_asleep: bool) -> float | None:
+        """In how many seconds a worker that hears it should come, None if it need not."""
+        if is_asleep and random.random() * self.asleep_count >= self.comer_count:  # noqa: S311 - a lot
+            return None
+        crowd = min(self.comer_count, self.asleep_count)
+        return random.random() * SPREAD_S * crowd if crowd > AT_ONCE else 0.0  # noqa: S311 - likewise
+
+
+def call(database: Database, ready_count: int) -> None:
+    """Wake workers that wait. What they would be woken for must be committed."""
     with suppress(Retry), database.cursor() as cursor:
-        cursor.execute(CALL)
+        cursor.execute(CALL, {"ready_count": ready_count})
 
 
 def listen(connection: Connection[DictRow]) -> None:

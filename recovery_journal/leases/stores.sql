@@ -33,6 +33,10 @@ CREATE TABLE leases (
     -- Derived from the stream, and changed with it: status, fence, holder. `version` is that of the
     -- last event that changed the row: the steps of a recovery, up to the last one, do not.
     status text NOT NULL,
+    -- Whether a sweep has to look at it: it may be lost, orphaned or overdue. Indexes name this in
+    -- place of the status, because a recovery goes from held to held without changing it.
+    is_watched boolean NOT NULL
+        GENERATED ALWAYS AS (status IN ('held', 'recovering', 'ready')) STORED,
     version bigint NOT NULL,
     epoch bigint NOT NULL,
     lease_id text NOT NULL,
@@ -63,7 +67,19 @@ CREATE TABLE leases (
     loss_reason text,
     result bytea,
     result_digest text
-) WITH (fillfactor = 45);  -- room for the next versions of each row on its own page
+) WITH (
+    -- Room for the next versions of each row on its own page.
+    fillfactor = 45,
+    -- Most versions die on their page and are pruned there, by the next one who reads it. Vacuum
+    -- has to come for the entries of what was claimed and what has ended, and the default would
+    -- wait for a fifth of a table that keeps all that ever ended.
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0.01,
+    autovacuum_analyze_threshold = 1000,
+    -- A look at an idle fleet is short; it must not take all the cores at once.
+    parallel_workers = 0
+);
 
 -- No index names the status, the stage's other columns or a time that moves: a lease goes through
 -- its whole recovery, and every heartbeat, without an entry in an index.
@@ -74,12 +90,12 @@ CREATE UNIQUE INDEX leases_open_run ON leases (run_id) WHERE ended_at IS NULL;
 -- All attempts of a run: to count them, and to see when the last one ended.
 CREATE INDEX leases_run ON leases (run_id);
 
--- Sweeps look only at what has not ended: a scan of these costs less than an index entry for each
--- change of a status.
-CREATE INDEX leases_open ON leases (attempt_id) WHERE ended_at IS NULL;
-
-CREATE INDEX leases_deadline ON leases (deadline_at)
-    WHERE deadline_at IS NOT NULL AND ended_at IS NULL;
+-- What a sweep looks at, in the order in which it takes: whatever has ended, waits for a person or
+-- is quarantined costs it nothing. It looks once at every one of the others. An index on the time
+-- of their end would spare it that, and cost each heartbeat an entry in every index; as a lower
+-- bound that only sweeps move up, it would still cost each lease such an update in every TTL, as
+-- much as a look each second costs.
+CREATE INDEX leases_watched ON leases (attempt_id) WHERE is_watched;
 
 CREATE INDEX leases_dispatch ON leases (dispatch_id) WHERE dispatch_id IS NOT NULL;
 

@@ -17,7 +17,7 @@ from recovery_journal.postgres.database import Database
 LISTED = """
 SELECT attempt_id, run_id, kind, tenant, recovery_no, renewed_at
 FROM leases
-WHERE status = 'quarantined'
+WHERE ended_at IS NULL AND status = 'quarantined'
 ORDER BY renewed_at, attempt_id
 LIMIT %(limit)s
 """

@@ -48,7 +48,7 @@ STAGES = """
 SELECT coalesce(contexts.stage, 'expired') AS stage, count(*) AS count
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)
-WHERE leases.status = 'recovering'
+WHERE leases.is_watched AND leases.status = 'recovering'
 GROUP BY 1
 """
 
@@ -84,7 +84,7 @@ SELECT leases.attempt_id,
     count(*) OVER () AS total
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)
-WHERE leases.ended_at IS NULL AND leases.status IN ('held', 'recovering')
+WHERE leases.is_watched AND leases.status IN ('held', 'recovering')
     AND leases.retry_at IS NOT NULL
 ORDER BY leases.retry_at, leases.attempt_id
 LIMIT %(limit)s
@@ -94,7 +94,7 @@ QUARANTINED = """
 SELECT coalesce(contexts.quarantine_cause, 'not yet known') AS cause, count(*) AS count
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)
-WHERE leases.status = 'quarantined'
+WHERE leases.ended_at IS NULL AND leases.status = 'quarantined'
 GROUP BY 1
 ORDER BY 2 DESC, 1
 """

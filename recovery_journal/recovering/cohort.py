@@ -91,8 +91,8 @@ class Cohorts:
                 else:
                     errors[attempt_id] = str(answer or "another sweeper has taken it over")
         swept = [Swept.of(one, errors.get(attempt_id, "")) for attempt_id, one in done.items()]
-        if any(one.is_ready for one in swept):
-            call(self._database)
+        if ready_count := sum(one.is_ready for one in swept):
+            call(self._database, ready_count)
         return swept
 
     def _take(

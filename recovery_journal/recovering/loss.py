@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
+from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
@@ -29,7 +30,7 @@ from recovery_journal.recovering.outage import Outage
 from recovery_journal.recovering.session_watch import SessionWatch
 
 LOST = """
-ended_at IS NULL
+is_watched
     AND status = 'held'
     AND (retry_at IS NULL OR retry_at <= clock_timestamp())
     AND (
@@ -42,7 +43,7 @@ ended_at IS NULL
 
 # A failed step waits for its retry; else the sweeper that had the recovery stopped renewing it.
 ORPHANED = """
-ended_at IS NULL
+is_watched
     AND status = 'recovering'
     AND CASE
         WHEN retry_at IS NOT NULL THEN retry_at <= clock_timestamp()
@@ -52,10 +53,26 @@ ended_at IS NULL
 """
 
 OVERDUE = """
-ended_at IS NULL
-    AND status IN ('held', 'recovering', 'ready')
+is_watched
     AND (retry_at IS NULL OR retry_at <= clock_timestamp())
     AND deadline_at < clock_timestamp()
+"""
+
+# One scan of what may be lost: asked of each kind apart, an idle fleet would cost four. The second
+# half is true of all that is, and lets a healthy lease go after a few comparisons.
+LOOK = f"""
+SELECT coalesce(bool_or({OVERDUE}), false) AS has_overdue,
+    coalesce(bool_or({ORPHANED}), false) AS has_orphaned,
+    coalesce(bool_or({LOST}), false) AS has_lost
+FROM leases
+WHERE is_watched
+    AND (
+        expires_at < clock_timestamp()
+        OR loss IS NOT NULL
+        OR session_lock = ANY(%(ended_locks)s::integer[])
+        OR deadline_at < clock_timestamp()
+        OR retry_at <= clock_timestamp()
+    )
 """
 
 # Looked at again under the lock: a condition is evaluated on the newest version of a locked row.
@@ -89,10 +106,20 @@ SELECT count(DISTINCT worker_id)
         - count(DISTINCT session_lock) FILTER (WHERE session_lock = ANY(%(fallen_locks)s))
         AS taken_count
 FROM leases
-WHERE ended_at IS NULL AND status = 'held'
+WHERE is_watched AND status = 'held'
 """
 
 Taken = Recovery | RecoveryJournalError
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """What a look found that a sweep would take."""
+
+    has_overdue: bool
+    has_orphaned: bool
+    has_lost: bool
+
+
 Decide = Callable[[LeaseRow, Recovery, Fence], tuple[AnyEvent, ...]]
 
 
@@ -107,6 +134,13 @@ class Losses:
         self._limits = limits
         self._session_watch = session_watch
         self._outage = Outage(database)
+
+    def look(self) -> Found:
+        """Whether there is anything to take; of an idle fleet a sweep asks nothing else."""
+        with self._database.transaction() as cursor:
+            row = cursor.execute(LOOK, self._when(cursor)).fetchone()
+        assert row is not None
+        return Found(**row)
 
     def end_overdue(self, *, limit: int, after: str = "") -> dict[str, Taken]:
         """Attempts past their execution timeout are fenced, and ended or quarantined."""

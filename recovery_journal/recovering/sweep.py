@@ -39,8 +39,13 @@ class Sweep:
         swept: list[Swept] = []
         if attempt_ids is None:
             self._session_watch.look()
-            swept += self._until_empty(self._losses.end_overdue)
-            swept += self._until_empty(self._losses.take_orphaned)
+            found = self._losses.look()
+            if found.has_overdue:
+                swept += self._until_empty(self._losses.end_overdue)
+            if found.has_orphaned:
+                swept += self._until_empty(self._losses.take_orphaned)
+            if not found.has_lost:
+                return swept
         is_fleet_wide = attempt_ids is None and self._losses.is_fleet_wide()
 
         def take_lost(*, limit: int, after: str) -> dict[str, Taken]:

@@ -23,7 +23,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 
 from domain.errors import RecoveryJournalError
-from recovery_journal.leases.ready_call import listen
+from recovery_journal.leases.ready_call import AWAKE, FALL_ASLEEP, Call, listen
 from recovery_journal.postgres.database import Database
 
 CONNECT_S: Final = 2  # the shortest that libpq knows
@@ -80,7 +80,8 @@ class SessionLock:
         self._is_pooled = False
         self._problems: SimpleQueue[str] = SimpleQueue()
         self._last_problem = ""
-        self._is_called = False
+        self._call: Call | None = None
+        self._is_asleep = False
         self.number: int | None = None
         leave = weakref.WeakMethod(self._leave)
         os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
@@ -122,8 +123,8 @@ class SessionLock:
         try:
             while self._has_more():
                 self._connection.pgconn.consume_input()
-                while self._connection.pgconn.notifies():
-                    self._is_called = True
+                while notice := self._connection.pgconn.notifies():
+                    self._hear(notice.extra.decode())
             return False
         except psycopg.Error as error:
             self._tell(f"lost the session lock: {' '.join(str(error).split())}")
@@ -132,10 +133,35 @@ class SessionLock:
         finally:
             self._use.release()
 
-    def was_called(self) -> bool:
-        """Whether a call has been read by `is_lost` since the last time this was asked."""
-        is_called, self._is_called = self._is_called, False
-        return is_called
+    def heard(self) -> Call | None:
+        """The last call that `is_lost` has read since this was asked, if there was one."""
+        heard, self._call = self._call, None
+        return heard
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether there is one."""
+        return self._call is not None
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether this worker is counted among those that need not all come to a call."""
+        return self._is_asleep
+
+    def sleep(self, *, is_asleep: bool) -> None:
+        """Be counted among those, or no more. Without a session there is nothing to be counted by,
+        and a worker that is not counted comes to every call."""
+        if is_asleep == self._is_asleep or not self._use.acquire(blocking=False):
+            return
+        try:
+            if self._connection is not None:
+                self._connection.execute(FALL_ASLEEP if is_asleep else AWAKE)
+                self._is_asleep = is_asleep
+        except psycopg.Error as error:
+            self._tell(f"lost the session lock: {' '.join(str(error).split())}")
+            self._drop()
+        finally:
+            self._use.release()
 
     def problems(self) -> list[str]:
         """What went wrong since the last time this was asked."""
@@ -165,10 +191,15 @@ class SessionLock:
             self._drop()
             return
         connection.execute(NEVER_RECYCLE)
+        # One that comes while a statement is under way is psycopg's to pass on.
+        connection.add_notify_handler(lambda notice: self._hear(notice.payload))
         listen(connection)
         self._file, self.number = connection.pgconn.socket, row["number"]
         self._pause_s = SHORTEST_PAUSE_S
         self._last_problem = ""
+
+    def _hear(self, payload: str) -> None:
+        self._call = Call.read(payload)
 
     def _has_more(self) -> bool:
         """Whether the socket is readable: after a last word there is still its end to read."""
@@ -176,6 +207,7 @@ class SessionLock:
 
     def _drop(self) -> None:
         self.number = None
+        self._is_asleep = False
         if self._connection is not None:
             with suppress(psycopg.Error):
                 self._connection.close()
@@ -196,6 +228,7 @@ class SessionLock:
         os.close(nothing)
         _INHERITED.append(self._connection)
         self._connection = self._file = self.number = None
+        self._is_asleep = False
 
 
 def _one(connection: Connection[DictRow], statement: str, **values: Any) -> DictRow:

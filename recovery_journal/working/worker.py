@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
 LONGEST_CALLED_PAUSE_S: Final = 2.0  # where a call ends it sooner
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
+SHORTEST_SHARE: Final = 0.75  # of a pause
 DRAIN_S: Final = 10.0
 FAILURE_LIMIT: Final = 10
 
@@ -123,6 +126,7 @@ class Worker:
                 self._say_of_session_lock()
                 claim, has_answer = self._try_to_claim()
                 if claim is not None:
+                    self._session_lock.sleep(is_asleep=False)
                     outcome = self._run(claim)
                     ended[outcome] += 1
                     if outcome is not Outcome.UNSTARTED:
@@ -209,7 +213,11 @@ class Worker:
 
 
 class _Pause:
-    """Waits that double while there is nothing to do, and end early by a call or a lost lock."""
+    """Waits that double while there is nothing to do, and end early by a call or a lost lock.
+
+    None is quite as long as the next, lest a fleet that was started at once asks at once for ever.
+    Who waits as long as it ever will is asleep, and need not come to every call.
+    """
 
     def __init__(self, stop: Bell, session_lock: SessionLock, shortest_s: float) -> None:
         self._stop = stop
@@ -218,11 +226,25 @@ class _Pause:
 
     def wait(self, longest_s: float) -> None:
         pause_s = min(self._next_s, longest_s)
-        self._stop.wait_with(self._session_lock.file, pause_s)
+        self._session_lock.sleep(is_asleep=self._next_s > longest_s)
         self._next_s = pause_s * 2
-        self._session_lock.is_lost()
-        if self._session_lock.was_called():
-            self.reset()
+        until = time.monotonic() + pause_s * random.uniform(SHORTEST_SHARE, 1)  # noqa: S311 - a lot
+        while not self._is_to_come():
+            if self._stop.wait_with(self._session_lock.file, until - time.monotonic()):
+                return
+            self._session_lock.is_lost()
+            if not self._session_lock.has_heard:  # the time is over, or the lock has gone
+                return
+
+    def _is_to_come(self) -> bool:
+        """Whether a call has been heard that this worker has to come to; waits for its turn."""
+        heard = self._session_lock.heard()
+        come_in_s = heard.lot(is_asleep=self._session_lock.is_asleep) if heard else None
+        if come_in_s is None:
+            return False
+        self._stop.wait(come_in_s)
+        self.reset()
+        return True
 
     def reset(self) -> None:
         self._next_s = self._shortest_s

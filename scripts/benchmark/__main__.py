@@ -9,20 +9,36 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any, Final, TypeAlias
 
 from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.append import measure_append
 from scripts.benchmark.as_of import measure_as_of
+from scripts.benchmark.churn import measure_churn
 from scripts.benchmark.claim import BATCHES, measure_claim
 from scripts.benchmark.detect import measure_detect
+from scripts.benchmark.fleet import measure_fleet
+from scripts.benchmark.growth import measure_growth
+from scripts.benchmark.machine import describe_machine
 from scripts.benchmark.mass_crash import measure_mass_crash
+from scripts.benchmark.profile import profile, table
 from scripts.benchmark.profile_append import profile_append
 from scripts.benchmark.rebuild import measure_rebuild
+from scripts.benchmark.report import read_lines, write_report
+from scripts.benchmark.rivals.environment import rivals_python
 from scripts.benchmark.wake import measure_wake
 
 Line: TypeAlias = dict[str, Any]
 
+ALL: Final = "all"
+PROFILE: Final = "profile"
+PROFILES: Final = ("cohort", "claim")
+MODERATE: Final = {"rounds": 2, "kills": 20, "wakes": 100}
+"""With these all cases together take about a quarter of an hour."""
+
+EVENTS: Final = (1_000_000,)
+GROWN_EVENTS: Final = (10_000, 100_000, 1_000_000)
 MANY_EVENTS: Final = 10_000_000
 MANY_LEASES: Final = 100_000
 """With so many, one round says enough, and lasts long enough."""
@@ -42,7 +58,7 @@ def _profile_append(dsn: str, _options: Namespace) -> Iterator[Line]:
 
 
 def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
-    for event_count in options.events:
+    for event_count in options.events or EVENTS:
         yield measure_rebuild(
             dsn,
             event_count=event_count,
@@ -52,7 +68,7 @@ def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
 
 
 def _as_of(dsn: str, options: Namespace) -> Iterator[Line]:
-    for event_count in options.events:
+    for event_count in options.events or EVENTS:
         yield measure_as_of(dsn, event_count=event_count, rounds=_rounds(options, event_count))
 
 
@@ -89,6 +105,27 @@ def _wake(dsn: str, options: Namespace) -> Iterator[Line]:
     )
 
 
+def _growth(dsn: str, options: Namespace) -> Iterator[Line]:
+    yield from measure_growth(
+        dsn, event_counts=options.events or GROWN_EVENTS, rounds=options.rounds or 5
+    )
+
+
+def _churn(dsn: str, options: Namespace) -> Iterator[Line]:
+    yield measure_churn(dsn, recovery_count=options.recoveries)
+
+
+def _fleet(_dsn: str, options: Namespace) -> Iterator[Line]:
+    """On a server of its own, because it stops that."""
+    yield from measure_fleet(
+        lease_count=options.leases[0],
+        worker_count=options.fleet_workers,
+        sweeper_count=options.sweepers,
+        idle_s=options.idle_seconds,
+        rounds=options.rounds or 3,
+    )
+
+
 def _rounds(options: Namespace, event_count: int) -> int:
     return options.rounds or (1 if event_count >= MANY_EVENTS else 3)
 
@@ -102,22 +139,59 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "claim": _claim,
     "detect": _detect,
     "wake": _wake,
+    "growth": _growth,
+    "churn": _churn,
+    "fleet": _fleet,
 }
 
 
 def main() -> None:
-    """Measure the cases that are named, or all of them."""
+    """Measure the cases that are named, or all of them; print the lines, and write the page."""
     wanted = _wanted()
+    lines: list[Line] = []
+    notes: list[str] = []
     with served(wanted.dsn) as dsn:
-        for case in wanted.cases or CASES:
-            for line in CASES[case](dsn, wanted):
-                sys.stdout.write(json.dumps(line) + "\n")
-                sys.stdout.flush()
+        if wanted.cases[:1] == [PROFILE]:
+            for what in wanted.cases[1:] or PROFILES:
+                parts = list(profile(dsn, what, wanted.leases[0]))
+                sys.stdout.write(table(what, wanted.leases[0], parts) + "\n")
+            return
+        for file in wanted.lines or ():
+            lines += read_lines(file)
+        for line in () if wanted.lines else _measured(dsn, wanted, notes):
+            lines.append(line)
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
+        if wanted.report:
+            write_report(wanted.report, lines, describe_machine(dsn), notes)
+
+
+def _measured(dsn: str, wanted: Namespace, notes: list[str]) -> Iterator[Line]:
+    for case in CASES if wanted.cases in ([], [ALL]) else wanted.cases:
+        if case == "mass-crash" and not wanted.no_rivals:
+            wanted.no_rivals = not _has_rivals(notes)
+        yield from CASES[case](dsn, wanted)
+
+
+def _has_rivals(notes: list[str]) -> bool:
+    """Whether the rivals are there, or can be installed; the page and standard error say if not."""
+    try:
+        rivals_python()
+    except (CalledProcessError, OSError) as error:
+        notes.append(f"the rivals of a mass crash, whose environment could not be made ({error})")
+        sys.stderr.write(f"mass-crash: {notes[-1]}\n")
+        return False
+    return True
 
 
 def _wanted() -> Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(CASES)}")
+    parser.add_argument(
+        "cases",
+        nargs="*",
+        metavar="CASE",
+        help=f"of {', '.join(CASES)}; {ALL}: each, in a quarter of an hour",
+    )
     parser.add_argument("--rounds", type=int, help="whose median counts")
     parser.add_argument(
         "--processes",
@@ -129,15 +203,16 @@ def _wanted() -> Namespace:
         "--events",
         type=int,
         nargs="+",
-        default=[1_000_000],
-        help="rebuild, as-of: in the log; several show the growth",
+        help="in the log; several show the growth; rebuild, as-of: 1,000,000; "
+        "growth: 10,000, 100,000 and 1,000,000",
     )
     parser.add_argument(
         "--leases",
         type=int,
         nargs="+",
         default=[10_000],
-        help="mass-crash, claim: that are lost at once; several show the growth",
+        help="mass-crash, claim: that are lost at once; several show the growth; fleet: that are "
+        "renewed, or lost, at once",
     )
     parser.add_argument(
         "--no-rivals", action="store_true", help="mass-crash: ours alone, nothing is installed"
@@ -145,10 +220,38 @@ def _wanted() -> Namespace:
     parser.add_argument("--kills", type=int, default=50, help="detect: of workers, per setting")
     parser.add_argument("--wakes", type=int, default=200, help="wake: of a sleeping worker")
     parser.add_argument("--workers", type=int, default=50, help="wake: in the idle fleet")
-    parser.add_argument("--idle-seconds", type=float, default=20.0, help="wake: of that fleet")
+    parser.add_argument(
+        "--idle-seconds", type=float, default=20.0, help="wake, fleet: that idle fleets are left"
+    )
+    parser.add_argument(
+        "--recoveries", type=int, default=10, help="churn: of each of the same leases"
+    )
+    parser.add_argument("--fleet-workers", type=int, default=1_000, help="fleet: that wait")
+    parser.add_argument("--sweepers", type=int, default=50, help="fleet: at once")
     parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write a page with machine, versions, tables and charts, as docs/benchmarks.md is",
+    )
+    parser.add_argument(
+        "--lines",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing: write the page of lines that were printed before",
+    )
     wanted = parser.parse_args()
-    if unknown := set(wanted.cases) - set(CASES):
+    if wanted.cases == [ALL]:
+        parser.set_defaults(**MODERATE)
+        wanted = parser.parse_args()
+    known = PROFILES if wanted.cases[:1] == [PROFILE] else (*CASES, ALL)
+    if unknown := set(wanted.cases) - {*known, *wanted.cases[:1]} | set(wanted.cases[:1]) - {
+        *CASES,
+        ALL,
+        PROFILE,
+    }:
         parser.error(f"unknown case {', '.join(sorted(unknown))}")
     return wanted
 

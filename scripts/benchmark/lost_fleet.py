@@ -68,15 +68,17 @@ def fold(state: Value, _name: str, output: Value) -> Value:
     return {**state, "sum": state["sum"] + output["n"]}
 
 
-def fill_lost(database: Database, lease_count: int, *, kind: str = KIND) -> None:
-    """Let so many attempts be lost in an empty schema, of a hundred workers. Then everything is
-    vacuumed and analysed, as autovacuum would have done while they worked."""
+def fill_lost(database: Database, lease_count: int, *, kind: str = KIND, first: int = 0) -> None:
+    """Let so many attempts be lost, of a hundred workers, in a schema that holds none from the
+    `first` number on. Then everything is vacuumed and analysed, as autovacuum would have done
+    while they worked."""
     at = datetime.now(UTC) - SILENT_FOR
+    last = first + lease_count
     with database.transaction() as cursor:
-        for start in range(0, lease_count, CHUNK):
-            numbers = range(start, min(start + CHUNK, lease_count))
+        for start in range(first, last, CHUNK):
+            numbers = range(start, min(start + CHUNK, last))
             _write(cursor, [lost_attempt(number, kind, at) for number in numbers])
-        cursor.execute(LAST_EPOCH, {"epoch": lease_count + 1})
+        cursor.execute(LAST_EPOCH, {"epoch": last + 1})
     with database.cursor() as cursor:
         cursor.execute(f"VACUUM (ANALYZE) {', '.join(TABLES)}".encode())
         cursor.execute("CHECKPOINT")

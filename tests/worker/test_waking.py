@@ -10,7 +10,7 @@ import pytest
 from domain.errors import ServerUnavailable
 from recovery_journal.journal import Journal
 from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.ready_call import call, listen
+from recovery_journal.leases.ready_call import Call, call, listen
 from recovery_journal.postgres.database import Database
 from recovery_journal.working.bell import Bell
 from recovery_journal.working.outcome import Outcome
@@ -23,7 +23,9 @@ FOR_EVER_S = 3600.0
 SESSIONS = """
 SELECT count(*) AS count
 FROM pg_stat_activity
-WHERE query LIKE 'LISTEN %%' AND application_name = 'recovery_journal' AND state = 'idle'
+WHERE (query LIKE 'LISTEN %%' OR query LIKE '%%lock_shared%%')  -- asleep since then
+    AND application_name = 'recovery_journal'
+    AND state = 'idle'
     AND pid IN (
         SELECT pid
         FROM pg_locks
@@ -123,7 +125,7 @@ def test_a_lost_call_only_costs_the_time_until_the_next_look(
 ) -> None:
     worker = desk.start(ttl_s=30.0)
     until(lambda: listening_count(desk.journal) == 1, "the worker to listen")
-    monkeypatch.setattr("recovery_journal.recovering.cohort.call", lambda _database: None)
+    monkeypatch.setattr("recovery_journal.recovering.cohort.call", lambda _database, _count: None)
 
     desk.make_ready("a-1", "count")
 
@@ -138,7 +140,9 @@ def test_a_call_that_cannot_be_made_fails_nothing(
             raise ServerUnavailable(server="here", reason="it was just stopped")
 
     away = Away(desk.dsn, desk.journal.database.schema)
-    monkeypatch.setattr("recovery_journal.recovering.cohort.call", lambda _database: call(away))
+    monkeypatch.setattr(
+        "recovery_journal.recovering.cohort.call", lambda _database, count: call(away, count)
+    )
 
     desk.make_ready("a-1", "count")
 
@@ -167,13 +171,14 @@ def test_calls_of_another_journal_are_not_heard(desk: Desk, server_dsn: str, sch
     with psycopg.connect(server_dsn, autocommit=True) as elsewhere:
         elsewhere.execute("NOTIFY recovery_journal_ready_1")
     assert not lock.is_lost()
-    heard_of_another = lock.was_called()
+    heard_of_another = lock.heard()
 
-    call(other)
-    until(lambda: not lock.is_lost() and lock.was_called(), "the call of the own journal")
+    call(other, 3)
+    until(lambda: not lock.is_lost() and lock.has_heard, "the call of the own journal")
 
-    assert not heard_of_another
-    assert not lock.was_called()
+    assert heard_of_another is None
+    assert lock.heard() == Call(ready_count=3, asleep_count=0)
+    assert lock.heard() is None
     other.close()
     lock.close()
 
@@ -187,3 +192,53 @@ def test_a_bell_wakes_who_waits_for_a_file_too() -> None:
 
     assert not is_set_before
     assert bell.wait_with(None, FOR_EVER_S)
+
+
+def test_sleepers_are_counted_as_long_as_they_sleep(desk: Desk) -> None:
+    sleeper, waking = SessionLock(desk.journal.database), SessionLock(desk.journal.database)
+    for lock in (sleeper, waking):
+        lock.take()
+        lock.sleep(is_asleep=True)
+    waking.sleep(is_asleep=False)
+
+    call(desk.journal.database, 1)
+    until(lambda: not sleeper.is_lost() and sleeper.has_heard, "the call")
+
+    assert (sleeper.is_asleep, waking.is_asleep) == (True, False)
+    assert sleeper.heard() == Call(ready_count=1, asleep_count=1)
+    sleeper.close()
+    waking.close()
+
+
+def test_of_many_that_sleep_only_some_come_to_a_call() -> None:
+    heard = Call(ready_count=1, asleep_count=1_000)
+
+    lots = [heard.lot(is_asleep=True) for _ in range(1_000)]
+
+    assert 0 < sum(lot is not None for lot in lots) < 100
+
+
+def test_whoever_is_awake_comes_to_every_call() -> None:
+    heard = Call(ready_count=1, asleep_count=1_000)
+
+    assert all(heard.lot(is_asleep=False) == 0 for _ in range(1_000))
+
+
+def test_few_sleepers_all_come_at_once() -> None:
+    heard = Call(ready_count=1, asleep_count=10)
+
+    assert all(heard.lot(is_asleep=True) == 0 for _ in range(1_000))
+
+
+def test_a_large_crowd_comes_one_after_another() -> None:
+    heard = Call(ready_count=1_000, asleep_count=1_000)
+
+    lots = [heard.lot(is_asleep=True) for _ in range(1_000)]
+
+    assert all(lot is not None and lot < 1 for lot in lots)
+    assert len(set(lots)) > 900
+
+
+@pytest.mark.parametrize("payload", ["", "many", "3", "3 -1"])
+def test_a_call_without_numbers_is_for_everybody(payload: str) -> None:
+    assert Call.read(payload).lot(is_asleep=True) == 0

@@ -1,0 +1,128 @@
+"""A journal that has been at work for long: a log of any length, and what it left elsewhere.
+
+Runs and lease rows are made from the log itself: one for each attempt of ours that ended in it or
+is quarantined in it. The lease of a false alarm is a foreign runtime's, which keeps it itself; the
+few attempts that are under way where the log ends are left out. The projections are rebuilt.
+"""
+
+from typing import Final
+
+from recovery_journal.journal import Journal
+from recovery_journal.postgres.database import Database
+from scripts.benchmark.lost_fleet import TABLES
+from scripts.benchmark.synthetic_log import fill
+
+# Streams that began after a position, each with its first and its last event.
+STREAMS: Final = """
+CREATE TEMPORARY TABLE grown AS
+SELECT first.originator_id AS attempt_id,
+    convert_from(first.state, 'UTF8')::jsonb AS granted,
+    last.topic AS topic,
+    last.originator_version AS version,
+    last.recorded_at AS recorded_at
+FROM journal_events AS first
+CROSS JOIN LATERAL (
+    SELECT topic, originator_version, recorded_at
+    FROM journal_events
+    WHERE originator_id = first.originator_id
+    ORDER BY originator_version DESC
+    LIMIT 1
+) AS last
+WHERE first.originator_version = 1
+    AND first.notification_id > %(after)s
+    AND last.topic IN ('lease-ended', 'quarantined')
+"""
+
+RUNS: Final = """
+INSERT INTO runs (run_id, kind, input, input_digest)
+SELECT granted ->> 'run_id', granted ->> 'kind', '{}', granted ->> 'input_digest'
+FROM grown
+"""
+
+LEASES: Final = """
+INSERT INTO leases (
+    attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch,
+    lease_id, worker_id, host, boot_id, pid, process_started, is_confirmed, ttl_s, ended_at,
+    ordinal, chain, checkpoint_count, dispatch_id
+)
+SELECT attempt_id,
+    granted ->> 'run_id',
+    1,
+    granted ->> 'kind',
+    granted ->> 'tenant',
+    (granted ->> 'priority')::integer,
+    granted ->> 'code_version',
+    CASE topic WHEN 'lease-ended' THEN 'completed' ELSE 'quarantined' END,
+    version,
+    (granted #>> '{fence,epoch}')::bigint,
+    granted #>> '{fence,lease_id}',
+    granted #>> '{holder,worker_id}',
+    granted #>> '{holder,incarnation,host}',
+    granted #>> '{holder,incarnation,boot_id}',
+    (granted #>> '{holder,incarnation,pid}')::bigint,
+    granted #>> '{holder,incarnation,started}',
+    true,
+    (granted ->> 'ttl_s')::double precision,
+    CASE topic WHEN 'lease-ended' THEN recorded_at END,
+    5,
+    granted ->> 'input_digest',
+    1,
+    granted #>> '{fence,lease_id}'
+FROM grown
+"""
+
+# What stands on the list where the log ends has no lease row, and so may not stand there.
+LEAVE: Final = """
+UPDATE projection_dispatch_ready
+SET left_position = entered_position + 1
+WHERE left_position IS NULL
+"""
+
+LAST_POSITION: Final = """
+SELECT coalesce(max(notification_id), 0) AS position
+FROM journal_events
+"""
+
+# Equally long ones: a short log has more of those that have only begun.
+SAMPLE: Final = """
+SELECT originator_id AS attempt_id
+FROM journal_events
+WHERE notification_id = ANY(%(positions)s::bigint[])
+    AND topic = 'lease-ended'
+    AND originator_version = 9
+LIMIT %(limit)s
+"""
+
+
+def grow(dsn: str, database: Database, event_count: int) -> None:
+    """Let the log grow to so many events, and all else with it."""
+    before = last_position(database)
+    missing = event_count - before
+    if missing > 0:
+        # Another seed for each stretch: the same one would make the same attempts again.
+        fill(dsn, database.schema, event_count=missing, seed=event_count)
+    with database.transaction() as cursor:
+        cursor.execute(STREAMS, {"after": before})
+        cursor.execute(RUNS)
+        cursor.execute(LEASES)
+        cursor.execute("DROP TABLE grown")
+    Journal(database).rebuild()
+    with database.cursor() as cursor:
+        cursor.execute(LEAVE)
+        cursor.execute(f"VACUUM (ANALYZE) {', '.join(TABLES)}".encode())
+        cursor.execute("CHECKPOINT")
+
+
+def last_position(database: Database) -> int:
+    """The number of the newest event, which is nearly how many there are."""
+    with database.cursor() as cursor:
+        row = cursor.execute(LAST_POSITION).fetchone()
+    assert row is not None
+    return int(row["position"])
+
+
+def attempts_at(database: Database, positions: list[int], *, limit: int) -> list[str]:
+    """Attempts that were lost once and then completed, at one of these positions."""
+    with database.cursor() as cursor:
+        rows = cursor.execute(SAMPLE, {"positions": positions, "limit": limit}).fetchall()
+    return [row["attempt_id"] for row in rows]

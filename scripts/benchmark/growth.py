@@ -1,0 +1,126 @@
+"""What a sweep, a claim, a history and `show` take while one journal grows and grows.
+
+The same journal is measured at each size. Fresh attempts are lost in it, swept and claimed, and
+then completed; histories and `show` are those of attempts from anywhere in its log. `sweep_idle`
+is a sweep that finds nothing: sweepers do that all day.
+"""
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from typer.testing import CliRunner
+
+from recovery_journal.command_line import app
+from recovery_journal.journal import Journal
+from recovery_journal.leases.claims import Claim
+from recovery_journal.limits import Limits
+from recovery_journal.postgres.database import Database
+from scripts.benchmark.fresh_schema import fresh_schema
+from scripts.benchmark.grown_journal import attempts_at, grow, last_position
+from scripts.benchmark.lost_fleet import fill_lost
+
+LOST: Final = 1_000
+SINGLES: Final = 200
+BATCH: Final = 100
+QUESTIONS: Final = 200
+POSITIONS: Final = 60 * QUESTIONS
+"""At one in forty, such an attempt ends."""
+SHOWN: Final = 60
+IDLE_SWEEPS: Final = 50
+LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
+FIRST_NUMBER: Final = 1_000_000_000
+"""Of the fresh attempts: their epochs are above all that the log names."""
+FLAT: Final = ("sweep", "sweep_idle", "claim", "claim_batch", "history", "show")
+
+COUNTS: Final = """
+SELECT (SELECT count(*) FROM leases) AS leases,
+    (SELECT count(*) FROM projection_recovery_contexts) AS recoveries,
+    pg_total_relation_size('journal_events') / 1000000 AS log_mb
+"""
+
+
+def measure_growth(
+    dsn: str, *, event_counts: Sequence[int], rounds: int
+) -> Iterator[dict[str, Any]]:
+    """Medians in milliseconds at each size of the log, the smallest first, and how they compare."""
+    smallest: dict[str, float] = {}
+    with fresh_schema(dsn) as database:
+        fresh = FIRST_NUMBER
+        for event_count in sorted(event_counts):
+            _say(f"the log grows to {event_count:,} events")
+            grow(dsn, database, event_count)
+            counts = _counts(database)
+            times: dict[str, list[float]] = {name: [] for name in FLAT}
+            for _ in range(rounds):
+                _measure(dsn, database, fresh, times)
+                fresh += LOST
+            median = {name: statistics.median(found) for name, found in times.items()}
+            smallest = smallest or median
+            yield {
+                "case": "growth",
+                "unit": "ms",
+                "events": event_count,
+                "rounds": rounds,
+                **counts,
+                "swept": LOST,
+                "batch": BATCH,
+                **{name: round(taken, 2) for name, taken in median.items()},
+                **{f"ratio_{name}": round(median[name] / smallest[name], 3) for name in FLAT},
+            }
+
+
+def _measure(dsn: str, database: Database, first: int, times: dict[str, list[float]]) -> None:
+    """One round: the times of each call, in milliseconds."""
+    journal = Journal(database, limits=LIMITS)
+    chance = random.Random(first)  # noqa: S311 - nothing secret depends on it
+    last = last_position(database)
+    attempts = attempts_at(
+        database, [chance.randrange(1, last + 1) for _ in range(POSITIONS)], limit=QUESTIONS
+    )
+    with database.cursor() as cursor:  # as autovacuum would have, of what the last round left
+        cursor.execute("VACUUM (ANALYZE) leases")
+    times["sweep_idle"] += [_ms(_require_nothing, journal) for _ in range(IDLE_SWEEPS)]
+    fill_lost(database, LOST, first=first)
+    times["sweep"].append(_ms(journal.sweep))
+    claims: list[Claim] = []
+    for _ in range(SINGLES):
+        times["claim"].append(_ms(lambda: claims.extend(journal.claim(worker_id="w-1"))))
+    while len(claims) < LOST:
+        times["claim_batch"].append(
+            _ms(lambda: claims.extend(journal.claim(worker_id="w-1", limit=BATCH)))
+        )
+    times["history"] += [_ms(journal.history, attempt_id) for attempt_id in attempts]
+    times["show"] += [_ms(_show, dsn, database.schema, one) for one in attempts[:SHOWN]]
+    for claim in claims:
+        claim.lease.complete()
+
+
+def _ms(call: Callable[..., object], *arguments: object) -> float:
+    begun = time.perf_counter()
+    call(*arguments)
+    return 1000 * (time.perf_counter() - begun)
+
+
+def _require_nothing(journal: Journal) -> None:
+    assert not journal.sweep()
+
+
+def _show(dsn: str, schema: str, attempt_id: str) -> None:
+    """The whole command, from connecting to printing, without the start of Python."""
+    done = CliRunner().invoke(app, ["--dsn", dsn, "--schema", schema, "show", attempt_id])
+    assert done.exit_code == 0, done.output
+
+
+def _counts(database: Database) -> dict[str, Any]:
+    with database.cursor() as cursor:
+        row = cursor.execute(COUNTS).fetchone()
+    assert row is not None
+    return row
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"growth: {text}\n")

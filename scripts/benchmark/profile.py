@@ -1,0 +1,139 @@
+"""Where the time of a cohort and of a claim goes: the server's by statement, Python's by part.
+
+One process does it all, so its time is waiting plus Python. It is done three times, on a fleet
+that was lost anew each time: to become warm; with the waiting timed, which costs next to nothing;
+and under cProfile, which makes Python slower but says in which parts it is. Those shares are
+applied to the Python time of the second.
+"""
+
+import cProfile
+import pstats
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from typing import Final, NamedTuple
+
+from recovery_journal.journal import Journal
+from recovery_journal.limits import Limits
+from recovery_journal.postgres.database import Database
+from scripts.benchmark.fresh_schema import fresh_schema
+from scripts.benchmark.lost_fleet import fill_lost
+from scripts.benchmark.statement_times import timed_statements
+
+LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
+CLAIM_LIMIT: Final = 500
+TOPS: Final = ("domain", "projections", "recovery_journal")
+LIBRARIES: Final = ("psycopg", "psycopg_binary", "msgspec", "eventsourcing")
+WAITS: Final = frozenset({"timed_wait", "wait"})
+SMALLEST_SHARE: Final = 0.01
+
+
+class Part(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    us_per_lease: float
+
+
+def profile(dsn: str, what: str, lease_count: int) -> Iterator[Part]:
+    """The parts of `cohort` or `claim`, the largest first, and in the end their sum."""
+    _once(dsn, what, lease_count, lambda work: work())
+    waited: dict[str, float] = {}
+    taken_s = 0.0
+
+    def timed(work: Callable[[], object]) -> None:
+        nonlocal taken_s
+        with timed_statements() as found:
+            begun = time.perf_counter()
+            work()
+            taken_s = time.perf_counter() - begun
+        waited.update(found)
+
+    profiler = cProfile.Profile()
+    _once(dsn, what, lease_count, timed)
+    _once(dsn, what, lease_count, profiler.runcall)
+    python_s = taken_s - sum(waited.values())
+    shares = _shares(pstats.Stats(profiler))
+    parts = {f"server: {name}": seconds for name, seconds in waited.items()}
+    parts |= {f"Python: {name}": share * python_s for name, share in shares.items()}
+    small = {name: seconds for name, seconds in parts.items() if seconds < SMALLEST_SHARE * taken_s}
+    for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
+        if name not in small:
+            yield Part(name, 1e6 * seconds / lease_count)
+    yield Part("everything smaller", 1e6 * sum(small.values(), 0.0) / lease_count)
+    yield Part("together", 1e6 * taken_s / lease_count)
+
+
+def table(what: str, lease_count: int, parts: list[Part]) -> str:
+    """As Markdown."""
+    together = parts[-1].us_per_lease
+    lines = [f"| {what} of {lease_count:,} leases | µs per lease | share |", "|---|---:|---:|"]
+    lines += [
+        f"| {part.name} | {part.us_per_lease:.1f} | {part.us_per_lease / together:.0%} |"
+        for part in parts
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _once(
+    dsn: str, what: str, lease_count: int, run: Callable[[Callable[[], object]], object]
+) -> None:
+    with fresh_schema(dsn) as database:
+        fill_lost(database, lease_count)
+        journal = Journal(database, limits=LIMITS)
+        journal.reader.last_position()  # connects
+        if what == "claim":
+            _sweep(journal)
+            _tidy(database)
+            run(lambda: _claim(journal, lease_count))
+        else:
+            run(lambda: _sweep(journal))
+
+
+def _sweep(journal: Journal) -> None:
+    while journal.sweep():
+        pass
+
+
+def _claim(journal: Journal, lease_count: int) -> None:
+    claimed = 0
+    while claims := journal.claim(worker_id="w-1", limit=CLAIM_LIMIT):
+        claimed += len(claims)
+    assert claimed == lease_count, claimed
+
+
+def _tidy(database: Database) -> None:
+    with database.cursor() as cursor:
+        cursor.execute("VACUUM (ANALYZE) leases, projection_dispatch_ready")
+        cursor.execute("CHECKPOINT")
+
+
+def _shares(stats: pstats.Stats) -> dict[str, float]:
+    """Of the time that is not waiting, by part."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    found: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = stats.stats  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, own_s, _, _) in found.items():
+        part = _part(file, function)
+        if part is not None:
+            seconds[part] += own_s
+    total = sum(seconds.values())
+    return {part: own_s / total for part, own_s in seconds.items()}
+
+
+def _part(file: str, function: str) -> str | None:
+    """Ours by file, a library as a whole; None for waiting."""
+    is_waiting = function in WAITS or ("psycopg_binary" in function and "wait" in function)
+    if is_waiting and ("psycopg" in f"{file}{function}" or function == "timed_wait"):
+        return None
+    parts = PurePath(file).parts
+    if "site-packages" in parts:
+        top = parts[parts.index("site-packages") + 1]
+        return top if top in LIBRARIES else "other libraries"
+    for top in TOPS:
+        if top in parts:
+            return "/".join(parts[len(parts) - 1 - parts[::-1].index(top) :])
+    for library in LIBRARIES:
+        if library in function:
+            return library
+    return "the interpreter's own functions"

@@ -1,0 +1,141 @@
+"""A page of one run: machine, versions, a table for each case, and charts beside it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from scripts.benchmark.chart import growth_chart, ratio_chart
+
+Lines: TypeAlias = Sequence[Mapping[str, Any]]
+
+INTRODUCTION: Final = """\
+# Benchmarks
+
+Written by `scripts/bench all --report {file}`. How each case measures, and which goals are not
+reached, stands in [measurements](measurements.md). Figures of one machine are worth little; the
+ratios of a case are measured within one run, on one server.
+"""
+
+SAYS: Final = {
+    "append": "One durable event a transaction, by several processes into one table; events a "
+    "second. Ratios are ours over the reference's.",
+    "rebuild": "Two projections made anew from a log. `ratio_stock` is how many times more events "
+    "a second than the library's runner; `ratio_read_decode` our time over that of merely reading.",
+    "as-of": "What the dispatch-ready list held at a past position or time, in milliseconds; "
+    "`ratio_naive` is the time without its index over ours.",
+    "mass-crash": "Leases lost at once, recovered and claimed with their whole history; leases a "
+    "second. Ratios are ours over the rival's, which keeps no such history.",
+    "claim": "Attempts claimed a second by several claimers, beside pgbench with the same.",
+    "detect": "From SIGKILL of a worker to its function running on another one, in seconds.",
+    "wake": "From the time of `ReadyForDispatch` to the call of a sleeping worker's function, and "
+    "what idle workers cost the server.",
+    "growth": "Medians in milliseconds while one journal grows, and their ratios to those at its "
+    "smallest size. `sweep` recovers {swept} leases, `sweep_idle` finds none.",
+    "churn": "The same leases renewed, lost and claimed again and again: what the tables come to "
+    "without any vacuum, and the share of updates that no index hears of.",
+    "fleet-herd": "The server is away for longer than all leases hold, comes back, and every lease "
+    "is renewed at once. `lost` must be 0.",
+    "fleet-idle": "Waiting workers and sweepers, left alone: what they cost the server, and what "
+    "one call that an attempt is ready costs (`call_core_s`, seconds of a core).",
+    "fleet-sweepers": "Many sweepers over one mass crash, beside two; waits for locks as seen in "
+    "looks every 50 ms.",
+}
+
+SIZES: Final = ("events", "leases", "batch")
+"""What tells the lines of one case apart."""
+
+RATIOS: Final = {
+    ("append", "ratio_psycopg"): "append / psycopg loop",
+    ("append", "ratio_library"): "append / library's recorder",
+    ("append", "ratio_pgbench"): "append / pgbench",
+    ("mass-crash", "ratio_absurd"): "mass crash / absurd-sdk",
+    ("mass-crash", "ratio_pgqueuer"): "mass crash / pgqueuer",
+    ("claim", "ratio_pgbench"): "claim / pgbench",
+    ("rebuild", "ratio_stock"): "rebuild / library's runner",
+    ("as-of", "ratio_naive"): "as of / without index",
+}
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Lines that were printed before."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+
+
+def write_report(
+    file: Path, lines: Lines, machine: Mapping[str, str], notes: Sequence[str]
+) -> None:
+    """Write the page, and its charts into the same folder. `notes` say what could not be done."""
+    charts = _charts(file, lines)
+    for chart, svg in charts.items():
+        chart.write_bytes(svg)
+    file.write_text(page(file, lines, machine, notes, list(charts)), encoding="utf-8")
+
+
+def page(
+    file: Path,
+    lines: Lines,
+    machine: Mapping[str, str],
+    notes: Sequence[str],
+    charts: Iterable[Path] = (),
+) -> str:
+    """The page as Markdown."""
+    parts = [INTRODUCTION.format(file=f"docs/{file.name}")]
+    parts.append(_table(["", ""], [[name, found] for name, found in machine.items()]))
+    parts += [f"Not measured: {note}\n" for note in notes]
+    parts += [f"![{chart.stem.replace('-', ' ')}]({chart.name})\n" for chart in charts]
+    for case, found in groupby(lines, key=lambda line: line["case"]):
+        parts.append(_section(case, list(found)))
+    return "\n".join(parts)
+
+
+def ratios_of(lines: Lines) -> dict[str, float]:
+    """What the chart of ratios shows: the largest size of each case, each batch of a claim."""
+    ratios = {}
+    for line in lines:
+        for (case, key), name in RATIOS.items():
+            if line["case"] == case and line.get(key) is not None:
+                batch = f" (batch {line['batch']})" if "batch" in line else ""
+                ratios[name + batch] = line[key]
+    return ratios
+
+
+def _charts(file: Path, lines: Lines) -> dict[Path, bytes]:
+    charts = {}
+    if ratios := ratios_of(lines):
+        charts[file.with_name(f"{file.stem}-ratios.svg")] = ratio_chart(ratios)
+    grown = [line for line in lines if line["case"] == "growth"]
+    if len(grown) > 1:
+        names = [name for name in grown[0] if name.startswith("ratio_")]
+        found = {name.removeprefix("ratio_"): [line[name] for line in grown] for name in names}
+        sizes = [line["events"] for line in grown]
+        charts[file.with_name(f"{file.stem}-growth.svg")] = growth_chart(sizes, found)
+    return charts
+
+
+def _section(case: str, lines: Lines) -> str:
+    """One case: a column for each of its lines."""
+    first = lines[0]
+    size = next(
+        (size for size in SIZES if len({line.get(size) for line in lines}) == len(lines) > 1), None
+    )
+    names = [name for name in first if name not in ("case", "unit", size)]
+    heads = ["", *(first["unit"] if size is None else f"{line[size]:,} {size}" for line in lines)]
+    rows = [[name, *(_shown(line.get(name)) for line in lines)] for name in names]
+    says = SAYS.get(case, "").format_map({**first})
+    return f"## {case}\n\n{says}\n\n{_table(heads, rows)}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in heads[1:])]
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}"
