@@ -1,4 +1,4 @@
-"""Run many seeds side by side; say what was survived, or what was broken and how to see it again."""
+"""Run many seeds side by side; say what was survived, or what broke and how to see it again."""
 
 import argparse
 import json
@@ -102,10 +102,8 @@ def _outcomes(
         ) as pool,
         _progress() as progress,
     ):
-        for outcome in progress.track(
-            pool.imap_unordered(work, seeds), total=options.seeds, description="seeds"
-        ):
-            yield outcome
+        outcomes = pool.imap_unordered(work, seeds)
+        yield from progress.track(outcomes, total=options.seeds, description="seeds")
 
 
 def _simulate(dsn: str, faults: dict[int, Fault] | None, seed: int) -> Outcome:

@@ -5,6 +5,8 @@ around it are ours, for those of the product wait for signals and threads.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -16,11 +18,12 @@ from recovery_journal.journal import Journal
 from recovery_journal.leases.claims import Claim
 from recovery_journal.leases.lease import Lease
 from recovery_journal.limits import Limits
-from recovery_journal.payload import encode
+from recovery_journal.payload import Value, encode
 from recovery_journal.working.session_lock import SessionLock
+from scripts.simulation.connection import SimulatedDatabase
+from scripts.simulation.network import Network
 from scripts.simulation.promises import Promises
-from scripts.simulation.server import SimulatedDatabase
-from scripts.simulation.world import Actor, Violation, World
+from scripts.simulation.world import Actor, Violation
 
 LIMITS: Final = Limits(
     ttl_s=5.0,
@@ -55,10 +58,11 @@ class Run:
 class Cast:
     """Everybody, and what they share: the server, the runs, and what was promised to them."""
 
-    def __init__(self, world: World, dsn: str, promises: Promises, runs: list[Run]) -> None:
-        self.world = world
+    def __init__(self, network: Network, dsn: str, promises: Promises, runs: list[Run]) -> None:
+        self.world = network.world
         self.runs = {run.run_id: run for run in runs}
         self.is_calm = False
+        self._network = network
         self._dsn = dsn
         self._promises = promises
         self._lives = count(1)
@@ -77,7 +81,7 @@ class Cast:
 
     def journal(self) -> Journal:
         """A journal of one's own, as a process has it."""
-        return Journal(SimulatedDatabase(self._dsn), limits=LIMITS)
+        return Journal(SimulatedDatabase(self._dsn, self._network), limits=LIMITS)
 
     def incarnation(self) -> Incarnation:
         """Stands for the product's function of that name: a life of the current actor."""
@@ -151,16 +155,14 @@ class Cast:
         done = _items_done(claim)
         while done < run.item_count:
             self._linger(lease, lock)
-            item = {"item": done + 1}
-            name = f"item {done + 1}"
-            if self._chance(0.3):
-                self._insist(lease, lambda name=name: lease.begin_step(name))
-            self._insist(lease, lambda name=name, item=item: lease.record_step(name, item))
             done += 1
+            name, item = f"item {done}", {"item": done}
+            if self._chance(0.3):
+                self._insist(lease, partial(lease.begin_step, name))
+            self._insist(lease, partial(lease.record_step, name, item))
             self._promises.acknowledge_step(lease, _stored(item))
             if done % run.items_per_checkpoint == 0:
-                state = {"done": done}
-                self._insist(lease, lambda state=state: lease.checkpoint(state))
+                self._insist(lease, partial(lease.checkpoint, {"done": done}))
             if not self.is_calm and self._chance(0.02):
                 self._leave(lease)
                 return
@@ -210,29 +212,23 @@ class Cast:
         journal = self.journal()
         follower = Follower(journal, batch_events=self.world.random.choice([1, 7, 1000]))
         while True:
-            try:
+            with suppress(Retry):  # the next round is the second try
                 follower.step()
-            except Retry:
-                pass
             self._rest(2.0)
 
     def _rebuild(self, _actor: Actor) -> None:
         journal = self.journal()
         while True:
             self._rest(25.0)
-            try:
+            with suppress(Retry):
                 journal.rebuild(process_count=1)
-            except Retry:
-                pass
 
     def _operate(self, _actor: Actor) -> None:
         journal = self.journal()
         while True:
             self._rest(1.0 if self.is_calm else 4.0)
-            try:
+            with suppress(Retry, Refused):  # it may have moved on by itself
                 self._look_after(journal)
-            except (Retry, Refused):  # it may have moved on by itself
-                pass
 
     def _look_after(self, journal: Journal) -> None:
         person = {"by": "operator", "reason": "simulated"}
@@ -271,5 +267,5 @@ def _items_done(claim: Claim) -> int:
     return done
 
 
-def _stored(value: Any) -> str:
+def _stored(value: Value) -> str:
     return encode(value, name="output").encoded.hex()

@@ -29,24 +29,29 @@ class Plant(NamedTuple):
     edits: tuple[Edit, ...]
 
 
+WRITES = "recovery_journal/leases/writes.py"
+LEDGER = "recovery_journal/leases/ledger.py"
+LOSS = "recovery_journal/recovering/loss.py"
+COHORT = "recovery_journal/recovering/cohort.py"
+FOLLOWER = "recovery_journal/following/follower.py"
+
 PLANTS: Final[dict[str, Plant]] = {
     "fence-not-compared": Plant(
         "no write of a stale owner is accepted",
-        (
-            Edit(
-                "recovery_journal/leases/writes.py",
-                "    AND lease_id = %(lease_id)s\n    AND epoch = %(epoch)s\n",
-                "",
-            ),
-        ),
+        (Edit(WRITES, "    AND lease_id = %(lease_id)s\n    AND epoch = %(epoch)s\n", ""),),
     ),
-    "old-fence-after-loss": Plant(
+    "fence-kept-after-loss": Plant(
         "epochs only grow",
         (
             Edit(
-                "recovery_journal/recovering/loss.py",
-                "                    fence=fence,\n                    is_fleet_wide",
-                "                    fence=recovery.fence,\n                    is_fleet_wide",
+                LOSS,
+                "fence=fence,\n                    is_fleet",
+                "fence=recovery.fence,\n                    is_fleet",
+            ),
+            Edit(
+                "domain/steps.py",
+                '        recovery.require_newer("fence the lost lease", fence)\n',
+                "        pass\n",
             ),
         ),
     ),
@@ -54,34 +59,124 @@ PLANTS: Final[dict[str, Plant]] = {
         "nothing waits for ever",
         (
             Edit(
-                "recovery_journal/recovering/loss.py",
-                "    AND status = 'recovering'\n    AND CASE",
-                "    AND status = 'recovering' AND retry_at IS NOT NULL\n    AND CASE",
+                LOSS,
+                "        ELSE greatest(expires_at, %(up_since)s",
+                "        ELSE false AND greatest(expires_at, %(up_since)s",
+            ),
+        ),
+    ),
+    "grace-not-waited-for": Plant(
+        "nobody is declared dead too early",
+        (
+            Edit(
+                LOSS,
+                "+ make_interval(secs => %(grace_s)s) < clock_timestamp()\n    )\n",
+                "< clock_timestamp()\n    )\n",
+            ),
+        ),
+    ),
+    "outage-is-a-death": Plant(
+        "an outage of the server is nobody's death",
+        (
+            Edit(
+                LOSS,
+                "greatest(expires_at, %(up_since)s + make_interval(secs => ttl_s))",
+                "expires_at",
+            ),
+        ),
+    ),
+    "session-believed-at-once": Plant(
+        "a cut connection is no death before its grace has passed",
+        (Edit("domain/session_sight.py", "now - it.gone_at >= grace}", "now >= it.gone_at}"),),
+    ),
+    "loss-without-a-lock": Plant(
+        "the evidence of a loss is the lease as it was",
+        (Edit(LOSS, "LIMIT %(limit)s\nFOR NO KEY UPDATE SKIP LOCKED", "LIMIT %(limit)s"),),
+    ),
+    "ready-before-replay": Plant(
+        "ready means reloaded and replayed",
+        (
+            Edit(
+                COHORT,
+                "Stage.RELOADED: RecoveryStep.REPLAY,",
+                "Stage.RELOADED: RecoveryStep.READY_FOR_DISPATCH,",
+            ),
+            Edit(
+                "domain/steps.py",
+                'ready for dispatch", Stage.REPLAYED)',
+                'ready for dispatch", Stage.REPLAYED, Stage.RELOADED)',
+            ),
+        ),
+    ),
+    "done-before-not-noticed": Plant(
+        "a write asked for again after a lost reply happens once",
+        (
+            Edit(
+                WRITES,
+                '(found["digest"], found["epoch"]) == (digest, held.fence.epoch)',
+                '(found["digest"], found["epoch"]) == (digest, 0)',
             ),
         ),
     ),
     "gap-not-awaited": Plant(
         "no reader skips an event",
-        (),
+        (
+            Edit(
+                "recovery_journal/log/reader.py",
+                'safe = _safe_prefix(page, wanted["after"], mark)',
+                "safe = page",
+            ),
+        ),
     ),
     "follower-one-too-far": Plant(
         "projections equal a fold from scratch",
         (
             Edit(
-                "recovery_journal/following/follower.py",
+                FOLLOWER,
                 "self._tracking.advance(cursor, projection.name, upto)",
                 "self._tracking.advance(cursor, projection.name, upto + 1)",
             ),
         ),
     ),
-    "done-before-not-noticed": Plant(
-        "asking again after a lost reply finds it done",
+    "position-not-compared": Plant(
+        "two followers fold every event once",
         (
             Edit(
-                "recovery_journal/leases/writes.py",
-                "            if found and (found[\"digest\"], found[\"epoch\"]) == (digest, held.fence.epoch):\n"
-                "                return\n",
-                "",
+                FOLLOWER,
+                "place is None or place.position != after or not place.is_of(projection):\n"
+                "                return 0",
+                "place is None or not place.is_of(projection):\n                return 0",
+            ),
+        ),
+    ),
+    "switch-without-the-last": Plant(
+        "a rebuild ends in the rows of a fold from scratch",
+        (
+            Edit(
+                "recovery_journal/rebuilding/switch.py",
+                "blocks.by_position(after=self._upto, upto=visible)",
+                "blocks.by_position(after=self._upto, upto=self._upto)",
+            ),
+        ),
+    ),
+    "oldest-checkpoint": Plant(
+        "the newest checkpoint is reloaded, and what came after it",
+        (
+            Edit(
+                "recovery_journal/leases/tips.py",
+                "= runs.run_id AND NOT is_void\n    ORDER BY checkpoint_no DESC",
+                "= runs.run_id AND NOT is_void\n    ORDER BY checkpoint_no",
+            ),
+        ),
+    ),
+    "stage-not-fenced": Plant(
+        "a sweeper that was only paused fails at its next append",
+        (
+            Edit(LEDGER, "if by_id[id_] == tuple(fence)}", "if by_id[id_]}"),
+            Edit(
+                LEDGER,
+                "    AND epoch = ANY(%(epochs)s::bigint[])\n    AND status",
+                "    AND status",
             ),
         ),
     ),
@@ -94,7 +189,9 @@ def planted(name: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="planted-") as folder:
         copy = Path(folder)
         for package in PACKAGES:
-            shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
         for edit in PLANTS[name].edits:
             file = copy / edit.path
             text = file.read_text(encoding="utf-8")

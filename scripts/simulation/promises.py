@@ -5,8 +5,8 @@ own idea of an owner: the epoch that a lease row had before a write.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -114,7 +114,7 @@ class Promises:
     def __init__(self, monitor: Monitor, limits: Limits) -> None:
         self._monitor = monitor
         self._limits = limits
-        self._started_at = datetime.max
+        self._started_at = datetime.max.replace(tzinfo=UTC)
         self._leases: dict[str, LeaseSeen] = {}
         self._steps: dict[tuple[str, int], StepSeen] = {}
         self._streams: dict[str, Stream] = {}
@@ -264,7 +264,9 @@ class Promises:
                 lease.lease_id,
             )
             if not is_same or recovery.version != lease.version:
-                self._fail(f"{lease} is not what its stream says: {recovery.fence}, {recovery.version}")
+                self._fail(
+                    f"{lease} is not what its stream says: {recovery.fence}, {recovery.version}"
+                )
         self._leases = found
 
     def _require_recorded(self, key: tuple[str, int]) -> None:

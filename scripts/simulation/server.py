@@ -26,7 +26,7 @@ from recovery_journal.postgres.embedded import embedded_cluster
 
 SCHEMA: Final = "journal"
 TEMPLATE: Final = "simulated"
-MEMORY: Final = Path("/dev/shm")
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is put there has a private name
 POLL_S: Final = 0.0005
 EPOCH_S: Final = 1_800_000_000
 """When a run begins, by the server's clock."""
@@ -61,7 +61,7 @@ SELECT setval('simulated_now', {EPOCH_S * 1_000_000}),
 """
 
 
-class SimulatedDatabase(Database):
+class ClockedDatabase(Database):
     """The product's database, in whose sessions the simulated clock comes first."""
 
     def __init__(self, dsn: str) -> None:
@@ -93,7 +93,7 @@ def _make_template(dsn: str) -> None:
     dsn = database_dsn(dsn, TEMPLATE)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(CLOCK.encode())
-    database = SimulatedDatabase(dsn)
+    database = ClockedDatabase(dsn)
     try:
         schemas.create(database, partial(create_projections, database))
     finally:
@@ -153,7 +153,9 @@ class Monitor:
 
     def terminate(self, backend_ids: list[int]) -> None:
         """End sessions; returns once they are gone."""
-        self.connection.execute("SELECT pg_terminate_backend(id) FROM unnest(%s) AS id", [backend_ids])
+        self.connection.execute(
+            "SELECT pg_terminate_backend(id) FROM unnest(%s) AS id", [backend_ids]
+        )
         self.await_gone(backend_ids)
 
     def await_gone(self, backend_ids: list[int]) -> None:
@@ -162,7 +164,7 @@ class Monitor:
         while self.one(alive, backend_ids):
             time.sleep(POLL_S)
 
-    def one(self, statement: str, *values: Any) -> Any:
+    def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401 - as the server answers
         """The only value of the only row."""
         row = self.connection.execute(statement.encode(), values).fetchone()
         assert row is not None

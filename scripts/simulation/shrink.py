@@ -11,7 +11,9 @@ MOST_TRIES: Final = 80
 Fails = Callable[[Mapping[int, Fault]], bool]
 
 
-def shrink(faults: Mapping[int, Fault], fails: Fails, *, most_tries: int = MOST_TRIES) -> dict[int, Fault]:
+def shrink(
+    faults: Mapping[int, Fault], fails: Fails, *, most_tries: int = MOST_TRIES
+) -> dict[int, Fault]:
     """Faults with which the run still fails, none of whose parts that were tried can be missed:
     halves first, then ever smaller pieces. `fails` runs the seed with faults of our choice."""
     left = dict(sorted(faults.items()))

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from greenlet import getcurrent, greenlet
 
@@ -20,7 +20,7 @@ class Crash(BaseException):
     """A process dies here. Not an Exception: nothing of the product's may catch it."""
 
 
-class Violation(Exception):  # noqa: N818 - it is what was found, and no failure to do something
+class Violation(Exception):
     """A promise was broken."""
 
 
@@ -181,6 +181,3 @@ class VirtualTime:
     def sleep(self, seconds: float) -> None:
         """Give way."""
         self._world.sleep(seconds)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"a simulated process has no time.{name}")
