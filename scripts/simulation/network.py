@@ -31,6 +31,7 @@ class Network:
         *,
         on_commit: Callable[[], None],
         on_damage: Callable[[float], None],
+        on_clock: Callable[[], None],
     ) -> None:
         self.world = world
         self.monitor = monitor
@@ -40,6 +41,7 @@ class Network:
         self.trace: list[tuple[str, str]] = []
         self._on_commit = on_commit
         self._on_damage = on_damage
+        self._on_clock = on_clock
         self._offset_s = 0.0
         self._up_at_s = 0.0
         self._connections: dict[Actor, set[SimulatedConnection]] = {}
@@ -123,6 +125,7 @@ class Network:
                 self._restart(fault.severity * LONGEST_OUTAGE_S)
             case FaultKind.CLOCK:
                 self._offset_s += (2 * fault.severity - 1) * FARTHEST_S
+                self._on_clock()
             case FaultKind.DAMAGE:
                 self._on_damage(fault.severity)
 

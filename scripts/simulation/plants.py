@@ -23,10 +23,11 @@ class Edit(NamedTuple):
 
 
 class Plant(NamedTuple):
-    """A bug, and the promise that it breaks."""
+    """A bug, the promise that it breaks, and a seed before which nobody need look for it."""
 
     promise: str
     edits: tuple[Edit, ...]
+    first_seed: int = 0
 
 
 WRITES = "recovery_journal/leases/writes.py"

@@ -114,6 +114,7 @@ class Promises:
     def __init__(self, monitor: Monitor, limits: Limits) -> None:
         self._monitor = monitor
         self._limits = limits
+        self._is_clock_steady = True
         self._started_at = datetime.max.replace(tzinfo=UTC)
         self._leases: dict[str, LeaseSeen] = {}
         self._steps: dict[tuple[str, int], StepSeen] = {}
@@ -132,6 +133,10 @@ class Promises:
         self._require_saved(msgspec.json.decode(row[3], type=list[CheckpointSeen]))
         self._require_owned(msgspec.json.decode(row[1], type=list[StepSeen]))
         self._require_agreed(msgspec.json.decode(row[0], type=list[LeaseSeen]))
+
+    def doubt_clock(self) -> None:
+        """The server's clock was set, so times that were read before and after it do not compare."""
+        self._is_clock_steady = False
 
     def acknowledge_step(self, lease: Lease, output: str) -> None:
         """A worker was told that its newest run step is recorded."""
@@ -211,9 +216,10 @@ class Promises:
                 self._fail(f"{lease} was declared lost before its grace had passed")
             if lease.seen_at < self._started_at + ttl + grace:
                 self._fail(f"{lease} was declared lost right after an outage")
-        session_grace = timedelta(seconds=self._limits.session_grace_s)
-        if event.session is not None and lease.seen_at < event.session.gone_at + session_grace:
-            self._fail(f"{event.session} was believed before its grace had passed")
+        if event.session is not None and self._is_clock_steady:
+            session_grace = timedelta(seconds=self._limits.session_grace_s)
+            if lease.seen_at < event.session.gone_at + session_grace:
+                self._fail(f"{event.session} was believed before its grace had passed")
         recorded = max((no for run, no in self._steps if run == lease.run_id), default=0)
         if lease.progress is not None and lease.progress.ordinal != recorded:
             self._fail(f"{lease} names another progress than run step {recorded}")

@@ -92,6 +92,7 @@ class _Simulation:
             SeededFaults(seed) if faults is None else GivenFaults(faults),
             on_commit=self._promises.look,
             on_damage=self._damage,
+            on_clock=self._promises.doubt_clock,
         )
         self._cast = Cast(self._network, dsn, self._promises, self._runs())
 

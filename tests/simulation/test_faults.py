@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripts.simulation.faults import Fault, FaultKind, GivenFaults, SeededFaults, read, written
-from scripts.simulation.shrink import shrink
 
 from domain.errors import InvalidInput
+from scripts.simulation.faults import Fault, FaultKind, GivenFaults, SeededFaults, read, written
+from scripts.simulation.shrink import shrink
 
 FAULTS = st.dictionaries(
     st.integers(1, 5_000),

@@ -1,6 +1,7 @@
 """The scheduler: one actor at a time, time only where everybody waits, and a crash that is one."""
 
 import pytest
+
 from scripts.simulation.world import Actor, Crash, Violation, World
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
 from scripts.simulation.faults import FaultKind, written
 from scripts.simulation.plants import PLANTS, planted
 from scripts.simulation.run import simulate
