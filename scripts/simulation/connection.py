@@ -105,7 +105,7 @@ class SimulatedConnection(Connection[DictRow]):
     def decides(self, gen: PQGen[Any]) -> bool:
         """Whether this exchange commits something: a transaction, or a statement by itself."""
         if name_of(gen) == LEAVE:
-            is_commit = getgeneratorlocals(gen)["exc_type"] is None
+            is_commit = _given(gen, "exc_type") is None
             return is_commit and self._num_transactions == 1  # else it leaves a savepoint
         return name_of(gen) == EXECUTE and not self.is_in_transaction
 
@@ -115,7 +115,7 @@ class SimulatedConnection(Connection[DictRow]):
             return True
         if name_of(gen) != EXECUTE:
             return False
-        query = getgeneratorlocals(gen)["query"]
+        query = _given(gen, "query")
         text = query.decode() if isinstance(query, bytes) else str(query)
         return not text.lstrip().startswith("SELECT")
 
@@ -155,7 +155,12 @@ class SimulatedConnection(Connection[DictRow]):
         return (READABLE if reading else 0) | (WRITABLE if writing else 0)
 
 
+def _given(gen: PQGen[Any], name: str) -> object:
+    """An argument of an exchange that has not begun."""
+    assert isinstance(gen, GeneratorType)
+    return getgeneratorlocals(gen)[name]
+
+
 def name_of(gen: PQGen[Any]) -> str:
     """The name that psycopg gives to an exchange."""
-    assert isinstance(gen, GeneratorType)
-    return gen.__qualname__
+    return str(getattr(gen, "__qualname__", ""))

@@ -139,17 +139,6 @@ PLANTS: Final[dict[str, Plant]] = {
             ),
         ),
     ),
-    "position-not-compared": Plant(
-        "two followers fold every event once",
-        (
-            Edit(
-                FOLLOWER,
-                "place is None or place.position != after or not place.is_of(projection):\n"
-                "                return 0",
-                "place is None or not place.is_of(projection):\n                return 0",
-            ),
-        ),
-    ),
     "switch-without-the-last": Plant(
         "a rebuild ends in the rows of a fold from scratch",
         (

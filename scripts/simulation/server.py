@@ -61,6 +61,26 @@ SELECT setval('simulated_now', {EPOCH_S * 1_000_000}),
 """
 
 
+# The log's triggers have no search path, and name the server's clock in full.
+RESET_TRIGGERS: Final = f"""
+DO $$
+DECLARE
+    said text;
+BEGIN
+    FOR said IN
+        SELECT pg_get_functiondef(oid)
+        FROM pg_proc
+        WHERE pronamespace = '{SCHEMA}'::regnamespace AND prosrc ~ 'pg_catalog.[a-z]*_timestamp'
+    LOOP
+        EXECUTE regexp_replace(
+            said, 'pg_catalog\\.(clock_timestamp|statement_timestamp)', '{SCHEMA}.\\1', 'g'
+        );
+    END LOOP;
+END
+$$
+"""
+
+
 class ClockedDatabase(Database):
     """The product's database, in whose sessions the simulated clock comes first."""
 
@@ -96,6 +116,8 @@ def _make_template(dsn: str) -> None:
     database = ClockedDatabase(dsn)
     try:
         schemas.create(database, partial(create_projections, database))
+        with database.cursor() as cursor:
+            cursor.execute(RESET_TRIGGERS.encode())
     finally:
         database.close()
 
