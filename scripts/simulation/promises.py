@@ -135,7 +135,7 @@ class Promises:
         self._require_agreed(msgspec.json.decode(row[0], type=list[LeaseSeen]))
 
     def doubt_clock(self) -> None:
-        """The server's clock was set, so times that were read before and after it do not compare."""
+        """The server's clock was set, so times from before and after it do not compare."""
         self._is_clock_steady = False
 
     def acknowledge_step(self, lease: Lease, output: str) -> None:
