@@ -14,6 +14,8 @@
     │   ├── ServerTooOld            the server lacks what the log needs
     │   ├── SchemaMissing           nobody has run `init` here
     │   ├── SchemaTooNew            a newer program made the schema
+    │   ├── SchemaTooOld            an older program made the schema
+    │   ├── SchemaOccupied          the schema holds tables of something else
     │   ├── RowsUnreadable          another fold made the rows of a projection
     │   └── EmbeddedServerUnavailable  the embedded server cannot be used here
     ├── Retry                   nothing is wrong with the call; ask again later
@@ -31,6 +33,7 @@
         ├── FoldFailed              a projection cannot take an event in
         ├── TailLost                a reader is ahead of the log
         ├── ReadOnlyServer          the server is a standby
+        ├── ServerReplaced          the journal was restored or failed over
         └── PayloadCorrupt          a stored state or output does not match its digest
 
 A message always says: cannot do what, to which, what was found, what is needed, what to do.
@@ -200,6 +203,28 @@ class SchemaTooNew(Refused):
         )
 
 
+class SchemaTooOld(Refused):
+    """An older program has made the schema."""
+
+    def __init__(self, schema: str, *, found: int, needed: int) -> None:
+        super().__init__(
+            f"cannot use schema {schema!r}: found schema version {found}, needed {needed}, which "
+            "is what this program makes; use the program that made it, or make another one by "
+            "`recovery-journal --schema NAME init`"
+        )
+
+
+class SchemaOccupied(Refused):
+    """The schema holds something else under a name that the journal needs."""
+
+    def __init__(self, schema: str, *, found: str) -> None:
+        super().__init__(
+            f"cannot make a journal in schema {schema!r}: found something else there ({found}), "
+            "needed a schema without it; make one of its own by "
+            "`recovery-journal --schema NAME init`"
+        )
+
+
 class RowsUnreadable(Refused):
     """The rows of a projection are not of the columns or types that this program reads."""
 
@@ -229,7 +254,8 @@ class ServerUnavailable(Retry):
     def __init__(self, *, server: str, reason: str) -> None:
         super().__init__(
             f"cannot reach the PostgreSQL server at {server}: found {reason}, needed a "
-            "connection; check that it runs and that the DSN is right, then try again"
+            "connection; check that it runs and takes another connection, and that the DSN is "
+            "right, then try again"
         )
 
 
@@ -382,6 +408,18 @@ class ReadOnlyServer(Stop):
         super().__init__(
             f"cannot {wanted}: found a standby server in recovery, needed the primary; "
             "use the primary's DSN"
+        )
+
+
+class ServerReplaced(Stop):
+    """The journal is on another server, or another timeline, than the one it was accepted on."""
+
+    def __init__(self, schema: str, *, found: str, needed: str) -> None:
+        super().__init__(
+            f"cannot use schema {schema!r} on this server: found {found}, needed the server that "
+            f"the journal was accepted on last ({needed}); it was restored or failed over, so the "
+            "end of its log may be lost: see that the old server is gone for good, then run "
+            "`recovery-journal after-restore --by NAME --reason TEXT`"
         )
 
 

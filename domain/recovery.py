@@ -187,40 +187,48 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
         return _granted(event)
     # A stream begins with its grant: the log refuses gaps, and only `grant` makes version 1.
     assert recovery is not None, f"the stream of {event.originator_id!r} has no first event"
-    recovery = replace(recovery, version=event.originator_version)
+    version = event.originator_version
     match event:
         case LeaseExpired():
             return _expired(recovery, event)
         case Seized():
-            return replace(recovery, fence=event.fence)
+            return replace(recovery, version=version, fence=event.fence)
         case CheckpointReloaded():
-            return replace(recovery, stage=Stage.RELOADED, reloaded=event, try_count=0)
+            return replace(
+                recovery, version=version, stage=Stage.RELOADED, reloaded=event, try_count=0
+            )
         case Replayed():
-            return replace(recovery, stage=Stage.REPLAYED, replayed=event, try_count=0)
+            return replace(
+                recovery, version=version, stage=Stage.REPLAYED, replayed=event, try_count=0
+            )
         case ReadyForDispatch():
-            return replace(recovery, stage=Stage.READY, ready=event)
+            return replace(recovery, version=version, stage=Stage.READY, ready=event)
         case Dispatched():
             return _dispatched(recovery, event)
         case Confirmed():
-            return replace(recovery, is_confirmed=True)
+            return replace(recovery, version=version, is_confirmed=True)
         case StepFailed():
-            return replace(recovery, try_count=event.try_count)
+            return replace(recovery, version=version, try_count=event.try_count)
         case Abandoned(why=AbandonReason.RENEWED_LATE):
             return _held_on(recovery, event)
         case Abandoned():
-            return replace(recovery, stage=Stage.ENDED, ended=event)
+            return replace(recovery, version=version, stage=Stage.ENDED, ended=event)
         case Quarantined():
-            return replace(recovery, stage=Stage.QUARANTINED, quarantined=event)
+            return replace(recovery, version=version, stage=Stage.QUARANTINED, quarantined=event)
         case QuarantineLifted():
-            return _reopened(recovery, event.fence, lifted=event.option)
+            return _reopened(recovery, version, event.fence, lifted=event.option)
         case Resumed():
-            return _reopened(recovery, event.fence, lifted=None)
+            return _reopened(recovery, version, event.fence, lifted=None)
         case StaleWriteRefused():
-            return replace(recovery, refused=recovery.refused | {(event.fence.epoch, event.write)})
+            return replace(
+                recovery,
+                version=version,
+                refused=recovery.refused | {(event.fence.epoch, event.write)},
+            )
         case LeaseEnded(ending=Ending.WAITING):
-            return replace(recovery, stage=Stage.WAITING, ended=event)
+            return replace(recovery, version=version, stage=Stage.WAITING, ended=event)
         case LeaseEnded():
-            return replace(recovery, stage=Stage.ENDED, ended=event)
+            return replace(recovery, version=version, stage=Stage.ENDED, ended=event)
         case _:
             assert_never(event)
 
@@ -253,6 +261,7 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
         fruitless_count = recovery.fruitless_count + _is_crash(event)
     return replace(
         recovery,
+        version=event.originator_version,
         stage=Stage.EXPIRED,
         fence=event.fence or recovery.fence,
         recovery_no=event.recovery_no,
@@ -277,6 +286,7 @@ def _held_on(recovery: Recovery, event: Abandoned) -> Recovery:
     was_counted = recovery.lost is not None and _is_crash(recovery.lost)
     return replace(
         recovery,
+        version=event.originator_version,
         stage=Stage.HELD,
         fence=event.fence or recovery.fence,
         fruitless_count=max(recovery.fruitless_count - was_counted, 0),
@@ -286,6 +296,7 @@ def _held_on(recovery: Recovery, event: Abandoned) -> Recovery:
 def _dispatched(recovery: Recovery, event: Dispatched) -> Recovery:
     return replace(
         recovery,
+        version=event.originator_version,
         stage=Stage.HELD,
         holder=event.holder,
         fence=event.fence,
@@ -295,11 +306,14 @@ def _dispatched(recovery: Recovery, event: Dispatched) -> Recovery:
     )
 
 
-def _reopened(recovery: Recovery, fence: Fence, *, lifted: LiftOption | None) -> Recovery:
+def _reopened(
+    recovery: Recovery, version: int, fence: Fence, *, lifted: LiftOption | None
+) -> Recovery:
     # Who gave up what had been reported does not measure later progress by it.
     is_set_back = lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
     return replace(
         recovery,
+        version=version,
         stage=Stage.EXPIRED,
         fence=fence,
         lifted=lifted,

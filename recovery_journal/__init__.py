@@ -41,8 +41,9 @@ from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.reading.status import Status
 from recovery_journal.rebuilding.check import CheckedProjection
 from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
-from recovery_journal.recovering.cohort import StepTaken, Swept
 from recovery_journal.recovering.sweeper import Sweeper
+from recovery_journal.recovering.swept import StepTaken, Swept
+from recovery_journal.restoring.restore import Restored
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.working.worker import Worker
 
@@ -84,6 +85,7 @@ __all__ = [
     "RecoveryJournalError",
     "RecoveryStep",
     "Refused",
+    "Restored",
     "ResultPruned",
     "Retry",
     "RunBusy",

@@ -9,7 +9,16 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from recovery_journal.commands import attempts, listing, log, people, rebuilding, serving, upkeep
+from recovery_journal.commands import (
+    attempts,
+    listing,
+    log,
+    people,
+    rebuilding,
+    restoring,
+    serving,
+    upkeep,
+)
 from recovery_journal.commands.exits import ExitCode, report, table_for_help
 from recovery_journal.commands.target import Target
 from recovery_journal.identity import program
@@ -114,6 +123,7 @@ app.command(rich_help_panel=LOOKING)(log.log)
 app.add_typer(people.quarantine, name="quarantine", rich_help_panel=DECIDING)
 app.command(rich_help_panel=DECIDING)(people.resume)
 app.command(rich_help_panel=DECIDING)(people.cancel)
+app.command("after-restore", rich_help_panel=DECIDING)(restoring.after_restore)
 app.command(rich_help_panel=UPKEEP)(rebuilding.rebuild)
 app.command(rich_help_panel=UPKEEP)(upkeep.prune)
 

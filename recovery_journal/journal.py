@@ -1,6 +1,7 @@
 """The composition root: one journal on one schema, and everything a user may ask of it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, overload
@@ -42,11 +43,14 @@ from recovery_journal.reading.status import Status, StatusReading
 from recovery_journal.rebuilding.check import Check, CheckedProjection
 from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
 from recovery_journal.rebuilding.rebuild import Rebuild
-from recovery_journal.recovering.cohort import Cohorts, Observer, Swept
+from recovery_journal.recovering.cohort import Cohorts
 from recovery_journal.recovering.loss import Losses
 from recovery_journal.recovering.replayer import TailReplayer
 from recovery_journal.recovering.session_watch import SessionWatch
 from recovery_journal.recovering.sweep import Sweep
+from recovery_journal.recovering.swept import Observer, Swept
+from recovery_journal.restoring.restore import Restore, Restored
+from recovery_journal.uncollected import uncollected
 
 
 class Journal:
@@ -68,6 +72,8 @@ class Journal:
         self.projections = tuple(projections)
         self.application = JournalApplication(database)
         self._on_close = on_close
+        # A reducer is the user's code: what it leaves is collected as ever.
+        self._claiming = nullcontext if reducers else uncollected
         ledger = Ledger(self.application)
         self._ledger = ledger
         self._runs = RunStore(database)
@@ -91,9 +97,10 @@ class Journal:
         self._lists = ListReading(database)
         self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
-        self._status = StatusReading(database, self.application.reader, self.projections)
+        self._status = StatusReading(database, self.application.reader, self.projections, limits)
         self._rows = RowReading(database)
         self._pruning = Pruning(database)
+        self._restore = Restore(database, ledger, cohorts, limits)
 
     def __enter__(self) -> Self:
         return self
@@ -195,14 +202,15 @@ class Journal:
             session_lock=session_lock,
         )
         claims = []
-        won = self._claims.take(wanted)
-        kept = self._claims.kept([terms.run_id for terms, _ in won])
-        for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
-            lease = self.adopt(terms)
-            try:
-                claims.append(self._claims.load(lease, recovery, kept_of_run))
-            except (PayloadCorrupt, InvalidInput) as problem:
-                self._claims.distrust(lease, problem)
+        with self._claiming():
+            won = self._claims.take(wanted)
+            kept = self._claims.kept([terms.run_id for terms, _ in won])
+            for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
+                lease = self.adopt(terms)
+                try:
+                    claims.append(self._claims.load(lease, recovery, kept_of_run))
+                except (PayloadCorrupt, InvalidInput) as problem:
+                    self._claims.distrust(lease, problem)
         return claims
 
     def load(self, lease: Lease) -> Claim:
@@ -453,6 +461,28 @@ class Journal:
         """Forget run steps, checkpoints and results of runs whose every attempt ended longer ago
         than that; never the log. A pruned run cannot be taken up again (`RunPruned`)."""
         return self._pruning.prune(older_than)
+
+    def after_restore(
+        self, *, by: str, reason: str, is_nothing_lost: bool = False, is_restored: bool = False
+    ) -> Restored:
+        """Accept the server that the journal is found on, after a restore or a failover.
+
+        What workers and sweepers held is taken from them and recovered; epochs and positions that
+        the lost future may have used are skipped; where lease rows and log differ, the rows are
+        made to say what the log says. On an accepted server there is nothing to do, unless you
+        know better: `is_restored`, as for a copied volume, which looks like the server it was
+        copied from. With `is_nothing_lost` the server is accepted and all goes on as it was: for
+        a switchover or an upgrade that you know to have lost nothing.
+
+        See that the old server is gone first: nothing here can stop what writes there. Raises
+        `ReadOnlyServer` on a standby.
+        """
+        person = _person(by, reason)
+        return self._restore.run(**person, is_nothing_lost=is_nothing_lost, is_restored=is_restored)
+
+    def differences(self) -> Restored:
+        """What `after_restore` would find; nothing is changed."""
+        return self._restore.look()
 
     # Details ---------------------------------------------------------------------------------
 

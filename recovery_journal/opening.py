@@ -18,9 +18,10 @@ from recovery_journal.following.projection_schema import (
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import EmbeddedServer
-from recovery_journal.recovering.cohort import Observer
+from recovery_journal.recovering.swept import Observer
 
 DSN_VARIABLE: Final = "RECOVERY_JOURNAL_DSN"
 SCHEMA_VARIABLE: Final = "RECOVERY_JOURNAL_SCHEMA"
@@ -37,6 +38,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     limits: Limits | None = None,
     observer: Observer = lambda _step: None,
     must_exist: bool = False,
+    must_be_accepted: bool = True,
 ) -> Journal:
     """Open the journal in a schema of a PostgreSQL server, and make its tables if there are none.
 
@@ -48,9 +50,13 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     of a recovery once it is durable. With `must_exist`, a schema without a journal is refused
     instead of filled.
 
+    A journal that was restored, or failed over to a standby, is refused until `after_restore` has
+    accepted the server, now and at every reconnect; `must_be_accepted=False` opens it for that,
+    and for looking at it.
+
     Warns of each projection whose rows another fold made, by a `ProjectionOutdated`. Raises
-    `ServerUnavailable`, `ServerTooOld`, `SchemaTooNew`, `SchemaMissing`,
-    `EmbeddedServerUnavailable`, `InvalidInput`.
+    `ServerUnavailable`, `ServerTooOld`, `ServerReplaced`, `SchemaTooNew`, `SchemaTooOld`,
+    `SchemaOccupied`, `SchemaMissing`, `EmbeddedServerUnavailable`, `InvalidInput`.
     """
     schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
     dsn = dsn or (None if data else os.environ.get(DSN_VARIABLE))
@@ -59,7 +65,10 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
         all_projections = catalogue(projections)
         database = Database(dsn or _dsn_of(server), schema)
         try:
-            _prepare(database, all_projections, must_exist=must_exist)
+            _make(database, all_projections, must_exist=must_exist)
+            if must_be_accepted:
+                database.guard(AcceptedServers(database).require)
+            add_projections(database, all_projections)
             journal = Journal(
                 database,
                 reducers=reducers,
@@ -80,16 +89,12 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
         raise
 
 
-def _prepare(
-    database: Database, projections: Sequence[Projection[Any]], *, must_exist: bool
-) -> None:
-    """Make what is missing: everything, or the tables of projections that are new here."""
-    make_all = partial(create_projections, database, projections=projections)
+def _make(database: Database, projections: Sequence[Projection[Any]], *, must_exist: bool) -> None:
+    """Make all tables, if there are none."""
     if must_exist:
         schemas.check(database)
-    elif schemas.create(database, make_all):
-        return
-    add_projections(database, projections)
+    else:
+        schemas.create(database, partial(create_projections, database, projections=projections))
 
 
 def _dsn_of(server: EmbeddedServer | None) -> str:

@@ -38,10 +38,34 @@ APPEND_SAYS: Final = {
     "ours",
     "psycopg",
     "library",
+    "library_functions",
     "pgbench",
     "ratio_psycopg",
     "ratio_library",
+    "ratio_library_functions",
     "ratio_pgbench",
+    "threads",
+    "ours_threads",
+    "library_threads",
+    "library_functions_threads",
+    "ratio_library_threads",
+    "ratio_library_functions_threads",
+    "gap_check_ms",
+    "gap_check_p99_ms",
+}
+
+PROFILE_APPEND_SAYS: Final = {
+    "case",
+    "unit",
+    "whole",
+    "client",
+    "encode",
+    "server",
+    "insert",
+    "journal_note_position",
+    "journal_check_appended",
+    "flush",
+    "empty_round_trip",
 }
 
 REBUILD_SAYS: Final = {
@@ -80,6 +104,7 @@ MASS_CRASH_SAYS: Final = {
     "us_per_lease",
     "followed_s",
     "ratio_absurd",
+    "ratio_absurd_claim",
     "ratio_pgqueuer",
 }
 
@@ -186,6 +211,14 @@ def test_append_says_what_it_promises(server_dsn: str) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert set(json.loads(line)) == APPEND_SAYS
+
+
+def test_the_profile_of_an_append_names_what_it_is_made_of(server_dsn: str) -> None:
+    done = bench("profile-append", "--dsn", server_dsn)
+
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert set(json.loads(line)) == PROFILE_APPEND_SAYS
 
 
 def test_rebuild_says_what_it_promises_a_line_for_each_log(server_dsn: str) -> None:

@@ -255,8 +255,9 @@ sys.stdin.readline()
     assert not is_running(server_folder)
 
 
+@pytest.mark.parametrize("leftover", ["postmaster.pid", ".s.PGSQL.5432.lock"])
 def test_a_stale_process_number_that_another_process_now_has_stops_no_start(
-    server_folder: Path,
+    server_folder: Path, leftover: str
 ) -> None:
     with EmbeddedServer.start(server_folder):
         pass
@@ -265,7 +266,7 @@ def test_a_stale_process_number_that_another_process_now_has_stops_no_start(
         ["cat"], stdin=subprocess.PIPE, user=None if account is None else account.uid
     )
     stale = [str(stranger.pid), str(server_folder / "data"), "0", "5432", "", "", "", "ready"]
-    (server_folder / "data" / "postmaster.pid").write_text("\n".join(stale) + "\n")
+    (server_folder / "data" / leftover).write_text("\n".join(stale) + "\n")
 
     with EmbeddedServer.start(server_folder) as server:
         answered = answer(server.dsn)

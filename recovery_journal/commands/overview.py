@@ -15,6 +15,9 @@ def overview(status: Status) -> Iterator[RenderableType]:
     """The parts of the page, from what matters most: who waits, what fails, who is behind."""
     yield _title(status)
     yield Text()
+    if status.delays:
+        yield _delays(status)
+        yield Text()
     yield page.pairs(
         [
             (lease.value, _attempts(status, lease))
@@ -44,6 +47,19 @@ def _title(status: Status) -> Text:
             f"{words.duration(server.uptime_s)}, {words.moment(server.now)} UTC"
         )
     )
+
+
+def _delays(status: Status) -> RenderableType:
+    now = status.server.now
+    rows = [
+        (
+            page.text(one.what, "bold yellow"),
+            "" if one.since is None else words.between(one.since, now),
+            one.do,
+        )
+        for one in status.delays
+    ]
+    return page.table(("delayed", "for", "what helps"), rows, numbers=("for",))
 
 
 def _is_told(status: Status, lease: LeaseStatus) -> bool:

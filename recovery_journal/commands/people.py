@@ -13,7 +13,7 @@ from recovery_journal.commands.options import AsJson, AttemptId, By, Reason
 from recovery_journal.commands.swept import show_swept
 from recovery_journal.commands.target import journal_of
 from recovery_journal.reading.quarantined import QuarantinedAttempt
-from recovery_journal.recovering.cohort import Swept
+from recovery_journal.recovering.swept import Swept
 
 quarantine = typer.Typer(
     no_args_is_help=True, help="Attempts that no machine goes on with: list them, lift one."

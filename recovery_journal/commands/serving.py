@@ -18,8 +18,8 @@ from recovery_journal.commands.target import journal_of, target_of
 from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
 from recovery_journal.postgres.schema import VERSION as SCHEMA_VERSION
-from recovery_journal.recovering.cohort import Swept
 from recovery_journal.recovering.sweeper import Sweeper
+from recovery_journal.recovering.swept import Swept
 from recovery_journal.signals import stopping_on_signals
 
 REPEATED_PROBLEM_S: Final = 60.0

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from recovery_journal.commands import page, words
 from recovery_journal.commands.exits import ExitCode
-from recovery_journal.recovering.cohort import Swept
+from recovery_journal.recovering.swept import Swept
 
 
 def show_swept(swept: Sequence[Swept]) -> None:

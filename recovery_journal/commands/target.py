@@ -32,8 +32,9 @@ class Target(Struct, frozen=True, kw_only=True):
     data: Path | None = None
     app: str | None = None
 
-    def open(self, *, must_exist: bool = True) -> Journal:
-        """Open the journal; a schema is made only where that is asked for.
+    def open(self, *, must_exist: bool = True, must_be_accepted: bool = True) -> Journal:
+        """Open the journal; a schema is made, and a server not yet accepted let in, only where
+        that is asked for.
 
         An `--app` that is an App adds its reducers and projections; one that is, or returns, a
         Journal brings server, schema and limits too, and then no other option may name them.
@@ -56,6 +57,7 @@ class Target(Struct, frozen=True, kw_only=True):
             reducers=found.reducers,
             projections=found.projections,
             must_exist=must_exist,
+            must_be_accepted=must_be_accepted,
         )
 
 
@@ -66,14 +68,14 @@ def target_of(context: typer.Context) -> Target:
     return target
 
 
-def journal_of(context: typer.Context) -> Journal:
+def journal_of(context: typer.Context, *, must_be_accepted: bool = True) -> Journal:
     """The journal to work on, which must exist. Close it, or use it in a `with`.
 
     Each projection whose rows are outdated is told to people in one line, to programs by `status`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProjectionOutdated)
-        journal = target_of(context).open()
+        journal = target_of(context).open(must_be_accepted=must_be_accepted)
     if not context.params.get("as_json"):
         try:
             for outdated in journal.outdated:

@@ -13,7 +13,7 @@ from recovery_journal.commands.target import journal_of
 
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:
     """How the journal fares: stages, what waits and fails, refused writes, projections, the log."""
-    with journal_of(context) as journal:
+    with journal_of(context, must_be_accepted=False) as journal:
         found = journal.status()
     if as_json:
         page.show_json(found)

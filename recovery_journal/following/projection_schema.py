@@ -6,7 +6,7 @@ from typing import Any
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, SchemaOccupied
 from projections.catalog import BUILT_IN
 from projections.projection import Projection
 from recovery_journal.following.projection_table import ProjectionTable, table_of
@@ -14,6 +14,13 @@ from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.rebuilding.registry import Registry
+
+OCCUPIED = """
+SELECT relname::text AS name
+FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace
+    AND relname IN ('projection_tracking', 'rebuilds', 'rebuild_projections', 'rebuild_ranges')
+"""
 
 
 def catalogue(own: Sequence[Projection[Any]] = ()) -> tuple[Projection[Any], ...]:
@@ -45,12 +52,16 @@ def create_projections(
     cursor: Cursor[DictRow],
     projections: Sequence[Projection[Any]] = BUILT_IN,
 ) -> None:
-    """Make every projection's table, empty, and let it begin at the log's beginning."""
+    """Make every projection's table, empty, and let it begin at the log's beginning. Nothing is
+    taken over: what is there already is somebody else's. Raises `SchemaOccupied`."""
+    for row in cursor.execute(OCCUPIED).fetchall():
+        raise SchemaOccupied(database.schema, found=f"a table {row['name']!r}")
     tracking = ProjectionTracking(database)
     tracking.create(cursor)
     Registry().create(cursor)
     for projection in projections:
-        _add(cursor, tracking, projection)
+        ProjectionTable(projection).create(cursor)
+        tracking.register(cursor, projection)
 
 
 def add_projections(database: Database, projections: Sequence[Projection[Any]]) -> None:

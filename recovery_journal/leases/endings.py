@@ -1,5 +1,7 @@
 """How a worker gives its lease up: completed, failed, waiting for a person, or handed back."""
 
+from typing import TypeGuard
+
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
@@ -92,9 +94,12 @@ class LeaseEndings:
         def once() -> Recovery | None:
             with self._database.transaction() as cursor:
                 row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
+                if row is None:
+                    return None
+                if row.fence != held.fence or row.status != LeaseStatus.HELD:
+                    found = self._ledger.load(cursor, [held.attempt_id]).get(held.attempt_id)
+                    return found if _was_given_up(found, decision) else None
                 recovery = self._ledger.load_one(cursor, held.attempt_id)
-                if row is None or row.fence != held.fence or row.status != LeaseStatus.HELD:
-                    return recovery if _was_given_up(recovery, decision) else None
                 events = steps.expire(
                     recovery,
                     decision,
@@ -119,6 +124,8 @@ class LeaseEndings:
         return self._ledger.load_one(cursor, held.attempt_id)
 
 
-def _was_given_up(recovery: Recovery, decision: Decision) -> bool:
+def _was_given_up(found: object, decision: Decision) -> TypeGuard[Recovery]:
     """Whether this very decision is the last loss: its reply was lost, not its commit."""
-    return recovery.lost is not None and recovery.lost.event_id == decision.event_id
+    if not isinstance(found, Recovery) or found.lost is None:
+        return False
+    return found.lost.event_id == decision.event_id

@@ -28,7 +28,7 @@ from recovery_journal.postgres.arrays import array
 # join it is planned by statistics of before the crash, in which no lease is recovering, and scans
 # what is wanted once for each lease.
 LOCK_BY_FENCE = """
-SELECT attempt_id, version, epoch, lease_id
+SELECT attempt_id, epoch, lease_id
 FROM leases
 WHERE attempt_id = ANY(%(attempt_ids)s::text[])
     AND epoch = ANY(%(epochs)s::bigint[])
@@ -90,9 +90,9 @@ class Ledger:
         cursor: Cursor[DictRow],
         fences: Sequence[tuple[str, Fence]],
         status: LeaseStatus,
-    ) -> dict[str, int]:
+    ) -> set[str]:
         """Lock the lease rows that still have these fences and this status, in order of id; which
-        they are, and the version of each one's stream."""
+        they are."""
         wanted = {
             "attempt_ids": array([attempt_id for attempt_id, _ in fences]),
             "epochs": array([fence.epoch for _, fence in fences]),
@@ -101,7 +101,7 @@ class Ledger:
         by_id = {attempt_id: (fence.epoch, fence.lease_id) for attempt_id, fence in fences}
         with cursor.connection.cursor(binary=True, row_factory=tuple_row) as locking:
             rows = locking.execute(LOCK_BY_FENCE, wanted).fetchall()
-        return {id_: version for id_, version, *fence in rows if by_id[id_] == tuple(fence)}
+        return {id_ for id_, *fence in rows if by_id[id_] == tuple(fence)}
 
     def load(
         self, cursor: Cursor[DictRow] | None, attempt_ids: Sequence[str]
@@ -131,6 +131,15 @@ class Ledger:
             refused.get(move.recovery.attempt_id)
             or after.get(move.recovery.attempt_id, move.recovery)
             for move in moves
+        ]
+
+    def go_on(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
+        """Append steps that lead from one stage of a recovery to the next; their rows, which the
+        caller has locked, stay as they are. Each answers for itself."""
+        answers = self._application.append_cohort([move.events for move in moves], cursor=cursor)
+        return [
+            answer if isinstance(answer, AppendConflict) else move.recovery.apply(move.events)
+            for move, answer in zip(moves, answers, strict=True)
         ]
 
     def load_one(self, cursor: Cursor[DictRow], attempt_id: str) -> Recovery:

@@ -11,13 +11,11 @@ from domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
-    CheckpointReloaded,
     Confirmed,
     Dispatched,
     LeaseEnded,
     QuarantineCause,
     QuarantineLifted,
-    Replayed,
     StaleWriteRefused,
     StepFailed,
 )
@@ -78,19 +76,7 @@ FROM unnest(%(attempt_id)s::text[], %(version)s::bigint[], %(is_confirmed)s::boo
 WHERE leases.attempt_id = noted.attempt_id
 """
 
-# For a step from one stage of a recovery to the next: its owner and its fence stay.
-STEP = """
-UPDATE leases
-SET version = stepped.version,
-    renewed_at = clock_timestamp(),
-    expires_at = clock_timestamp() + make_interval(secs => %(lasts_s)s),
-    retry_at = NULL
-FROM unnest(%(attempt_id)s::text[], %(version)s::bigint[]) AS stepped(attempt_id, version)
-WHERE leases.attempt_id = stepped.attempt_id
-"""
-
 NOTED = ("attempt_id", "version", "is_confirmed")
-STEPPED = ("attempt_id", "version")
 MOVED = (
     *("attempt_id", "version", "is_confirmed", "status", "epoch", "lease_id"),
     *("worker_id", "host", "boot_id", "pid", "process_started"),
@@ -126,16 +112,9 @@ def change_rows(cursor: Cursor[DictRow], moved: Iterable[tuple[Move, Recovery]])
     """Make the lease rows say what these attempts are after their moves."""
     notes: list[tuple[Move, Recovery]] = []
     moves: list[tuple[Move, Recovery]] = []
-    steps: dict[float, list[Recovery]] = {}
     for move, after in moved:
-        if _is_step(move):
-            steps.setdefault(move.lasts_s, []).append(after)
-            continue
         is_note = all(isinstance(event, Confirmed | StaleWriteRefused) for event in move.events)
         (notes if is_note else moves).append((move, after))
-    for lasts_s, stepped in steps.items():
-        columns = _columns(STEPPED, [(after.attempt_id, after.version) for after in stepped])
-        cursor.execute(STEP, {**columns, "lasts_s": lasts_s})
     if notes:
         cursor.execute(NOTE, _columns(NOTED, [_note(after) for _, after in notes]))
     if moves:
@@ -153,11 +132,6 @@ def status_of(recovery: Recovery) -> LeaseStatus:
             return LeaseStatus.COMPLETED
         case _:
             return STATUS_OF_STAGE[recovery.stage]
-
-
-def _is_step(move: Move) -> bool:
-    """Whether the move only takes a recovery to its next stage, within its owner's hands."""
-    return len(move.events) == 1 and isinstance(move.events[0], CheckpointReloaded | Replayed)
 
 
 def _note(after: Recovery) -> tuple[Any, ...]:

@@ -30,7 +30,8 @@ CREATE TABLE leases (
     tenant text NOT NULL,
     priority integer NOT NULL,
     code_version text NOT NULL,
-    -- Derived from the stream, and changed with it: stage, version, fence, holder.
+    -- Derived from the stream, and changed with it: status, fence, holder. `version` is that of the
+    -- last event that changed the row: the steps of a recovery, up to the last one, do not.
     status text NOT NULL,
     version bigint NOT NULL,
     epoch bigint NOT NULL,

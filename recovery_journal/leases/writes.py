@@ -267,15 +267,17 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
 
     def once() -> LeaseLost:
         with database.transaction() as cursor:
-            row = ledger.lock(cursor, [held.attempt_id])[held.attempt_id]
-            recovery = ledger.load_one(cursor, held.attempt_id)
-            events = holding.refuse(recovery, worker_decision(held), write, held.fence)
-            ledger.record_one(cursor, recovery, events)
+            row = ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
+            # Neither may be there: the attempt began in a future that a restore has undone.
+            if row and ledger.load(cursor, [held.attempt_id]):
+                recovery = ledger.load_one(cursor, held.attempt_id)
+                events = holding.refuse(recovery, worker_decision(held), write, held.fence)
+                ledger.record_one(cursor, recovery, events)
         return LeaseLost(
             held.attempt_id,
             operation=write.value.replace("_", " "),
             epoch=held.fence.epoch,
-            found=row.describe(),
+            found=row.describe() if row else "no such attempt, as after a restore",
         )
 
     return asking_again(once)

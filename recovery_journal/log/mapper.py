@@ -35,6 +35,10 @@ class JournalMapper(Mapper[str]):
             state=_encode(domain_event),
         )
 
+    def state_of(self, event: AnyEvent) -> bytes:
+        """The event's state, as it is appended."""
+        return _encode(event)
+
     def to_domain_event(self, stored_event: StoredEvent) -> AnyEvent:
         """The event as it was appended. Raises `UnknownEvent`, `CorruptEvent`."""
         return decode(

@@ -18,8 +18,9 @@ from psycopg.rows import DictRow, args_row
 
 from domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
 from projections.projection import Record
-from recovery_journal.log.mapper import decode
+from recovery_journal.log.mapper import decode, decode_block
 from recovery_journal.postgres.database import Database
+from recovery_journal.restoring.numbers import Skipped, skipped_positions
 
 GAP_WAIT_S: Final = 0.25
 SHORTEST_PAUSE_S: Final = 0.001
@@ -114,6 +115,7 @@ class SettledReader:
         self._mark = 0
         self._watch: _Watch | None = None
         self._primaries: set[int] = set()
+        self._skipped: tuple[Skipped, ...] = ()
 
     def read(self, after: int, limit: int) -> Page:
         """Up to `limit` events after a settled position (0 is the beginning).
@@ -125,21 +127,7 @@ class SettledReader:
         rows = self.rows(after, limit)
         if not rows:
             self._require_tail(after)
-        records: list[Record] = []
-        for row in rows:
-            try:
-                event = decode(
-                    attempt_id=row.stream,
-                    version=row.version,
-                    tag=row.tag,
-                    state=row.state,
-                    position=row.position,
-                )
-            except RecoveryJournalError:
-                if not records:
-                    raise
-                break
-            records.append(Record(event, row.position, row.recorded_at))
+        records = _all_at_once(rows) or _until_unreadable(rows)
         return Page(records, settled=records[-1].position if records else after)
 
     def rows(
@@ -149,6 +137,7 @@ class SettledReader:
         stop = LAST_POSITION if stop is None else stop
         wanted = {"after": after, "limit": limit, "stop": stop, "tags": list(topics)}
         self._require_primary()
+        self._require_log_of(after)
         if topics:
             wanted["stop"] = min(stop, self.settled_position())
             return self._rows(PAGE_OF_TAGS, wanted)
@@ -227,9 +216,20 @@ class SettledReader:
             return
         with self._database.cursor() as cursor:
             row = cursor.execute(IS_STANDBY).fetchone()
-        if row is not None and row["is_standby"]:
-            raise ReadOnlyServer("read settled events")
+            if row is not None and row["is_standby"]:
+                raise ReadOnlyServer("read settled events")
+            skipped = skipped_positions(cursor)
         self._primaries.add(session_no)
+        with self._gate:
+            if self._skipped != skipped:  # what was settled before a restore may be lost since
+                self._skipped, self._mark, self._watch = skipped, 0, None
+
+    def _require_log_of(self, after: int) -> None:
+        """No event of this log has a skipped position: whoever stands there has read one that was
+        lost, and would miss nothing but the loss."""
+        for skipped in self._skipped:
+            if skipped.last < after <= skipped.skipped_to:
+                raise TailLost(reader="a reader", found=after, last=skipped.last)
 
 
 def _safe_prefix(page: list[Row], after: int, mark: int) -> list[Row]:
@@ -255,3 +255,37 @@ def _position(cursor: Cursor[DictRow]) -> int:
     assert row is not None
     position: int = row["position"]
     return position
+
+
+def _all_at_once(rows: Sequence[Row]) -> list[Record]:
+    """The records, decoded by one call; none where one of them cannot be read."""
+    places = [(row.stream, row.version, row.tag) for row in rows]
+    try:
+        events = decode_block(places, [row.state for row in rows])
+    except ValueError:  # which JSON errors are too
+        return []
+    return [
+        Record(event, row.position, row.recorded_at)
+        for event, row in zip(events, rows, strict=True)
+    ]
+
+
+def _until_unreadable(rows: Sequence[Row]) -> list[Record]:
+    """The records before the first that cannot be read, whose error is raised if it is the first
+    of all."""
+    records: list[Record] = []
+    for row in rows:
+        try:
+            event = decode(
+                attempt_id=row.stream,
+                version=row.version,
+                tag=row.tag,
+                state=row.state,
+                position=row.position,
+            )
+        except RecoveryJournalError:
+            if not records:
+                raise
+            break
+        records.append(Record(event, row.position, row.recorded_at))
+    return records

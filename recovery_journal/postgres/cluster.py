@@ -94,9 +94,11 @@ class Cluster:
         )
         if self.is_ready():
             return
-        # Nothing lives in the data folder, so the file is a leftover - and its process number
-        # may by now be somebody else's, which the server would take for a rival and refuse.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        # Nothing lives in the data folder, so these are leftovers - and their process number is
+        # somebody else's by now, or that of a process that nobody has buried yet: the server
+        # would take it for a rival and refuse.
+        for leftover in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self.data / leftover).unlink(missing_ok=True)
         if self._socket_folder != self.data:
             shutil.rmtree(
                 self._socket_folder, ignore_errors=True

@@ -3,11 +3,11 @@
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import Connection, Cursor
@@ -48,6 +48,9 @@ FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting(name, value)
 BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 READ_ONLY_STATE: Final = "25006"
 IDLE_TOO_LONG_STATE: Final = "25P03"
+
+
+Guard: TypeAlias = Callable[[Connection[DictRow]], object]
 
 
 class OwnConnection(NamedTuple):
@@ -130,6 +133,7 @@ class Database:
             "statement_timeout": _milliseconds(statement_s),
             "idle_in_transaction_session_timeout": _milliseconds(idle_in_transaction_s),
         }
+        self._guard: Guard | None = None
         self._local = threading.local()
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
         self._is_closed = False
@@ -144,6 +148,13 @@ class Database:
     def connection(self) -> Connection[DictRow]:
         """This thread's connection, opened if need be; its errors are psycopg's own."""
         return self._session().connection
+
+    def guard(self, guard: Guard) -> None:
+        """Show it this thread's connection, and every thread's next one as soon as it is open: one
+        at which it raises is not used. For a server may be another one after a reconnect."""
+        with self.translated():
+            guard(self.connection())
+        self._guard = guard
 
     def is_direct(self) -> bool:
         """Whether this thread's connection leads to the server itself and not to a pooler, which
@@ -259,7 +270,15 @@ class Database:
         return thread
 
     def _open(self, thread: _Thread) -> _Session:
-        session = _Session(self.open_connection(), thread)
+        own = self.open_connection()
+        if self._guard is not None:
+            try:
+                with self.translated():
+                    self._guard(own.connection)
+            except BaseException:
+                own.connection.close()
+                raise
+        session = _Session(own, thread)
         self._sessions.add(session)
         return session
 

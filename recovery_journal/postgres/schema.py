@@ -4,15 +4,15 @@ from collections.abc import Callable
 from importlib.resources import files
 from typing import Final, TypeAlias
 
-from psycopg import Cursor
+from psycopg import Cursor, errors
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
-from domain.errors import SchemaMissing, SchemaTooNew
+from domain.errors import SchemaMissing, SchemaOccupied, SchemaTooNew, SchemaTooOld
 from recovery_journal.postgres.database import Database
 
-VERSION: Final = 1
-SCRIPTS: Final = ("log/log.sql", "leases/stores.sql")
+VERSION: Final = 2
+SCRIPTS: Final = ("log/log.sql", "leases/stores.sql", "postgres/accepted_servers.sql")
 
 Step: TypeAlias = Callable[[Cursor[DictRow]], None]
 
@@ -21,10 +21,16 @@ LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('recovery_journal ' || %(s
 
 HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s) AS found"
 
+# By its columns: somebody else's table of this name says nothing of a journal.
 HAS_VERSION = """
-SELECT EXISTS (
-    SELECT FROM pg_tables WHERE schemaname = %(schema)s AND tablename = 'journal_schema'
-) AS found
+SELECT count(*) = 2 AS found
+FROM pg_attribute
+JOIN pg_class ON pg_class.oid = attrelid
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname = %(schema)s
+    AND relname = 'journal_schema'
+    AND attname IN ('is_only_row', 'version')
+    AND NOT attisdropped
 """
 
 CREATE_VERSION = """
@@ -39,26 +45,27 @@ SET_VERSION = "INSERT INTO journal_schema (version) VALUES (%(version)s)"
 
 VERSION_FOUND = "SELECT version FROM journal_schema"
 
+# Something of this name is there: a table, view, index or sequence, a type, a function.
+TAKEN = (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction)
+
 
 def create(database: Database, *steps: Step) -> bool:
     """Make the journal's tables unless they are there; whether they were made now.
 
     `steps` are taken in the same transaction, after our own, only when the tables are made.
-    Any number of processes may do this at once. Raises `SchemaTooNew`.
+    Any number of processes may do this at once. Raises `SchemaTooNew`, `SchemaTooOld`, and
+    `SchemaOccupied` where something else has a name that is needed.
     """
     if _found_version(database) is not None:
         return False
-    with database.transaction() as cursor:
-        lock(cursor, database.schema)
-        if _version(cursor, database.schema) is not None:
-            return False
-        _create_schema(cursor, database.schema)
-        for script in SCRIPTS:
-            cursor.execute(files("recovery_journal").joinpath(script).read_bytes())
-        for step in steps:
-            step(cursor)
-        cursor.execute(CREATE_VERSION)
-        cursor.execute(SET_VERSION, {"version": VERSION})
+    try:
+        with database.transaction() as cursor:
+            lock(cursor, database.schema)
+            if _version(cursor, database.schema) is not None:
+                return False
+            _make(cursor, database.schema, steps)
+    except TAKEN as error:
+        raise SchemaOccupied(database.schema, found=str(error.diag.message_primary)) from error
     return True
 
 
@@ -68,7 +75,8 @@ def lock(cursor: Cursor[DictRow], schema: str) -> None:
 
 
 def check(database: Database) -> None:
-    """Raise `SchemaMissing` or `SchemaTooNew` unless this program can use the schema."""
+    """Raise `SchemaMissing`, `SchemaTooNew` or `SchemaTooOld` unless this program can use the
+    schema."""
     if _found_version(database) is None:
         raise SchemaMissing(database.schema)
 
@@ -82,11 +90,24 @@ def _version(cursor: Cursor[DictRow], schema: str) -> int | None:
     if not _is_true(cursor, HAS_VERSION, schema):
         return None
     row = cursor.execute(VERSION_FOUND).fetchone()
-    assert row is not None, "the version is written in the transaction that makes its table"
+    if row is None:  # a dump without its data, say
+        raise SchemaOccupied(schema, found="the tables of a journal, and no rows that belong there")
     found: int = row["version"]
     if found > VERSION:
         raise SchemaTooNew(schema, found=found, needed=VERSION)
+    if found < VERSION:
+        raise SchemaTooOld(schema, found=found, needed=VERSION)
     return found
+
+
+def _make(cursor: Cursor[DictRow], schema: str, steps: tuple[Step, ...]) -> None:
+    _create_schema(cursor, schema)
+    for script in SCRIPTS:
+        cursor.execute(files("recovery_journal").joinpath(script).read_bytes())
+    for step in steps:
+        step(cursor)
+    cursor.execute(CREATE_VERSION)
+    cursor.execute(SET_VERSION, {"version": VERSION})
 
 
 def _create_schema(cursor: Cursor[DictRow], schema: str) -> None:

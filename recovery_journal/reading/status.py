@@ -19,8 +19,11 @@ from projections.projection import Projection
 from projections.recovery_contexts import RECOVERY_CONTEXTS
 from projections.workers import WORKERS
 from recovery_journal.following.legibility import legible
+from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.log.reader import SettledReader
+from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import Database
+from recovery_journal.reading.delays import Delay, delays
 from recovery_journal.reading.projection_status import ProjectionStatus, projection_status
 
 KindT = TypeVar("KindT", bound=StrEnum)
@@ -159,6 +162,7 @@ class Status(Struct, frozen=True, kw_only=True):
     projections: list[ProjectionStatus]
     settled_position: int
     last_position: int
+    delays: list[Delay]
 
 
 class StatusReading:
@@ -169,10 +173,13 @@ class StatusReading:
         database: Database,
         reader: SettledReader,
         projections: Sequence[Projection[Any]] = BUILT_IN,
+        limits: Limits = DEFAULTS,
     ) -> None:
         self._database = database
         self._reader = reader
         self._projections = projections
+        self._limits = limits
+        self._servers = AcceptedServers(database)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -199,8 +206,22 @@ class StatusReading:
                 causes = {row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)}
                 rows = _all(cursor, FAILING, limit=FAILING_LIMIT)
                 failing = msgspec.convert(rows, list[FailingRecovery])
+            # A cold reader may know less than a follower, whose position is settled by
+            # construction.
+            places = [one.position for one in projections if one.position <= last]
+            settled = max([settled, *places])
+            server = self._server(cursor)
+            delayed = delays(
+                cursor,
+                self._servers,
+                self._limits,
+                projections,
+                settled=settled,
+                last=last,
+                now=server.now,
+            )
             return Status(
-                server=self._server(cursor),
+                server=server,
                 leases=_counts(cursor, STATUSES, "status", LeaseStatus),
                 recovering=recovering,
                 waiting=waiting,
@@ -209,10 +230,9 @@ class StatusReading:
                 quarantined=causes,
                 refused_writes=refused,
                 projections=projections,
-                # A cold reader may know less than a follower, whose position is settled by
-                # construction.
-                settled_position=max(settled, *(one.position for one in projections)),
+                settled_position=settled,
                 last_position=last,
+                delays=delayed,
             )
 
     def _settled_position(self) -> int:

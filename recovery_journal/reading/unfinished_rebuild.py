@@ -66,8 +66,8 @@ def _unfinished(
     return UnfinishedRebuild(
         is_at_work=is_at_work,
         version=version,
-        done=begun.position if is_mixed else begun.range_count - begun.open_range_count,
-        total=begun.upto if is_mixed else begun.range_count,
+        done=begun.mixed_event_count if is_mixed else begun.range_count - begun.open_range_count,
+        total=begun.position_count if is_mixed else begun.range_count,
         portion=Portion.POSITIONS if is_mixed else Portion.RANGES,
         host=begun.host,
         process_id=begun.process_id,

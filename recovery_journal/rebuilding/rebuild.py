@@ -288,7 +288,7 @@ class Rebuild:
             RebuildProgress(
                 phase=phase,
                 event_count=self._read_count,
-                total=(begun.upto if begun else 0) * readings,
+                total=(begun.position_count if begun else 0) * readings,
                 projection=projection.name if projection else None,
                 done_before=self._done_before,
                 process_count=self._process_count,

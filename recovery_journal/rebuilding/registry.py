@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
-from math import ceil
 from typing import Any, Final
 
 import msgspec
@@ -41,6 +40,11 @@ SELECT rebuild_no,
         WHERE rebuild_no = rebuilds.rebuild_no
             AND switched_at IS NULL
     ) AS position,
+    upto - (
+        SELECT coalesce(sum(skipped_to_position - last_position), 0)::bigint
+        FROM skipped_numbers
+        WHERE skipped_to_position <= upto
+    ) AS position_count,
     (
         SELECT coalesce(max(event_count), 0)
         FROM rebuild_projections
@@ -81,10 +85,22 @@ INSERT INTO rebuild_projections (rebuild_no, projection, fold_version, fold_hash
 VALUES (%(rebuild_no)s, %(projection)s, %(fold_version)s, %(fold_hash)s)
 """
 
+# Positions that were skipped after a restore hold no event, and may be millions of millions.
 ADD_RANGES = """
 INSERT INTO rebuild_ranges (rebuild_no, range_no, after_position, last_position)
-SELECT %(rebuild_no)s, no, (no - 1) * %(range_events)s, least(no * %(range_events)s, %(upto)s)
-FROM generate_series(1, %(range_count)s) AS no
+SELECT %(rebuild_no)s,
+    row_number() OVER (ORDER BY after),
+    after,
+    least(after + %(range_events)s, span.last)
+FROM (
+    SELECT lag(skipped_to_position, 1, 0::bigint) OVER (ORDER BY skipped_no) AS since,
+        last_position AS last
+    FROM skipped_numbers
+    UNION ALL
+    SELECT coalesce(max(skipped_to_position), 0), %(upto)s
+    FROM skipped_numbers
+) AS span
+CROSS JOIN generate_series(span.since, span.last - 1, %(range_events)s) AS after
 """
 
 # Whoever is at a range holds its row, until the transaction ends, which a lost connection does.
@@ -138,7 +154,8 @@ class StreamRange(Struct, frozen=True, kw_only=True):
 class Begun(Struct, frozen=True, kw_only=True):
     """A rebuild that is not at its end. `event_count` is how many events lie in the ranges that
     are done; the projections whose rows mix streams have come to `position`, by
-    `mixed_event_count` events."""
+    `mixed_event_count` events. `position_count` are the positions up to `upto` that may hold an
+    event."""
 
     rebuild_no: int
     upto: int
@@ -149,6 +166,7 @@ class Begun(Struct, frozen=True, kw_only=True):
     folds: frozenset[tuple[str, int, str]]
     switched: frozenset[str]
     position: int
+    position_count: int
     mixed_event_count: int
     range_count: int
     open_range_count: int
@@ -197,7 +215,6 @@ class Registry:
             wanted = {
                 "rebuild_no": rebuild_no,
                 "range_events": range_events,
-                "range_count": ceil(upto / range_events),
                 "upto": upto,
             }
             cursor.execute(ADD_RANGES, wanted)

@@ -2,22 +2,24 @@
 
 Each step of every attempt is durable before the next begins, each element answers for itself, and
 a step that fails for the batch is taken again for each alone, so that one bad attempt never holds
-up the others. A step is taken only where the lease row still has this sweeper's fence.
+up the others.
+
+Every step begins by locking the lease rows that still have this sweeper's fence. One that only
+goes on from one stage to the next then leaves its row alone: what the row says of the attempt
+stays true. Where its stream has moved, as a refused stale write moves it, it is read again.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from datetime import datetime
 from uuid import uuid4
 
-from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from domain import detours, reloading, steps
 from domain.checkpoint import Checkpoint, CheckpointProblem
-from domain.errors import RecoveryJournalError, Stop, StoreBusy
-from domain.events import AnyEvent, LiftOption
+from domain.errors import AppendConflict, RecoveryJournalError, Stop, StoreBusy
+from domain.events import AnyEvent, CheckpointReloaded, LiftOption, Replayed
 from domain.lease import LeaseStatus
 from domain.pipeline import RecoveryStep
 from domain.recovery import Decision, Recovery, Stage
@@ -31,7 +33,9 @@ from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.tips import Kept
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
+from recovery_journal.recovering.renewal import Renewal
 from recovery_journal.recovering.replayer import TailReplayer
+from recovery_journal.recovering.swept import Observer, StepTaken, Swept
 
 STEP_AT_STAGE = {
     Stage.EXPIRED: RecoveryStep.CHECKPOINT_RELOAD,
@@ -39,59 +43,14 @@ STEP_AT_STAGE = {
     Stage.REPLAYED: RecoveryStep.READY_FOR_DISPATCH,
 }
 
-RENEW = """
-UPDATE leases
-SET renewed_at = clock_timestamp(),
-    expires_at = clock_timestamp() + make_interval(secs => %(sweeper_ttl_s)s)
-FROM unnest(%(attempt_ids)s::text[], %(epochs)s::bigint[]) AS mine(attempt_id, epoch)
-WHERE leases.attempt_id = mine.attempt_id
-    AND leases.epoch = mine.epoch
-    AND status = 'recovering'
-    AND retry_at IS NULL
-"""
-
-
-class Swept(Struct, frozen=True, kw_only=True):
-    """What a sweep did for one attempt: where it stands now, or why it could not go on."""
-
-    attempt_id: str
-    run_id: str = ""
-    recovery_no: int = 0
-    stage: Stage | None = None
-    error: str = ""
-
-    @classmethod
-    def of(cls, recovery: Recovery, error: str = "") -> "Swept":
-        """How an attempt stands after its sweep."""
-        return cls(
-            attempt_id=recovery.attempt_id,
-            run_id=recovery.run_id,
-            recovery_no=recovery.recovery_no,
-            stage=recovery.stage,
-            error=error,
-        )
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the attempt may now be claimed."""
-        return self.stage is Stage.READY
-
-
-class StepTaken(Struct, frozen=True, kw_only=True):
-    """Said to an observer each time a step of a batch is durable."""
-
-    step: RecoveryStep
-    attempt_ids: tuple[str, ...]
-
-
-Observer = Callable[[StepTaken], object]
 Answer = Recovery | RecoveryJournalError | None
 """After a step: the attempt, its error, or None where another sweeper has taken it over."""
 
-
 AtHand = dict[str, Kept]
 """By run, what a reload has read and the replay needs again."""
-TakeStep = Callable[[Sequence[Recovery], AtHand], dict[str, Answer]]
+
+Decide = Callable[[Recovery, Cursor[DictRow], datetime], tuple[AnyEvent, ...]]
+TakeStep = Callable[[Sequence[Recovery], AtHand, Renewal], dict[str, Answer]]
 
 
 class Cohorts:
@@ -114,18 +73,19 @@ class Cohorts:
         self._observer = observer
 
     def drive(self, recoveries: Iterable[Recovery]) -> list[Swept]:
-        """Take every attempt through the steps that are left to it, and call the workers that wait
-        for those that have become ready."""
+        """Take every attempt, taken just now, through the steps that are left to it, and call the
+        workers that wait for those that have become ready."""
         at_hand: AtHand = {}
         done: dict[str, Recovery] = {recovery.attempt_id: recovery for recovery in recoveries}
         errors: dict[str, str] = {}
+        renew = Renewal(self._database, list(done.values()), self._limits.sweeper_ttl_s)
         for stage, step in STEP_AT_STAGE.items():
             group = [
                 recovery
                 for recovery in done.values()
                 if recovery.stage is stage and recovery.attempt_id not in errors
             ]
-            for attempt_id, answer in self._take(step, group, at_hand).items():
+            for attempt_id, answer in self._take(step, group, at_hand, renew).items():
                 if isinstance(answer, Recovery):
                     done[attempt_id] = answer
                 else:
@@ -136,19 +96,20 @@ class Cohorts:
         return swept
 
     def _take(
-        self, step: RecoveryStep, group: Sequence[Recovery], at_hand: AtHand
+        self, step: RecoveryStep, group: Sequence[Recovery], at_hand: AtHand, renew: Renewal
     ) -> dict[str, Answer]:
         """One step of a batch; where the batch as a whole fails, of each alone."""
         if not group:
             return {}
         try:
-            answers = self._steps[step](group, at_hand)
+            renew()
+            answers = self._steps[step](group, at_hand, renew)
         except (StoreBusy, Stop) as error:
             if len(group) == 1:
                 return {group[0].attempt_id: self._try_to_fail(step, group[0], error)}
             answers = {}
             for recovery in group:
-                answers |= self._take(step, [recovery], at_hand)
+                answers |= self._take(step, [recovery], at_hand, renew)
             return answers
         moved = tuple(id_ for id_, answer in answers.items() if isinstance(answer, Recovery))
         self._observer(StepTaken(step=step, attempt_ids=moved))
@@ -162,132 +123,130 @@ class Cohorts:
             RecoveryStep.READY_FOR_DISPATCH: self._make_ready,
         }
 
-    def _reload(self, group: Sequence[Recovery], at_hand: AtHand) -> dict[str, Answer]:
-        with self._database.transaction() as cursor:
-            mine = self._lock(cursor, group)
-            kept = self._keep(cursor, group)
-            at_hand |= kept
-            now = self._ledger.now(cursor)
+    def _reload(
+        self, group: Sequence[Recovery], at_hand: AtHand, _renew: Renewal
+    ) -> dict[str, Answer]:
+        decision, policy = self._decision(), self._limits.policy
+        # Their old workers are fenced, so it does not move any more. What is damaged before the
+        # replay is found by the claimer, who recomputes the chain before any user code goes on.
+        at_hand |= self._keep(group)
 
-            decision = self._decision()
+        def decide(
+            recovery: Recovery, cursor: Cursor[DictRow], now: datetime
+        ) -> tuple[AnyEvent, ...]:
+            tip = at_hand[recovery.run_id].tip
+            events = reloading.reload(recovery, decision, tip, policy=policy, now=now)
+            if recovery.lifted is LiftOption.ACCEPT_TIP and isinstance(tip, Checkpoint):
+                self._runs.realign(cursor, recovery.attempt_id, tip)
+            return events
 
-            def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
-                tip = kept[recovery.run_id].tip
-                policy = self._limits.policy
-                events = reloading.reload(recovery, decision, tip, policy=policy, now=now)
-                if recovery.lifted is LiftOption.ACCEPT_TIP and isinstance(tip, Checkpoint):
-                    self._runs.realign(cursor, recovery.attempt_id, tip)
-                return events
+        return self._go_on(group, decide)
 
-            return self._record(cursor, group, mine, decide)
-
-    def _replay(self, group: Sequence[Recovery], at_hand: AtHand) -> dict[str, Answer]:
-        kept = self._kept_for_replay(group, at_hand)
+    def _replay(
+        self, group: Sequence[Recovery], at_hand: AtHand, renew: Renewal
+    ) -> dict[str, Answer]:
+        # Another sweeper reloaded those that are not at hand, and is gone.
+        at_hand |= self._keep([one for one in group if one.run_id not in at_hand])
+        kept = {recovery.run_id: at_hand.pop(recovery.run_id) for recovery in group}
         work = {
             recovery.attempt_id: (recovery.context(), tip)
             for recovery in group
             if isinstance(tip := kept[recovery.run_id].tip, Checkpoint)
         }
-        answers = self._replayer.replay(list(work.values()), self._renewing(group), kept)
+        answers = self._replayer.replay(list(work.values()), renew, kept)
         outcomes: dict[str, ReplayOutcome] = dict(zip(work, answers, strict=True))
-        with self._database.transaction() as cursor:
-            mine = self._lock(cursor, group)
-            now = self._ledger.now(cursor)
-            decision = self._decision()
+        decision, policy = self._decision(), self._limits.policy
 
-            def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
-                policy = self._limits.policy
-                outcome = outcomes.get(recovery.attempt_id)
-                if outcome is not None:
-                    return steps.replay(recovery, decision, outcome, policy=policy, now=now)
-                # The tip was there at the reload and is damaged now.
-                problem = kept[recovery.run_id].tip
-                assert isinstance(problem, CheckpointProblem)
-                return reloading.lose_tip(recovery, decision, problem, policy=policy, now=now)
+        def decide(
+            recovery: Recovery, _cursor: Cursor[DictRow], now: datetime
+        ) -> tuple[AnyEvent, ...]:
+            outcome = outcomes.get(recovery.attempt_id)
+            if outcome is not None:
+                return steps.replay(recovery, decision, outcome, policy=policy, now=now)
+            # The tip was there at the reload and is damaged now.
+            problem = kept[recovery.run_id].tip
+            assert isinstance(problem, CheckpointProblem)
+            return reloading.lose_tip(recovery, decision, problem, policy=policy, now=now)
 
-            return self._record(cursor, group, mine, decide)
+        return self._go_on(group, decide)
 
-    def _make_ready(self, group: Sequence[Recovery], _at_hand: AtHand) -> dict[str, Answer]:
-        with self._database.transaction() as cursor:
-            mine = self._lock(cursor, group)
-            now = self._ledger.now(cursor)
-            decision = self._decision()
-
-            def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
-                return steps.make_ready(recovery, decision, now=now)
-
-            return self._record(cursor, group, mine, decide)
-
-    def _record(
-        self,
-        cursor: Cursor[DictRow],
-        group: Sequence[Recovery],
-        mine: dict[str, Recovery | RecoveryJournalError],
-        decide: Callable[[Recovery], tuple[AnyEvent, ...]],
+    def _make_ready(
+        self, group: Sequence[Recovery], _at_hand: AtHand, _renew: Renewal
     ) -> dict[str, Answer]:
-        answers: dict[str, Answer] = {recovery.attempt_id: None for recovery in group}
+        decision = self._decision()
+
+        def decide(
+            recovery: Recovery, _cursor: Cursor[DictRow], now: datetime
+        ) -> tuple[AnyEvent, ...]:
+            return steps.make_ready(recovery, decision, now=now)
+
+        answers = self._move(group, decide, is_known=True)
+        # A refused stale write moves a stream without taking it over.
+        moved = [one for one in group if isinstance(answers[one.attempt_id], AppendConflict)]
+        return answers | self._move(moved, decide)
+
+    def _go_on(self, group: Sequence[Recovery], decide: Decide) -> dict[str, Answer]:
+        """Append what only leads to the next stage; move all others, and those whose streams have
+        moved."""
         moves, owner = [], sweeper_holder()
-        for attempt_id, recovery in mine.items():
-            try:
-                if isinstance(recovery, RecoveryJournalError):
-                    raise recovery
-                events = decide(recovery)
-            except RecoveryJournalError as error:
-                answers[attempt_id] = error
-                continue
-            moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
-        for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
-            answers[move.recovery.attempt_id] = answer
+        with self._database.transaction() as cursor:
+            mine = self._lock(cursor, group)
+            now = self._ledger.now(cursor)
+            for recovery in mine:
+                if recovery.lifted is not None:  # deciding may change its row
+                    continue
+                try:
+                    events = decide(recovery, cursor, now)
+                except RecoveryJournalError:  # decided again below, to be answered
+                    continue
+                if len(events) == 1 and isinstance(events[0], CheckpointReloaded | Replayed):
+                    moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
+            answers: dict[str, Answer] = {
+                move.recovery.attempt_id: answer
+                for move, answer in zip(moves, self._ledger.go_on(cursor, moves), strict=True)
+                if isinstance(answer, Recovery)
+            }
+        return answers | self._move([one for one in group if one.attempt_id not in answers], decide)
+
+    def _move(
+        self, group: Sequence[Recovery], decide: Decide, *, is_known: bool = False
+    ) -> dict[str, Answer]:
+        """Take a step of those that are still this sweeper's, their rows locked; as they are now,
+        unless it is known how they are."""
+        answers: dict[str, Answer] = {recovery.attempt_id: None for recovery in group}
+        if not group:
+            return answers
+        moves, owner = [], sweeper_holder()
+        with self._database.transaction() as cursor:
+            mine: dict[str, Recovery | RecoveryJournalError] = {
+                recovery.attempt_id: recovery for recovery in self._lock(cursor, group)
+            }
+            if not is_known:
+                mine = self._ledger.load(cursor, list(mine))
+            now = self._ledger.now(cursor)
+            for attempt_id, recovery in mine.items():
+                try:
+                    if isinstance(recovery, RecoveryJournalError):
+                        raise recovery
+                    events = decide(recovery, cursor, now)
+                except RecoveryJournalError as error:
+                    answers[attempt_id] = error
+                    continue
+                moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
+            for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
+                answers[move.recovery.attempt_id] = answer
         return answers
 
-    def _lock(
-        self, cursor: Cursor[DictRow], group: Sequence[Recovery]
-    ) -> dict[str, Recovery | RecoveryJournalError]:
-        """The attempts that are still this sweeper's, their rows locked, as they are now.
-
-        A refused stale write moves a stream without taking it over: such a one is read again.
-        """
-        by_id = {recovery.attempt_id: recovery for recovery in group}
+    def _lock(self, cursor: Cursor[DictRow], group: Sequence[Recovery]) -> list[Recovery]:
+        """Those that are still this sweeper's, their rows locked."""
         fences = [(recovery.attempt_id, recovery.fence) for recovery in group]
-        versions = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
-        mine: dict[str, Recovery | RecoveryJournalError] = {id_: by_id[id_] for id_ in versions}
-        moved = [id_ for id_, version in versions.items() if by_id[id_].version != version]
-        return mine | self._ledger.load(cursor, moved) if moved else mine
+        locked = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
+        return [recovery for recovery in group if recovery.attempt_id in locked]
 
-    def _keep(self, cursor: Cursor[DictRow], group: Sequence[Recovery]) -> dict[str, Kept]:
-        """What the store keeps of these runs, by run, and at hand until their replay.
-
-        Their old workers are fenced, so it does not move any more. What is damaged in between is
-        found by the claimer, who recomputes the chain before any user code goes on.
-        """
+    def _keep(self, group: Sequence[Recovery]) -> AtHand:
+        """What the store keeps of these runs, to be at hand until their replay."""
         runs = [recovery.run_id for recovery in group]
-        return dict(zip(runs, self._runs.kept(runs, cursor), strict=True))
-
-    def _kept_for_replay(self, group: Sequence[Recovery], at_hand: AtHand) -> dict[str, Kept]:
-        missing = [recovery for recovery in group if recovery.run_id not in at_hand]
-        if missing:  # another sweeper reloaded them, and is gone
-            with self._database.transaction() as cursor:
-                at_hand |= self._keep(cursor, missing)
-        return {recovery.run_id: at_hand.pop(recovery.run_id) for recovery in group}
-
-    def _renewing(self, group: Sequence[Recovery]) -> Callable[[], None]:
-        """Renews this sweeper's leases while a replay takes long: three times in their TTL."""
-        every_s = self._limits.sweeper_ttl_s / 3
-        renewed_at = time.monotonic()
-        mine: dict[str, Any] = {
-            "attempt_ids": [recovery.attempt_id for recovery in group],
-            "epochs": [recovery.fence.epoch for recovery in group],
-            "sweeper_ttl_s": self._limits.sweeper_ttl_s,
-        }
-
-        def renew() -> None:
-            nonlocal renewed_at
-            if time.monotonic() - renewed_at >= every_s:
-                with self._database.cursor() as cursor:
-                    cursor.execute(RENEW, mine)
-                renewed_at = time.monotonic()
-
-        return renew
+        return dict(zip(runs, self._runs.kept(runs), strict=True)) if runs else {}
 
     def _try_to_fail(
         self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError
@@ -301,22 +260,21 @@ class Cohorts:
 
     def _fail(self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError) -> Answer:
         """Note that a step could not be taken now; it is free to be tried again later."""
-        with self._database.transaction() as cursor:
-            mine = self._lock(cursor, [recovery])
-            now = self._ledger.now(cursor)
 
-            def decide(fresh: Recovery) -> tuple[AnyEvent, ...]:
-                return detours.fail_step(
-                    fresh,
-                    self._decision(),
-                    step,
-                    error_class=type(error).__name__,
-                    message=inputs.message_of(error),
-                    policy=self._limits.policy,
-                    now=now,
-                )
+        def decide(
+            fresh: Recovery, _cursor: Cursor[DictRow], now: datetime
+        ) -> tuple[AnyEvent, ...]:
+            return detours.fail_step(
+                fresh,
+                self._decision(),
+                step,
+                error_class=type(error).__name__,
+                message=inputs.message_of(error),
+                policy=self._limits.policy,
+                now=now,
+            )
 
-            return self._record(cursor, [recovery], mine, decide)[recovery.attempt_id]
+        return self._move([recovery], decide)[recovery.attempt_id]
 
     def _decision(self) -> Decision:
         """One decision for a step of the whole batch, as one claim is of many attempts."""

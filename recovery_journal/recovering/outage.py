@@ -10,6 +10,7 @@ from datetime import datetime
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
+from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import Database
 
 # A promotion changes the timeline and not the start time; when it happened is known only from
@@ -43,10 +44,15 @@ class Outage:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._servers = AcceptedServers(database)
         self._seen = _Seen()
 
     def over_since(self, cursor: Cursor[DictRow]) -> datetime:
-        """The end of the last outage that this process knows of."""
+        """The end of the last outage that this process knows of.
+
+        Raises `ServerReplaced`: behind a pooler another server takes over without a reconnect.
+        """
+        self._servers.require(cursor)
         cursor.execute(SEE_LIFE)
         row = cursor.execute(UP_SINCE).fetchone()
         assert row is not None

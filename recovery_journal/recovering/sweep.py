@@ -6,9 +6,10 @@ from domain.errors import RecoveryJournalError
 from domain.pipeline import RecoveryStep
 from domain.recovery import RECOVERING, Recovery
 from recovery_journal.limits import Limits
-from recovery_journal.recovering.cohort import Cohorts, Observer, StepTaken, Swept
+from recovery_journal.recovering.cohort import Cohorts
 from recovery_journal.recovering.loss import Losses, Taken
 from recovery_journal.recovering.session_watch import SessionWatch
+from recovery_journal.recovering.swept import Observer, StepTaken, Swept
 
 
 class Sweep:

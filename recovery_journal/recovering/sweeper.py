@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from domain.errors import Retry
-from recovery_journal.recovering.cohort import Swept
+from recovery_journal.recovering.swept import Swept
 from recovery_journal.signals import stopping_on_signals
 
 if TYPE_CHECKING:

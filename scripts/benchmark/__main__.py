@@ -17,6 +17,7 @@ from scripts.benchmark.as_of import measure_as_of
 from scripts.benchmark.claim import BATCHES, measure_claim
 from scripts.benchmark.detect import measure_detect
 from scripts.benchmark.mass_crash import measure_mass_crash
+from scripts.benchmark.profile_append import profile_append
 from scripts.benchmark.rebuild import measure_rebuild
 from scripts.benchmark.wake import measure_wake
 
@@ -34,6 +35,10 @@ def _append(dsn: str, options: Namespace) -> Iterator[Line]:
         rounds=options.rounds or 5,
         process_count=options.processes or 8,
     )
+
+
+def _profile_append(dsn: str, _options: Namespace) -> Iterator[Line]:
+    yield profile_append(dsn)
 
 
 def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
@@ -90,6 +95,7 @@ def _rounds(options: Namespace, event_count: int) -> int:
 
 CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "append": _append,
+    "profile-append": _profile_append,
     "rebuild": _rebuild,
     "as-of": _as_of,
     "mass-crash": _mass_crash,
@@ -102,7 +108,7 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
 def main() -> None:
     """Measure the cases that are named, or all of them."""
     wanted = _wanted()
-    with _server(wanted.dsn) as dsn:
+    with served(wanted.dsn) as dsn:
         for case in wanted.cases or CASES:
             for line in CASES[case](dsn, wanted):
                 sys.stdout.write(json.dumps(line) + "\n")
@@ -148,7 +154,7 @@ def _wanted() -> Namespace:
 
 
 @contextmanager
-def _server(dsn: str | None) -> Iterator[str]:
+def served(dsn: str | None) -> Iterator[str]:
     """The server that is named, or a fresh embedded one with its defaults, fsync among them."""
     if dsn:
         yield dsn

@@ -1,4 +1,5 @@
-"""One-event durable appends by many processes: ours beside a bare loop, the library and pgbench.
+"""One-event durable appends by many processes: ours beside a bare loop, the library and pgbench;
+then by the threads of one process.
 
 All write the same events into the same table, with its indexes and triggers, on the same server,
 in turns; the median of the rounds counts. Streams are five events long.
@@ -12,36 +13,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from threading import Barrier as ThreadBarrier
+from typing import Any, Final
 from uuid import uuid4
 
-import msgspec
-import psycopg
-from eventsourcing.persistence import StoredEvent
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
-from msgspec.structs import replace
-from psycopg import sql
-
-from recovery_journal.log.application import JournalApplication
-from recovery_journal.log.mapper import decode
-from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import embedded_cluster
+from scripts.benchmark.apart import run_apart
+from scripts.benchmark.append_writers import (
+    PROCESSES,
+    SHARED,
+    STATE,
+    TAG,
+    THREADS,
+    Append,
+    library_recorder,
+)
 from scripts.benchmark.fresh_schema import fresh_schema
+from scripts.benchmark.gap_check import gap_checks_ms
 
 STREAM_LENGTH: Final = 5
 WARM_UP_COUNT: Final = 10
 PATIENCE_S: Final = 60
 PGBENCH_THREADS: Final = 2
-
-INSERT: Final = b"""
-INSERT INTO journal_events (originator_id, originator_version, topic, state)
-VALUES (%s, %s, %s, %s)
-RETURNING notification_id
-"""
 
 PGBENCH_SCRIPT: Final = """
 \\set number :number + 1
@@ -52,125 +49,46 @@ VALUES (:run || '-' || :client_id || '-' || :stream, :version, :tag, :state::byt
 RETURNING notification_id;
 """
 
-Append: TypeAlias = Callable[[str, int], object]
-Open: TypeAlias = Callable[[str, str], Append]
-
-TAG: Final = "dispatched"
-STATE: Final = msgspec.json.encode(
-    {
-        "type": TAG,
-        "originator_id": "attempt",
-        "originator_version": 1,
-        "event_id": uuid4().hex,
-        "run_id": "run-0123456789",
-        "recorded_by": {
-            "role": "worker",
-            "host": "host-1",
-            "pid": 12345,
-            "program": "recovery-journal 0.1.0",
-            "name": None,
-        },
-        "reason": "",
-        "trace_id": None,
-        "recovery_no": 1,
-        "holder": {
-            "worker_id": "worker-1",
-            "incarnation": {
-                "host": "host-1",
-                "boot_id": uuid4().hex,
-                "pid": 12345,
-                "started": "100.5",
-            },
-        },
-        "fence": {"epoch": 123456, "lease_id": uuid4().hex, "native": None},
-        "ttl_s": 30.0,
-        "dispatch_id": uuid4().hex,
-    }
-)
-EVENT: Final = decode(attempt_id="attempt", version=1, tag=TAG, state=STATE, position=None)
-
-
-def ours(dsn: str, schema: str) -> Append:
-    """The whole way: the event is encoded, appended, and a lost reply would be looked into."""
-    application = JournalApplication(Database(dsn, schema))
-
-    def append(stream: str, version: int) -> object:
-        event = replace(EVENT, originator_id=stream, originator_version=version)
-        return application.append([event])
-
-    return append
-
-
-def bare_psycopg(dsn: str, schema: str) -> Append:
-    """One prepared INSERT on one autocommit connection; the state is encoded beforehand."""
-    connection = psycopg.connect(dsn, autocommit=True)
-    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
-
-    def append(stream: str, version: int) -> object:
-        return connection.execute(INSERT, (stream, version, TAG, STATE), prepare=True).fetchone()
-
-    return append
-
-
-def library(dsn: str, schema: str) -> Append:
-    """The library's own recorder, with its lock, its notification and its pool."""
-    recorder = _library_recorder(dsn, schema)
-
-    def append(stream: str, version: int) -> object:
-        return recorder.insert_events([StoredEvent(stream, version, TAG, STATE)])
-
-    return append
-
-
-def _library_recorder(dsn: str, schema: str) -> PostgresApplicationRecorder:
-    with psycopg.connect(dsn) as connection:
-        where = connection.info
-        datastore = PostgresDatastore(
-            dbname=where.dbname,
-            host=where.host,
-            port=where.port,
-            user=where.user,
-            password=where.password,
-            schema=schema,
-            originator_id_type="text",
-        )
-    return PostgresApplicationRecorder(datastore, events_table_name="journal_events")
-
-
-PYTHON_WRITERS: Final[dict[str, Open]] = {
-    "ours": ours,
-    "psycopg": bare_psycopg,
-    "library": library,
-}
-
 
 def measure_append(dsn: str, *, seconds: float, rounds: int, process_count: int) -> dict[str, Any]:
-    """Events a second of each writer, and how ours compares."""
-    rates: dict[str, list[float]] = {name: [] for name in (*PYTHON_WRITERS, "pgbench")}
+    """Events a second of each writer, how ours compares, and what a look for gaps costs."""
+    rates: dict[str, list[float]] = {name: [] for name in (*PROCESSES, "pgbench")}
+    shared: dict[str, list[float]] = {f"{name}_threads": [] for name in SHARED}
     with fresh_schema(dsn) as database:
         schema = database.schema
-        # The table is there already; this makes the library's composite type.
-        _library_recorder(dsn, schema).create_table()
+        # The table is there already; this makes the library's composite type and function.
+        library_recorder(dsn, schema).create_table()
         for number in range(rounds):
-            for name in PYTHON_WRITERS:
+            for name in PROCESSES:
                 rates[name].append(_together(name, dsn, schema, seconds, process_count))
             rates["pgbench"].append(_pgbench(dsn, schema, seconds, process_count))
-            newest = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
+            for name in SHARED:
+                rate = run_apart(_by_threads, name, dsn, schema, seconds)
+                shared[f"{name}_threads"].append(rate)
+            newest = ", ".join(f"{name} {it[-1]:,.0f}" for name, it in {**rates, **shared}.items())
             sys.stderr.write(f"append, round {number + 1} of {rounds}: {newest} events/s\n")
-    median = {name: round(statistics.median(found)) for name, found in rates.items()}
-    ratios = {
-        f"ratio_{name}": round(median["ours"] / rate, 3)
-        for name, rate in median.items()
-        if name != "ours"
-    }
+        gap_check = run_apart(gap_checks_ms, dsn, schema)
     return {
         "case": "append",
         "unit": "events/s",
         "processes": process_count,
         "event_bytes": len(STATE),
-        **median,
-        **ratios,
+        **_compared(rates, "ours"),
+        "threads": THREADS,
+        **_compared(shared, "ours_threads"),
+        **gap_check,
     }
+
+
+def _compared(rates: dict[str, list[float]], ours: str) -> dict[str, float]:
+    """The medians, and how many times another's rate ours is."""
+    median = {name: round(statistics.median(found)) for name, found in rates.items()}
+    ratios = {
+        f"ratio_{name}": round(median[ours] / rate, 3)
+        for name, rate in median.items()
+        if name != ours
+    }
+    return {**median, **ratios}
 
 
 def _together(name: str, dsn: str, schema: str, seconds: float, process_count: int) -> float:
@@ -191,7 +109,19 @@ def _together(name: str, dsn: str, schema: str, seconds: float, process_count: i
 def _write(
     name: str, dsn: str, schema: str, seconds: float, start: Barrier, answers: "Queue[float]"
 ) -> None:
-    append = PYTHON_WRITERS[name](dsn, schema)
+    append = PROCESSES[name](dsn, schema)
+    answers.put(_rate(append, seconds, start))
+
+
+def _by_threads(name: str, dsn: str, schema: str, seconds: float) -> float:
+    append = SHARED[name](dsn, schema)
+    start = ThreadBarrier(THREADS)
+    with ThreadPoolExecutor(THREADS) as pool:
+        rates = [pool.submit(_rate, append, seconds, start) for _ in range(THREADS)]
+        return sum(rate.result() for rate in rates)
+
+
+def _rate(append: Append, seconds: float, start: Barrier | ThreadBarrier) -> float:
     writer = uuid4().hex[:8]
     for number in range(WARM_UP_COUNT):
         append(f"{writer}-warm-{number}", 1)
@@ -200,7 +130,7 @@ def _write(
     while (elapsed := time.perf_counter() - begun) < seconds:
         append(f"{writer}-{count // STREAM_LENGTH}", count % STREAM_LENGTH + 1)
         count += 1
-    answers.put(count / elapsed)
+    return count / elapsed
 
 
 def _pgbench(dsn: str, schema: str, seconds: float, process_count: int) -> float:

@@ -17,7 +17,7 @@ from recovery_journal.leases.move import MOVE
 from recovery_journal.leases.taken import TAKE
 from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
 from recovery_journal.log.application import STREAMS
-from scripts.benchmark.append import STATE, TAG
+from scripts.benchmark.append_writers import STATE, TAG
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 

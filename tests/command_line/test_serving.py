@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recovery_journal import Journal, Stage
+from recovery_journal.postgres.schema import VERSION
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 from tests.command_line.processes import Spoken
@@ -71,7 +72,7 @@ def test_init_makes_the_journal_once(command: Command) -> None:
     assert (first.code, second.code, status.code) == (0, 0, 0)
     assert first.out.startswith("Made the journal: schema ")
     assert second.document["is_made"] is False
-    assert second.document["version"] == 1
+    assert second.document["version"] == VERSION
 
 
 def test_a_sweep_without_losses_says_so(command: Command, journal: Journal) -> None:

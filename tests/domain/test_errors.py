@@ -29,7 +29,10 @@ from domain.errors import (
     RunMismatch,
     RunPruned,
     SchemaMissing,
+    SchemaOccupied,
     SchemaTooNew,
+    SchemaTooOld,
+    ServerReplaced,
     ServerTooOld,
     ServerUnavailable,
     StepOutOfOrder,
@@ -58,6 +61,8 @@ EXAMPLES: list[RecoveryJournalError] = [
     ServerTooOld(found="13.4", needed="14"),
     SchemaMissing("journal"),
     SchemaTooNew("journal", found=3, needed=2),
+    SchemaTooOld("journal", found=1, needed=2),
+    SchemaOccupied("public", found='relation "leases" already exists'),
     RowsUnreadable("workers", reason="no column 'host'"),
     EmbeddedServerUnavailable("found no binaries"),
     ServerUnavailable(server="localhost:5432", reason="connection refused"),
@@ -75,6 +80,7 @@ EXAMPLES: list[RecoveryJournalError] = [
     FoldFailed("workers", position=17, attempt_id="a-1", tag="dispatched", reason="KeyError"),
     TailLost(reader="contexts", found=9, last=7),
     ReadOnlyServer("follow the log"),
+    ServerReplaced("journal", found="timeline 2", needed="timeline 1"),
     PayloadCorrupt("state 'r-1/3'", found="cs1:1", needed="cs1:2"),
 ]
 

@@ -12,10 +12,7 @@ from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.postgres.database import Database
 from tests.log.events import a_stream, an_event
-from tests.log.loopback import Loopback
-
-INSERTED = b"INSERT 0 "
-COMMITTED = b"COMMIT\0"
+from tests.relays.lossy_proxy import LossyProxy, Lost
 
 BLOCKED = """
 SELECT count(*) AS count
@@ -25,15 +22,15 @@ WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))
 
 
 @pytest.fixture
-def loopback(server_dsn: str) -> Iterator[Loopback]:
-    with Loopback(server_dsn) as loopback:
-        yield loopback
+def proxy(server_dsn: str) -> Iterator[LossyProxy]:
+    with LossyProxy.before(server_dsn) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def far(loopback: Loopback, database: Database) -> Iterator[JournalApplication]:
+def far(proxy: LossyProxy, database: Database) -> Iterator[JournalApplication]:
     """The application by a way that can be cut."""
-    far = Database(loopback.dsn, database.schema)
+    far = Database(proxy.dsn, database.schema)
     yield JournalApplication(far)
     far.close()
 
@@ -204,50 +201,50 @@ def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
 
 
 def test_an_append_whose_reply_was_lost_is_found_done(
-    far: JournalApplication, loopback: Loopback
+    far: JournalApplication, proxy: LossyProxy
 ) -> None:
     far.append([an_event("a-1", 1)])
-    loopback.lose_reply(INSERTED)
+    proxy.lose(b"unnest", Lost.REPLY)
 
     positions = far.append(a_stream("a-1", 2, first=2))
 
-    assert loopback.has_cut.is_set()
+    assert proxy.loss_count == 1
     assert len(positions) == 2
     assert len(stored(far, "a-1")) == 3
 
 
 def test_an_append_that_never_arrived_is_made_again(
-    far: JournalApplication, loopback: Loopback
+    far: JournalApplication, proxy: LossyProxy
 ) -> None:
     far.append([an_event("a-1", 1)])
     far.load_many(["a-1"])
-    loopback.lose_request(b"unnest")
+    proxy.lose(b"unnest", Lost.REQUEST)
 
     far.append(a_stream("a-1", 2, first=2))
 
-    assert loopback.has_cut.is_set()
+    assert proxy.loss_count == 1
     assert len(stored(far, "a-1")) == 3
 
 
 def test_after_a_lost_request_another_decision_in_the_way_is_a_conflict(
-    far: JournalApplication, loopback: Loopback, application: JournalApplication
+    far: JournalApplication, proxy: LossyProxy, application: JournalApplication
 ) -> None:
     far.append([an_event("a-1", 1)])
     application.append([an_event("a-1", 2, "theirs")])
-    loopback.lose_request(b"journal_events")
+    proxy.lose(b"journal_events", Lost.REQUEST)
 
     with pytest.raises(AppendConflict) as refused:
         far.append([an_event("a-1", 2, "ours"), an_event("a-1", 3, "ours")])
 
-    assert loopback.has_cut.is_set()
+    assert proxy.loss_count == 1
     assert getattr(refused.value.stored, "event_id", None) == "theirs"
 
 
 def test_a_lost_commit_reply_is_settled_by_asking_again(
-    far: JournalApplication, loopback: Loopback, application: JournalApplication
+    far: JournalApplication, proxy: LossyProxy, application: JournalApplication
 ) -> None:
     events = a_stream("a-1", 2)
-    loopback.lose_reply(COMMITTED)
+    proxy.lose(b"COMMIT", Lost.REPLY)
 
     with pytest.raises(ServerUnavailable), far._database.transaction() as cursor:
         far.append(events, cursor)
@@ -274,8 +271,8 @@ def test_a_connection_cut_while_idle_is_opened_again(
 
 
 def test_an_unreachable_server_is_said_so(database: Database, server_dsn: str) -> None:
-    with Loopback(server_dsn) as loopback:
-        far = Database(loopback.dsn, database.schema)
+    with LossyProxy.before(server_dsn) as proxy:
+        far = Database(proxy.dsn, database.schema)
         application = JournalApplication(far)
         application.append([an_event("a-1", 1)])
 

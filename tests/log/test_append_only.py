@@ -58,6 +58,20 @@ INSERT_PLACED: LiteralString = (
     "OVERRIDING SYSTEM VALUE VALUES ('b', 1, 't', '', %s)"
 )
 
+# The operators of the gap check, as a writer may make them in a schema of its own.
+OPERATORS: list[tuple[LiteralString, LiteralString, LiteralString]] = [
+    (">", "bigint", "integer"),
+    ("<", "timestamptz", "timestamptz"),
+    (">", "timestamptz", "timestamptz"),
+]
+NEVER: LiteralString = (
+    "CREATE OR REPLACE FUNCTION never({left}, {right}) RETURNS boolean LANGUAGE sql "
+    "AS 'SELECT false'"
+)
+OPERATOR: LiteralString = (
+    "CREATE OPERATOR {operator} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = never)"
+)
+
 
 def insert(cursor: psycopg.Cursor[DictRow], *places: tuple[str, int], state: bytes = b"") -> None:
     """Insert at these places, in one statement."""
@@ -228,6 +242,29 @@ def test_a_position_that_a_rollback_left_free_cannot_be_taken(database: Database
         )
 
 
+@pytest.mark.parametrize("ahead", [4, 2**62])
+def test_a_position_ahead_of_the_log_cannot_be_taken(database: Database, ahead: int) -> None:
+    with pytest.raises(InsufficientPrivilege, match="position"), database.cursor() as cursor:
+        cursor.execute(INSERT_PLACED, [ahead])
+    with pytest.raises(InsufficientPrivilege, match="position"):
+        copy_in(
+            database,
+            "originator_id, originator_version, topic, state, notification_id",
+            f"b\t1\tt\t\t{ahead}\n",
+        )
+
+
+def test_a_position_drawn_before_its_statement_cannot_be_taken(database: Database) -> None:
+    with database.cursor() as cursor:
+        drawn = cursor.execute(
+            "SELECT nextval('journal_events_notification_id_seq') AS position"
+        ).fetchone()
+    assert drawn is not None
+
+    with pytest.raises(InsufficientPrivilege, match="position"), database.cursor() as cursor:
+        cursor.execute(INSERT_PLACED, [drawn["position"]])
+
+
 # A role that may only append ----------------------------------------------------------------------
 
 
@@ -253,6 +290,32 @@ def test_a_writer_appends_and_reads(database: Database, writer: str) -> None:
         seen = cursor.execute("SELECT count(*) AS count FROM journal_log").fetchone()
 
     assert seen == {"count": 3}
+
+
+def test_operators_of_a_writers_own_decide_nothing(database: Database, writer: str) -> None:
+    own = sql.Identifier(f"{database.schema}_own")
+    with database.transaction() as cursor:
+        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(own))
+        cursor.execute(sql.SQL("GRANT ALL ON SCHEMA {} TO {}").format(own, sql.Identifier(writer)))
+        cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(writer)))
+        cursor.execute(
+            sql.SQL("SET LOCAL search_path TO {}, pg_catalog, {}").format(
+                own, sql.Identifier(database.schema)
+            )
+        )
+        for operator, left, right in OPERATORS:
+            cursor.execute(sql.SQL(NEVER).format(left=sql.SQL(left), right=sql.SQL(right)))
+            cursor.execute(
+                sql.SQL(OPERATOR).format(
+                    operator=sql.SQL(operator), left=sql.SQL(left), right=sql.SQL(right)
+                )
+            )
+
+        with pytest.raises(CheckViolation), cursor.connection.transaction():
+            insert(cursor, ("a-1", 4))
+
+        cursor.execute("RESET ROLE")
+        cursor.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(own))
 
 
 @pytest.mark.parametrize(

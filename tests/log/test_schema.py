@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from domain.errors import SchemaMissing, SchemaTooNew
+from domain.errors import SchemaMissing, SchemaOccupied, SchemaTooNew, SchemaTooOld
+from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 
@@ -64,3 +65,58 @@ def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
         schemas.check(database)
     with pytest.raises(SchemaTooNew, match="1000"):
         schemas.create(database)
+
+
+def test_an_older_schema_is_refused_and_left_alone(database: Database) -> None:
+    with database.cursor() as cursor:
+        cursor.execute("UPDATE journal_schema SET version = 1")
+
+    for use in (schemas.check, schemas.create):
+        with pytest.raises(SchemaTooOld, match=r"found schema version 1, .* --schema NAME init"):
+            use(database)
+
+
+@pytest.mark.parametrize(
+    "something",
+    [
+        "TABLE leases (id integer)",
+        "VIEW runs AS SELECT 1 AS run",
+        "SEQUENCE epochs",
+        "TYPE checkpoints AS ENUM ('yes')",
+        "FUNCTION journal_refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
+        "TABLE journal_schema (id integer)",
+        "TABLE projection_workers (id integer)",
+        "TABLE rebuilds (id integer)",
+    ],
+    ids=lambda something: " ".join(something.split()[:2]),
+)
+def test_what_belongs_to_something_else_is_refused_and_left_alone(
+    empty: Database, something: str
+) -> None:
+    with empty.cursor() as cursor:
+        cursor.execute(f"CREATE SCHEMA {empty.schema}".encode())
+        cursor.execute(f"CREATE {something}".encode())
+
+    with pytest.raises(SchemaOccupied, match=r"--schema NAME init"):
+        schemas.create(empty, lambda cursor: create_projections(empty, cursor))
+
+    with pytest.raises(SchemaMissing):
+        schemas.check(empty)
+    empty.close()
+
+
+def test_a_dump_without_its_rows_is_no_journal(database: Database) -> None:
+    with database.cursor() as cursor:
+        cursor.execute("DELETE FROM journal_schema")
+
+    with pytest.raises(SchemaOccupied, match="no rows"):
+        schemas.check(database)
+
+
+def test_other_tables_beside_the_journals_do_no_harm(empty: Database) -> None:
+    with empty.cursor() as cursor:
+        cursor.execute(f"CREATE SCHEMA {empty.schema}".encode())
+        cursor.execute("CREATE TABLE invoices (id integer)")
+
+    assert schemas.create(empty)
+    empty.close()

@@ -16,7 +16,7 @@ from recovery_journal.journal import Journal
 from recovery_journal.leases.claims import Claim
 from recovery_journal.leases.lease import Lease
 from recovery_journal.limits import Limits
-from recovery_journal.recovering.cohort import Swept
+from recovery_journal.recovering.swept import Swept
 
 LIMIT_S = 30
 PAUSE_S = 0.005

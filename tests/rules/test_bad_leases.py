@@ -23,10 +23,7 @@ damage = pytest.mark.parametrize("damage", DAMAGE)
 
 def spoil(journal: rj.Journal, damage: str, attempt_id: str = "a-2") -> None:
     """Something stands at the end of the stream that this program cannot read."""
-    (row,) = rows(
-        journal, "SELECT version FROM leases WHERE attempt_id = %(id)s", {"id": attempt_id}
-    )
-    values = {"attempt": attempt_id, "version": row["version"] + 1}
+    values = {"attempt": attempt_id, "version": journal.recovery(attempt_id).version + 1}
     change(journal, DAMAGE[damage][0], values)
 
 

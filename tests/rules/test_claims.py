@@ -1,6 +1,8 @@
 """Rule R8: exactly one claimer wins, in the order of the list, and only what it asked for."""
 
+import gc
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 
@@ -265,3 +267,43 @@ def test_a_claim_that_was_taken_back_meanwhile_is_not_quarantined(
     journal._claims.distrust(lease, PayloadCorrupt("a state", found="cs1:1", needed="cs1:2"))
 
     assert types_of(journal) == before
+
+
+@pytest.fixture
+def collection() -> Iterator[None]:
+    """Whether garbage is collected is as before after the test."""
+    was_enabled = gc.isenabled()
+    yield
+    if was_enabled:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("collection")
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_a_claim_leaves_the_collection_of_garbage_as_it_was(
+    journal: rj.Journal, *, is_enabled: bool
+) -> None:
+    make_ready(journal, "a-1")
+    (gc.enable if is_enabled else gc.disable)()
+
+    assert claimed(journal) == ["a-1"]
+    assert gc.isenabled() is is_enabled
+
+    assert claimed(journal) == []
+    assert gc.isenabled() is is_enabled
+
+
+def test_a_reducer_of_the_claimers_runs_with_its_garbage_collected(
+    open_journal: OpenJournal,
+) -> None:
+    was_enabled = []
+
+    def fold(state: object, _name: str, _output: object) -> object:
+        was_enabled.append(gc.isenabled())
+        return state
+
+    journal = open_journal(reducers={"default": fold})
+    report(journal, worked(held(journal, "a-1", kind="default")))
+
+    assert claimed(journal) == ["a-1"]
+    assert was_enabled == [True]

@@ -1,15 +1,17 @@
 """Rule R5: a call whose request or reply was lost on the way happens once, and its caller knows."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import recovery_journal as rj
 from domain.errors import ServerUnavailable
+from tests.relays.lossy_proxy import LossyProxy, Lost
 from tests.rules.in_step import assert_in_step
-from tests.rules.lossy_proxy import LossyProxy, Lost
 from tests.rules.scenes import (
+    LIMIT_S,
     LIMITS,
     OpenJournal,
     change,
@@ -21,6 +23,7 @@ from tests.rules.scenes import (
     sum_up,
     sweep_until,
     types_of,
+    until,
     worked,
 )
 
@@ -215,6 +218,193 @@ def test_a_lease_is_handed_back_once(remote: rj.Journal, proxy: LossyProxy, lost
         "Replayed",
         "ReadyForDispatch",
     ]
+
+
+@lost
+def test_a_death_is_reported_once(remote: rj.Journal, proxy: LossyProxy, lost: Lost) -> None:
+    lease = worked(held(remote))
+    died: dict[str, Any] = {"worker_id": lease.worker_id, "incarnation": rj.incarnation()}
+    proxy.lose(b"COMMIT", lost)
+
+    with pytest.raises(ServerUnavailable):
+        remote.report_lost(**died, reason="pod deleted")
+    remote.report_lost(**died, reason="pod deleted")
+
+    assert proxy.loss_count == 1
+    assert types_of(remote).count("LeaseExpired") == 1
+
+
+@lost
+def test_a_refusal_is_recorded_once(remote: rj.Journal, proxy: LossyProxy, lost: Lost) -> None:
+    lease = worked(held(remote))
+    report(remote, lease)
+    proxy.lose(b"COMMIT", lost)
+
+    with pytest.raises(rj.LeaseLost):
+        lease.record_step("too late", {})
+
+    assert proxy.loss_count == 1
+    assert types_of(remote).count("StaleWriteRefused") == 1
+
+
+@lost
+def test_a_claim_of_many_wins_each_once(remote: rj.Journal, proxy: LossyProxy, lost: Lost) -> None:
+    attempts = [f"a-{number}" for number in range(1, 41)]  # so many that they are copied in
+    for attempt_id in attempts:
+        make_ready(remote, attempt_id)
+    proxy.lose(b"COMMIT", lost)
+
+    claims = remote.claim(worker_id="w-2", limit=len(attempts))
+
+    assert proxy.loss_count == 1
+    won = [id_ for id_ in attempts if types_of(remote, id_).count("Dispatched") == 1]
+    assert sorted(won) == sorted(claim.lease.attempt_id for claim in claims)
+    for claim in claims:
+        claim.lease.complete("it is ours")
+
+
+# Its own second try is lost as well, so the caller is told, and asks again.
+ASKED_AGAIN: dict[str, tuple[bytes, Callable[[rj.Lease], object], str, int]] = {
+    "heartbeat": (b"UPDATE leases", lambda lease: lease.heartbeat(), "leases", 1),
+    "announcement": (
+        b"INTO announcements",
+        lambda lease: lease.begin_step("charge"),
+        "announcements",
+        1,
+    ),
+    "run step": (
+        b"INTO run_steps",
+        lambda lease: lease.record_step("charge", {"n": 3}),
+        "run_steps",
+        3,
+    ),
+    "checkpoint": (
+        b"INTO checkpoints",
+        lambda lease: lease.checkpoint({"sum": 3}),
+        "checkpoints",
+        2,
+    ),
+    "completion": (
+        b"COMMIT",
+        lambda lease: lease.complete({"sum": 3}),
+        "leases WHERE result IS NOT NULL",
+        1,
+    ),
+}
+
+
+@lost
+@pytest.mark.parametrize("write", ASKED_AGAIN)
+def test_a_write_that_its_caller_asks_for_again_is_made_once(
+    remote: rj.Journal, proxy: LossyProxy, lost: Lost, write: str
+) -> None:
+    pattern, make, table, needed = ASKED_AGAIN[write]
+    lease = worked(held(remote))
+    proxy.lose(pattern, lost, times=2)
+
+    with pytest.raises(ServerUnavailable):
+        make(lease)
+    make(lease)
+
+    assert proxy.loss_count == 2
+    assert count(remote, table) == needed
+    expected = ["LeaseGranted", "Confirmed", *(["LeaseEnded"] if write == "completion" else [])]
+    assert types_of(remote) == expected
+    if write != "completion":
+        lease.complete("and goes on")
+
+
+@lost
+@pytest.mark.parametrize("write", ["run step", "checkpoint"])
+def test_a_first_write_that_its_caller_asks_for_again_confirms_once(
+    remote: rj.Journal, proxy: LossyProxy, lost: Lost, write: str
+) -> None:
+    _, make, _, _ = ASKED_AGAIN[write]
+    lease = held(remote)
+    proxy.lose(b"COMMIT", lost, times=2)
+
+    with pytest.raises(ServerUnavailable):
+        make(lease)
+    make(lease)
+
+    assert proxy.loss_count == 2
+    lease.record_step("and goes on", {"n": 2})
+    assert types_of(remote) == ["LeaseGranted", "Confirmed"]
+
+
+@lost
+def test_an_acquisition_that_its_caller_asks_for_again_grants_once(
+    remote: rj.Journal, proxy: LossyProxy, lost: Lost
+) -> None:
+    proxy.lose(b"COMMIT", lost, times=2)
+
+    with pytest.raises(ServerUnavailable):
+        held(remote, event_id="acquire-1")
+    lease = held(remote, event_id="acquire-1")
+
+    assert proxy.loss_count == 2
+    assert types_of(remote) == ["LeaseGranted"]
+    lease.complete("it is ours")
+
+
+@lost
+def test_a_claim_that_its_caller_asks_for_again_wins_once(
+    remote: rj.Journal, proxy: LossyProxy, lost: Lost
+) -> None:
+    make_ready(remote, "a-1")
+    proxy.lose(b"COMMIT", lost, times=2)
+
+    with pytest.raises(ServerUnavailable):
+        remote.claim(worker_id="w-2", event_id="claim-1")
+    until(lambda: not transaction_count(remote), "the server to forget the lost transactions")
+    (claim,) = remote.claim(worker_id="w-2", event_id="claim-1")
+
+    assert proxy.loss_count == 2
+    assert types_of(remote).count("Dispatched") == 1
+    claim.lease.complete("it is ours")
+
+
+def transaction_count(journal: rj.Journal) -> int:
+    """How many sessions are still in a transaction, beside the one that asks."""
+    query = """
+        SELECT count(*) AS count
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+    """
+    return int(rows(journal, query)[0]["count"])
+
+
+@lost
+def test_a_lease_that_its_worker_hands_back_again_is_lost_once(
+    remote: rj.Journal, proxy: LossyProxy, lost: Lost
+) -> None:
+    lease = worked(held(remote))
+    proxy.lose(b"COMMIT", lost, times=2)
+
+    with pytest.raises(ServerUnavailable):
+        lease.hand_back("draining")
+    with suppress(rj.LeaseLost):  # where it was done, it is not ours any more
+        lease.hand_back("draining")
+
+    assert proxy.loss_count == 2
+    assert types_of(remote).count("LeaseExpired") == 1
+    assert types_of(remote).count("LeaseGranted") == 1
+
+
+@lost
+def test_a_batch_of_a_follower_is_folded_once(
+    journal: rj.Journal, remote: rj.Journal, proxy: LossyProxy, lost: Lost
+) -> None:
+    report(journal, worked(held(journal)))
+    follower = rj.Follower(remote)
+    proxy.lose(b"COMMIT", lost)
+
+    with pytest.raises(ServerUnavailable):
+        follower.step()
+    follower.catch_up(LIMIT_S)
+
+    assert proxy.loss_count == 1
+    assert all(one.is_right and not one.pending_count for one in journal.check())
 
 
 def resume(journal: rj.Journal) -> None:

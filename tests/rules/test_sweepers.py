@@ -27,6 +27,7 @@ from tests.rules.scenes import (
     events_of,
     held,
     report,
+    rows,
     session,
     sweep_until,
     types_of,
@@ -220,6 +221,23 @@ def test_a_sweeper_that_was_only_paused_writes_nothing_more(
     assert "another sweeper has taken it over" in swept.error
     assert types_of(second).count("ReadyForDispatch") == 1
     assert types_of(second)[-1] == "ReadyForDispatch"
+
+
+def test_between_its_first_and_its_last_step_a_recovery_leaves_the_lease_row_alone(
+    open_journal: OpenJournal,
+) -> None:
+    seen = []
+
+    def look(_taken: rj.StepTaken) -> None:
+        seen.append(rows(looker, "SELECT xmin::text, version FROM leases")[0])
+
+    looker = open_journal()
+    journal = open_journal(observer=look)
+    report(journal, held(journal))
+
+    versions = [row["version"] for row in seen]
+    assert versions == [2, 2, 2, 5]
+    assert len({row["xmin"] for row in seen[:3]}) == 1
 
 
 def test_a_sweeper_at_work_is_not_overtaken(open_journal: OpenJournal) -> None:

@@ -20,12 +20,12 @@ from domain.events import Dispatched, LeaseExpired
 from recovery_journal.journal import Journal
 from recovery_journal.working.outcome import NoticeKind, Outcome
 from recovery_journal.working.session_lock import POOLED, SessionLock
+from tests.relays.doorkeeper import Doorkeeper
+from tests.relays.pooler import Pooler
 from tests.servers import PrivateServer
 from tests.standbys import standby_of
 from tests.worker.desk import ROOT, Desk, WorkerProgram, desk_at
-from tests.worker.doorkeeper import Doorkeeper
 from tests.worker.functions import is_gone, until
-from tests.worker.pooler import Pooler
 
 GRACE_S = 0.3
 LIMITS = rj.Limits(grace_s=0.2, session_grace_s=GRACE_S)
@@ -329,6 +329,8 @@ def test_a_failover_is_nobodys_death(private_server: PrivateServer) -> None:
             private_server.kill()
             with psycopg.connect(standby.dsn, autocommit=True) as connection:
                 connection.execute("SELECT pg_promote()")
+            with rj.open(standby.dsn, must_be_accepted=False) as promoted:
+                promoted.after_restore(by="hook", reason="all came over", is_nothing_lost=True)
             swept = sweep_beyond_the_grace_after_an_outage(desk)
             until(lambda: declared(desk) not in (None, before), "the worker's next lock")
             swept += sweep_beyond_the_grace(journal)

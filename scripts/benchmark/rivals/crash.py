@@ -28,7 +28,17 @@ HEARTBEAT_S: Final = 5.0
 
 
 def absurd_crash(dsn: str, count: int, process_count: int) -> float:
-    """Seconds in which absurd recovers and claims so many tasks."""
+    """Seconds in which absurd's workers bring so many tasks to where they were: claimed, their
+    checkpoints loaded, their steps replayed."""
+    return _absurd(dsn, count, process_count, "recover")
+
+
+def absurd_claim_crash(dsn: str, count: int, process_count: int) -> float:
+    """Seconds in which absurd merely claims so many tasks, and loads nothing of them."""
+    return _absurd(dsn, count, process_count, "claim")
+
+
+def _absurd(dsn: str, count: int, process_count: int, verb: str) -> float:
     claim_s = max(SHORTEST_CLAIM_S, count // CLAIMED_PER_S)
     with _database(dsn) as own:
         # Its own tool sets it up, and calls psql.
@@ -37,7 +47,7 @@ def absurd_crash(dsn: str, count: int, process_count: int) -> float:
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PATH": path})
         _hold_and_kill("absurd", own, str(count), str(claim_s))
         time.sleep(claim_s + 1)
-        return _recover("absurd", own, count, process_count)
+        return _recover("absurd", verb, own, count, process_count)
 
 
 def pgqueuer_crash(dsn: str, count: int, process_count: int) -> float:
@@ -45,11 +55,12 @@ def pgqueuer_crash(dsn: str, count: int, process_count: int) -> float:
     with _database(dsn) as own:
         _hold_and_kill("pgqueuer", own, str(count))
         time.sleep(HEARTBEAT_S + 1)
-        return _recover("pgqueuer", own, count, process_count)
+        return _recover("pgqueuer", "recover", own, count, process_count)
 
 
 RIVALS: Final[dict[str, Callable[[str, int, int], float]]] = {
     "absurd": absurd_crash,
+    "absurd_claim": absurd_claim_crash,
     "pgqueuer": pgqueuer_crash,
 }
 
@@ -61,13 +72,12 @@ def _hold_and_kill(rival: str, dsn: str, *arguments: str) -> None:
     worker.wait()
 
 
-def _recover(rival: str, dsn: str, count: int, process_count: int) -> float:
+def _recover(rival: str, verb: str, dsn: str, count: int, process_count: int) -> float:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
     workers = [
-        _start(rival, "recover", dsn, str(number), str(HEARTBEAT_S))
-        for number in range(process_count)
+        _start(rival, verb, dsn, str(number), str(HEARTBEAT_S)) for number in range(process_count)
     ]
     for worker in workers:
         _require_line(worker, "ready")

@@ -1,0 +1,201 @@
+"""What is delayed, since when, why, and what helps, as tables and the server's views tell it."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.limits import Limits
+from recovery_journal.postgres.accepted_servers import AcceptedServers
+from recovery_journal.reading.projection_status import ProjectionState, ProjectionStatus
+
+OPEN_S: Final = 1.0
+"""An append takes milliseconds: one that is open for longer keeps readers waiting."""
+UNSWEPT_S: Final = 6.0
+"""A sweeper looks every second, and after an outage every five."""
+UNFOLLOWED_S: Final = 5.0
+FULL_SHARE: Final = 0.9
+
+# As the reader asks, but with who it is. Of another role's session only the process is shown.
+WRITERS: Final = """
+SELECT DISTINCT ON (locks.virtualtransaction)
+    locks.pid,
+    prepared.gid,
+    coalesce(activity.xact_start, prepared.prepared) AS since,
+    activity.application_name,
+    activity.state
+FROM pg_locks AS locks
+LEFT JOIN pg_stat_activity AS activity ON activity.pid = locks.pid
+LEFT JOIN pg_prepared_xacts AS prepared
+    ON locks.pid IS NULL AND locks.virtualtransaction = '-1/' || prepared.transaction
+WHERE locks.locktype = 'relation'
+    AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND locks.relation = to_regclass('journal_events')
+    AND locks.mode = 'RowExclusiveLock'
+    AND locks.granted
+    AND locks.pid IS DISTINCT FROM pg_backend_pid()
+    AND coalesce(activity.xact_start, prepared.prepared, '-infinity')
+        < clock_timestamp() - make_interval(secs => %(open_s)s)
+ORDER BY locks.virtualtransaction
+"""
+
+# As sweepers decide it, without what they alone know: sessions, and reconnects of their own.
+UNSWEPT: Final = """
+SELECT count(*) AS count, min(lost_at) AS since
+FROM leases
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN status = 'held' AND loss IS NOT NULL THEN renewed_at
+        WHEN retry_at IS NOT NULL THEN retry_at
+        ELSE greatest(
+                expires_at,
+                pg_postmaster_start_time()
+                    + make_interval(secs => CASE status WHEN 'held' THEN ttl_s ELSE %(ttl_s)s END),
+                (SELECT max(first_seen_at) FROM server_lives)
+                    + make_interval(secs => CASE status WHEN 'held' THEN ttl_s ELSE %(ttl_s)s END)
+            ) + make_interval(secs => %(grace_s)s)
+        END AS lost_at
+) AS loss
+WHERE ended_at IS NULL
+    AND status IN ('held', 'recovering')
+    AND lost_at < clock_timestamp() - make_interval(secs => %(unswept_s)s)
+"""
+
+# Every process may count the sessions, and few may see whose they are.
+CONNECTIONS: Final = """
+SELECT (SELECT sum(numbackends) FROM pg_stat_database)::integer AS count,
+    current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer AS limit
+"""
+
+
+class DelayKind(StrEnum):
+    """What keeps something from going on."""
+
+    SERVER_NOT_ACCEPTED = "server_not_accepted"
+    OPEN_TRANSACTION = "open_transaction"
+    NOT_SWEPT = "not_swept"
+    NOT_FOLLOWED = "not_followed"
+    AHEAD_OF_THE_LOG = "ahead_of_the_log"
+    CONNECTIONS = "connections"
+
+
+class Delay(Struct, frozen=True, kw_only=True):
+    """One thing that keeps others waiting: what is delayed and why, since when, and what helps."""
+
+    kind: DelayKind
+    what: str
+    since: datetime | None
+    do: str
+
+
+def delays(
+    cursor: Cursor[DictRow],
+    servers: AcceptedServers,
+    limits: Limits,
+    projections: list[ProjectionStatus],
+    *,
+    settled: int,
+    last: int,
+    now: datetime,
+) -> list[Delay]:
+    """All that is found, the gravest first."""
+    return [
+        *_server(cursor, servers),
+        *_ahead(projections, last),
+        *_unswept(cursor, limits),
+        *_writers(cursor),
+        *_unfollowed(projections, settled, now),
+        *_connections(cursor),
+    ]
+
+
+def _server(cursor: Cursor[DictRow], servers: AcceptedServers) -> Iterator[Delay]:
+    comparison = servers.compare(cursor)
+    if not comparison.is_accepted:
+        yield Delay(
+            kind=DelayKind.SERVER_NOT_ACCEPTED,
+            what=f"everything: this server ({comparison.found}) is not the one that the journal "
+            f"was accepted on last ({comparison.accepted or 'none'})",
+            since=None,
+            do="recovery-journal after-restore --by NAME --reason TEXT",
+        )
+
+
+def _ahead(projections: list[ProjectionStatus], last: int) -> Iterator[Delay]:
+    for one in projections:
+        if one.position > last:
+            yield Delay(
+                kind=DelayKind.AHEAD_OF_THE_LOG,
+                what=f"projection {one.name}: at position {one.position}, and the log ends at "
+                f"{last}; it has read events that are lost",
+                since=None,
+                do=f"recovery-journal rebuild {one.name}",
+            )
+
+
+def _unswept(cursor: Cursor[DictRow], limits: Limits) -> Iterator[Delay]:
+    wanted = {
+        "ttl_s": limits.sweeper_ttl_s,
+        "grace_s": limits.grace_s,
+        "unswept_s": UNSWEPT_S,
+    }
+    row = cursor.execute(UNSWEPT, wanted).fetchone()
+    if row and row["count"]:
+        yield Delay(
+            kind=DelayKind.NOT_SWEPT,
+            what=f"the recovery of lost leases ({row['count']:,}): no sweeper has taken them",
+            since=row["since"],
+            do="see that a sweeper runs: recovery-journal run",
+        )
+
+
+def _writers(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    for row in cursor.execute(WRITERS, {"open_s": OPEN_S}).fetchall():
+        if row["pid"] is None:
+            who, do = f"prepared transaction {row['gid'] or '?'}", "end it: ROLLBACK PREPARED"
+        else:
+            named = f" ({row['application_name']})" if row["application_name"] else ""
+            who = f"process {row['pid']}{named}, {row['state'] or 'of another role'}"
+            do = f"end it: SELECT pg_terminate_backend({row['pid']})"
+        yield Delay(
+            kind=DelayKind.OPEN_TRANSACTION,
+            what=f"readers of the log: {who}, has appended and not ended its transaction",
+            since=row["since"],
+            do=do,
+        )
+
+
+def _unfollowed(
+    projections: list[ProjectionStatus], settled: int, now: datetime
+) -> Iterator[Delay]:
+    behind = [
+        one
+        for one in projections
+        if one.state is ProjectionState.FOLLOWING
+        and one.position < settled
+        and one.lag_s > UNFOLLOWED_S
+    ]
+    if behind:
+        yield Delay(
+            kind=DelayKind.NOT_FOLLOWED,
+            what=f"projections {', '.join(one.name for one in behind)}: settled events wait, and "
+            "no follower has folded them",
+            since=now - timedelta(seconds=max(one.lag_s for one in behind)),
+            do="see that a follower runs and keeps up: recovery-journal run",
+        )
+
+
+def _connections(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    row = cursor.execute(CONNECTIONS).fetchone()
+    if row and row["count"] >= FULL_SHARE * row["limit"]:
+        yield Delay(
+            kind=DelayKind.CONNECTIONS,
+            what=f"whoever connects: {row['count']} of {row['limit']} connections are in use",
+            since=None,
+            do="end idle sessions, or raise max_connections",
+        )

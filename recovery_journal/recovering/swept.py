@@ -1,0 +1,44 @@
+"""What is said of a sweep: to its caller, and to an observer while it goes on."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from domain.pipeline import RecoveryStep
+from domain.recovery import Recovery, Stage
+
+
+class Swept(Struct, frozen=True, kw_only=True):
+    """What a sweep did for one attempt: where it stands now, or why it could not go on."""
+
+    attempt_id: str
+    run_id: str = ""
+    recovery_no: int = 0
+    stage: Stage | None = None
+    error: str = ""
+
+    @classmethod
+    def of(cls, recovery: Recovery, error: str = "") -> "Swept":
+        """How an attempt stands after its sweep."""
+        return cls(
+            attempt_id=recovery.attempt_id,
+            run_id=recovery.run_id,
+            recovery_no=recovery.recovery_no,
+            stage=recovery.stage,
+            error=error,
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the attempt may now be claimed."""
+        return self.stage is Stage.READY
+
+
+class StepTaken(Struct, frozen=True, kw_only=True):
+    """Said to an observer each time a step of a batch is durable."""
+
+    step: RecoveryStep
+    attempt_ids: tuple[str, ...]
+
+
+Observer = Callable[[StepTaken], object]

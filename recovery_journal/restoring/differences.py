@@ -1,0 +1,94 @@
+"""Where the lease rows and the log say different things.
+
+One backup, dump or standby shows both as of one moment, and then there is nothing to find. What is
+put together from several of them, table by table, may differ.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+# The streams' ends by their index, one look for each lease; the log is read through only for the
+# first events, whose leases may be missing.
+COMPARE: Final = """
+SELECT leases.attempt_id,
+    leases.run_id,
+    leases.status,
+    leases.version AS lease_version,
+    coalesce(stream.version, 0) AS log_version
+FROM leases
+LEFT JOIN LATERAL (
+    SELECT max(originator_version) AS version
+    FROM journal_events
+    WHERE originator_id = leases.attempt_id
+) AS stream ON true
+WHERE leases.version IS DISTINCT FROM stream.version
+UNION ALL
+SELECT originator_id,
+    convert_from(state, 'UTF8')::jsonb ->> 'run_id',
+    NULL,
+    0,
+    (
+        SELECT max(originator_version)
+        FROM journal_events AS later
+        WHERE later.originator_id = events.originator_id
+    )
+FROM journal_events AS events
+WHERE originator_version = 1
+    AND NOT EXISTS (SELECT FROM leases WHERE attempt_id = events.originator_id)
+ORDER BY 1
+"""
+
+
+class DifferenceKind(StrEnum):
+    """Who knows more of an attempt."""
+
+    LEASE_AHEAD = "lease_ahead"
+    LOG_AHEAD = "log_ahead"
+    LEASE_ONLY = "lease_only"
+    LOG_ONLY = "log_only"
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """One attempt of which the lease row knows another number of events than the log holds; 0
+    where one of them knows nothing of it. The lease's status is as it was found."""
+
+    attempt_id: str
+    run_id: str | None
+    kind: DifferenceKind
+    lease_status: str | None
+    lease_version: int
+    log_version: int
+
+    def __str__(self) -> str:
+        return (
+            f"attempt {self.attempt_id}: the lease knows {self.lease_version} events, "
+            f"the log {self.log_version}"
+        )
+
+
+def differences(cursor: Cursor[DictRow]) -> tuple[Difference, ...]:
+    """All of them, in order of attempt. Reads the log once."""
+    return tuple(
+        Difference(
+            attempt_id=row["attempt_id"],
+            run_id=row["run_id"],
+            kind=_kind(row["lease_version"], row["log_version"]),
+            lease_status=row["status"],
+            lease_version=row["lease_version"],
+            log_version=row["log_version"],
+        )
+        for row in cursor.execute(COMPARE).fetchall()
+    )
+
+
+def _kind(lease_version: int, log_version: int) -> DifferenceKind:
+    if not log_version:
+        return DifferenceKind.LEASE_ONLY
+    if not lease_version:
+        return DifferenceKind.LOG_ONLY
+    is_ahead = lease_version > log_version
+    return DifferenceKind.LEASE_AHEAD if is_ahead else DifferenceKind.LOG_AHEAD

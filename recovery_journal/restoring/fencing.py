@@ -1,0 +1,164 @@
+"""Nobody of a lost future writes here: every lease that was held gets a new fence.
+
+A worker of the lost future may hold the very fence that its row shows, while what it has recorded
+since is lost. So each held attempt is declared lost, by the name of the person who says so, and is
+recovered from what is there; it is no crash of its run.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from psycopg import Cursor
+from psycopg.errors import UniqueViolation
+from psycopg.rows import DictRow
+
+from domain import detours, steps
+from domain.errors import RecoveryJournalError, UnknownAttempt
+from domain.events import AnyEvent, SeizeReason
+from domain.lease import Fence, LossReason
+from domain.recovery import RECOVERING, Decision, Recovery, Stage
+from recovery_journal.identity import sweeper_holder
+from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.move import Move, change_rows
+from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
+from recovery_journal.limits import Limits
+from recovery_journal.postgres.database import Database
+from recovery_journal.recovering.swept import Swept
+from recovery_journal.restoring.differences import Difference, DifferenceKind
+
+# Waits for whoever has a row locked: none may be passed over.
+OWNED: Final = f"""
+SELECT {COLUMNS}
+FROM leases
+WHERE ended_at IS NULL
+    AND status IN ('held', 'recovering')
+    AND attempt_id > %(after)s
+    AND attempt_id <> ALL(%(without)s::text[])
+ORDER BY attempt_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE
+"""
+
+# No event can be appended for it, for its stream has no beginning.
+CLOSE: Final = """
+UPDATE leases
+SET status = 'cancelled',
+    epoch = %(epoch)s,
+    lease_id = %(lease_id)s,
+    expires_at = NULL,
+    retry_at = NULL,
+    ended_at = coalesce(ended_at, clock_timestamp())
+WHERE attempt_id = %(attempt_id)s
+"""
+
+Fenced = Recovery | Swept
+"""An attempt to go on with, or why it stays as it is."""
+
+
+class Fencing:
+    """Fences what was held, in the transactions of one decision."""
+
+    def __init__(self, database: Database, ledger: Ledger, limits: Limits) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._limits = limits
+
+    def fence_owned(self, decision: Decision, *, without: Sequence[str]) -> list[Fenced]:
+        """Every attempt that a worker holds or a sweeper recovers, but those `without`."""
+        fenced: list[Fenced] = []
+        after = ""
+        while True:
+            wanted = {"after": after, "without": list(without), "limit": self._limits.cohort_size}
+            with self._database.transaction() as cursor:
+                rows = read_leases(cursor, OWNED, wanted)
+                fenced += self._fence(cursor, rows, decision)
+            if len(rows) < self._limits.cohort_size:
+                return fenced
+            after = rows[-1].attempt_id
+
+    def settle(self, difference: Difference, decision: Decision) -> Fenced | None:
+        """Make one lease row say what the log says, under a new fence if it is owned there. None
+        where nothing is to be gone on with."""
+        if difference.kind is DifferenceKind.LOG_ONLY:
+            return None
+        try:
+            with self._database.transaction() as cursor:
+                rows = list(self._ledger.lock(cursor, [difference.attempt_id]).values())
+                if difference.kind is DifferenceKind.LEASE_ONLY:
+                    self._close(cursor, difference.attempt_id)
+                    return None
+                return self._fence(cursor, rows, decision)[0]
+        except UniqueViolation:
+            error = "left as it is: its run has another open attempt; cancel one of the two"
+            return Swept(attempt_id=difference.attempt_id, error=error)
+
+    def _fence(
+        self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], decision: Decision
+    ) -> list[Fenced]:
+        streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
+        fences = self._ledger.draw_fences(cursor, len(rows))
+        fenced: list[Fenced] = []
+        moves: list[Move] = []
+        for row, fence in zip(rows, fences, strict=True):
+            found = streams.get(row.attempt_id) or UnknownAttempt(row.attempt_id)
+            try:
+                if isinstance(found, RecoveryJournalError):
+                    raise found
+                events = self._decide(cursor, row, found, fence, decision)
+            except RecoveryJournalError as error:
+                self._close_to_its_worker(cursor, row, fence)
+                fenced.append(Swept(attempt_id=row.attempt_id, error=str(error)))
+                continue
+            if events:
+                owner, lasts_s = sweeper_holder(), self._limits.sweeper_ttl_s
+                moves.append(Move(found, events, owner, lasts_s=lasts_s))
+            else:
+                _repeat(cursor, found)
+                fenced.append(Swept.of(found))
+        return [*fenced, *self._ledger.record_all(cursor, moves)]
+
+    def _decide(
+        self,
+        cursor: Cursor[DictRow],
+        row: LeaseRow,
+        recovery: Recovery,
+        fence: Fence,
+        decision: Decision,
+    ) -> tuple[AnyEvent, ...]:
+        if recovery.stage in RECOVERING:
+            return detours.seize(recovery, decision, fence=fence, why=SeizeReason.SWEEPER_LOST)
+        if recovery.stage is not Stage.HELD:
+            return ()
+        lease = row.view(seen_at=self._ledger.now(cursor), grace_s=self._limits.grace_s)
+        if lease.fence != recovery.fence:  # the row is of another moment than the log
+            lease = msgspec.structs.replace(lease, fence=recovery.fence, holder=recovery.holder)
+        return steps.expire(
+            recovery,
+            decision,
+            lease=lease,
+            loss=LossReason.REPORTED,
+            fence=fence,
+            is_fleet_wide=True,
+        )
+
+    def _close(self, cursor: Cursor[DictRow], attempt_id: str) -> None:
+        fence = self._ledger.draw_fences(cursor, 1)[0]
+        values = {"attempt_id": attempt_id, "epoch": fence.epoch, "lease_id": fence.lease_id}
+        cursor.execute(CLOSE, values)
+
+    def _close_to_its_worker(self, cursor: Cursor[DictRow], row: LeaseRow, fence: Fence) -> None:
+        """A stream that cannot be read takes no event; its worker is refused all the same."""
+        values = {"attempt_id": row.attempt_id, "epoch": fence.epoch, "lease_id": fence.lease_id}
+        cursor.execute(
+            "UPDATE leases SET epoch = %(epoch)s, lease_id = %(lease_id)s "
+            "WHERE attempt_id = %(attempt_id)s",
+            values,
+        )
+
+
+def _repeat(cursor: Cursor[DictRow], recovery: Recovery) -> None:
+    """Let the lease row say again what the last decisive event said."""
+    last = recovery.ended or recovery.quarantined or recovery.ready
+    assert last is not None, f"attempt {recovery.attempt_id!r} is {recovery.stage}"
+    change_rows(cursor, [(Move(recovery, (last,), recovery.holder, lasts_s=0), recovery)])

@@ -1,0 +1,103 @@
+"""Epochs and positions that a lost future may have given out are never given out again."""
+
+from typing import Final
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+RATE: Final = 1_000_000
+"""More epochs or positions than the journal can give out in a second."""
+SHORTEST_S: Final = 1_000
+"""What is skipped at least, as if so many seconds were lost, whatever the clocks say."""
+
+# Nobody appends at a position that is about to be skipped.
+LOCK: Final = "LOCK TABLE journal_events IN SHARE ROW EXCLUSIVE MODE"
+
+# How long ago the last event is, by which the lost future may have lasted at most.
+LOST_S: Final = """
+SELECT extract(epoch FROM clock_timestamp() - coalesce(
+        (SELECT recorded_at FROM journal_events ORDER BY notification_id DESC LIMIT 1),
+        (SELECT made_at FROM journal_schema)
+    ))::float8 AS lost_s
+"""
+
+LAST: Final = """
+SELECT greatest(
+        pg_sequence_last_value('epochs'),
+        (SELECT max(epoch) FROM leases)
+    ) AS epoch,
+    greatest(
+        (SELECT max(notification_id) FROM journal_events),
+        (SELECT max(skipped_to_position) FROM skipped_numbers)
+    ) AS position,
+    pg_sequence_last_value('journal_events_notification_id_seq') AS drawn_position
+"""
+
+RAISE: Final = """
+SELECT setval('epochs', %(epoch)s),
+    setval('journal_events_notification_id_seq', %(position)s)
+"""
+
+RECORD: Final = """
+INSERT INTO skipped_numbers (last_position, skipped_to_position, last_epoch, skipped_to_epoch)
+VALUES (%(last_position)s, %(position)s, %(last_epoch)s, %(epoch)s)
+"""
+
+POSITIONS: Final = """
+SELECT last_position, skipped_to_position
+FROM skipped_numbers
+ORDER BY skipped_no
+"""
+
+
+class Skipped(Struct, frozen=True, kw_only=True):
+    """Numbers that are never given out: all above `last`, up to and with `skipped_to`."""
+
+    last: int
+    skipped_to: int
+
+
+class Raised(Struct, frozen=True, kw_only=True):
+    """What was skipped of each."""
+
+    epochs: Skipped
+    positions: Skipped
+
+
+def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
+    """Let both sequences go on above everything that was found, and above a million numbers for
+    each second since the last event, and for 1,000 seconds at least.
+
+    The sequences move at once, whatever becomes of the transaction: once more does no harm.
+    """
+    cursor.execute(LOCK)
+    lost = cursor.execute(LOST_S).fetchone()
+    last = cursor.execute(LAST).fetchone()
+    assert lost is not None
+    assert last is not None
+    margin = RATE * int(max(lost["lost_s"], SHORTEST_S))
+    epoch, position = last["epoch"] or 0, last["position"] or 0
+    raised = Raised(
+        epochs=Skipped(last=epoch, skipped_to=epoch + margin),
+        positions=Skipped(
+            last=position, skipped_to=max(position, last["drawn_position"] or 0) + margin
+        ),
+    )
+    values = {
+        "last_epoch": epoch,
+        "epoch": raised.epochs.skipped_to,
+        "last_position": position,
+        "position": raised.positions.skipped_to,
+    }
+    cursor.execute(RAISE, values)
+    cursor.execute(RECORD, values)
+    return raised
+
+
+def skipped_positions(cursor: Cursor[DictRow]) -> tuple[Skipped, ...]:
+    """The positions that no event of this log ever has, one range for each restore."""
+    rows = cursor.execute(POSITIONS).fetchall()
+    return tuple(
+        Skipped(last=row["last_position"], skipped_to=row["skipped_to_position"]) for row in rows
+    )

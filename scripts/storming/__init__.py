@@ -1,0 +1,1 @@
+"""Real processes on a real server, struck down at random, and the proof that nothing was lost."""

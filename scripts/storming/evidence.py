@@ -1,0 +1,146 @@
+"""All that the verdict rests on: what the journal says, and what the processes wrote down."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+
+import recovery_journal as rj
+from domain.events import LeaseExpired, tag_of
+from recovery_journal.payload import encode
+from recovery_journal.rebuilding.check import CheckedProjection
+from scripts.storming.history import Operation, by_attempt, operations
+from scripts.storming.job import FOLDED, Run, folded
+from scripts.storming.member import LIMITS, REBUILT, Role, Setting
+from scripts.storming.storm import Survived
+
+CATCH_UP_LIMIT_S: Final = 60
+PAGE: Final = 1_000
+
+ATTEMPTS: Final = """
+SELECT attempt_id, run_id, status, epoch, version, ordinal, chain, checkpoint_count, result_digest
+FROM leases
+ORDER BY attempt_id
+"""
+
+STEPS: Final = """
+SELECT run_id, ordinal, name, output, chain, epoch
+FROM run_steps
+ORDER BY run_id, ordinal
+"""
+
+CHECKPOINTS: Final = """
+SELECT run_id, checkpoint_no AS ordinal, epoch
+FROM checkpoints
+ORDER BY run_id, checkpoint_no
+"""
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """What the lease store says of one attempt."""
+
+    attempt_id: str
+    run_id: str
+    status: str
+    epoch: int
+    version: int
+    ordinal: int
+    chain: str
+    checkpoint_count: int
+    result_digest: str | None
+
+    @property
+    def input_digest(self) -> str:
+        """Of what its run was given."""
+        return encode(Run.of(self.attempt_id).input, name="input").digest
+
+    @property
+    def expected_digest(self) -> str:
+        """Of what an undisturbed execution comes to."""
+        return encode(Run.of(self.attempt_id).result, name="result").digest
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One recorded run step, as stored."""
+
+    run_id: str
+    ordinal: int
+    name: str
+    output: bytes
+    chain: str
+    epoch: int
+
+
+class Saved(Struct, frozen=True, kw_only=True):
+    """One checkpoint, as stored; `ordinal` is its own number."""
+
+    run_id: str
+    ordinal: int
+    epoch: int
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What the stores, the log, the projections and the processes say, each for itself. `entries`
+    are the log's, by attempt. `rebuild_count` rebuilds came to their end on the way."""
+
+    survived: Survived
+    attempts: tuple[Attempt, ...]
+    steps: dict[str, list[Step]]
+    checkpoints: dict[str, list[Saved]]
+    entries: dict[str, list[rj.HistoryEntry]]
+    checked: tuple[CheckedProjection, ...]
+    histories: dict[str, list[Operation]]
+    rebuild_count: int = 0
+
+    @property
+    def told(self) -> dict[str, int]:
+        """How often the log tells of what, losses by their evidence."""
+        found: Counter[str] = Counter()
+        for entry in (it for entries in self.entries.values() for it in entries):
+            event = entry.event
+            found[tag_of(event)] += 1
+            if isinstance(event, LeaseExpired):
+                found[f"lost by {event.loss}"] += 1
+        return dict(sorted(found.items()))
+
+
+def gather(setting: Setting, survived: Survived) -> Evidence:
+    """Once the processes are gone: bring the projections up to date, and ask everybody."""
+    reducers = {FOLDED: folded}
+    with rj.open(setting.dsn, schema=setting.schema, limits=LIMITS, reducers=reducers) as journal:
+        rj.Follower(journal).catch_up(CATCH_UP_LIMIT_S)
+        with journal.database.cursor() as cursor:
+            attempts = tuple(Attempt(**row) for row in cursor.execute(ATTEMPTS))
+            steps: dict[str, list[Step]] = defaultdict(list)
+            for row in cursor.execute(STEPS):
+                steps[row["run_id"]].append(Step(**row))
+            checkpoints: dict[str, list[Saved]] = defaultdict(list)
+            for row in cursor.execute(CHECKPOINTS):
+                checkpoints[row["run_id"]].append(Saved(**row))
+        entries: dict[str, list[rj.HistoryEntry]] = defaultdict(list)
+        for entry in _log(journal):
+            entries[entry.event.originator_id].append(entry)
+        return Evidence(
+            survived=survived,
+            attempts=attempts,
+            steps=steps,
+            checkpoints=checkpoints,
+            entries=entries,
+            checked=journal.check(),
+            histories=by_attempt(operations(setting.histories)),
+            rebuild_count=_rebuild_count(setting),
+        )
+
+
+def _log(journal: rj.Journal) -> Iterator[rj.HistoryEntry]:
+    after = 0
+    while page := journal.log(after=after, limit=PAGE):
+        yield from page
+        after = page[-1].position
+
+
+def _rebuild_count(setting: Setting) -> int:
+    """How many rebuilds came to their end, as their processes tell."""
+    logs = setting.folder.glob(f"{Role.REBUILDER}-*.log")
+    return sum(path.read_text(encoding="utf-8").count(f" {REBUILT} ") for path in logs)

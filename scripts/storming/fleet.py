@@ -1,0 +1,163 @@
+"""The processes of a storm: forked, struck, started again in another life, and all gone at last."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from multiprocessing.context import ForkProcess
+from typing import Final, Self
+
+import psutil
+
+from scripts.storming.member import Role, Setting, live
+
+GONE_LIMIT_S: Final = 30
+ENDED_WELL: Final = frozenset({0, -signal.SIGTERM})
+"""With SIGTERM, one that had not begun yet."""
+
+COUNTS: Final = {
+    Role.WORKER: 6,
+    Role.SWEEPER: 2,
+    Role.FOLLOWER: 2,
+    Role.STARTER: 1,
+    Role.REBUILDER: 1,
+}
+
+_forking: Final = multiprocessing.get_context("fork")
+
+
+class Member:
+    """One process at a time under one name, as a pod that is restarted."""
+
+    def __init__(self, role: Role, name: str, setting: Setting) -> None:
+        self.role = role
+        self.name = name
+        self._setting = setting
+        self._process = self._start()
+        self._suspended: list[int] = []
+        self._wake_at = 0.0
+        self._is_struck = False
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it, or a child of its, stands still."""
+        return bool(self._suspended)
+
+    def kill(self) -> bool:
+        """SIGKILL; its children end with it. Whether it had not been struck already."""
+        if self._is_struck:
+            return False
+        self._is_struck = True
+        self._process.kill()
+        return True
+
+    def kill_child(self, aim: float) -> bool:
+        """SIGKILL for a child of its alone; whether there was one."""
+        children = self._children()
+        return bool(children) and _signal(children[int(aim * len(children))], signal.SIGKILL)
+
+    def suspend(self, length_s: float, *, itself: bool, children: bool) -> bool:
+        """SIGSTOP, until it is woken after so long; whether there was anybody."""
+        chosen = self._children() if children else []
+        if itself and self._process.pid is not None:
+            chosen.append(self._process.pid)
+        self._suspended = [pid for pid in chosen if _signal(pid, signal.SIGSTOP)]
+        self._wake_at = time.monotonic() + length_s
+        return self.is_suspended
+
+    def wake(self, *, at_once: bool = False) -> None:
+        """SIGCONT, if it has slept for long enough."""
+        if self._suspended and (at_once or time.monotonic() >= self._wake_at):
+            for pid in self._suspended:
+                _signal(pid, signal.SIGCONT)
+            self._suspended = []
+
+    def revive(self) -> str | None:
+        """Start it again if it has ended; what is wrong where nobody had struck it."""
+        code = self._process.exitcode
+        if code is None:
+            return None
+        self.wake(at_once=True)
+        wrong = None if self._is_struck else f"{self.name} ended by itself with exit code {code}"
+        self._process.close()
+        self._is_struck = False
+        self._process = self._start()
+        return wrong
+
+    def end(self) -> str | None:
+        """Ask it to end, and see that it does; what is wrong where it does not end well."""
+        self.wake(at_once=True)
+        self._process.terminate()
+        self._process.join(GONE_LIMIT_S)
+        code = self._process.exitcode
+        if code is None:
+            self._process.kill()
+            self._process.join()
+            return f"{self.name} was asked to end and was still there {GONE_LIMIT_S} s later"
+        if code in ENDED_WELL or self._is_struck:
+            return None
+        return f"{self.name} was asked to end and left with exit code {code}"
+
+    def _start(self) -> ForkProcess:
+        process = _forking.Process(target=live, args=(self.role, self.name, self._setting))
+        process.start()
+        return process
+
+    def _children(self) -> list[int]:
+        try:
+            return [it.pid for it in psutil.Process(self._process.pid).children()]
+        except psutil.NoSuchProcess:
+            return []
+
+
+class Fleet:
+    """All members. At the end, however it comes, none is left."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._members: list[Member] = []
+
+    def __enter__(self) -> Self:
+        for role, count in COUNTS.items():
+            for number in range(1, count + 1):
+                self._members.append(Member(role, f"{role}-{number}", self._setting))
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for member in self._members:
+            member.kill()
+        self.dismiss()
+
+    def one(self, role: Role, aim: float) -> Member | None:
+        """One of a role that is awake."""
+        awake = [it for it in self._of(role) if not it.is_suspended]
+        return awake[int(aim * len(awake))] if awake else None
+
+    def tend(self) -> list[str]:
+        """Wake who has slept for long enough, start again who has ended; what is wrong."""
+        for member in self._members:
+            member.wake()
+        return [wrong for it in self._members if (wrong := it.revive())]
+
+    def calm(self) -> None:
+        """Wake everybody."""
+        for member in self._members:
+            member.wake(at_once=True)
+
+    def dismiss(self, role: Role | None = None) -> list[str]:
+        """Ask all, or those of one role, to end, and see that they do; what is wrong."""
+        leaving = list(self._of(role)) if role else list(self._members)
+        self._members = [it for it in self._members if it not in leaving]
+        return [wrong for it in leaving if (wrong := it.end())]
+
+    def _of(self, role: Role) -> Iterator[Member]:
+        return (it for it in self._members if it.role is role)
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,70 @@
+"""What nobody attends to is said in the status, with since when and what helps."""
+
+from datetime import timedelta
+
+import recovery_journal as rj
+from tests.rules.scenes import change, held, worked
+
+AN_HOUR = {"age": timedelta(hours=1)}
+
+
+def kinds(journal: rj.Journal) -> list[str]:
+    return [one.kind.value for one in journal.status().delays]
+
+
+def test_a_lost_lease_that_no_sweeper_takes_is_told_until_one_does(journal: rj.Journal) -> None:
+    worked(held(journal))
+    change(
+        journal, "UPDATE leases SET loss = 'reported', renewed_at = renewed_at - %(age)s", AN_HOUR
+    )
+
+    (told,) = journal.status().delays
+    journal.sweep()
+
+    assert (told.kind, told.do) == ("not_swept", "see that a sweeper runs: recovery-journal run")
+    assert "(1)" in told.what
+    assert told.since is not None
+    assert timedelta(hours=1) <= journal.now() - told.since < timedelta(hours=1, minutes=5)
+    assert kinds(journal) == []
+
+
+def test_a_recovery_whose_sweeper_is_gone_is_told_too(journal: rj.Journal) -> None:
+    held(journal)
+    change(
+        journal, "UPDATE leases SET status = 'recovering', retry_at = renewed_at - %(age)s", AN_HOUR
+    )
+
+    found = kinds(journal)
+    change(journal, "UPDATE leases SET status = 'held', retry_at = NULL")
+
+    assert found == ["not_swept"]
+    assert kinds(journal) == []
+
+
+def test_a_living_lease_is_no_delay_however_old_it_is(journal: rj.Journal) -> None:
+    held(journal)
+    change(
+        journal,
+        "UPDATE leases SET granted_at = granted_at - %(age)s, renewed_at = renewed_at - %(age)s",
+        AN_HOUR,
+    )
+
+    assert kinds(journal) == []
+
+
+def test_settled_events_that_nobody_follows_are_told_until_somebody_does(
+    journal: rj.Journal,
+) -> None:
+    held(journal)
+    change(journal, "ALTER TABLE journal_events DISABLE TRIGGER ALL")
+    change(journal, "UPDATE journal_events SET recorded_at = recorded_at - %(age)s", AN_HOUR)
+    change(journal, "ALTER TABLE journal_events ENABLE TRIGGER ALL")
+
+    (told,) = journal.status().delays
+    rj.Follower(journal).catch_up(timeout_s=20)
+
+    assert told.kind == "not_followed"
+    assert "workers" in told.what
+    assert told.since is not None
+    assert journal.now() - told.since >= timedelta(hours=1)
+    assert kinds(journal) == []
