@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -137,40 +137,44 @@ class Fold(Generic[RowT]):
     def add(self, records: Iterable[Record]) -> None:
         """Fold these records, in order of position. Raises `FoldFailed`, whatever the fold
         raised, and then keeps what the records before it changed."""
-        projection, newest = self._projection, self._newest
-        guard, keep = self._guard, self._keep
+        projection, newest, changed = self._projection, self._newest, self._changed
+        guard, primary_key = self._guard, self._primary_key
         is_stream_keyed = projection.is_stream_keyed
-        key_of, fold, events = projection.key, projection.fold, self._events
+        fold, events = projection.fold, self._events
+        # Without the call where every event concerns its stream: a rebuild comes here for each.
+        key_of = None if type(projection).key is Projection.key else projection.key
         for record in records:
-            event = record.event
+            event = record[0]
             if events is not None and type(event) not in events:
                 continue
             try:
-                key = key_of(event)
+                key = event.originator_id if key_of is None else key_of(event)
                 if key is None:
                     continue
                 row = newest.get(key)
-                mark = event.originator_version if is_stream_keyed else record.position
+                mark = event.originator_version if is_stream_keyed else record[1]
                 if row is not None and mark <= guard(row):
                     continue
                 after = fold(row, record)
                 if after is row:
                     continue
-                keep(key, after, mark)
+                if after is None or guard(after) != mark:
+                    self._refuse(after, key)
+                place = primary_key(after)
+                if place[0] != key:
+                    self._refuse(after, key)
+                newest[key] = changed[place] = after
             except Exception as error:
                 raise self._failure(record, error) from error
 
-    def _keep(self, key: str, row: RowT | None, mark: int) -> None:
-        """Keep the row that the fold returned. Raises `ValueError` where it is none that this
-        event may lead to."""
+    def _refuse(self, row: RowT | None, key: str) -> NoReturn:
+        """Raise `ValueError`: this is no row that the event may lead to."""
         if row is None:
             raise ValueError("the fold took a row away; mark it as gone instead")
-        if self._guard(row) != mark:
-            raise ValueError(f"the changed row has {self._projection.guard} {self._guard(row)}")
-        place = self._primary_key(row)
-        if place[0] != key:
-            raise ValueError(f"the fold of key {key!r} returned a row of {place[0]!r}")
-        self._newest[key] = self._changed[place] = row
+        found = self._primary_key(row)[0]
+        if found != key:
+            raise ValueError(f"the fold of key {key!r} returned a row of {found!r}")
+        raise ValueError(f"the changed row has {self._projection.guard} {self._guard(row)}")
 
     def changed(self) -> list[RowT]:
         """The rows to store, in order of their primary keys."""

@@ -20,10 +20,11 @@ class Phase(StrEnum):
 
 
 class RebuildProgress(Struct, frozen=True, kw_only=True):
-    """How far a rebuild or a check is. Events count once for each reading of the log: one for
-    rows of single streams, one for rows that mix them. `total` is what the positions promise: with
-    gaps between them, the count ends a little below it. `done_before` of the events were folded by
-    an earlier start of this rebuild, which was killed or failed."""
+    """How far a rebuild or a check is. `event_count` counts the log once: where it is read twice,
+    for rows of single streams and for rows that mix them, it is half of what has been read.
+    `total` is what the positions promise: with gaps between them, the count ends a little below
+    it. `done_before` of the events were folded by an earlier start of this rebuild, which was
+    killed or failed."""
 
     phase: Phase
     event_count: int

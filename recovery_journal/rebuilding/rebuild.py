@@ -73,6 +73,7 @@ class Rebuild:
         self._tracking = ProjectionTracking(database)
         self._registry = Registry()
         self._lock = RebuildLock(database)
+        self._reading_count = len({it.is_stream_keyed for it in projections}) or 1
         self._begun: Begun | None = None
         self._done_before = 0
         self._read_count = 0
@@ -124,7 +125,7 @@ class Rebuild:
         is_first = self._begun is None
         begun = self._begun = self._begin()
         if is_first:
-            self._done_before = _done(begun)
+            self._done_before = begun.read_count // self._reading_count
         left = [it for it in self._projections if it.name not in begun.switched]
         event_count = self._fold(begun, left)
         self._tell(Phase.INDEXING)
@@ -196,7 +197,7 @@ class Rebuild:
             with self._transaction() as cursor:
                 found = self._registry.find(cursor)
             assert found is not None, "nobody else ends a rebuild while its lock is held"
-            self._read_count = _done(found)
+            self._read_count = found.read_count
             if not found.open_range_count:
                 return max(found.event_count, found.mixed_event_count)
             if found.open_range_count < begun.open_range_count:
@@ -207,7 +208,7 @@ class Rebuild:
             time.sleep(PAUSE_S)
 
     def _fold_once(self, begun: Begun, projections: Sequence[Projection[Any]]) -> None:
-        before = _done(begun)
+        before = begun.read_count
 
         def tell(count: int) -> None:
             self._read_count = before + count
@@ -282,20 +283,13 @@ class Rebuild:
 
     def _tell(self, phase: Phase, projection: Projection[Any] | None = None) -> None:
         self._told = time.monotonic()
-        begun = self._begun
-        readings = len({it.is_stream_keyed for it in self._projections})
         self._on_progress(
             RebuildProgress(
                 phase=phase,
-                event_count=self._read_count,
-                total=(begun.position_count if begun else 0) * readings,
+                event_count=self._read_count // self._reading_count,
+                total=self._begun.position_count if self._begun else 0,
                 projection=projection.name if projection else None,
                 done_before=self._done_before,
                 process_count=self._process_count,
             )
         )
-
-
-def _done(begun: Begun) -> int:
-    """How many events have been folded for good, as progress counts them."""
-    return begun.event_count + begun.mixed_event_count

@@ -177,6 +177,11 @@ class Begun(Struct, frozen=True, kw_only=True):
         """The names of all whose rows it prepares, or has switched."""
         return sorted(name for name, _, _ in self.folds)
 
+    @property
+    def read_count(self) -> int:
+        """How many events have been read for what is done, in both readings together."""
+        return self.event_count + self.mixed_event_count
+
     def is_of(self, projections: Sequence[Projection[Any]]) -> bool:
         """Whether it prepares the rows of just these projections, by the folds they have now."""
         return self.folds == {_fold_of(projection) for projection in projections}

@@ -4,8 +4,8 @@ It sweeps until it has swept something, and says with what stage or error that e
 """
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
@@ -20,7 +20,8 @@ from tests.acceptance.stop import Stop, say, settings
 
 given = settings()
 stop = Stop(given.stop_at)
-replay, record = TailReplayer.replay, Ledger.record
+replay = TailReplayer.replay
+Write: TypeAlias = Callable[[Ledger, Cursor[DictRow], Sequence[Move]], list[Moved]]
 
 
 def replay_and_reach(self: TailReplayer, *work: Any) -> Sequence[ReplayOutcome]:
@@ -29,15 +30,21 @@ def replay_and_reach(self: TailReplayer, *work: Any) -> Sequence[ReplayOutcome]:
     return outcomes
 
 
-def record_and_reach(self: Ledger, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
-    answers = record(self, cursor, moves)
-    if moves:
-        stop.reach(f"{type(moves[0].events[0]).__name__} uncommitted")
-    return answers
+def reaching(write: Write) -> Write:
+    def write_and_reach(
+        self: Ledger, cursor: Cursor[DictRow], moves: Sequence[Move]
+    ) -> list[Moved]:
+        answers = write(self, cursor, moves)
+        if moves:
+            stop.reach(f"{type(moves[0].events[0]).__name__} uncommitted")
+        return answers
+
+    return write_and_reach
 
 
 TailReplayer.replay = replay_and_reach  # type: ignore[method-assign, assignment]  # what no observer sees
-Ledger.record = record_and_reach  # type: ignore[method-assign]  # likewise
+Ledger.record = reaching(Ledger.record)  # type: ignore[method-assign, assignment]  # likewise
+Ledger.go_on = reaching(Ledger.go_on)  # type: ignore[method-assign, assignment]  # likewise
 
 with rj.open(
     given.dsn,

@@ -25,7 +25,7 @@ def test_a_rebuild_mends_the_rows_and_tells_how_far_it_is(
     assert said.code == 0
     assert re.search(r"^dispatch_ready +1 +6 +\d+ ms$", said.out, re.MULTILINE)
     assert "Rebuilt from 6 events in " in said.out
-    assert re.search(r"^folding: 12 of 12 events, [\d,]+/s, 0 ms left$", said.err, re.MULTILINE)
+    assert re.search(r"^folding: 6 of 6 events, [\d,]+/s, 0 ms left$", said.err, re.MULTILINE)
     assert said.err.endswith("done\n")
     assert [row.attempt_id for row in journal.dispatch_ready()] == ["a-1"]
 
@@ -72,7 +72,7 @@ def test_a_start_that_goes_on_says_how_much_is_missing(
 
     assert said.code == 0
     assert said.err.startswith(
-        "going on with a rebuild that was broken off: 12 of 12 events are folded, 0 are missing\n"
+        "going on with a rebuild that was broken off: 6 of 6 events are folded, 0 are missing\n"
     )
 
 
