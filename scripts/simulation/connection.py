@@ -136,9 +136,15 @@ class SimulatedConnection(Connection[DictRow]):
             self.network.monitor.await_gone([backend_id])
 
     def close(self) -> None:
-        """Close, unless a call is still under way in nobody's name."""
-        if not self.is_given_up:
-            super().close()
+        """Close, unless a call is still under way in nobody's name; then nothing is left of it in
+        the server, for what others see must not depend on how fast it is."""
+        if self.is_given_up:
+            return
+        is_open = self.network is not None and self.pgconn.status == ConnStatus.OK
+        backend_id = self.info.backend_pid if is_open else 0
+        super().close()
+        if self.network is not None and is_open:
+            self.network.monitor.await_gone([backend_id])
 
     def _give_way(self) -> None:
         assert self.network is not None

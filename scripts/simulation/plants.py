@@ -31,7 +31,6 @@ class Plant(NamedTuple):
 
 
 WRITES = "recovery_journal/leases/writes.py"
-LEDGER = "recovery_journal/leases/ledger.py"
 LOSS = "recovery_journal/recovering/loss.py"
 COHORT = "recovery_journal/recovering/cohort.py"
 FOLLOWER = "recovery_journal/following/follower.py"
@@ -40,6 +39,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "fence-not-compared": Plant(
         "no write of a stale owner is accepted",
         (Edit(WRITES, "    AND lease_id = %(lease_id)s\n    AND epoch = %(epoch)s\n", ""),),
+        first_seed=5,
     ),
     "fence-kept-after-loss": Plant(
         "epochs only grow",
@@ -85,14 +85,17 @@ PLANTS: Final[dict[str, Plant]] = {
                 "expires_at",
             ),
         ),
+        first_seed=1,
     ),
     "session-believed-at-once": Plant(
         "a cut connection is no death before its grace has passed",
         (Edit("domain/session_sight.py", "now - it.gone_at >= grace}", "now >= it.gone_at}"),),
+        first_seed=8,
     ),
     "loss-without-a-lock": Plant(
         "the evidence of a loss is the lease as it was",
         (Edit(LOSS, "LIMIT %(limit)s\nFOR NO KEY UPDATE SKIP LOCKED", "LIMIT %(limit)s"),),
+        first_seed=10,
     ),
     "ready-before-replay": Plant(
         "ready means reloaded and replayed",
@@ -118,6 +121,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 '(found["digest"], found["epoch"]) == (digest, 0)',
             ),
         ),
+        first_seed=2,
     ),
     "gap-not-awaited": Plant(
         "no reader skips an event",
@@ -128,6 +132,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "safe = page",
             ),
         ),
+        first_seed=4,
     ),
     "follower-one-too-far": Plant(
         "projections equal a fold from scratch",
@@ -136,16 +141,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 FOLLOWER,
                 "self._tracking.advance(cursor, projection.name, upto)",
                 "self._tracking.advance(cursor, projection.name, upto + 1)",
-            ),
-        ),
-    ),
-    "switch-without-the-last": Plant(
-        "a rebuild ends in the rows of a fold from scratch",
-        (
-            Edit(
-                "recovery_journal/rebuilding/switch.py",
-                "blocks.by_position(after=self._upto, upto=visible)",
-                "blocks.by_position(after=self._upto, upto=self._upto)",
             ),
         ),
     ),
@@ -158,17 +153,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "= runs.run_id AND NOT is_void\n    ORDER BY checkpoint_no",
             ),
         ),
-    ),
-    "stage-not-fenced": Plant(
-        "a sweeper that was only paused fails at its next append",
-        (
-            Edit(LEDGER, "if by_id[id_] == tuple(fence)}", "if by_id[id_]}"),
-            Edit(
-                LEDGER,
-                "    AND epoch = ANY(%(epochs)s::bigint[])\n    AND status",
-                "    AND status",
-            ),
-        ),
+        first_seed=1,
     ),
 }
 

@@ -26,7 +26,7 @@ from scripts.simulation.server import Monitor, fresh_database
 from scripts.simulation.world import Violation, VirtualTime, World
 
 TROUBLE_S: Final = 25.0
-REST_LIMIT_S: Final = 240.0
+REST_LIMIT_S: Final = 120.0
 """How long after the last fault every attempt must have come to its end."""
 
 # The newest checkpoint of some run; one that a transaction has locked is passed over.
