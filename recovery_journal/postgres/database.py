@@ -165,9 +165,7 @@ class Database:
         """A connection beside those of the threads, prepared like them, and the caller's to close.
         `options` are libpq's. Errors as in `transaction`."""
         with self.translated():
-            connection = Connection[DictRow].connect(
-                "", autocommit=True, row_factory=dict_row, **{**self._options, **options}
-            )
+            connection = self._connect(**options)
         try:
             return OwnConnection(connection, is_direct=self._prepare(connection))
         except BaseException:
@@ -283,6 +281,11 @@ class Database:
         session = _Session(own, thread)
         self._sessions.add(session)
         return session
+
+    def _connect(self, **options: Any) -> Connection[DictRow]:
+        return Connection[DictRow].connect(
+            "", autocommit=True, row_factory=dict_row, **{**self._options, **options}
+        )
 
     def _prepare(self, connection: Connection[DictRow]) -> bool:
         """Set the session up; whether it leads to the server itself."""

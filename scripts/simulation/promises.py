@@ -1,0 +1,293 @@
+"""What must be true after every commit, whoever made it, and what must be true in the end.
+
+The oracle sees what the server holds and what workers were told, and knows nothing else. It has its
+own idea of an owner: the epoch that a lease row had before a write.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from domain.events import (
+    AnyEvent,
+    CheckpointReloaded,
+    Dispatched,
+    LeaseExpired,
+    LeaseGranted,
+    QuarantineLifted,
+    ReadyForDispatch,
+    Replayed,
+    Resumed,
+    Seized,
+)
+from domain.lease import Fence, LeaseStatus, LossReason
+from domain.recovery import Recovery, evolve
+from recovery_journal.leases.claims import Claim
+from recovery_journal.leases.lease import Lease
+from recovery_journal.limits import Limits
+from recovery_journal.log.mapper import decode
+from scripts.simulation.server import Monitor
+from scripts.simulation.world import Violation
+
+# One round trip after each commit. A run is small, so everything is looked at each time.
+LOOK: Final = """
+SELECT
+    (SELECT coalesce(json_agg(row), '[]') FROM (
+        SELECT attempt_id, run_id, status, version, epoch, lease_id FROM leases
+    ) AS row)::text,
+    (SELECT coalesce(json_agg(row), '[]') FROM (
+        SELECT run_id, ordinal, epoch, encode(output, 'hex') AS output FROM run_steps
+    ) AS row)::text,
+    (SELECT coalesce(json_agg(row ORDER BY row.version), '[]') FROM (
+        SELECT notification_id AS position, originator_id AS attempt_id,
+            originator_version AS version, topic AS tag, convert_from(state, 'UTF8') AS state
+        FROM journal_events
+    ) AS row)::text,
+    (SELECT coalesce(json_agg(row), '[]') FROM (
+        SELECT run_id, checkpoint_no, epoch FROM checkpoints WHERE state IS NOT NULL
+    ) AS row)::text,
+    to_timestamp((SELECT last_value FROM simulated_start) / 1e6)
+"""
+
+STEP_BEFORE: Final[dict[type[AnyEvent], str]] = {
+    CheckpointReloaded: "expired",
+    Replayed: "reloaded",
+    ReadyForDispatch: "replayed",
+    Dispatched: "ready",
+    LeaseExpired: "held",
+}
+"""Each step of the pipeline follows the one before; a foreign lease is not in these runs."""
+
+
+class LeaseSeen(Struct, frozen=True):
+    """A lease row, as far as its owner is concerned."""
+
+    attempt_id: str
+    run_id: str
+    status: LeaseStatus
+    version: int
+    epoch: int
+    lease_id: str
+
+
+class StepSeen(Struct, frozen=True):
+    """A recorded run step."""
+
+    run_id: str
+    ordinal: int
+    epoch: int
+    output: str
+
+
+class CheckpointSeen(Struct, frozen=True):
+    """A saved state."""
+
+    run_id: str
+    checkpoint_no: int
+    epoch: int
+
+
+class EventSeen(Struct, frozen=True):
+    """A row of the log."""
+
+    position: int
+    attempt_id: str
+    version: int
+    tag: str
+    state: str
+
+
+class Stream:
+    """One attempt's events as far as they were seen."""
+
+    def __init__(self) -> None:
+        self.recovery: Recovery | None = None
+        self.epoch = 0
+
+
+class Promises:
+    """Everything seen and acknowledged in one run. Its methods raise `Violation`."""
+
+    def __init__(self, monitor: Monitor, limits: Limits) -> None:
+        self._monitor = monitor
+        self._limits = limits
+        self._is_clock_steady = True
+        self._started_at = datetime.max.replace(tzinfo=UTC)
+        self._leases: dict[str, LeaseSeen] = {}
+        self._steps: dict[tuple[str, int], StepSeen] = {}
+        self._streams: dict[str, Stream] = {}
+        self._seen: set[int] = set()
+        self._checkpoints: set[tuple[str, int]] = set()
+        self._acknowledged: dict[tuple[str, int], str] = {}
+        self._completed: set[str] = set()
+
+    def look(self) -> None:
+        """Compare what the server holds with what it held before the last commit."""
+        row = self._monitor.connection.execute(LOOK.encode()).fetchone()
+        assert row is not None
+        self._started_at = row[4]
+        self._take_in(msgspec.json.decode(row[2], type=list[EventSeen]))
+        self._require_saved(msgspec.json.decode(row[3], type=list[CheckpointSeen]))
+        self._require_owned(msgspec.json.decode(row[1], type=list[StepSeen]))
+        self._require_agreed(msgspec.json.decode(row[0], type=list[LeaseSeen]))
+
+    def doubt_clock(self) -> None:
+        """The server's clock was set, so times from before and after it do not compare."""
+        self._is_clock_steady = False
+
+    def acknowledge_step(self, lease: Lease, output: str) -> None:
+        """A worker was told that its newest run step is recorded."""
+        key = (lease.run_id, lease.progress.ordinal)
+        self._acknowledged[key] = output
+        self._require_recorded(key)
+
+    def acknowledge_completion(self, lease: Lease) -> None:
+        """A worker was told that its attempt is completed."""
+        self._completed.add(lease.attempt_id)
+
+    def receive(self, claim: Claim) -> None:
+        """A worker was handed an attempt: nothing that was acknowledged may be missing."""
+        run_id = claim.lease.run_id
+        newest = max((no for run, no in self._acknowledged if run == run_id), default=0)
+        if claim.checkpoint.tip_ordinal < newest:
+            self._fail(
+                f"{claim.lease!r} was handed run {run_id} up to run step "
+                f"{claim.checkpoint.tip_ordinal}, although {newest} was acknowledged"
+            )
+
+    def end(self) -> None:
+        """What must be true once everybody has come to rest."""
+        self.look()
+        for key in self._acknowledged:
+            self._require_recorded(key)
+        for attempt_id in self._completed:
+            status = self._leases[attempt_id].status
+            if status != LeaseStatus.COMPLETED:
+                self._fail(f"attempt {attempt_id} was completed, and is {status} now")
+
+    @property
+    def event_count(self) -> int:
+        """How many events were seen."""
+        return len(self._seen)
+
+    @property
+    def statuses(self) -> dict[str, LeaseStatus]:
+        """By attempt, where it stands."""
+        return {lease.attempt_id: lease.status for lease in self._leases.values()}
+
+    def _take_in(self, rows: Iterable[EventSeen]) -> None:
+        for row in rows:
+            if row.position in self._seen:
+                continue
+            self._seen.add(row.position)
+            stream = self._streams.setdefault(row.attempt_id, Stream())
+            event = decode(
+                attempt_id=row.attempt_id,
+                version=row.version,
+                tag=row.tag,
+                state=row.state.encode(),
+                position=row.position,
+            )
+            before = stream.recovery
+            if row.version != (before.version if before else 0) + 1:
+                self._fail(f"{row.attempt_id} has version {row.version} out of its order")
+            needed = STEP_BEFORE.get(type(event))
+            if needed is not None and (before is None or before.stage != needed):
+                stage = before.stage if before else "nothing"
+                self._fail(f"{row.attempt_id} went from {stage} to {row.tag}")
+            fence = _granted_by(event)
+            if fence is not None:
+                if fence.epoch <= stream.epoch:
+                    self._fail(f"{row.attempt_id} got epoch {fence.epoch} after {stream.epoch}")
+                stream.epoch = fence.epoch
+            if isinstance(event, LeaseExpired):
+                self._require_evidence(event)
+            stream.recovery = evolve(before, event)
+
+    def _require_evidence(self, event: LeaseExpired) -> None:
+        """Nobody is declared dead too early, and what he had done is told as it was."""
+        lease = event.lease
+        grace, ttl = timedelta(seconds=lease.grace_s), timedelta(seconds=lease.ttl_s)
+        if event.loss is LossReason.TTL:
+            if lease.seen_at <= lease.expires_at + grace:
+                self._fail(f"{lease} was declared lost before its grace had passed")
+            if lease.seen_at < self._started_at + ttl + grace:
+                self._fail(f"{lease} was declared lost right after an outage")
+        if event.session is not None and self._is_clock_steady:
+            session_grace = timedelta(seconds=self._limits.session_grace_s)
+            if lease.seen_at < event.session.gone_at + session_grace:
+                self._fail(f"{event.session} was believed before its grace had passed")
+        recorded = max((no for run, no in self._steps if run == lease.run_id), default=0)
+        if lease.progress is not None and lease.progress.ordinal != recorded:
+            self._fail(f"{lease} names another progress than run step {recorded}")
+
+    @property
+    def _owners(self) -> dict[str, int]:
+        """By run, the epoch of whoever held it before the last commit."""
+        return {
+            lease.run_id: lease.epoch
+            for lease in self._leases.values()
+            if lease.status == LeaseStatus.HELD
+        }
+
+    def _require_saved(self, checkpoints: Iterable[CheckpointSeen]) -> None:
+        """A new checkpoint was written by whoever owned its attempt just before."""
+        owners = self._owners
+        for one in checkpoints:
+            key = (one.run_id, one.checkpoint_no)
+            if key not in self._checkpoints and owners.get(one.run_id) != one.epoch:
+                self._fail(f"{one} was accepted, although the owner was {owners.get(one.run_id)}")
+            self._checkpoints.add(key)
+
+    def _require_owned(self, steps: Iterable[StepSeen]) -> None:
+        """A new run step was written by whoever owned its attempt just before."""
+        held = self._owners
+        found = {(step.run_id, step.ordinal): step for step in steps}
+        for key, step in found.items():
+            before = self._steps.get(key)
+            if before is None and held.get(step.run_id) != step.epoch:
+                self._fail(f"{step} was accepted, although the owner was {held.get(step.run_id)}")
+            if before is not None and before != step:
+                self._fail(f"{before} was overwritten with {step}")
+        if missing := self._steps.keys() - found.keys():
+            self._fail(f"run steps {sorted(missing)} are gone")
+        self._steps = found
+
+    def _require_agreed(self, leases: Iterable[LeaseSeen]) -> None:
+        """Each lease row says what its stream says, and its epoch never falls."""
+        found = {lease.attempt_id: lease for lease in leases}
+        for lease in found.values():
+            before = self._leases.get(lease.attempt_id)
+            if before is not None and lease.epoch < before.epoch:
+                self._fail(f"{lease} fell back from epoch {before.epoch}")
+            recovery = self._streams[lease.attempt_id].recovery
+            assert recovery is not None
+            is_same = (recovery.fence.epoch, recovery.fence.lease_id) == (
+                lease.epoch,
+                lease.lease_id,
+            )
+            # Between two steps of a recovery only the stream moves on.
+            is_moving = lease.status == LeaseStatus.RECOVERING
+            is_newest = recovery.version == lease.version
+            if not is_same or not (is_newest or (is_moving and lease.version < recovery.version)):
+                self._fail(
+                    f"{lease} is not what its stream says: {recovery.fence}, {recovery.version}"
+                )
+        self._leases = found
+
+    def _require_recorded(self, key: tuple[str, int]) -> None:
+        step = self._steps.get(key)
+        if step is None or step.output != self._acknowledged[key]:
+            self._fail(f"run step {key} was acknowledged, and {step} is recorded")
+
+    def _fail(self, what: str) -> None:
+        raise Violation(what)
+
+
+def _granted_by(event: AnyEvent) -> Fence | None:
+    """The fence that an event grants; some only mention the one they were made under."""
+    granting = (LeaseGranted, LeaseExpired, Seized, Dispatched, QuarantineLifted, Resumed)
+    return event.fence if isinstance(event, granting) else None

@@ -1,0 +1,205 @@
+"""A real PostgreSQL whose clock is the simulation's: one database of it for each run.
+
+The journal's own schema holds functions by the names of the server's clock, and comes before the
+server's catalogue in the search path, so the product's SQL runs unchanged and reads our time. Two
+sequences hold it, because what is set there is seen at once by everybody, whatever they have open.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+from recovery_journal.following.projection_schema import create_projections
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.embedded import embedded_cluster
+
+SCHEMA: Final = "journal"
+TEMPLATE: Final = "simulated"
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is put there has a private name
+POLL_S: Final = 0.0005
+EPOCH_S: Final = 1_800_000_000
+"""When a run begins, by the server's clock."""
+
+# Nothing here has to survive a power cut. A server in memory answers in 50 microseconds.
+SETTINGS: Final = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+autovacuum = off
+max_connections = 100
+deadlock_timeout = 10ms
+shared_buffers = 64MB
+"""
+
+CLOCK: Final = f"""
+CREATE SCHEMA {SCHEMA};
+SET search_path = {SCHEMA}, pg_catalog;
+CREATE SEQUENCE simulated_now;
+CREATE SEQUENCE simulated_start;
+CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+    'SELECT to_timestamp(last_value / 1e6) FROM journal.simulated_now';
+CREATE FUNCTION now() RETURNS timestamptz LANGUAGE sql STABLE AS
+    'SELECT to_timestamp(last_value / 1e6) FROM journal.simulated_now';
+-- The log refuses times before its statement began; ours moves while a statement waits for a lock.
+CREATE FUNCTION statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS
+    $$SELECT '-infinity'::timestamptz$$;
+-- Limits in real time would strike sooner or later from run to run; the simulation has its own.
+CREATE FUNCTION set_config(name text, value text, is_local boolean) RETURNS text LANGUAGE sql AS
+    $$SELECT CASE WHEN name LIKE '%timeout' THEN value
+        ELSE pg_catalog.set_config(name, value, is_local) END$$;
+CREATE FUNCTION pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql STABLE AS
+    'SELECT to_timestamp(last_value / 1e6) FROM journal.simulated_start';
+SELECT setval('simulated_now', {EPOCH_S * 1_000_000}),
+    setval('simulated_start', {EPOCH_S * 1_000_000});
+"""
+
+
+# The log's triggers have no search path, and name the server's clock in full.
+RESET_TRIGGERS: Final = f"""
+DO $$
+DECLARE
+    said text;
+BEGIN
+    FOR said IN
+        SELECT pg_get_functiondef(oid)
+        FROM pg_proc
+        WHERE pronamespace = '{SCHEMA}'::regnamespace AND prosrc ~ 'pg_catalog.[a-z]*_timestamp'
+    LOOP
+        EXECUTE regexp_replace(
+            said, 'pg_catalog\\.(clock_timestamp|statement_timestamp)', '{SCHEMA}.\\1', 'g'
+        );
+    END LOOP;
+END
+$$
+"""
+
+
+class ClockedDatabase(Database):
+    """The product's database, in whose sessions the simulated clock comes first."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn, SCHEMA)
+        self._settings["search_path"] = f"{SCHEMA}, pg_catalog, pg_temp"
+
+
+@contextmanager
+def simulation_server() -> Iterator[str]:
+    """A throw-away cluster with the template of every run; where to connect."""
+    home = MEMORY if MEMORY.is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=home))
+    cluster = embedded_cluster(folder)
+    try:
+        cluster.create()
+        with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
+            settings.write(SETTINGS)
+        cluster.start()
+        _make_template(cluster.dsn)
+        yield cluster.dsn
+    finally:
+        cluster.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_template(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    dsn = database_dsn(dsn, TEMPLATE)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(CLOCK.encode())
+    database = ClockedDatabase(dsn)
+    try:
+        schemas.create(database, partial(create_projections, database))
+        with database.cursor() as cursor:
+            cursor.execute(RESET_TRIGGERS.encode())
+    finally:
+        database.close()
+
+
+def database_dsn(dsn: str, name: str) -> str:
+    """Where to connect to another database of the same server."""
+    return psycopg.conninfo.make_conninfo(dsn, dbname=name)
+
+
+@contextmanager
+def fresh_database(dsn: str) -> Iterator[str]:
+    """A database of its own for one run, dropped afterwards; where to connect."""
+    name = f"run_{uuid4().hex[:12]}"
+    made, dropped = (
+        sql.SQL(text).format(name=sql.Identifier(name), template=sql.Identifier(TEMPLATE))
+        for text in (
+            "CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy",
+            "DROP DATABASE {name} WITH (FORCE)",
+        )
+    )
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(made)
+        try:
+            yield database_dsn(dsn, name)
+        finally:
+            connection.execute(dropped)
+
+
+class Monitor:
+    """The simulation's own session: it sets the clock, looks at locks and ends sessions."""
+
+    def __init__(self, dsn: str) -> None:
+        self.connection: Connection[TupleRow] = psycopg.connect(dsn, autocommit=True)
+        self.connection.execute(f"SET search_path = {SCHEMA}, pg_catalog".encode())
+        self._set_to_s = 0.0
+
+    def set_clock(self, server_s: float) -> None:
+        """Let the server's clock show so many seconds since the run began."""
+        if server_s != self._set_to_s:
+            self._set("simulated_now", server_s)
+            self._set_to_s = server_s
+
+    def set_start(self, server_s: float) -> None:
+        """Let the server have been started at that time."""
+        self._set("simulated_start", server_s)
+
+    def is_blocked(self, backend_id: int) -> bool:
+        """Whether a backend waits for a lock."""
+        found = self.one("SELECT cardinality(pg_blocking_pids(%s)) > 0", backend_id)
+        return bool(found)
+
+    def cancel(self, backend_id: int) -> None:
+        """End the statement of a backend, as a limit of its session would."""
+        self.connection.execute("SELECT pg_cancel_backend(%s)", [backend_id])
+
+    def terminate(self, backend_ids: list[int]) -> None:
+        """End sessions; returns once they are gone."""
+        self.connection.execute(
+            "SELECT pg_terminate_backend(id) FROM unnest(%s) AS id", [backend_ids]
+        )
+        self.await_gone(backend_ids)
+
+    def await_gone(self, backend_ids: list[int]) -> None:
+        """Return once these backends have let go of everything."""
+        alive = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY(%s))"
+        while self.one(alive, backend_ids):
+            time.sleep(POLL_S)
+
+    def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401 - as the server answers
+        """The only value of the only row."""
+        row = self.connection.execute(statement.encode(), values).fetchone()
+        assert row is not None
+        return row[0]
+
+    def close(self) -> None:
+        """End the session."""
+        self.connection.close()
+
+    def _set(self, sequence: str, server_s: float) -> None:
+        microseconds = round((EPOCH_S + server_s) * 1e6)
+        self.connection.execute("SELECT setval(%s, %s)", [sequence, microseconds])

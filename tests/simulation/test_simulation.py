@@ -1,0 +1,75 @@
+"""The simulation as a whole: it survives, it repeats itself, and it finds what was planted."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.simulation.faults import FaultKind, written
+from scripts.simulation.plants import PLANTS, planted
+from scripts.simulation.run import simulate
+from scripts.simulation.server import simulation_server
+
+SEEDS_TO_FIND = 1_000
+LIMIT_S = 600
+
+
+@pytest.fixture(scope="module")
+def simulation_dsn() -> Iterator[str]:
+    """The simulation's own server."""
+    with simulation_server() as dsn:
+        yield dsn
+
+
+def test_a_seed_has_the_same_calls_in_the_same_order_each_time(simulation_dsn: str) -> None:
+    first, second = (simulate(simulation_dsn, 3) for _ in range(2))
+    assert first == second
+    assert not first.violation
+    assert first.faults
+
+
+def test_the_faults_that_a_run_met_bring_it_about_again(simulation_dsn: str) -> None:
+    met = simulate(simulation_dsn, 5)
+    again = simulate(simulation_dsn, 5, met.faults)
+    assert (again.trace, written(again.faults)) == (met.trace, written(met.faults))
+
+
+def test_without_faults_every_attempt_is_completed_or_asked_not_to_be(simulation_dsn: str) -> None:
+    calm = simulate(simulation_dsn, 11, {})
+    assert not calm.violation
+    assert calm.statuses.keys() <= {"completed", "cancelled"}
+    assert not calm.faults
+
+
+def test_every_kind_of_fault_is_met_in_a_few_seeds(simulation_dsn: str) -> None:
+    kinds: set[FaultKind] = set()
+    for seed in range(20):
+        kinds |= {fault.kind for fault in simulate(simulation_dsn, seed).faults.values()}
+        if kinds == set(FaultKind):
+            return
+    pytest.fail(f"never met: {set(FaultKind) - kinds}")
+
+
+@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_planted_bug_is_found_and_the_command_that_is_printed_shows_it_again(name: str) -> None:
+    with planted(name) as copy:
+        command = [sys.executable, "-m", "scripts.simulation"]
+        first = ["--first-seed", str(PLANTS[name].first_seed), "--seeds", str(SEEDS_TO_FIND)]
+        found = subprocess.run(
+            [*command, *first, "--no-shrink"],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert found.returncode == 1, found.stderr
+        assert json.loads(found.stdout)["violations"] == 1
+        again = found.stderr.partition("to see it again: scripts/simulate ")[2].split()
+        shown = subprocess.run(
+            [*command, *again, "--no-shrink"], cwd=copy, capture_output=True, check=False
+        )
+        assert shown.returncode == 1
