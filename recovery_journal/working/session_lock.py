@@ -148,18 +148,23 @@ class SessionLock:
         """Whether this worker is counted among those that need not all come to a call."""
         return self._is_asleep
 
-    def sleep(self, *, is_asleep: bool) -> None:
-        """Be counted among those, or no more. Without a session there is nothing to be counted by,
-        and a worker that is not counted comes to every call."""
+    def sleep(self, *, is_asleep: bool) -> bool:
+        """Be counted among those, or no more; whether the connection was found gone over it.
+
+        Without a session there is nothing to be counted by, and a worker that is not counted comes
+        to every call.
+        """
         if is_asleep == self._is_asleep or not self._use.acquire(blocking=False):
-            return
+            return False
         try:
             if self._connection is not None:
                 self._connection.execute(FALL_ASLEEP if is_asleep else AWAKE)
                 self._is_asleep = is_asleep
+            return False
         except psycopg.Error as error:
             self._tell(f"lost the session lock: {' '.join(str(error).split())}")
             self._drop()
+            return True
         finally:
             self._use.release()
 

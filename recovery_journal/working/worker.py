@@ -226,7 +226,8 @@ class _Pause:
 
     def wait(self, longest_s: float) -> None:
         pause_s = min(self._next_s, longest_s)
-        self._session_lock.sleep(is_asleep=self._next_s > longest_s)
+        if self._session_lock.sleep(is_asleep=self._next_s > longest_s):
+            return  # nothing would wake it: it has to take another lock first
         self._next_s = pause_s * 2
         until = time.monotonic() + pause_s * random.uniform(SHORTEST_SHARE, 1)  # noqa: S311 - a lot
         while not self._is_to_come():

@@ -453,8 +453,8 @@ def test_a_recovery_that_lost_a_commit_goes_on_and_takes_every_step_once(
         lease = worked(held(remote, kind="sum"))
         marked = "UPDATE leases SET loss = 'reported', loss_reason = 'pod deleted'"
         change(journal, marked)
-        # Two transactions look for overdue and orphaned attempts, one asks for the fleet.
-        proxy.lose(b"COMMIT", lost, after=3 + after)
+        # One transaction looks whether there is anything to take, one asks for the fleet.
+        proxy.lose(b"COMMIT", lost, after=2 + after)
 
         with pytest.raises(ServerUnavailable):
             remote.sweep()

@@ -210,6 +210,21 @@ def test_sleepers_are_counted_as_long_as_they_sleep(desk: Desk) -> None:
     waking.close()
 
 
+def test_a_lock_that_is_found_lost_on_falling_asleep_is_told_of(desk: Desk) -> None:
+    lock = SessionLock(desk.journal.database)
+    lock.take()
+    with desk.journal.database.cursor() as cursor:
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        cursor.execute(f"{cut} AND classid = 'session_locks'::regclass".encode())
+    until(lambda: listening_count(desk.journal) == 0, "the session to end")
+
+    is_lost = lock.sleep(is_asleep=True)
+
+    assert is_lost
+    assert lock.number is None
+    assert not lock.is_asleep
+
+
 def test_of_many_that_sleep_only_some_come_to_a_call() -> None:
     heard = Call(ready_count=1, asleep_count=1_000)
 
