@@ -93,8 +93,7 @@ CREATE INDEX leases_run ON leases (run_id);
 -- What a sweep looks at, in the order in which it takes: whatever has ended, waits for a person or
 -- is quarantined costs it nothing. It looks once at every one of the others. An index on the time
 -- of their end would spare it that, and cost each heartbeat an entry in every index; as a lower
--- bound that only sweeps move up, it would still cost each lease such an update in every TTL, as
--- much as a look each second costs.
+-- bound that only sweeps move up, it would still cost each lease such an update in every TTL.
 CREATE INDEX leases_watched ON leases (attempt_id) WHERE is_watched;
 
 CREATE INDEX leases_dispatch ON leases (dispatch_id) WHERE dispatch_id IS NOT NULL;

@@ -35,7 +35,7 @@ ALL: Final = "all"
 PROFILE: Final = "profile"
 PROFILES: Final = ("cohort", "claim")
 MODERATE: Final = {"rounds": 2, "kills": 20, "wakes": 100}
-"""With these all cases together take about a quarter of an hour."""
+"""Meant to let all cases together take about a quarter of an hour."""
 
 EVENTS: Final = (1_000_000,)
 GROWN_EVENTS: Final = (10_000, 100_000, 1_000_000)
@@ -190,7 +190,7 @@ def _wanted() -> Namespace:
         "cases",
         nargs="*",
         metavar="CASE",
-        help=f"of {', '.join(CASES)}; {ALL}: each, in a quarter of an hour",
+        help=f"of {', '.join(CASES)}; {ALL}: each, in moderate sizes",
     )
     parser.add_argument("--rounds", type=int, help="whose median counts")
     parser.add_argument(
