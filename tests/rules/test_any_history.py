@@ -119,7 +119,9 @@ class World:
         with suppress(*refusals):
             PEOPLE[act](self.journal, attempt.id)
             if act == "cancel":
-                attempt.valid = attempt.ended_by = None
+                attempt.valid = None
+            if act in ("cancel", "resume"):  # what its worker had decided counts no longer
+                attempt.ended_by = None
 
     def check(self) -> None:
         """The invariants, after every call."""
