@@ -88,7 +88,12 @@ class Acquisition:
     def _grant(self, request: Request) -> LeaseTerms:
         with self._database.transaction() as cursor:
             self._runs.open_run(cursor, request.run_id, request.kind, request.input)
-            tip = self._tip(cursor, request.run_id)
+            tip = self._runs.tips([request.run_id], cursor)[0]
+            if isinstance(tip, CheckpointProblem):
+                if cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone():
+                    return self._granted_before(cursor, request)
+                damaged = f"run {request.run_id!r}"
+                raise PayloadCorrupt(damaged, found=tip.message, needed="an intact run")
             decision = Decision(
                 event_id=request.event_id,
                 by=actor("worker", request.holder.worker_id),
@@ -111,7 +116,7 @@ class Acquisition:
                 priority=request.priority,
                 timeout_s=request.timeout_s,
             )
-            row = self._insert(cursor, event, tip)
+            row = self._insert(cursor, event, tip.progress)
             if row is None:
                 return self._granted_before(cursor, request)
             self._ledger.begin(cursor, event)
@@ -144,13 +149,6 @@ class Acquisition:
         }
         row = cursor.execute(GRANT, values).fetchone()
         return None if row is None else LeaseRow.read(row)
-
-    def _tip(self, cursor: Cursor[DictRow], run_id: str) -> Progress:
-        """Where the run's earlier attempts have brought it."""
-        tip = self._runs.tips([run_id], cursor)[0]
-        if isinstance(tip, CheckpointProblem):
-            raise PayloadCorrupt(f"run {run_id!r}", found=tip.message, needed="an intact run")
-        return tip.progress
 
     def _granted_before(self, cursor: Cursor[DictRow], request: Request) -> LeaseTerms:
         """The lease that this very decision granted, or the refusal of another decision."""

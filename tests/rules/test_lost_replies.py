@@ -76,6 +76,18 @@ def test_an_attempt_acquired_again_under_its_event_id_is_the_same_lease(
     assert types_of(journal) == ["LeaseGranted", "Confirmed"]
 
 
+def test_damage_of_a_run_says_nothing_of_an_attempt_that_was_opened_before_it(
+    journal: rj.Journal,
+) -> None:
+    """Found by `scripts/simulate`, seed 179."""
+    first = worked(held(journal, event_id="acquire-1"))
+    change(journal, r"UPDATE checkpoints SET state = '\x00'")
+
+    assert held(journal, event_id="acquire-1").fence == first.fence
+    with pytest.raises(rj.AttemptExists):
+        held(journal, event_id="acquire-2")
+
+
 @pytest.mark.parametrize(
     "end",
     [
