@@ -147,8 +147,10 @@ class SettledReader:
         """The highest position known to be settled, after one look. Waits for nobody."""
         self._require_primary()
         with self._database.cursor() as cursor:
-            self._look(cursor)
+            is_at_head = self._look(cursor)
             mark = self._mark
+            if is_at_head:
+                return mark
             limits = {"mark": mark, "limit": CONTIGUOUS_LIMIT}
             return _position(cursor.execute(CONTIGUOUS, limits, prepare=True))
 
@@ -176,8 +178,8 @@ class SettledReader:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _look(self, cursor: Cursor[DictRow]) -> None:
-        """Settle what can be settled now.
+    def _look(self, cursor: Cursor[DictRow]) -> bool:
+        """Settle what can be settled now; whether that is everything that could be seen.
 
         The writers of a gap are kept until they ended, not looked up anew: else new ones would
         hold up a reader for ever.
@@ -185,19 +187,19 @@ class SettledReader:
         with self._gate:
             if self._watch is not None:
                 if _writers(cursor, of=self._watch.writers):
-                    return
+                    return False
                 self._mark, self._watch = self._watch.position, None
             # In this order: the writers of a gap below a visible position have their locks.
             last = _position(cursor.execute(LAST, prepare=True))
             if last < self._mark:
                 raise TailLost(reader="a reader", found=self._mark, last=last)
-            if last == self._mark:
-                return
-            writers = _writers(cursor)
-            if writers:
-                self._watch = _Watch(last, writers)
-            else:
+            if last > self._mark:
+                writers = _writers(cursor)
+                if writers:
+                    self._watch = _Watch(last, writers)
+                    return False
                 self._mark = last
+            return True
 
     def _rows(self, statement: bytes, wanted: dict[str, Any]) -> list[Row]:
         with self._database.translated():
