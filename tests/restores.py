@@ -74,6 +74,10 @@ def dumped_to(server: PrivateServer, schema: str, dsn: str, folder: Path) -> Non
     dump = folder / f"{schema}.sql"
     command = ["pg_dump", "--schema", schema, "--no-owner", "--file", str(dump), server.dsn]
     _run(server, command)
+    # pg_dump sets what servers of its own version know, which an older one refuses.
+    lines = dump.read_text(encoding="utf-8").splitlines(keepends=True)
+    known = [line for line in lines if not line.startswith("SET transaction_timeout")]
+    dump.write_text("".join(known), encoding="utf-8")
     _run(server, ["psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", str(dump), dsn])
 
 
