@@ -153,7 +153,7 @@ def test_a_second_signal_ends_the_worker_at_once(desk: Desk) -> None:
     child_id = desk.child_id()
 
     worker.signal(signal.SIGTERM)
-    until(lambda: worker.notices[-1].kind is NoticeKind.DRAINING, "the drain")
+    until(lambda: any(it.kind is NoticeKind.DRAINING for it in worker.notices), "the drain")
     worker.signal(signal.SIGTERM)
 
     assert worker.exit_code() == -signal.SIGTERM

@@ -130,11 +130,11 @@ def test_a_function_that_ended_its_lease_may_tidy_up(desk: Desk) -> None:
 
     def complete_and_tidy_up(claim: Claim) -> None:
         claim.lease.complete("early")
-        longer_than_a_heartbeat = elapsed_s() + 0.3
+        longer_than_a_heartbeat = elapsed_s() + 0.9
         until(lambda: elapsed_s() > longer_than_a_heartbeat, "a heartbeat to be refused")
         mark(desk.folder / "tidy")
 
-    ended = worker_of(desk, complete_and_tidy_up, ttl=ttl(0.4)).run(until_idle=True)
+    ended = worker_of(desk, complete_and_tidy_up, ttl=ttl(1.5)).run(until_idle=True)
 
     assert ended == Counter({Outcome.COMPLETED: 1})
     assert (desk.folder / "tidy").exists()
