@@ -4,6 +4,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from scripts.simulation.shrink import shrink
 SEEDS_PER_PROCESS: Final = 100
 """A process is replaced after so many: what a run leaves behind goes with it."""
 
+TERMINATED: Final = 128 + signal.SIGTERM
+
 COMMAND: Final = "scripts/simulate --first-seed {seed} --seeds 1 --faults {faults}"
 
 
@@ -34,6 +37,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     tally = Tally()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(TERMINATED))
     with simulation_server() as dsn:
         for outcome in _outcomes(dsn, options, faults):
             tally.add(outcome)
@@ -98,12 +102,17 @@ def _outcomes(
     # Forked before the progress bar has a thread.
     with (
         multiprocessing.get_context("fork").Pool(
-            process_count, maxtasksperchild=SEEDS_PER_PROCESS
+            process_count, initializer=_obey, maxtasksperchild=SEEDS_PER_PROCESS
         ) as pool,
         _progress() as progress,
     ):
         outcomes = pool.imap_unordered(work, seeds)
         yield from progress.track(outcomes, total=options.seeds, description="seeds")
+
+
+def _obey() -> None:
+    """A process of the pool ends where it is told to; only the first one has something to clear."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _simulate(dsn: str, faults: dict[int, Fault] | None, seed: int) -> Outcome:

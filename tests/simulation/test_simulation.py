@@ -15,6 +15,8 @@ from scripts.simulation.server import simulation_server
 SEEDS_TO_FIND = 1_000
 LIMIT_S = 600
 
+pytestmark = pytest.mark.timeout(LIMIT_S)
+
 
 @pytest.fixture(scope="module")
 def simulation_dsn() -> Iterator[str]:
@@ -52,7 +54,6 @@ def test_every_kind_of_fault_is_met_in_a_few_seeds(simulation_dsn: str) -> None:
     pytest.fail(f"never met: {set(FaultKind) - kinds}")
 
 
-@pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_bug_is_found_and_the_command_that_is_printed_shows_it_again(name: str) -> None:
     with planted(name) as copy:
