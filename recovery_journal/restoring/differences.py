@@ -12,7 +12,8 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 # The streams' ends by their index, one look for each lease; the log is read through only for the
-# first events, whose leases may be missing.
+# first events, whose leases may be missing. Of a recovery under way the row need not know the steps
+# since its loss: they leave it alone.
 COMPARE: Final = """
 SELECT leases.attempt_id,
     leases.run_id,
@@ -26,6 +27,17 @@ LEFT JOIN LATERAL (
     WHERE originator_id = leases.attempt_id
 ) AS stream ON true
 WHERE leases.version IS DISTINCT FROM stream.version
+    AND NOT (
+        leases.status = 'recovering'
+        AND leases.version < coalesce(stream.version, 0)
+        AND NOT EXISTS (
+            SELECT
+            FROM journal_events
+            WHERE originator_id = leases.attempt_id
+                AND originator_version > leases.version
+                AND topic NOT IN ('checkpoint-reloaded', 'replayed')
+        )
+    )
 UNION ALL
 SELECT originator_id,
     convert_from(state, 'UTF8')::jsonb ->> 'run_id',

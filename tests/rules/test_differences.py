@@ -64,6 +64,30 @@ def test_nothing_is_changed_by_a_look(journal: rj.Journal) -> None:
     lease.heartbeat()
 
 
+class Died(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [rj.RecoveryStep.CHECKPOINT_RELOAD, rj.RecoveryStep.REPLAY])
+def test_a_recovery_that_stands_between_two_steps_is_no_difference(
+    journal: rj.Journal, server_dsn: str, schema: str, step: rj.RecoveryStep
+) -> None:
+    """These steps leave the lease row alone; found when the whole change was read again."""
+
+    def die(taken: rj.StepTaken) -> None:
+        if taken.step is step:
+            raise Died
+
+    lease = worked(held(journal))
+    with (
+        rj.open(server_dsn, schema=schema, limits=LIMITS, observer=die) as dying,
+        pytest.raises(Died),
+    ):
+        dying.report_lost(worker_id=lease.worker_id, reason="pod deleted")
+
+    assert journal.differences().differences == ()
+
+
 def test_a_lease_that_knows_more_than_the_log_is_listed_and_recovered_by_the_log(
     journal: rj.Journal,
 ) -> None:
