@@ -1,7 +1,6 @@
 """Making many objects at once, without a look for cycles among them every few hundred.
 
-What a cohort or a claim makes has no cycles, and a limit; to go through it again and again, while
-it grows, cost a claim of hundreds a fifth of its time.
+What a claim makes has no cycles, and a limit.
 """
 
 import gc

@@ -90,6 +90,7 @@ class Acquisition:
             self._runs.open_run(cursor, request.run_id, request.kind, request.input)
             tip = self._runs.tips([request.run_id], cursor)[0]
             if isinstance(tip, CheckpointProblem):
+                # It says nothing of an attempt that was opened before.
                 if cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone():
                     return self._granted_before(cursor, request)
                 damaged = f"run {request.run_id!r}"

@@ -7,6 +7,7 @@ without the lock there is nothing to insert. Each write renews the lease.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -15,7 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 from psycopg.rows import DictRow
 
 from domain import holding
-from domain.errors import LeaseLost, ServerUnavailable, StepOutOfOrder
+from domain.errors import LeaseLost, ServerUnavailable, StepOutOfOrder, UnknownAttempt
 from domain.events import WriteKind
 from domain.lease import Fence
 from domain.recovery import Decision
@@ -269,10 +270,11 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
         with database.transaction() as cursor:
             row = ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
             # Neither may be there: the attempt began in a future that a restore has undone.
-            if row and ledger.load(cursor, [held.attempt_id]):
-                recovery = ledger.load_one(cursor, held.attempt_id)
-                events = holding.refuse(recovery, worker_decision(held), write, held.fence)
-                ledger.record_one(cursor, recovery, events)
+            with suppress(UnknownAttempt):
+                if row:
+                    recovery = ledger.load_one(cursor, held.attempt_id)
+                    events = holding.refuse(recovery, worker_decision(held), write, held.fence)
+                    ledger.record_one(cursor, recovery, events)
         return LeaseLost(
             held.attempt_id,
             operation=write.value.replace("_", " "),

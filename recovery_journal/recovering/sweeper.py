@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from domain.errors import Retry
+from recovery_journal.pauses import spread
 from recovery_journal.recovering.swept import Swept
 from recovery_journal.signals import stopping_on_signals
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
-SHORTEST_SHARE: Final = 0.75  # of a pause
 REST: Final = 10
 """How many times longer than a sweep that found nothing the pause after it is: looks at every lease
 of a large fleet, by many sweepers, on a server that has much else to do, slow themselves down."""
@@ -62,14 +61,14 @@ class Sweeper:
                 except Retry as problem:
                     self._on_problem(problem)
                     pause_s = min(pause_s * 2, LONGEST_OUTAGE_PAUSE_S)
-                    self._stop.wait(_spread(pause_s))
+                    self._stop.wait(spread(pause_s))
                     continue
                 for one in swept:
                     self._on_swept(one)
                 is_idle = not swept
                 pause_s = min(pause_s * 2, self._longest_pause_s) if is_idle else SHORTEST_PAUSE_S
                 took_s = time.monotonic() - begun
-                self._watch(max(_spread(pause_s), REST * took_s if is_idle else 0))
+                self._watch(max(spread(pause_s), REST * took_s if is_idle else 0))
 
     def _watch(self, limit_s: float) -> None:
         """Until a session ends, or for so long."""
@@ -84,8 +83,3 @@ class Sweeper:
                 return
             if pause_s == 0:
                 return
-
-
-def _spread(pause_s: float) -> float:
-    """Not quite as long, lest sweepers that an outage has brought into step stay in it."""
-    return pause_s * random.uniform(SHORTEST_SHARE, 1)  # noqa: S311 - a lot

@@ -6,7 +6,7 @@ recovered from what is there; it is no crash of its run.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from psycopg import Cursor
@@ -31,7 +31,7 @@ from recovery_journal.restoring.differences import Difference, DifferenceKind
 OWNED: Final = f"""
 SELECT {COLUMNS}
 FROM leases
-WHERE ended_at IS NULL
+WHERE is_watched
     AND status IN ('held', 'recovering')
     AND attempt_id > %(after)s
     AND attempt_id <> ALL(%(without)s::text[])
@@ -49,6 +49,13 @@ SET status = 'cancelled',
     expires_at = NULL,
     retry_at = NULL,
     ended_at = coalesce(ended_at, clock_timestamp())
+WHERE attempt_id = %(attempt_id)s
+"""
+
+# A stream that cannot be read takes no event; its worker is refused all the same.
+REFENCE: Final = """
+UPDATE leases
+SET epoch = %(epoch)s, lease_id = %(lease_id)s
 WHERE attempt_id = %(attempt_id)s
 """
 
@@ -86,7 +93,8 @@ class Fencing:
             with self._database.transaction() as cursor:
                 rows = list(self._ledger.lock(cursor, [difference.attempt_id]).values())
                 if difference.kind is DifferenceKind.LEASE_ONLY:
-                    self._close(cursor, difference.attempt_id)
+                    fence = self._ledger.draw_fences(cursor, 1)[0]
+                    cursor.execute(CLOSE, _fenced(difference.attempt_id, fence))
                     return None
                 return self._fence(cursor, rows, decision)[0]
         except UniqueViolation:
@@ -107,7 +115,7 @@ class Fencing:
                     raise found
                 events = self._decide(cursor, row, found, fence, decision)
             except RecoveryJournalError as error:
-                self._close_to_its_worker(cursor, row, fence)
+                cursor.execute(REFENCE, _fenced(row.attempt_id, fence))
                 fenced.append(Swept(attempt_id=row.attempt_id, error=str(error)))
                 continue
             if events:
@@ -142,19 +150,10 @@ class Fencing:
             is_fleet_wide=True,
         )
 
-    def _close(self, cursor: Cursor[DictRow], attempt_id: str) -> None:
-        fence = self._ledger.draw_fences(cursor, 1)[0]
-        values = {"attempt_id": attempt_id, "epoch": fence.epoch, "lease_id": fence.lease_id}
-        cursor.execute(CLOSE, values)
 
-    def _close_to_its_worker(self, cursor: Cursor[DictRow], row: LeaseRow, fence: Fence) -> None:
-        """A stream that cannot be read takes no event; its worker is refused all the same."""
-        values = {"attempt_id": row.attempt_id, "epoch": fence.epoch, "lease_id": fence.lease_id}
-        cursor.execute(
-            "UPDATE leases SET epoch = %(epoch)s, lease_id = %(lease_id)s "
-            "WHERE attempt_id = %(attempt_id)s",
-            values,
-        )
+def _fenced(attempt_id: str, fence: Fence) -> dict[str, Any]:
+    """The values of `CLOSE` and `REFENCE`."""
+    return {"attempt_id": attempt_id, "epoch": fence.epoch, "lease_id": fence.lease_id}
 
 
 def _repeat(cursor: Cursor[DictRow], recovery: Recovery) -> None:

@@ -127,8 +127,7 @@ class SessionLock:
                     self._hear(notice.extra.decode())
             return False
         except psycopg.Error as error:
-            self._tell(f"lost the session lock: {' '.join(str(error).split())}")
-            self._drop()
+            self._lose(error)
             return True
         finally:
             self._use.release()
@@ -162,8 +161,7 @@ class SessionLock:
                 self._is_asleep = is_asleep
             return False
         except psycopg.Error as error:
-            self._tell(f"lost the session lock: {' '.join(str(error).split())}")
-            self._drop()
+            self._lose(error)
             return True
         finally:
             self._use.release()
@@ -209,6 +207,10 @@ class SessionLock:
     def _has_more(self) -> bool:
         """Whether the socket is readable: after a last word there is still its end to read."""
         return bool(self._file is not None and select.select([self._file], [], [], 0)[0])
+
+    def _lose(self, error: psycopg.Error) -> None:
+        self._tell(f"lost the session lock: {' '.join(str(error).split())}")
+        self._drop()
 
     def _drop(self) -> None:
         self.number = None

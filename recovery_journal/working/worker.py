@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from uuid import uuid4
 
 from domain.errors import Retry
 from recovery_journal import inputs
+from recovery_journal.pauses import spread
 from recovery_journal.signals import stopping_on_signals
 from recovery_journal.working.bell import Bell
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome, Tell
@@ -30,7 +30,6 @@ SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
 LONGEST_CALLED_PAUSE_S: Final = 2.0  # where a call ends it sooner
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
-SHORTEST_SHARE: Final = 0.75  # of a pause
 DRAIN_S: Final = 10.0
 FAILURE_LIMIT: Final = 10
 
@@ -229,7 +228,7 @@ class _Pause:
         if self._session_lock.sleep(is_asleep=self._next_s > longest_s):
             return  # nothing would wake it: it has to take another lock first
         self._next_s = pause_s * 2
-        until = time.monotonic() + pause_s * random.uniform(SHORTEST_SHARE, 1)  # noqa: S311 - a lot
+        until = time.monotonic() + spread(pause_s)
         while not self._is_to_come():
             if self._stop.wait_with(self._session_lock.file, until - time.monotonic()):
                 return
