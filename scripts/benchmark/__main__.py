@@ -20,6 +20,7 @@ from scripts.benchmark.claim import BATCHES, measure_claim
 from scripts.benchmark.detect import measure_detect
 from scripts.benchmark.fleet import measure_fleet
 from scripts.benchmark.growth import measure_growth
+from scripts.benchmark.lease_budget import measure_budget
 from scripts.benchmark.machine import describe_machine
 from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.profile import profile, table
@@ -83,6 +84,11 @@ def _mass_crash(dsn: str, options: Namespace) -> Iterator[Line]:
         )
 
 
+def _lease_budget(dsn: str, options: Namespace) -> Iterator[Line]:
+    for lease_count in options.leases:
+        yield measure_budget(dsn, lease_count=lease_count)
+
+
 def _claim(dsn: str, options: Namespace) -> Iterator[Line]:
     for lease_count in options.leases:
         for batch in BATCHES:
@@ -136,6 +142,7 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "rebuild": _rebuild,
     "as-of": _as_of,
     "mass-crash": _mass_crash,
+    "lease-budget": _lease_budget,
     "claim": _claim,
     "detect": _detect,
     "wake": _wake,
@@ -150,7 +157,7 @@ def main() -> None:
     wanted = _wanted()
     lines: list[Line] = []
     notes: list[str] = []
-    with served(wanted.dsn) as dsn:
+    with _server(wanted.dsn) as dsn:
         if wanted.cases[:1] == [PROFILE]:
             for what in wanted.cases[1:] or PROFILES:
                 parts = list(profile(dsn, what, wanted.leases[0]))
@@ -257,7 +264,7 @@ def _wanted() -> Namespace:
 
 
 @contextmanager
-def served(dsn: str | None) -> Iterator[str]:
+def _server(dsn: str | None) -> Iterator[str]:
     """The server that is named, or a fresh embedded one with its defaults, fsync among them."""
     if dsn:
         yield dsn

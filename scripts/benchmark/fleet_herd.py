@@ -17,12 +17,13 @@ from typing import Any, Final, NamedTuple
 
 from domain.errors import LeaseLost, ServerUnavailable
 from recovery_journal.journal import Journal
+from recovery_journal.leases.acquisition import terms_of
 from recovery_journal.leases.lease import Lease, LeaseTerms
-from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
+from recovery_journal.leases.row import COLUMNS, read_leases
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.sweeper import Sweeper
 from scripts.benchmark.fleet_server import FleetServer
+from scripts.benchmark.fleet_sweepers import sweep_until
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.lost_fleet import fill_lost
 
@@ -77,7 +78,8 @@ def measure_herd(server: FleetServer, *, lease_count: int, host_count: int) -> d
             for group in groups
         ]
         processes += [
-            _forking.Process(target=_sweep, args=(*given, is_over)) for _ in range(SWEEPERS)
+            _forking.Process(target=sweep_until, args=(*given, is_over, LIMITS))
+            for _ in range(SWEEPERS)
         ]
         for process in processes:
             process.start()
@@ -123,7 +125,7 @@ def _hosts(database: Database, lease_count: int, host_count: int) -> list[list[L
     with database.transaction() as cursor:
         cursor.execute(HOLD, {"ttl_s": TTL_S})
         rows = read_leases(cursor, HELD, {})
-    return [[_terms(row) for row in rows[host::host_count]] for host in range(host_count)]
+    return [[terms_of(row) for row in rows[host::host_count]] for host in range(host_count)]
 
 
 def _renew_all(
@@ -191,33 +193,8 @@ def _is_answered(lease: Lease) -> bool:
     return True
 
 
-def _sweep(dsn: str, schema: str, is_over: Event) -> None:
-    sweeper = Sweeper(Journal(Database(dsn, schema), limits=LIMITS))
-    thread = threading.Thread(target=sweeper.run)
-    thread.start()
-    is_over.wait()
-    sweeper.stop()
-    thread.join()
-
-
 def _lost_count(database: Database) -> int:
     with database.cursor() as cursor:
         row = cursor.execute(LOST).fetchone()
     assert row is not None
     return int(row["count"])
-
-
-def _terms(row: LeaseRow) -> LeaseTerms:
-    assert row.expires_at is not None
-    return LeaseTerms(
-        attempt_id=row.attempt_id,
-        run_id=row.run_id,
-        worker_id=row.worker_id,
-        kind=row.kind,
-        code_version=row.code_version,
-        fence=row.fence,
-        ttl_s=row.ttl_s,
-        expires_at=row.expires_at,
-        progress=row.progress,
-        is_confirmed=True,
-    )

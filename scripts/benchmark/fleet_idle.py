@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from recovery_journal.journal import Journal
 from recovery_journal.leases.ready_call import call
+from recovery_journal.limits import DEFAULTS
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.working.worker import Worker
 from scripts.benchmark.fleet_server import FleetServer, server_share
+from scripts.benchmark.fleet_sweepers import sweep_until
 from scripts.benchmark.fresh_schema import fresh_schema
 
 WORKERS_PER_PROCESS: Final = 50
@@ -54,7 +55,10 @@ def measure_idle(
             _forking.Process(target=_wait_for_work, args=(*given, share, number))
             for number, share in enumerate(shares)
         ]
-        processes += [_forking.Process(target=_sweep, args=given) for _ in range(sweeper_count)]
+        processes += [
+            _forking.Process(target=sweep_until, args=(*given[:3], DEFAULTS, at_work))
+            for _ in range(sweeper_count)
+        ]
         for process in processes:
             process.start()
         try:
@@ -108,16 +112,6 @@ def _wait_for_work(
         worker.stop()
     for thread in threads:
         thread.join()
-
-
-def _sweep(dsn: str, schema: str, is_over: Event, at_work: Semaphore) -> None:
-    sweeper = Sweeper(Journal(Database(dsn, schema)))
-    thread = threading.Thread(target=sweeper.run)
-    thread.start()
-    at_work.release()
-    is_over.wait()
-    sweeper.stop()
-    thread.join()
 
 
 def _call_s(server: FleetServer, database: Database, idle_share: float) -> float:

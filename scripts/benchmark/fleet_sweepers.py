@@ -1,21 +1,23 @@
 """Many sweepers over one mass crash: their throughput beside two, and whom they wait for."""
 
 import multiprocessing
+import statistics
+import threading
 import time
-from collections.abc import Sequence
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event, Semaphore
 from typing import Any, Final, NamedTuple
 
 from domain.errors import Retry
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
+from recovery_journal.recovering.sweeper import Sweeper
 from scripts.benchmark.fleet_server import FleetServer
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.lost_fleet import fill_lost
+from scripts.benchmark.mass_crash import LIMITS
 
-LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
 PATIENCE_S: Final = 300
 FEW: Final = 2
 
@@ -45,7 +47,7 @@ def measure_sweepers(
     for _ in range(rounds):
         few.append(_sweep_all(server, lease_count, FEW))
         many.append(_sweep_all(server, lease_count, sweeper_count))
-    few_s, many_s = (_median(swept) for swept in (few, many))
+    few_s, many_s = (statistics.median(it.seconds for it in swept) for swept in (few, many))
     return {
         "case": "fleet-sweepers",
         "unit": "leases/s",
@@ -110,6 +112,15 @@ def _require_once(database: Database, lease_count: int) -> None:
     assert found == {"ready_count": lease_count, "attempt_count": lease_count}, found
 
 
-def _median(swept: Sequence[Swept]) -> float:
-    ordered = sorted(one.seconds for one in swept)
-    return ordered[len(ordered) // 2]
+def sweep_until(
+    dsn: str, schema: str, is_over: Event, limits: Limits, at_work: Semaphore | None = None
+) -> None:
+    """The process of a sweeper, which says when it is at work, until it is over."""
+    sweeper = Sweeper(Journal(Database(dsn, schema), limits=limits))
+    thread = threading.Thread(target=sweeper.run)
+    thread.start()
+    if at_work is not None:
+        at_work.release()
+    is_over.wait()
+    sweeper.stop()
+    thread.join()

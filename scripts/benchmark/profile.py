@@ -15,14 +15,12 @@ from pathlib import PurePath
 from typing import Final, NamedTuple
 
 from recovery_journal.journal import Journal
-from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.lost_fleet import fill_lost
+from scripts.benchmark.mass_crash import CLAIM_LIMIT, LIMITS
 from scripts.benchmark.statement_times import timed_statements
 
-LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
-CLAIM_LIMIT: Final = 500
 TOPS: Final = ("domain", "projections", "recovery_journal")
 LIBRARIES: Final = ("psycopg", "psycopg_binary", "msgspec", "eventsourcing")
 WAITS: Final = frozenset({"timed_wait", "wait"})

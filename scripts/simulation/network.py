@@ -99,11 +99,9 @@ class Network:
         self.call_no += 1
         self.trace.append((repr(actor), kind))
         fault = self.faults.at(self.call_no)
-        if fault is not None and (actor.is_mortal or fault.kind in (FaultKind.CLOCK,)):
+        if fault is not None:
             self.met[self.call_no] = fault
             self._befall(actor, connection, fault)
-        else:
-            fault = None
         if self.world.now_s < self._up_at_s:
             self._fail(connection, "simulated: the server is away")
         self.monitor.set_clock(self.world.now_s + self._offset_s)
@@ -180,9 +178,7 @@ class Network:
                 gen.close()
                 connection.vanish()
 
-        connection.actor = self.world.add(
-            f"late call of {connection.actor.name}", arrive, is_mortal=False
-        )
+        connection.actor = self.world.add(f"late call of {connection.actor.name}", arrive)
 
     def _of(self, actor: Actor) -> set[SimulatedConnection]:
         group = self._connections.setdefault(actor, set())

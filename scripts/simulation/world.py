@@ -34,11 +34,9 @@ class Blocked(Protocol):
 class Actor:
     """One process: it lives, may die at any call, and is started anew after a while."""
 
-    def __init__(self, name: str, live: Callable[["Actor"], None], *, is_mortal: bool) -> None:
+    def __init__(self, name: str, live: Callable[["Actor"], None]) -> None:
         self.name = name
         self.live = live
-        self.is_mortal = is_mortal
-        """Whether faults befall it."""
         self.life_no = 0
         self.wakes_at = 0.0
         self.waits_for: Blocked | None = None
@@ -63,9 +61,9 @@ class World:
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
 
-    def add(self, name: str, live: Callable[[Actor], None], *, is_mortal: bool = True) -> Actor:
+    def add(self, name: str, live: Callable[[Actor], None]) -> Actor:
         """A new actor, who begins when it is drawn."""
-        actor = Actor(name, live, is_mortal=is_mortal)
+        actor = Actor(name, live)
         self.actors.append(actor)
         self._start(actor)
         return actor

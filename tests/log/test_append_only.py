@@ -227,31 +227,29 @@ def test_a_position_cannot_be_chosen(database: Database) -> None:
         )
 
 
+def require_refused(database: Database, position: int, *, match: str) -> None:
+    """Neither INSERT nor COPY can take this position."""
+    with pytest.raises(InsufficientPrivilege, match=match), database.cursor() as cursor:
+        cursor.execute(INSERT_PLACED, [position])
+    with pytest.raises(InsufficientPrivilege, match=match):
+        copy_in(
+            database,
+            "originator_id, originator_version, topic, state, notification_id",
+            f"b\t1\tt\t\t{position}\n",
+        )
+
+
 def test_a_position_that_a_rollback_left_free_cannot_be_taken(database: Database) -> None:
     with pytest.raises(UniqueViolation), database.cursor() as cursor:
         insert(cursor, ("a-1", 2))
     free = 3
 
-    with pytest.raises(InsufficientPrivilege, match="position 3"), database.cursor() as cursor:
-        cursor.execute(INSERT_PLACED, [free])
-    with pytest.raises(InsufficientPrivilege, match="position 3"):
-        copy_in(
-            database,
-            "originator_id, originator_version, topic, state, notification_id",
-            f"b\t1\tt\t\t{free}\n",
-        )
+    require_refused(database, free, match="position 3")
 
 
 @pytest.mark.parametrize("ahead", [4, 2**62])
 def test_a_position_ahead_of_the_log_cannot_be_taken(database: Database, ahead: int) -> None:
-    with pytest.raises(InsufficientPrivilege, match="position"), database.cursor() as cursor:
-        cursor.execute(INSERT_PLACED, [ahead])
-    with pytest.raises(InsufficientPrivilege, match="position"):
-        copy_in(
-            database,
-            "originator_id, originator_version, topic, state, notification_id",
-            f"b\t1\tt\t\t{ahead}\n",
-        )
+    require_refused(database, ahead, match="position")
 
 
 def test_a_position_drawn_before_its_statement_cannot_be_taken(database: Database) -> None:
