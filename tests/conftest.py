@@ -2,15 +2,13 @@
 
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from recovery_journal.postgres.embedded import EmbeddedServer
+from tests.schemas import own_schema
 from tests.servers import PrivateServer
 
 DSN_VARIABLE = "RECOVERY_JOURNAL_TEST_DSN"
@@ -40,13 +38,8 @@ def server_dsn() -> Iterator[str]:
 @pytest.fixture
 def schema(server_dsn: str) -> Iterator[str]:
     """A schema name that nothing else uses; the schema is the test's to make and ours to drop."""
-    name = f"test_{uuid.uuid4().hex[:16]}"
-    yield name
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        # A session that the test left open in a transaction fails the test here, and is named.
-        connection.execute("SET lock_timeout = '20s'")
-        connection.execute("SET client_min_messages = warning")
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+    with own_schema(server_dsn) as name:
+        yield name
 
 
 @pytest.fixture

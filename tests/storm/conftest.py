@@ -1,9 +1,12 @@
 """What a small calm sea leaves: two runs without any blow, watched, finished and gathered."""
 
+import time
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 import recovery_journal as rj
 from scripts.storming.evidence import Evidence, gather
@@ -12,17 +15,29 @@ from scripts.storming.job import FOLDED, KINDS, Run, folded, work
 from scripts.storming.member import LIMITS, Setting
 from scripts.storming.storm import Survived
 from scripts.storming.watched import WatchedJournal
+from tests.schemas import own_schema
+
+# A reducer may take its time on a busy machine, and an attempt that is never ready is told of.
+CALM_LIMITS: Final = replace(LIMITS, reducer_s=30.0)
+LONGEST_WAIT_S: Final = 60.0
 
 
-@pytest.fixture
-def evidence(server_dsn: str, schema: str, tmp_path: Path) -> Evidence:
-    setting = Setting(dsn=server_dsn, folder=tmp_path, schema=schema)
-    rj.open(server_dsn, schema=schema, limits=LIMITS).close()
+@pytest.fixture(scope="module")
+def evidence(server_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
+    folder = tmp_path_factory.mktemp("sea")
+    with own_schema(server_dsn) as schema:
+        setting = Setting(dsn=server_dsn, folder=folder, schema=schema)
+        _sail(setting)
+        yield gather(setting, Survived(struck=Counter()))
+
+
+def _sail(setting: Setting) -> None:
+    rj.open(setting.dsn, schema=setting.schema, limits=CALM_LIMITS).close()
     with WatchedJournal(
-        server_dsn,
-        schema,
+        setting.dsn,
+        setting.schema,
         History(setting.histories, "worker-1"),
-        limits=LIMITS,
+        limits=CALM_LIMITS,
         reducers={FOLDED: folded},
     ) as journal:
         for kind in KINDS:
@@ -35,10 +50,16 @@ def evidence(server_dsn: str, schema: str, tmp_path: Path) -> Evidence:
                 input=Run.of(attempt_id).input,
             )
             lease.hand_back("for the workers")
-            while not (claims := journal.claim(worker_id="worker-1")):
-                journal.sweep()  # on a busy machine a reducer may have to be asked again
-            [claim] = claims
+            claim = _claimed(journal, attempt_id)
             claim.lease.heartbeat()
             claim.lease.complete(work(claim))
             journal.look(attempt_id)
-    return gather(setting, Survived(struck=Counter()))
+
+
+def _claimed(journal: rj.Journal, attempt_id: str) -> rj.Claim:
+    ends_at = time.monotonic() + LONGEST_WAIT_S
+    while not (claims := journal.claim(worker_id="worker-1")):
+        journal.sweep()
+        assert time.monotonic() < ends_at, journal.history(attempt_id)
+    [claim] = claims
+    return claim

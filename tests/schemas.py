@@ -1,0 +1,20 @@
+"""A schema of a test's own, on a server that all tests share."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+
+@contextmanager
+def own_schema(server_dsn: str) -> Iterator[str]:
+    """A schema name that nothing else uses; the schema is the test's to make and ours to drop."""
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    yield name
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        # A session that the test left open in a transaction fails the test here, and is named.
+        connection.execute("SET lock_timeout = '20s'")
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
