@@ -6,6 +6,7 @@ that keeps a table small is that the next version of a row finds room on its pag
 
 from typing import Any, Final
 
+from domain.policy import Policy
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
@@ -16,7 +17,11 @@ LEASES: Final = 500
 HEARTBEATS: Final = 5
 """Of each lease, between two losses."""
 WORKER: Final = "w-1"
-LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
+LIMITS: Final = Limits(
+    grace_s=0.0,
+    ttl_s=600.0,
+    policy=Policy(crash_loop_count=1_000_000),  # nobody gets on with anything
+)
 BYTES_PER_MB: Final = 1_000_000
 WATCHED: Final = ("leases", "projection_dispatch_ready", "projection_tracking")
 
