@@ -5,6 +5,7 @@ claimer has locked; appends `Dispatched`; grants; and takes them off the list. E
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 from psycopg import Cursor
@@ -32,7 +33,7 @@ from recovery_journal.leases.ledger import Ledger, fences_of
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
 from recovery_journal.leases.runs import RunStore, TailStep
-from recovery_journal.leases.taken import Taken, granted, take
+from recovery_journal.leases.taken import READY, Taken, granted, take
 from recovery_journal.leases.tips import Kept
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
@@ -53,6 +54,16 @@ SELECT {COLUMNS}
 FROM leases
 WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
 ORDER BY attempt_id
+"""
+
+# An idle fleet asks this, and no more, all day.
+LOOK = f"""
+SELECT EXISTS (
+        SELECT
+        FROM leases
+        WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+    ) AS has_won,
+    EXISTS (SELECT FROM {READY}) AS has_ready
 """
 
 
@@ -118,7 +129,7 @@ class Claims:
                 return self._take(wanted)
             except ServerUnavailable:
                 pass
-        return asking_again(lambda: self._find(wanted) or self._take(wanted))
+        return asking_again(lambda: self._find_or_take(wanted))
 
     def kept(self, run_ids: Sequence[str]) -> Sequence[Kept]:
         """What the store keeps of these runs, to `load` claims from: one read for all of them."""
@@ -164,10 +175,16 @@ class Claims:
             )
             self._ledger.record_one(cursor, recovery, events)
 
+    def _find_or_take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+        with self._database.cursor() as cursor, legible(DISPATCH_READY):
+            parameters = _parameters(wanted) | _claim(wanted)
+            look = cursor.execute(LOOK, parameters, prepare=True).fetchone()
+        assert look is not None
+        if look["has_won"] and (found := self._find(wanted)):
+            return found
+        return self._take(wanted) if look["has_ready"] else []
+
     def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
-        with self._database.cursor() as cursor:  # an idle fleet asks this, and no more, all day
-            if not self._won(cursor, wanted):
-                return []
         with self._database.transaction() as cursor:
             self._declare(cursor, wanted)
             return [
@@ -176,15 +193,9 @@ class Claims:
             ]
 
     def _take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
-        parameters = {
-            "kinds": wanted.kinds,
-            "tenants": wanted.tenants,
-            "code_versions": wanted.code_versions,
-            "limit": wanted.limit,
-        }
         with self._database.transaction() as cursor:
             with legible(DISPATCH_READY):
-                found = take(cursor, parameters)
+                found = take(cursor, _parameters(wanted))
             if not found:
                 return []
             taken = {taken.row.attempt_id: taken for taken in found}
@@ -227,18 +238,12 @@ class Claims:
 
     def _won(self, cursor: Cursor[DictRow], wanted: Wanted) -> dict[str, LeaseRow]:
         """The lease rows that this very claim holds."""
-        claim = {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
-        return by_attempt(read_leases(cursor, WON, claim))
+        return by_attempt(read_leases(cursor, WON, _claim(wanted)))
 
     def _declare(self, cursor: Cursor[DictRow], wanted: Wanted) -> None:
         """Say which session lock is the claimer's, in all that this very claim holds."""
         if wanted.session_lock is not None:
-            claim = {
-                "dispatch_id": wanted.dispatch_id,
-                "worker_id": wanted.holder.worker_id,
-                "session_lock": wanted.session_lock,
-            }
-            cursor.execute(DECLARE, claim)
+            cursor.execute(DECLARE, {**_claim(wanted), "session_lock": wanted.session_lock})
 
     def _compare_chain(self, recovery: Recovery, tip: Checkpoint) -> None:
         """The chain must lead where the recovery's replay led, before user code goes on."""
@@ -273,3 +278,18 @@ class Claims:
         if needed is not None and found != needed:
             raise PayloadCorrupt(what, found=found, needed=needed)
         return folded
+
+
+def _claim(wanted: Wanted) -> dict[str, Any]:
+    """What names this very claim."""
+    return {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
+
+
+def _parameters(wanted: Wanted) -> dict[str, Any]:
+    """What it would take."""
+    return {
+        "kinds": wanted.kinds,
+        "tenants": wanted.tenants,
+        "code_versions": wanted.code_versions,
+        "limit": wanted.limit,
+    }

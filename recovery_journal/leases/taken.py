@@ -13,12 +13,8 @@ from recovery_journal.leases.row import COLUMNS, LeaseRow
 
 QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
 
-# Epoch and time are drawn for the rows that are locked, after their locks.
-TAKE = f"""
-SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
-FROM (
-SELECT {QUALIFIED}
-FROM projection_dispatch_ready AS listed
+READY = """
+projection_dispatch_ready AS listed
 JOIN leases USING (attempt_id)
 WHERE listed.left_position IS NULL
     AND leases.status = 'ready'
@@ -28,6 +24,14 @@ WHERE listed.left_position IS NULL
     AND (%(kinds)s::text[] IS NULL OR listed.kind = ANY(%(kinds)s))
     AND (%(tenants)s::text[] IS NULL OR listed.tenant = ANY(%(tenants)s))
     AND (%(code_versions)s::text[] IS NULL OR listed.code_version = ANY(%(code_versions)s))
+"""
+
+# Epoch and time are drawn for the rows that are locked, after their locks.
+TAKE = f"""
+SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
+FROM (
+SELECT {QUALIFIED}
+FROM {READY}
 ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
 LIMIT %(limit)s
 FOR NO KEY UPDATE OF leases SKIP LOCKED

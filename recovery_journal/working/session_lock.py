@@ -24,6 +24,7 @@ from psycopg.rows import DictRow
 
 from domain.errors import RecoveryJournalError
 from recovery_journal.leases.ready_call import AWAKE, FALL_ASLEEP, Call, listen
+from recovery_journal.pauses import spread
 from recovery_journal.postgres.database import Database
 
 CONNECT_S: Final = 2  # the shortest that libpq knows
@@ -109,7 +110,7 @@ class SessionLock:
             self._take()
         except (RecoveryJournalError, psycopg.Error) as error:
             self._drop()
-            self._next_try_at = time.monotonic() + self._pause_s
+            self._next_try_at = time.monotonic() + spread(self._pause_s)
             self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
             self._tell(f"cannot take a session lock now: {type(error).__name__}: {error}")
         finally:
