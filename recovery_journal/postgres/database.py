@@ -2,6 +2,7 @@
 
 import os
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -283,9 +284,16 @@ class Database:
         return session
 
     def _connect(self, **options: Any) -> Connection[DictRow]:
-        return Connection[DictRow].connect(
-            "", autocommit=True, row_factory=dict_row, **{**self._options, **options}
-        )
+        try:
+            return Connection[DictRow].connect(
+                "", autocommit=True, row_factory=dict_row, **{**self._options, **options}
+            )
+        except psycopg.OperationalError as error:
+            # After a timeout psycopg's frames still hold the connection, in a cycle with the error:
+            # the server, which may have let us in meanwhile, would keep it until garbage is
+            # collected.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
     def _prepare(self, connection: Connection[DictRow]) -> bool:
         """Set the session up; whether it leads to the server itself."""

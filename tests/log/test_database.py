@@ -1,6 +1,8 @@
 """Connections: one per thread, opened again when they broke, never shared with a child."""
 
+import gc
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -289,3 +291,22 @@ def test_a_restart_of_the_server_shows(private_server: PrivateServer) -> None:
     assert database.server_started_at() > started_at
     assert database.session_no() > session_no
     database.close()
+
+
+def test_a_server_that_does_not_answer_in_time_is_left_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        database = Database(f"postgresql://me@127.0.0.1:{port}/postgres?sslmode=disable", "any")
+
+        gc.disable()  # which would close it too, at some time
+        try:
+            with pytest.raises(ServerUnavailable):
+                database.open_connection(connect_timeout=2)
+            end, _ = silent.accept()
+            with end:
+                end.settimeout(10)
+                said = b"".join(iter(lambda: end.recv(1024), b""))
+        finally:
+            gc.enable()
+
+    assert said  # and then its end
