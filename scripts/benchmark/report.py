@@ -13,9 +13,10 @@ Lines: TypeAlias = Sequence[Mapping[str, Any]]
 INTRODUCTION: Final = """\
 # Benchmarks
 
-Written by `scripts/bench all --report {file}`. How each case measures, and which goals are not
-reached, stands in [measurements](measurements.md). Figures of one machine are worth little; the
-ratios of a case are measured within one run, on one server.
+Written by `scripts/bench all --report {file}`, or of lines that were printed before (`--lines`).
+How each case measures, and which goals are not reached, stands in [measurements](measurements.md).
+Figures of one machine are worth little; the ratios of a line are measured within one run, on one
+server.
 """
 
 SAYS: Final = {
