@@ -26,7 +26,9 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.signals import stopping_on_signals
 
-BATCH_EVENTS: Final = 10_000
+# The events of one recovery stand apart by the length of its cohort's steps: in a long batch its row
+# is written once and not after each of them. So many take about 80 MB.
+BATCH_EVENTS: Final = 30_000
 SHORTEST_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.25
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
