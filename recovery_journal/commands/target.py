@@ -123,7 +123,7 @@ def _guarded(app: str, call: Callable[[], object]) -> object:
         return call()
     except RecoveryJournalError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # it may be a program that was not made to be imported
         place = ""
         traceback = error.__traceback__
         while traceback is not None:

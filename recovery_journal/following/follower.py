@@ -17,8 +17,10 @@ from domain.errors import (
     UnknownEvent,
 )
 from domain.events import tag_of
+from domain.ranges import require_kind
 from projections.catalog import BUILT_IN
 from projections.projection import Projection, Record
+from recovery_journal import inputs
 from recovery_journal.following.outdated import OutdatedProjection, outdated
 from recovery_journal.following.projection_table import table_of
 from recovery_journal.following.tracking import Followed, FollowingState, ProjectionTracking
@@ -27,6 +29,7 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.signals import stopping_on_signals
 
 BATCH_EVENTS: Final = 10_000
+LARGEST_BATCH_EVENTS: Final = 1_000_000
 SHORTEST_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.25
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
@@ -69,10 +72,17 @@ class Follower:
         longest_pause_s: float = LONGEST_PAUSE_S,
         on_problem: Callable[[Exception], object] = lambda _problem: None,
     ) -> None:
+        inputs.having("source", source, "a Journal", "database", "reader")
+        inputs.whole_number("batch_events", batch_events, range(1, LARGEST_BATCH_EVENTS + 1))
+        inputs.seconds("longest_pause_s", longest_pause_s)
+        inputs.function("on_problem", on_problem)
         self._database = source.database
         self._reader = source.reader
         if projections is None:
             projections = getattr(source, "projections", BUILT_IN)
+        projections = inputs.several("projections", projections)
+        for projection in projections:
+            require_kind("projections", projection, Projection, "projections")
         self._projections = {projection.name: projection for projection in projections}
         self._tracking = ProjectionTracking(source.database)
         self._batch_events = batch_events
@@ -106,7 +116,7 @@ class Follower:
     def catch_up(self, timeout_s: float) -> int:
         """Follow until every projection that is not stopped has everything that is settled now;
         the position. Raises `PositionNotReached`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + inputs.seconds("timeout_s", timeout_s)
         needed = self._reader.settled_position()
         pause_s = SHORTEST_PAUSE_S
         while behind := [place for place in self._followable() if place.position < needed]:
