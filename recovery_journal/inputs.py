@@ -21,7 +21,7 @@ PROCESSES: Final = range(1, 257)
 PRIORITIES: Final = range(-(2**31), 2**31)
 POSITIONS: Final = range(2**63)
 VERSIONS: Final = range(1, 2**63)
-SESSION_LOCKS: Final = range(-(2**63), 2**63)
+SESSION_LOCKS: Final = range(-(2**31), 2**31)
 ATTEMPTS: Final = range(2**63)
 
 CallableT = TypeVar("CallableT")

@@ -11,7 +11,14 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
-from domain.errors import SchemaMissing, SchemaTooNew, ServerTooOld, ServerUnavailable
+from domain.errors import (
+    PayloadCorrupt,
+    SchemaMissing,
+    SchemaTooNew,
+    ServerTooOld,
+    ServerUnavailable,
+)
+from recovery_journal.payload import decode_digested
 from recovery_journal.postgres.database import Database
 from tests.rules.scenes import OpenJournal, change, claim_one, held, report, rows, types_of
 
@@ -167,7 +174,7 @@ BAD_CALLS: dict[str, Callable[[Any], object]] = {
     "a priority of 5,001 digits": lambda journal: held(journal, priority=10**5_000),
     "kinds that are a number": lambda journal: journal.claim(worker_id="w", kinds=7),
     "kinds without end": lambda journal: journal.dispatch_ready(kinds=endless()),
-    "a session lock of 65 bits": lambda journal: journal.claim(worker_id="w", session_lock=2**63),
+    "a session lock of 33 bits": lambda journal: journal.claim(worker_id="w", session_lock=2**31),
     "a session lock as text": lambda journal: journal.claim(worker_id="w", session_lock="1"),
     "a run with NUL": lambda journal: journal.contexts(run_id="\0"),
     "a worker that is a number": lambda journal: journal.contexts(worker_id=7),
@@ -262,6 +269,11 @@ def test_what_cannot_be_encoded_is_refused_everywhere(counted: rj.Journal, paylo
         with pytest.raises(rj.InvalidInput, match="cannot be encoded") as refused:
             call()
         assert_says(refused.value)
+
+
+def test_bytes_that_are_nested_too_deeply_are_damaged() -> None:
+    with pytest.raises(PayloadCorrupt, match="recursion"):
+        decode_digested(b"\x91" * 100_000 + b"\xc0", what="a state")
 
 
 def test_what_is_too_large_is_refused(counted: rj.Journal) -> None:
