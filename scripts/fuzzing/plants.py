@@ -15,18 +15,11 @@ PLANTS: Final[dict[str, tuple[Edit, ...]]] = {
     "time-without-offset": (
         Edit("domain/bounds.py", "Annotated[datetime, Meta(tz=True)]", "datetime"),
     ),
-    "reason-not-counted-before": (
+    "key-error-of-the-decoder": (
         Edit(
-            "projections/workers.py",
-            "row.losses.get(event.loss.value, 0)",
-            'row.losses[event.loss.value] if event.loss == "stalled" and row.losses else 0',
-        ),
-    ),
-    "alive-without-a-loss": (
-        Edit(
-            "domain/recovery.py",
-            "recovery.lost is not None and _is_crash(recovery.lost)",
-            "_is_crash(recovery.lost)",
+            "recovery_journal/log/mapper.py",
+            'reason = f"a state that says {says}"',
+            "reason = {}[says]",
         ),
     ),
 }
