@@ -1,8 +1,7 @@
 """What bad input gets: a typed error that says found, needed and what to do; nothing written."""
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import repeat
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import msgspec
@@ -126,9 +125,6 @@ def test_an_id_of_any_unicode_is_kept_as_it_is(journal: rj.Journal, good: str) -
     assert journal.recovery(good).granted.holder.worker_id == good
 
 
-loose: Any = rj
-"""The package, for calls that no type checker would let through."""
-
 BAD_CALLS: dict[str, Callable[[Any], object]] = {
     "no TTL": lambda journal: held(journal, ttl=timedelta(0)),
     "a negative TTL": lambda journal: held(journal, ttl=timedelta(seconds=-1)),
@@ -171,79 +167,12 @@ BAD_CALLS: dict[str, Callable[[Any], object]] = {
     ),
     "a long reason": lambda journal: journal.report_lost(worker_id="w", reason="x" * 2001),
     "an empty history": lambda journal: journal.history(""),
-    "a priority of 5,001 digits": lambda journal: held(journal, priority=10**5_000),
-    "kinds that are a number": lambda journal: journal.claim(worker_id="w", kinds=7),
-    "kinds without end": lambda journal: journal.dispatch_ready(kinds=endless()),
-    "a session lock of 33 bits": lambda journal: journal.claim(worker_id="w", session_lock=2**31),
-    "a session lock as text": lambda journal: journal.claim(worker_id="w", session_lock="1"),
-    "a run with NUL": lambda journal: journal.contexts(run_id="\0"),
-    "a worker that is a number": lambda journal: journal.contexts(worker_id=7),
-    "a key with NUL": lambda journal: journal.rows("workers", "\0"),
-    "an option that is a list": lambda journal: journal.lift_quarantine(
-        "there already", [], by="me", reason="to see"
-    ),
-    "terms that are none": lambda journal: journal.adopt(7),
-    "terms of no lease": lambda journal: journal.adopt(
-        msgspec.structs.replace(_terms(journal), fence=None)
-    ),
-    "a lease that is none": lambda journal: journal.load(7),
-    "a projection of 5,001 digits": lambda journal: journal.listed(10**5_000),
-    "names that are a number": lambda journal: journal.check(7),
-    "a progress that nobody can call": lambda journal: journal.check(on_progress=7),
-    "a restore that is perhaps one": lambda journal: journal.after_restore(
-        by="me", reason="to see", is_restored="perhaps"
-    ),
-    "a time zone that raises": lambda journal: journal.contexts(
-        since=datetime(2031, 1, 1, tzinfo=Nowhere())
-    ),
-    "a loss for no reason": lambda journal: _loosely_held(journal).give_up("tired"),
-    "a heartbeat with a lock as text": lambda journal: _loosely_held(journal).heartbeat(
-        session_lock="1"
-    ),
-    "a sweeper of nothing": lambda _journal: loose.Sweeper(None),
-    "a sweeper that cannot tell": lambda journal: loose.Sweeper(journal, on_swept=7),
-    "a sweeper's pause of NaN": lambda journal: loose.Sweeper(
-        journal, longest_pause_s=float("nan")
-    ),
-    "a follower of nothing": lambda _journal: loose.Follower(7),
-    "a follower of numbers": lambda journal: loose.Follower(journal, projections=[7]),
-    "batches of none": lambda journal: loose.Follower(journal, batch_events=0),
-    "a wait as text": lambda journal: loose.Follower(journal).catch_up("soon"),
-    "a worker of nothing": lambda _journal: loose.Worker(None, "w", print),
-    "a worker without a function": lambda journal: loose.Worker(journal, "w", 7),
-    "functions that are none": lambda journal: loose.Worker(journal, "w", {"report": 7}),
-    "attempts as text": lambda journal: loose.Worker(journal, "w", print).run(max_attempts="1"),
-    "another wait of no time": lambda _journal: loose.Policy().retry_at(
-        datetime.now(UTC), 10**5_000
-    ),
-    "a schema that is a number": lambda _journal: loose.open(schema=7),
-    "a DSN that is a number": lambda _journal: loose.open(7),
-    "a folder as text": lambda _journal: loose.open(data="here"),
-    "limits that are none": lambda _journal: loose.open(limits=7),
-    "reducers that are none": lambda _journal: loose.open(reducers={"report": 7}),
-    "reducers as a list": lambda _journal: loose.open(reducers=[print]),
-    "projections as a number": lambda _journal: loose.open(projections=7),
-    "an observer that nobody can call": lambda _journal: loose.open(observer=7),
-    "a journal over nothing": lambda _journal: loose.Journal(None),
 }
-
-
-class Nowhere(tzinfo):
-    def utcoffset(self, _at: datetime | None) -> NoReturn:
-        raise RuntimeError("no offset")
-
-    dst = tzname = utcoffset
 
 
 class MuteError(Exception):
     def __str__(self) -> NoReturn:
         raise RuntimeError("no word")
-
-
-def endless() -> Iterator[str]:
-    """Kinds, and an end to the test of a reader that does not stop by itself."""
-    yield from repeat("report", 100_000)
-    raise AssertionError("read without end")
 
 
 @pytest.mark.parametrize("call", BAD_CALLS)
@@ -294,10 +223,6 @@ def _terms(journal: rj.Journal) -> rj.LeaseTerms:
         expires_at=datetime.now(UTC),
         progress=journal.load(held_again(journal)).checkpoint.progress,
     )
-
-
-def _loosely_held(journal: rj.Journal) -> Any:
-    return held_again(journal)
 
 
 def held_again(journal: rj.Journal) -> rj.Lease:
