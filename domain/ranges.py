@@ -6,8 +6,8 @@ from typing import Final
 from msgspec import Struct
 
 from domain.errors import InvalidInput
+from domain.wording import shown
 
-LONGEST_SHOWN: Final = 200  # characters
 YEAR_S: Final = 365 * 24 * 3600.0
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -39,12 +39,3 @@ def require_kind(name: str, value: object, kind: type, needed: str) -> None:
     """Refuse what is not of this class. Raises `InvalidInput`."""
     if not isinstance(value, kind):
         raise InvalidInput(name, found=shown(value), needed=needed, do="pass that")
-
-
-def shown(value: object) -> str:
-    """Any value, as an error shows what was found: short, whatever it is and says of itself."""
-    try:
-        words = repr(value)
-    except Exception:  # noqa: BLE001 - the caller's own object may raise anything here
-        words = f"a {type(value).__name__} that cannot be shown"
-    return words if len(words) <= LONGEST_SHOWN else f"{words[:LONGEST_SHOWN]}…"

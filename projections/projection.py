@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from domain.errors import FoldFailed
 from domain.events import AnyEvent, RecoveryEvent, tag_of
+from domain.wording import message_of
 
 
 class StreamRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -209,7 +210,7 @@ class Fold(Generic[RowT]):
             position=record.position,
             attempt_id=record.event.originator_id,
             tag=tag_of(record.event),
-            reason=f"{type(error).__name__}: {error}",
+            reason=f"{type(error).__name__}: {message_of(error)}",
         )
 
 

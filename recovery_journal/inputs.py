@@ -9,7 +9,8 @@ from uuid import uuid4
 from domain.errors import InvalidInput
 from domain.events import LiftOption
 from domain.lease import LossReason
-from domain.ranges import YEAR_S, require_number, shown
+from domain.ranges import YEAR_S, require_number
+from domain.wording import shown
 from projections.projection import Projection, RowT
 
 LONGEST_ID: Final = 200  # characters
@@ -54,21 +55,6 @@ def text(name: str, value: object, *, is_needed: bool = False) -> str:
     if is_needed and not value.strip():
         raise refused(name, "nothing", "some words", "say it: it is kept for the auditor")
     return _storable(name, value)
-
-
-def message_of(error: BaseException) -> str:
-    """An exception's message, cut and cleaned so that it can be stored."""
-    try:
-        words = str(error)
-    except Exception as raised:  # noqa: BLE001 - the user's own exception may raise anything here
-        words = f"a message that cannot be had: {type(raised).__name__}"
-    return cleaned(words)
-
-
-def cleaned(words: str) -> str:
-    """Text of whatever origin, cut and cleaned so that it can be stored."""
-    words = words.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return words.encode(errors="replace").decode()[:LONGEST_TEXT]
 
 
 def duration(

@@ -439,8 +439,9 @@ class Journal:
 
         `process_count` forked processes fold, one for each core if nothing is said. Raises
         `InvalidInput` for an unknown name, `RebuildUnderWay` where another process is at a
-        rebuild, `StoreBusy` where the switch found no quiet moment, `ProcessLost`, and
-        `UnknownEvent`, `CorruptEvent`, `FoldFailed` at an event that cannot be taken in.
+        rebuild, `StoreBusy` where the switch found no quiet moment, `ProcessLost`,
+        `RowUnstorable` for a row that no table can hold, and `UnknownEvent`, `CorruptEvent`,
+        `FoldFailed` at an event that cannot be taken in.
         """
         if process_count is not None:
             inputs.whole_number("process_count", process_count, inputs.PROCESSES)

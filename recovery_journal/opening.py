@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from domain.ports import Reducer
-from domain.ranges import shown
+from domain.wording import shown
 from projections.projection import Projection
 from recovery_journal import inputs
 from recovery_journal.following.outdated import ProjectionOutdated

@@ -7,7 +7,7 @@ from msgspec.structs import fields
 
 from domain.errors import InvalidInput
 from domain.events import RecoveryEvent
-from domain.ranges import shown
+from domain.wording import shown
 from projections.projection import Index, Listing, PositionRow, Projection, StreamRow
 
 LARGEST_VERSION: Final = 2**63 - 1

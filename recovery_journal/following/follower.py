@@ -13,6 +13,7 @@ from domain.errors import (
     FoldFailed,
     PositionNotReached,
     Retry,
+    RowUnstorable,
     TailLost,
     UnknownEvent,
 )
@@ -36,7 +37,7 @@ LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 
 # What a projection's own rows may raise: values that a column cannot hold, or rows that are not
 # of the type that the projection now has.
-ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError)
+ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError, RowUnstorable)
 
 
 class Source(Protocol):
@@ -223,10 +224,11 @@ class Follower:
 
 
 def _failure(projection: Projection[Any], record: Record, error: Exception) -> FoldFailed:
+    found = error.reason if isinstance(error, RowUnstorable) else str(error)
     return FoldFailed(
         projection.name,
         position=record.position,
         attempt_id=record.event.originator_id,
         tag=tag_of(record.event),
-        reason=f"a row that cannot be stored: {' '.join(str(error).split())}",
+        reason=f"a row that cannot be stored: {' '.join(found.split())}",
     )

@@ -12,6 +12,7 @@ from domain.events import Ending
 from domain.lease import Fence, LossReason, Progress
 from domain.ranges import require_kind
 from domain.recovery import Recovery
+from domain.wording import cleaned, message_of
 from recovery_journal import inputs
 from recovery_journal.leases.endings import LeaseEndings
 from recovery_journal.leases.tips import step_key
@@ -40,7 +41,7 @@ def require_terms(terms: LeaseTerms) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(terms), LeaseTerms)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        found = inputs.message_of(error)
+        found = message_of(error)
         raise inputs.refused("terms", found, "LeaseTerms", "pass a lease's `terms`") from error
     for name in ("attempt_id", "run_id", "worker_id", "kind"):
         inputs.identifier(name, getattr(terms, name))
@@ -167,8 +168,8 @@ class Lease:
     def fail(self, error: BaseException | str) -> None:
         """End the attempt as failed: the run's own code cannot go on."""
         is_error = isinstance(error, BaseException)
-        error_class = inputs.cleaned(type(error).__name__) if is_error else "failed"
-        message = inputs.message_of(error) if isinstance(error, BaseException) else error
+        error_class = cleaned(type(error).__name__) if is_error else "failed"
+        message = message_of(error) if isinstance(error, BaseException) else error
         self._endings.end(
             self._held(),
             Ending.FAILED,

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from domain.errors import EmbeddedServerUnavailable
-from domain.ranges import shown
+from domain.wording import shown
 
 if TYPE_CHECKING:  # it needs psutil, which comes with the extra `embedded` alone
     from recovery_journal.postgres.cluster import Cluster

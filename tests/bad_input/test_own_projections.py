@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
+from domain.errors import FoldFailed
 from recovery_journal.following.projection_schema import catalogue
+from tests.bad_input.anything import cyclic
 from tests.bad_input.scene import assert_refusal
+from tests.rules.scenes import held
 
 
 class OneRow(rj.StreamRow, frozen=True, kw_only=True):
@@ -70,3 +73,72 @@ def test_a_wrong_class_is_refused(wrong: str) -> None:
         catalogue([made(**WRONG[wrong])])
 
     assert_refusal(refused.value)
+
+
+class WorthlessError(Exception):
+    def __init__(self, *, is_mute: bool) -> None:
+        self._is_mute = is_mute
+
+    def __str__(self) -> str:
+        if self._is_mute:
+            raise RuntimeError("no word")
+        return "\0\ud800" + "x" * 100_000
+
+
+@pytest.mark.parametrize("is_mute", [True, False], ids=["mute", "wordy"])
+def test_a_fold_that_raises_something_worthless_stops_its_projection_alone(
+    server_dsn: str, schema: str, *, is_mute: bool
+) -> None:
+    def fold(*_given: object) -> None:
+        raise WorthlessError(is_mute=is_mute)
+
+    with rj.open(server_dsn, schema=schema, projections=[made(fold=fold)]) as journal:
+        held(journal)
+        told: list[Exception] = []
+        rj.Follower(journal, on_problem=told.append).step()
+
+        [failed] = told
+        assert_refusal(failed)
+        assert len(str(failed)) < 3_000
+        states = {it.name: it.state for it in journal.status().projections}
+        assert (states["own_one"], states["workers"]) == ("stopped", "following")
+        with pytest.raises(FoldFailed):
+            journal.rebuild(["own_one"], process_count=1)
+
+
+UNFIT: dict[str, Any] = {
+    "an object": object(),
+    "65 bits": 2**64,
+    "a surrogate": "\ud800",
+    "text for a number": "one",
+    "NaN for a number": float("nan"),
+    "a cycle": cyclic(),
+    "a class": int,
+    "a complex number": 1j,
+}
+
+
+@pytest.mark.parametrize("value", UNFIT)
+def test_a_row_that_no_table_can_hold_stops_its_projection_alone(
+    server_dsn: str, schema: str, value: str
+) -> None:
+    def fold(_self: object, _row: object, record: rj.Record) -> OneRow:
+        return OneRow(attempt_id=record.event.originator_id, version=1, count=UNFIT[value])
+
+    with rj.open(server_dsn, schema=schema, projections=[made(fold=fold)]) as journal:
+        held(journal)
+        told: list[Exception] = []
+        rj.Follower(journal, on_problem=told.append).step()
+
+        [failed] = told
+        assert_refusal(failed)
+        states = {it.name: it.state for it in journal.status().projections}
+        assert (states["own_one"], states["workers"]) == ("stopped", "following")
+        for read_by in (
+            lambda: journal.rebuild(["own_one"], process_count=1),
+            lambda: journal.check(["own_one"]),
+        ):
+            try:
+                read_by()
+            except rj.RecoveryJournalError as error:
+                assert_refusal(error)

@@ -98,7 +98,7 @@ def test_a_value_takes_anything_and_is_a_value(name: str) -> None:
     kind = CALLS[name]
     parameters = list(inspect.signature(kind).parameters.values())
 
-    @settings(TOLERANT, max_examples=10)
+    @settings(TOLERANT, max_examples=4)
     @given(data=st.data())
     def attacked(data: st.DataObject) -> None:
         fields = {it.name: data.draw(values()) for it in parameters}
