@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from domain.bounds import Number
 from domain.lease import Progress
 
 
@@ -22,7 +23,7 @@ class CheckpointRef(Struct, frozen=True, kw_only=True, gc=False):
     """Names one checkpoint of a run. `native` is a foreign store's own address."""
 
     run_id: str
-    checkpoint_no: int
+    checkpoint_no: Number
     native: str | None = None
 
 

@@ -31,6 +31,7 @@
         ├── UnknownEvent            the log holds a tag this program does not know
         ├── CorruptEvent            an event's bytes do not say what its columns say
         ├── FoldFailed              a projection cannot take an event in
+        ├── RowUnstorable           a fold made a row that no table can hold
         ├── TailLost                a reader is ahead of the log
         ├── ReadOnlyServer          the server is a standby
         ├── ServerReplaced          the journal was restored or failed over
@@ -388,6 +389,18 @@ class FoldFailed(Stop):
         )
         self.position = position
         self.tag = tag
+
+
+class RowUnstorable(Stop):
+    """A fold made a row that its table cannot hold; the old rows serve until it is mended."""
+
+    def __init__(self, projection: str, *, reason: str) -> None:
+        super().__init__(
+            f"cannot store a row of projection {projection!r}: found that {reason}, needed values "
+            "of its row's types; mend the fold, then rebuild the projection"
+        )
+        self.projection = projection
+        self.reason = reason
 
 
 class TailLost(Stop):

@@ -6,12 +6,12 @@ ever in an event: ids, digests, names, numbers and times only (rule R1). The dat
 `recorded_at`, so that no writer's clock is trusted.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Struct
 
+from domain.bounds import LARGEST_NUMBER, Moment, Number
 from domain.checkpoint import CheckpointRef, InDoubt
 from domain.lease import Actor, Fence, Holder, LeaseView, LossReason, SessionLoss
 from domain.pipeline import RecoveryStep
@@ -32,7 +32,7 @@ class RecoveryEvent(Struct, frozen=True, kw_only=True, gc=False, tag_field="type
     step: ClassVar[RecoveryStep | None] = None
 
     originator_id: str
-    originator_version: Annotated[int, Meta(ge=FIRST_VERSION)]
+    originator_version: Annotated[int, Meta(ge=FIRST_VERSION, le=LARGEST_NUMBER)]
     event_id: str
     run_id: str
     recorded_by: Actor
@@ -48,10 +48,10 @@ class LeaseGranted(RecoveryEvent, frozen=True, kw_only=True, tag="lease-granted"
     ttl_s: float
     kind: str
     code_version: str
-    attempt_no: int
+    attempt_no: Number
     input_digest: str
     tenant: str = ""
-    priority: int = 0
+    priority: Number = 0
     timeout_s: float | None = None
 
 
@@ -67,7 +67,7 @@ class LeaseExpired(RecoveryEvent, frozen=True, kw_only=True, tag="lease-expired"
 
     lease: LeaseView
     loss: LossReason
-    recovery_no: int
+    recovery_no: Number
     fence: Fence | None = None
     is_fleet_wide: bool = False
     tenant: str = ""
@@ -85,7 +85,7 @@ class SeizeReason(StrEnum):
 class Seized(RecoveryEvent, frozen=True, kw_only=True, tag="seized"):
     """A foreign lease was fenced, or a recovery was taken over from another sweeper."""
 
-    recovery_no: int
+    recovery_no: Number
     why: SeizeReason
     fence: Fence
     from_fence: Fence
@@ -112,15 +112,15 @@ class CheckpointReloaded(RecoveryEvent, frozen=True, kw_only=True, tag="checkpoi
 
     step: ClassVar[RecoveryStep | None] = RecoveryStep.CHECKPOINT_RELOAD
 
-    recovery_no: int
+    recovery_no: Number
     ref: CheckpointRef | None
-    ordinal: int
+    ordinal: Number
     digest: str
     input_digest: str
     standing: TipStanding
-    to_ordinal: int
+    to_ordinal: Number
     state_digest: str | None = None
-    written_by_epoch: int | None = None
+    written_by_epoch: Number | None = None
     code_version: str = ""
     in_doubt: tuple[InDoubt, ...] = ()
 
@@ -130,10 +130,10 @@ class Replayed(RecoveryEvent, frozen=True, kw_only=True, tag="replayed"):
 
     step: ClassVar[RecoveryStep | None] = RecoveryStep.REPLAY
 
-    recovery_no: int
+    recovery_no: Number
     mode: ReplayMode
-    from_ordinal: int
-    to_ordinal: int
+    from_ordinal: Number
+    to_ordinal: Number
     digest: str
     expected_digest: str | None = None
     expected_from: str = "none"
@@ -148,13 +148,13 @@ class ReadyForDispatch(RecoveryEvent, frozen=True, kw_only=True, tag="ready-for-
 
     step: ClassVar[RecoveryStep | None] = RecoveryStep.READY_FOR_DISPATCH
 
-    recovery_no: int
+    recovery_no: Number
     start: StartPoint
-    attempt_no: int
+    attempt_no: Number
     kind: str
-    priority: int
-    ready_at: datetime
-    not_before: datetime | None = None
+    priority: Number
+    ready_at: Moment
+    not_before: Moment | None = None
     tenant: str = ""
     code_version: str = ""
     in_doubt: tuple[InDoubt, ...] = ()
@@ -163,7 +163,7 @@ class ReadyForDispatch(RecoveryEvent, frozen=True, kw_only=True, tag="ready-for-
 class Dispatched(RecoveryEvent, frozen=True, kw_only=True, tag="dispatched"):
     """Exactly one worker claimed the attempt. `dispatch_id` names the claim that won."""
 
-    recovery_no: int
+    recovery_no: Number
     holder: Holder
     fence: Fence
     ttl_s: float
@@ -188,18 +188,18 @@ class Confirmed(RecoveryEvent, frozen=True, kw_only=True, tag="confirmed"):
 
     fence: Fence
     write: WriteKind
-    ordinal: int
+    ordinal: Number
 
 
 class StepFailed(RecoveryEvent, frozen=True, kw_only=True, tag="step-failed"):
     """A step of the pipeline could not be taken; it is tried again at `retry_at`."""
 
-    recovery_no: int
+    recovery_no: Number
     failed_step: RecoveryStep
     error_class: str
     message: str
-    try_count: int
-    retry_at: datetime
+    try_count: Number
+    retry_at: Moment
 
 
 class AbandonReason(StrEnum):
@@ -213,7 +213,7 @@ class AbandonReason(StrEnum):
 class Abandoned(RecoveryEvent, frozen=True, kw_only=True, tag="abandoned"):
     """This recovery stopped: there is nothing to recover, or no longer."""
 
-    recovery_no: int
+    recovery_no: Number
     why: AbandonReason
     fence: Fence | None = None
     lease: LeaseView | None = None
@@ -243,11 +243,11 @@ class LiftOption(StrEnum):
 class Quarantined(RecoveryEvent, frozen=True, kw_only=True, tag="quarantined"):
     """No machine goes on with this attempt until a person chooses one of `options`."""
 
-    recovery_no: int
+    recovery_no: Number
     cause: QuarantineCause
     explanation: str
     options: tuple[LiftOption, ...]
-    ordinal: int | None = None
+    ordinal: Number | None = None
     found_digest: str | None = None
     expected_digest: str | None = None
     kind: str = ""
@@ -257,7 +257,7 @@ class Quarantined(RecoveryEvent, frozen=True, kw_only=True, tag="quarantined"):
 class QuarantineLifted(RecoveryEvent, frozen=True, kw_only=True, tag="quarantine-lifted"):
     """A person chose how to go on; the pipeline takes the attempt from the reload again."""
 
-    recovery_no: int
+    recovery_no: Number
     option: LiftOption
     fence: Fence
 
@@ -265,7 +265,7 @@ class QuarantineLifted(RecoveryEvent, frozen=True, kw_only=True, tag="quarantine
 class Resumed(RecoveryEvent, frozen=True, kw_only=True, tag="resumed"):
     """An attempt that waited for a person goes on; the pipeline reloads it first."""
 
-    recovery_no: int
+    recovery_no: Number
     fence: Fence
     kind: str = ""
     tenant: str = ""

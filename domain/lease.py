@@ -1,9 +1,10 @@
 """A worker's claim on an attempt, and who is who around it."""
 
-from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct
+
+from domain.bounds import Moment, Number
 
 
 class LeaseStatus(StrEnum):
@@ -43,7 +44,7 @@ class Actor(Struct, frozen=True, kw_only=True, gc=False):
 
     role: str
     host: str
-    pid: int
+    pid: Number
     program: str
     name: str | None = None
 
@@ -53,7 +54,7 @@ class Incarnation(Struct, frozen=True, kw_only=True, gc=False):
 
     host: str
     boot_id: str
-    pid: int
+    pid: Number
     started: str
 
     @property
@@ -73,7 +74,7 @@ class Fence(Struct, frozen=True, kw_only=True, gc=False):
     """An ordered number and a random id; a write must match both. `native` is a foreign
     runtime's own opaque token."""
 
-    epoch: int
+    epoch: Number
     lease_id: str
     native: str | None = None
 
@@ -82,18 +83,18 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
     """How far a worker says its run has come: the last recorded run step, the chain digest
     there, and how many checkpoints were written."""
 
-    ordinal: int
+    ordinal: Number
     digest: str
-    checkpoint_count: int = 0
+    checkpoint_count: Number = 0
 
 
 class SessionLoss(Struct, frozen=True, kw_only=True, gc=False):
     """What one unbroken session of a sweeper saw of a worker's session lock: last held, first gone,
     and gone for longer than the grace. Times are the store's clock."""
 
-    session_lock: int
-    held_at: datetime
-    gone_at: datetime
+    session_lock: Number
+    held_at: Moment
+    gone_at: Moment
     grace_s: float
 
 
@@ -106,10 +107,10 @@ class LeaseView(Struct, frozen=True, kw_only=True, gc=False):
     kind: str
     holder: Holder
     fence: Fence
-    granted_at: datetime
-    renewed_at: datetime
-    expires_at: datetime
-    seen_at: datetime
+    granted_at: Moment
+    renewed_at: Moment
+    expires_at: Moment
+    seen_at: Moment
     ttl_s: float
     grace_s: float
     clock: str = "database"

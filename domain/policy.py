@@ -4,7 +4,9 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from domain.ranges import YEAR_S, Ranges, require_within
+from domain.ranges import YEAR_S, Ranges, require_kind, require_number, require_within
+
+LARGEST_COUNT = 2**63 - 1
 
 RANGES: Ranges = {
     "crash_loop_count": (1, 1_000_000),
@@ -33,8 +35,12 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         require_within(self, RANGES)
+        for name in ("may_restart", "is_timeout_quarantined"):
+            require_kind(name, getattr(self, name), bool, "True or False")
 
     def retry_at(self, now: datetime, try_count: int) -> datetime:
         """When the step is tried again after its `try_count`-th failure: doubling waits."""
+        require_kind("now", now, datetime, "a datetime")
+        require_number("try_count", try_count, 1, LARGEST_COUNT)
         doublings = min(try_count - 1, 30)
         return now + timedelta(seconds=min(self.backoff_s * 2**doublings, self.backoff_limit_s))

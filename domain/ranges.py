@@ -6,6 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from domain.errors import InvalidInput
+from domain.wording import shown
 
 YEAR_S: Final = 365 * 24 * 3600.0
 
@@ -16,15 +17,25 @@ Ranges = Mapping[str, tuple[float, float]]
 def require_within(settings: Struct, ranges: Ranges) -> None:
     """Refuse settings that lie outside of their ranges. Raises `InvalidInput`."""
     for name, (lowest, highest) in ranges.items():
-        value = getattr(settings, name)
-        is_whole = isinstance(lowest, int) and isinstance(highest, int)
-        kind = int if is_whole else (int, float)
-        is_number = isinstance(value, kind) and not isinstance(value, bool)
-        if not is_number or not lowest <= value <= highest:
-            article = "a whole number" if is_whole else "a number"
-            raise InvalidInput(
-                name,
-                found=repr(value),
-                needed=f"{article} from {lowest:,} to {highest:,}",
-                do="choose one within",
-            )
+        require_number(name, getattr(settings, name), lowest, highest)
+
+
+def require_number(name: str, value: object, lowest: float, highest: float) -> None:
+    """Refuse what is no number within this range. Raises `InvalidInput`."""
+    is_whole = isinstance(lowest, int) and isinstance(highest, int)
+    kind = int if is_whole else (int, float)
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or not lowest <= value <= highest:  # type: ignore[operator]  # a number by now
+        article = "a whole number" if is_whole else "a number"
+        raise InvalidInput(
+            name,
+            found=shown(value),
+            needed=f"{article} from {lowest:,} to {highest:,}",
+            do="choose one within",
+        )
+
+
+def require_kind(name: str, value: object, kind: type, needed: str) -> None:
+    """Refuse what is not of this class. Raises `InvalidInput`."""
+    if not isinstance(value, kind):
+        raise InvalidInput(name, found=shown(value), needed=needed, do="pass that")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.errors import LeaseLost, WrongStage
+from domain.errors import CorruptEvent, LeaseLost, WrongStage
 from domain.events import (
     Abandoned,
     AbandonReason,
@@ -35,9 +35,11 @@ from domain.events import (
     StaleWriteRefused,
     StepFailed,
     WriteKind,
+    tag_of,
 )
 from domain.lease import Actor, Fence, Holder, LossReason, Progress
 from domain.pipeline import RecoveryContext
+from domain.ranges import require_kind
 
 EventT = TypeVar("EventT", bound=RecoveryEvent)
 
@@ -133,8 +135,10 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
 
     def apply(self, events: Iterable[AnyEvent]) -> "Recovery":
         """The attempt after these events."""
+        require_kind("events", events, Iterable, "events of this attempt")
         recovery = self
         for event in events:
+            require_kind("events", event, RecoveryEvent, "events of this attempt")
             recovery = evolve(recovery, event)
         return recovery
 
@@ -182,11 +186,12 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
-    """The attempt after one more event. Never refuses."""
+    """The attempt after one more event. Never refuses, but where nothing can have happened: raises
+    `CorruptEvent` for a stream that does not begin with its grant."""
     if isinstance(event, LeaseGranted):
         return _granted(event)
-    # A stream begins with its grant: the log refuses gaps, and only `grant` makes version 1.
-    assert recovery is not None, f"the stream of {event.originator_id!r} has no first event"
+    if recovery is None:
+        raise _without_grant(event)
     version = event.originator_version
     match event:
         case LeaseExpired():
@@ -238,6 +243,17 @@ def project(recovery: Recovery | None, events: Iterable[Any]) -> Recovery | None
     for event in events:
         recovery = evolve(recovery, event)
     return recovery
+
+
+def _without_grant(event: RecoveryEvent) -> CorruptEvent:
+    """The log refuses gaps and only `grant` makes version 1, so no program of ours wrote this."""
+    return CorruptEvent(
+        event.originator_id,
+        version=event.originator_version,
+        tag=tag_of(event),
+        position=None,
+        reason="a stream that does not begin with its grant",
+    )
 
 
 def _granted(event: LeaseGranted) -> Recovery:

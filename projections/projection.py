@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from domain.errors import FoldFailed
 from domain.events import AnyEvent, RecoveryEvent, tag_of
+from domain.wording import message_of
 
 
 class StreamRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -119,6 +120,10 @@ class Projection(ABC, Generic[RowT]):
         return tuple(getattr(row, field) for field in self.key_fields)
 
 
+class RowRefused(ValueError):
+    """What a fold returned is no row that the event may lead to."""
+
+
 class Fold(Generic[RowT]):
     """Folds records into the newest rows of their keys and keeps what changed.
 
@@ -132,13 +137,15 @@ class Fold(Generic[RowT]):
         self._changed: dict[PrimaryKey, RowT] = {}
         self._primary_key = _primary_key_of(projection)
         self._guard = attrgetter(projection.guard)
+        later = projection.key_fields[1:]
+        self._order = attrgetter(*later) if later else None
         self._events = None if projection.events is None else frozenset(projection.events)
 
     def add(self, records: Iterable[Record]) -> None:
         """Fold these records, in order of position. Raises `FoldFailed`, whatever the fold
         raised, and then keeps what the records before it changed."""
         projection, newest, changed = self._projection, self._newest, self._changed
-        guard, primary_key = self._guard, self._primary_key
+        guard, primary_key, order = self._guard, self._primary_key, self._order
         is_stream_keyed = projection.is_stream_keyed
         fold, events = projection.fold, self._events
         # Without the call where every event concerns its stream: a rebuild comes here for each.
@@ -161,20 +168,29 @@ class Fold(Generic[RowT]):
                 if after is None or guard(after) != mark:
                     self._refuse(after, key)
                 place = primary_key(after)
-                if place[0] != key:
+                if place[0] != key or (
+                    order is not None and row is not None and order(after) < order(row)
+                ):
                     self._refuse(after, key)
                 newest[key] = changed[place] = after
             except Exception as error:
                 raise self._failure(record, error) from error
 
     def _refuse(self, row: RowT | None, key: str) -> NoReturn:
-        """Raise `ValueError`: this is no row that the event may lead to."""
+        """Raise `RowRefused`."""
         if row is None:
-            raise ValueError("the fold took a row away; mark it as gone instead")
-        found = self._primary_key(row)[0]
+            raise RowRefused("the fold took a row away; mark it as gone instead")
+        found, *later = self._primary_key(row)
         if found != key:
-            raise ValueError(f"the fold of key {key!r} returned a row of {found!r}")
-        raise ValueError(f"the changed row has {self._projection.guard} {self._guard(row)}")
+            raise RowRefused(f"the fold of key {key!r} returned a row of {found!r}")
+        if later and self._is_back(row, key):
+            raise RowRefused(f"the fold of key {key!r} went back to {later[0]!r}")
+        raise RowRefused(f"the changed row has {self._projection.guard} {self._guard(row)}")
+
+    def _is_back(self, row: RowT, key: str) -> bool:
+        """Whether the newest row of the key comes after this one in the order of its rows."""
+        newest = self._newest.get(key)
+        return newest is not None and self._primary_key(newest) > self._primary_key(row)
 
     def changed(self) -> list[RowT]:
         """The rows to store, in order of their primary keys."""
@@ -194,7 +210,7 @@ class Fold(Generic[RowT]):
             position=record.position,
             attempt_id=record.event.originator_id,
             tag=tag_of(record.event),
-            reason=f"{type(error).__name__}: {error}",
+            reason=f"{type(error).__name__}: {message_of(error)}",
         )
 
 

@@ -1,12 +1,16 @@
 """What a caller hands in, checked at the door: nothing is half written because of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from domain.errors import InvalidInput
 from domain.events import LiftOption
+from domain.lease import LossReason
+from domain.ranges import YEAR_S, require_number
+from domain.wording import shown
 from projections.projection import Projection, RowT
 
 LONGEST_ID: Final = 200  # characters
@@ -18,6 +22,10 @@ PROCESSES: Final = range(1, 257)
 PRIORITIES: Final = range(-(2**31), 2**31)
 POSITIONS: Final = range(2**63)
 VERSIONS: Final = range(1, 2**63)
+SESSION_LOCKS: Final = range(-(2**31), 2**31)
+ATTEMPTS: Final = range(2**63)
+
+CallableT = TypeVar("CallableT")
 
 
 def identifier(name: str, value: object) -> str:
@@ -49,12 +57,6 @@ def text(name: str, value: object, *, is_needed: bool = False) -> str:
     return _storable(name, value)
 
 
-def message_of(error: BaseException) -> str:
-    """An exception's message, cut and cleaned so that it can be stored."""
-    words = str(error).replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return words.encode(errors="replace").decode()[:LONGEST_TEXT]
-
-
 def duration(
     name: str, value: object, *, shortest: timedelta, longest: timedelta = LONGEST_DURATION
 ) -> float:
@@ -71,7 +73,11 @@ def moment(name: str, value: object) -> datetime:
     """A point in time with its time zone."""
     if not isinstance(value, datetime):
         raise refused(name, f"{type(value).__name__}", "a datetime", "pass a datetime")
-    if value.utcoffset() is None:
+    try:
+        is_aware = value.utcoffset() is not None
+    except Exception:  # noqa: BLE001 - a time zone of the user's own may raise anything
+        is_aware = False
+    if not is_aware:
         raise refused(
             name, "a datetime without time zone", "one with a time zone", "add tzinfo, such as UTC"
         )
@@ -83,8 +89,35 @@ def whole_number(name: str, value: object, allowed: range) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise refused(name, f"{type(value).__name__}", "an integer", "pass an integer")
     if value not in allowed:
-        raise refused(name, f"{value}", f"{allowed[0]} to {allowed[-1]}", "choose one within")
+        raise refused(name, shown(value), f"{allowed[0]} to {allowed[-1]}", "choose one within")
     return value
+
+
+def seconds(name: str, value: object, *, longest_s: float = YEAR_S) -> float:
+    """A length of time as a number of seconds."""
+    require_number(name, value, 0.0, longest_s)
+    assert isinstance(value, int | float)
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise refused(name, shown(value), "True or False", "pass one of the two")
+    return value
+
+
+def function(name: str, value: CallableT) -> CallableT:
+    """Something to be called."""
+    if not callable(value):
+        raise refused(name, shown(value), "a function", "pass one")
+    return value
+
+
+def having(name: str, value: object, needed: str, *attributes: str) -> None:
+    """An object that has these attributes, as one of the kind that is needed has."""
+    if not all(hasattr(value, attribute) for attribute in attributes):
+        raise refused(name, shown(value), needed, "pass one")
 
 
 def batch_limit(value: object) -> int:
@@ -92,21 +125,61 @@ def batch_limit(value: object) -> int:
     return whole_number("limit", value, range(1, LARGEST_BATCH + 1))
 
 
-def names(name: str, values: Sequence[str] | None) -> list[str] | None:
+def names(name: str, values: Iterable[str] | None) -> list[str] | None:
     """A filter: None for no filter, else a list of ids."""
     if values is None:
         return None
+    return [label(name, value) for value in several(name, values)]
+
+
+def several(name: str, values: Iterable[Any]) -> list[Any]:
+    """Some values, but not without end."""
     if isinstance(values, str):
         raise refused(name, "one string", "a list of strings", "put it in a list")
-    return [label(name, value) for value in values]
+    if not isinstance(values, Iterable):
+        raise refused(name, shown(values), "a list", "pass a list")
+    found = list(islice(values, LARGEST_BATCH + 1))
+    if len(found) > LARGEST_BATCH:
+        raise refused(
+            name, f"more than {LARGEST_BATCH:,}", f"at most {LARGEST_BATCH:,}", "pass fewer"
+        )
+    return found
+
+
+def functions(name: str, values: object) -> dict[str, Any]:
+    """Functions by kind of run."""
+    if not isinstance(values, Mapping):
+        raise refused(name, shown(values), "a dict of functions by kind", "pass one")
+    return {
+        identifier(f"a kind of {name}", kind): function(f"{name}[{shown(kind)}]", found)
+        for kind, found in values.items()
+    }
+
+
+def label_filter(name: str, value: object) -> str | None:
+    """A filter of one value: None where anything will do."""
+    return None if value is None else label(name, value)
+
+
+def session_lock(value: object) -> int | None:
+    """The number of a session lock; None for none."""
+    return None if value is None else whole_number("session_lock", value, SESSION_LOCKS)
 
 
 def lift_option(value: object) -> LiftOption:
     """How a quarantined attempt goes on."""
-    if value in set(LiftOption):
+    if isinstance(value, str) and value in set(LiftOption):
         return LiftOption(str(value))
     needed = " or ".join(option.value for option in LiftOption)
-    raise refused("option", repr(value), needed, "choose one of those that its quarantine names")
+    raise refused("option", shown(value), needed, "choose one of those that its quarantine names")
+
+
+def loss_reason(value: object) -> LossReason:
+    """On what evidence a lease is given up."""
+    if isinstance(value, str) and value in set(LossReason):
+        return LossReason(str(value))
+    needed = " or ".join(reason.value for reason in LossReason)
+    raise refused("loss", shown(value), needed, "choose one of them")
 
 
 def projection(value: Projection[RowT] | str, known: Sequence[Projection[Any]]) -> Projection[RowT]:
@@ -118,7 +191,7 @@ def projection(value: Projection[RowT] | str, known: Sequence[Projection[Any]]) 
             return one
     raise refused(
         "projection",
-        repr(name),
+        shown(name),
         f"one that the journal was opened with: {', '.join(one.name for one in known)}",
         "open the journal with projections=[...]",
     )
@@ -130,9 +203,9 @@ def projections(
     """Those of the journal's projections that have these names, in its order; None for all."""
     if names is None:
         return tuple(known)
-    if isinstance(names, str) or not names:
-        raise refused("names", repr(names), "a list of names of projections", "pass such a list")
-    wanted = {projection(name, known).name for name in names}
+    if isinstance(names, str) or not (found := several("names", names)):
+        raise refused("names", shown(names), "a list of names of projections", "pass such a list")
+    wanted = {projection(name, known).name for name in found}
     return tuple(one for one in known if one.name in wanted)
 
 

@@ -10,6 +10,7 @@ from domain.errors import InvalidInput, PayloadCorrupt
 from domain.events import LiftOption
 from domain.lease import Holder, Incarnation
 from domain.ports import Reducer
+from domain.ranges import require_kind
 from domain.recovery import Recovery
 from projections.catalog import BUILT_IN
 from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
@@ -23,7 +24,7 @@ from recovery_journal.leases.acquisition import Acquisition, Request
 from recovery_journal.leases.claims import Claim, Claims, Wanted
 from recovery_journal.leases.endings import LeaseEndings
 from recovery_journal.leases.interventions import Interventions
-from recovery_journal.leases.lease import Lease, LeaseTerms
+from recovery_journal.leases.lease import Lease, LeaseTerms, require_terms
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.pruning import Pruned, Pruning
 from recovery_journal.leases.runs import RunStore
@@ -67,6 +68,8 @@ class Journal:
         observer: Observer = lambda _step: None,
         on_close: Sequence[Any] = (),
     ) -> None:
+        settle(reducers=reducers, projections=projections, limits=limits, observer=observer)
+        require_kind("database", database, Database, "a Database")
         self.database = database
         self.limits = limits
         self.projections = tuple(projections)
@@ -164,11 +167,12 @@ class Journal:
             event_id=inputs.event_id(event_id),
             trace_id=None if trace_id is None else inputs.identifier("trace_id", trace_id),
         )
-        return self.adopt(self._acquisition.acquire(request))
+        return self._lease(self._acquisition.acquire(request))
 
     def adopt(self, terms: LeaseTerms) -> Lease:
         """A handle for a lease that is held already, as in a child of its worker."""
-        return Lease(terms, self._writes, self._endings, self._sweep.go_on)
+        require_terms(terms)
+        return self._lease(terms)
 
     def claim(
         self,
@@ -199,14 +203,14 @@ class Journal:
             ttl_s=self._ttl_s(ttl),
             dispatch_id=inputs.event_id(event_id),
             is_again=event_id is not None,
-            session_lock=session_lock,
+            session_lock=inputs.session_lock(session_lock),
         )
         claims = []
         with self._claiming():
             won = self._claims.take(wanted)
             kept = self._claims.kept([terms.run_id for terms, _ in won])
             for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
-                lease = self.adopt(terms)
+                lease = self._lease(terms)
                 try:
                     claims.append(self._claims.load(lease, recovery, kept_of_run))
                 except (PayloadCorrupt, InvalidInput) as problem:
@@ -216,6 +220,7 @@ class Journal:
     def load(self, lease: Lease) -> Claim:
         """All that the worker of a held lease needs: of a fresh attempt, its run's input and what
         earlier attempts of the run left."""
+        require_kind("lease", lease, Lease, "a Lease")
         [kept] = self._claims.kept([lease.run_id])
         return self._claims.load(lease, self.recovery(lease.attempt_id), kept)
 
@@ -374,10 +379,10 @@ class Journal:
     ) -> list[RecoveryContextRow]:
         """Recoveries, the newest loss first, as the followed projection knows them."""
         return self._reading.contexts(
-            run_id=run_id,
-            attempt_id=attempt_id,
-            worker_id=worker_id,
-            tenant=tenant,
+            run_id=inputs.label_filter("run_id", run_id),
+            attempt_id=inputs.label_filter("attempt_id", attempt_id),
+            worker_id=inputs.label_filter("worker_id", worker_id),
+            tenant=inputs.label_filter("tenant", tenant),
             since=None if since is None else inputs.moment("since", since),
             limit=inputs.batch_limit(limit),
         )
@@ -411,7 +416,9 @@ class Journal:
         Raises `InvalidInput` where the journal was opened without the projection, and
         `RowsUnreadable` where another fold made the rows and they are no longer of this type.
         """
-        return self._rows.of(inputs.projection(projection, self.projections), key)
+        return self._rows.of(
+            inputs.projection(projection, self.projections), inputs.label_filter("key", key)
+        )
 
     @property
     def outdated(self) -> tuple[OutdatedProjection, ...]:
@@ -432,11 +439,13 @@ class Journal:
 
         `process_count` forked processes fold, one for each core if nothing is said. Raises
         `InvalidInput` for an unknown name, `RebuildUnderWay` where another process is at a
-        rebuild, `StoreBusy` where the switch found no quiet moment, `ProcessLost`, and
-        `UnknownEvent`, `CorruptEvent`, `FoldFailed` at an event that cannot be taken in.
+        rebuild, `StoreBusy` where the switch found no quiet moment, `ProcessLost`,
+        `RowUnstorable` for a row that no table can hold, and `UnknownEvent`, `CorruptEvent`,
+        `FoldFailed` at an event that cannot be taken in.
         """
         if process_count is not None:
             inputs.whole_number("process_count", process_count, inputs.PROCESSES)
+        inputs.function("on_progress", on_progress)
         return Rebuild(
             self.database,
             self.application.reader,
@@ -455,6 +464,7 @@ class Journal:
         is changed. Raises `InvalidInput` for an unknown name, `RowsUnreadable` where another fold
         made the rows and they are no longer of this type, and at events as `rebuild` does."""
         projections = inputs.projections(names, self.projections)
+        inputs.function("on_progress", on_progress)
         return Check(self.database, projections=projections, on_progress=on_progress).run()
 
     def prune(self, *, older_than: timedelta) -> Pruned:
@@ -477,14 +487,20 @@ class Journal:
         See that the old server is gone first: nothing here can stop what writes there. Raises
         `ReadOnlyServer` on a standby.
         """
-        person = _person(by, reason)
-        return self._restore.run(**person, is_nothing_lost=is_nothing_lost, is_restored=is_restored)
+        return self._restore.run(
+            **_person(by, reason),
+            is_nothing_lost=inputs.flag("is_nothing_lost", is_nothing_lost),
+            is_restored=inputs.flag("is_restored", is_restored),
+        )
 
     def differences(self) -> Restored:
         """What `after_restore` would find; nothing is changed."""
         return self._restore.look()
 
     # Details ---------------------------------------------------------------------------------
+
+    def _lease(self, terms: LeaseTerms) -> Lease:
+        return Lease(terms, self._writes, self._endings, self._sweep.go_on)
 
     def _holder(self, worker_id: str) -> Holder:
         return Holder(
@@ -501,6 +517,21 @@ def _timeout_s(timeout: timedelta | None) -> float | None:
     if timeout is None:
         return None
     return inputs.duration("timeout", timeout, shortest=inputs.SHORTEST_TTL)
+
+
+def settle(
+    *,
+    reducers: object,
+    projections: object,
+    limits: object,
+    observer: object,
+) -> None:
+    """Refuse settings that no journal can work with. Raises `InvalidInput`."""
+    if reducers is not None:
+        inputs.functions("reducers", reducers)
+    require_kind("projections", projections, Sequence, "a list of projections")
+    require_kind("limits", limits, Limits, "Limits")
+    inputs.function("observer", observer)
 
 
 def _attempt(attempt_id: str) -> str:

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from domain.policy import Policy
-from domain.ranges import YEAR_S, Ranges, require_within
+from domain.ranges import YEAR_S, Ranges, require_kind, require_within
 
 RANGES: Ranges = {
     "ttl_s": (0.1, YEAR_S),
@@ -48,6 +48,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         require_within(self, RANGES)
+        require_kind("policy", self.policy, Policy, "a Policy")
 
 
 DEFAULTS = Limits()

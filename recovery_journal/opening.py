@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from domain.ports import Reducer
+from domain.wording import shown
 from projections.projection import Projection
+from recovery_journal import inputs
 from recovery_journal.following.outdated import ProjectionOutdated
 from recovery_journal.following.projection_schema import (
     add_projections,
     catalogue,
     create_projections,
 )
-from recovery_journal.journal import Journal
-from recovery_journal.limits import Limits
+from recovery_journal.journal import Journal, settle
+from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import Database
@@ -58,6 +60,15 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     `ServerUnavailable`, `ServerTooOld`, `ServerReplaced`, `SchemaTooNew`, `SchemaTooOld`,
     `SchemaOccupied`, `SchemaMissing`, `EmbeddedServerUnavailable`, `InvalidInput`.
     """
+    _require(dsn=dsn, schema=schema, data=data)
+    settle(
+        reducers=reducers,
+        projections=projections,
+        limits=DEFAULTS if limits is None else limits,
+        observer=observer,
+    )
+    inputs.flag("must_exist", must_exist)
+    inputs.flag("must_be_accepted", must_be_accepted)
     schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
     dsn = dsn or (None if data else os.environ.get(DSN_VARIABLE))
     server = None if dsn else EmbeddedServer.start(data)
@@ -73,7 +84,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
                 database,
                 reducers=reducers,
                 projections=all_projections,
-                limits=limits or Limits(),
+                limits=DEFAULTS if limits is None else limits,
                 observer=observer,
                 on_close=[server.close] if server else [],
             )
@@ -87,6 +98,14 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
         if server:
             server.close()
         raise
+
+
+def _require(*, dsn: object, schema: object, data: object) -> None:
+    for name, value in (("the DSN", dsn), ("the schema name", schema)):
+        if not isinstance(value, str | None):  # not shown, for it may hold a password
+            raise inputs.refused(name, f"a {type(value).__name__}", "text", "pass a string")
+    if not isinstance(data, Path | None):
+        raise inputs.refused("data", shown(data), "the Path of a folder", "pass one")
 
 
 def _make(database: Database, projections: Sequence[Projection[Any]], *, must_exist: bool) -> None:

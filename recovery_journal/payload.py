@@ -63,7 +63,7 @@ def decode_digested(encoded: bytes, *, what: str) -> Value:
     say nothing."""
     try:
         return _decoder.decode(encoded)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PayloadCorrupt(
             what,
             found=f"{payload_digest(encoded)} of bytes that say nothing ({error})",

@@ -6,7 +6,7 @@ Off a terminal nothing is cut or wrapped, so that ids can be searched for and cu
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TextIO
 
 import msgspec
 from rich.console import Console, RenderableType
@@ -16,6 +16,8 @@ from rich.text import Text
 from recovery_journal.commands import words
 
 UNLIMITED_WIDTH: Final = 10_000
+TERMINAL_WIDTH: Final = 80
+LONGEST_NUMBER: Final = 5  # digits
 
 STYLES: Final = {
     "held": "green",
@@ -49,14 +51,24 @@ STYLES: Final = {
 def console(*, is_error: bool = False) -> Console:
     """The console of the moment, which takes whatever is standard output now."""
     stream = sys.stderr if is_error else sys.stdout
-    is_bare = not stream.isatty() and "COLUMNS" not in os.environ
     return Console(
         file=stream,
-        width=UNLIMITED_WIDTH if is_bare else None,
+        width=_width(stream),
         highlight=False,
         markup=False,
         emoji=False,
     )
+
+
+def _width(stream: TextIO) -> int | None:
+    """That of $COLUMNS, where it is one; else the terminal's own, and elsewhere no end of it."""
+    columns = os.environ.get("COLUMNS")
+    if columns is None:
+        return None if stream.isatty() else UNLIMITED_WIDTH
+    is_width = columns.isascii() and columns.isdigit() and int(columns[:LONGEST_NUMBER]) > 0
+    if is_width:
+        return int(columns[:LONGEST_NUMBER])
+    return TERMINAL_WIDTH if stream.isatty() else UNLIMITED_WIDTH
 
 
 def show(*parts: RenderableType) -> None:

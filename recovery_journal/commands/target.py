@@ -12,6 +12,7 @@ import typer
 from msgspec import Struct
 
 from domain.errors import RecoveryJournalError
+from domain.wording import message_of
 from recovery_journal import inputs, opening
 from recovery_journal.app import App
 from recovery_journal.commands import page
@@ -123,12 +124,12 @@ def _guarded(app: str, call: Callable[[], object]) -> object:
         return call()
     except RecoveryJournalError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # it may be a program that was not made to be imported
         place = ""
         traceback = error.__traceback__
         while traceback is not None:
             frame = traceback.tb_frame
             place = f" at {os.path.relpath(frame.f_code.co_filename)}:{traceback.tb_lineno}"
             traceback = traceback.tb_next
-        found = f"{type(error).__name__}: {inputs.message_of(error)}{place}"
+        found = f"{type(error).__name__}: {message_of(error)}{place}"
         raise inputs.refused(f"--app {app}", found, NEEDED, "mend it") from error

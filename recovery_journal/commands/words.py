@@ -43,12 +43,20 @@ def moment(at: datetime) -> str:
 
 def day(at: datetime) -> str:
     """The date in UTC."""
-    return f"{at.astimezone(UTC):%Y-%m-%d}"
+    return f"{_in_utc(at):%Y-%m-%d}"
 
 
 def time_of_day(at: datetime) -> str:
     """The time of day in UTC, to the millisecond."""
-    return f"{at.astimezone(UTC):%H:%M:%S.%f}"[:-3]
+    return f"{_in_utc(at):%H:%M:%S.%f}"[:-3]
+
+
+def _in_utc(at: datetime) -> datetime:
+    """The same time in UTC; at the calendar's ends, where UTC may have none, as it stands."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        return at
 
 
 def recovery_name(attempt_id: str, recovery_no: int) -> str:

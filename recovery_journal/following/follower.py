@@ -13,12 +13,15 @@ from domain.errors import (
     FoldFailed,
     PositionNotReached,
     Retry,
+    RowUnstorable,
     TailLost,
     UnknownEvent,
 )
 from domain.events import tag_of
+from domain.ranges import require_kind
 from projections.catalog import BUILT_IN
 from projections.projection import Projection, Record
+from recovery_journal import inputs
 from recovery_journal.following.outdated import OutdatedProjection, outdated
 from recovery_journal.following.projection_table import table_of
 from recovery_journal.following.tracking import Followed, FollowingState, ProjectionTracking
@@ -29,13 +32,14 @@ from recovery_journal.signals import stopping_on_signals
 # The events of one recovery stand apart by the length of its cohort's steps: in a long batch its row
 # is written once and not after each of them. So many take about 80 MB.
 BATCH_EVENTS: Final = 30_000
+LARGEST_BATCH_EVENTS: Final = 1_000_000
 SHORTEST_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.25
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 
 # What a projection's own rows may raise: values that a column cannot hold, or rows that are not
 # of the type that the projection now has.
-ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError)
+ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError, RowUnstorable)
 
 
 class Source(Protocol):
@@ -71,10 +75,17 @@ class Follower:
         longest_pause_s: float = LONGEST_PAUSE_S,
         on_problem: Callable[[Exception], object] = lambda _problem: None,
     ) -> None:
+        inputs.having("source", source, "a Journal", "database", "reader")
+        inputs.whole_number("batch_events", batch_events, range(1, LARGEST_BATCH_EVENTS + 1))
+        inputs.seconds("longest_pause_s", longest_pause_s)
+        inputs.function("on_problem", on_problem)
         self._database = source.database
         self._reader = source.reader
         if projections is None:
             projections = getattr(source, "projections", BUILT_IN)
+        projections = inputs.several("projections", projections)
+        for projection in projections:
+            require_kind("projections", projection, Projection, "projections")
         self._projections = {projection.name: projection for projection in projections}
         self._tracking = ProjectionTracking(source.database)
         self._batch_events = batch_events
@@ -108,7 +119,7 @@ class Follower:
     def catch_up(self, timeout_s: float) -> int:
         """Follow until every projection that is not stopped has everything that is settled now;
         the position. Raises `PositionNotReached`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + inputs.seconds("timeout_s", timeout_s)
         needed = self._reader.settled_position()
         pause_s = SHORTEST_PAUSE_S
         while behind := [place for place in self._followable() if place.position < needed]:
@@ -215,10 +226,11 @@ class Follower:
 
 
 def _failure(projection: Projection[Any], record: Record, error: Exception) -> FoldFailed:
+    found = error.reason if isinstance(error, RowUnstorable) else str(error)
     return FoldFailed(
         projection.name,
         position=record.position,
         attempt_id=record.event.originator_id,
         tag=tag_of(record.event),
-        reason=f"a row that cannot be stored: {' '.join(str(error).split())}",
+        reason=f"a row that cannot be stored: {' '.join(found.split())}",
     )

@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from domain.events import AnyEvent
 from projections.projection import Fold, PrimaryKey, Projection, Record, RowT
+from recovery_journal.following.storability import storable
 from recovery_journal.following.table_definition import Place, TableDefinition
 from recovery_journal.postgres.arrays import array
 
@@ -90,12 +91,13 @@ class ProjectionTable(TableDefinition[RowT]):
         Such a row still locks the stored one, so send none that did not change.
         """
         if rows:
-            text = self.form.to_json(rows).decode()
-            cursor.execute(self._upsert_sql, {"rows": text}, prepare=True)
+            with storable(self.projection):
+                text = self.form.to_json(rows).decode()
+                cursor.execute(self._upsert_sql, {"rows": text}, prepare=True)
 
     def copy_csv(self, cursor: Cursor[DictRow], pieces: Iterable[bytes]) -> None:
         """Store rows that are new to the table, at once, in the form that `form.to_csv` gives."""
-        with cursor.copy(self._copy_sql) as copy:
+        with storable(self.projection), cursor.copy(self._copy_sql) as copy:
             for piece in pieces:
                 copy.write(piece)
 

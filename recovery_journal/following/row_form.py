@@ -13,7 +13,9 @@ import msgspec
 from msgspec import inspect
 from msgspec.structs import astuple
 
+from domain.wording import message_of
 from projections.projection import RowT
+from recovery_journal.following.storability import UNFIT, RowUnfit
 
 TEXT = 'text COLLATE "C"'  # the order of bytes, which is also Python's
 
@@ -55,22 +57,34 @@ class RowForm(Generic[RowT]):
         return tuple(at for at, kind in enumerate(kinds) if kind.startswith("jsonb"))
 
     def to_json(self, rows: Sequence[RowT]) -> bytes:
-        """All rows as one JSON array. Equal rows give equal bytes."""
-        return _without_nul(self._encoder.encode(rows))
+        """All rows as one JSON array. Equal rows give equal bytes. Raises `RowUnfit`."""
+        return _without_nul(self._encoded(rows))
 
     def from_json(self, text: str) -> list[RowT]:
         """The rows of a JSON array, as PostgreSQL's json_agg makes it."""
         return self._decoder.decode(text)
 
     def to_bytes(self, row: RowT) -> bytes:
-        """One row, as it is compared and digested."""
-        return _without_nul(self._encoder.encode(row))
+        """One row, as it is compared and digested. Raises `RowUnfit`."""
+        return _without_nul(self._encoded(row))
 
     def to_csv(self, rows: Sequence[RowT]) -> bytes:
         """The rows as CSV whose escape is a backslash and whose NULL is an unquoted `null`: JSON
-        arrays without their brackets, nested values as strings of JSON."""
+        arrays without their brackets, nested values as strings of JSON. Raises `RowUnfit`."""
         if not rows:
             return b""
+        try:
+            return self._csv(rows)
+        except UNFIT as error:
+            raise RowUnfit(message_of(error)) from error
+
+    def _encoded(self, rows: object) -> bytes:
+        try:
+            return self._encoder.encode(rows)
+        except UNFIT as error:
+            raise RowUnfit(message_of(error)) from error
+
+    def _csv(self, rows: Sequence[RowT]) -> bytes:
         flat = [list(astuple(row)) for row in rows]
         quote_count = sum(self._flatten(flat, at) for at in self._nested)
         # A line break never stands inside of a JSON value, so lines are rows.

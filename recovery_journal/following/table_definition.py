@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from domain.errors import InvalidInput
 from projections.projection import Index, Projection, RowT
 from recovery_journal.following.as_of_index import AsOfIndex
+from recovery_journal.following.definition_form import require_definition
 from recovery_journal.following.listing_form import ACTIVE, require_listing
 from recovery_journal.following.row_form import RowForm
 
@@ -76,6 +77,7 @@ class TableDefinition(Generic[RowT]):
     """
 
     def __init__(self, projection: Projection[RowT], place: Place = Place.LIVE) -> None:
+        require_definition(projection)
         _check(projection)
         self.projection = projection
         self.form = RowForm(projection.row_type)

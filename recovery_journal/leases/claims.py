@@ -23,8 +23,8 @@ from domain.lease import Holder, LeaseStatus
 from domain.pipeline import RecoveryContext
 from domain.recovery import Decision, Recovery
 from domain.replay import replay_chain
+from domain.wording import message_of
 from projections.dispatch_ready import DISPATCH_READY
-from recovery_journal import inputs
 from recovery_journal.following.legibility import legible
 from recovery_journal.identity import actor
 from recovery_journal.leases.acquisition import terms_of
@@ -269,7 +269,7 @@ class Claims:
         except Exception as error:  # the user's code may raise anything
             raise InvalidInput(
                 what,
-                found=f"{type(error).__name__}: {inputs.message_of(error)}",
+                found=f"{type(error).__name__}: {message_of(error)}",
                 needed="a reducer that folds its tail",
                 do="mend the reducer, then lift the quarantine",
             ) from error

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from datetime import datetime
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from domain.checkpoint import CheckpointRef
 from domain.digest import chain_next
 from domain.events import Ending
 from domain.lease import Fence, LossReason, Progress
+from domain.ranges import require_kind
 from domain.recovery import Recovery
+from domain.wording import cleaned, message_of
 from recovery_journal import inputs
 from recovery_journal.leases.endings import LeaseEndings
 from recovery_journal.leases.tips import step_key
@@ -32,6 +35,20 @@ class LeaseTerms(Struct, frozen=True, kw_only=True):
     is_confirmed: bool = False
 
 
+def require_terms(terms: LeaseTerms) -> None:
+    """Refuse what are no terms of a lease. Raises `InvalidInput`."""
+    require_kind("terms", terms, LeaseTerms, "LeaseTerms")
+    try:
+        msgspec.convert(msgspec.to_builtins(terms), LeaseTerms)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        found = message_of(error)
+        raise inputs.refused("terms", found, "LeaseTerms", "pass a lease's `terms`") from error
+    for name in ("attempt_id", "run_id", "worker_id", "kind"):
+        inputs.identifier(name, getattr(terms, name))
+    inputs.identifier("lease_id", terms.fence.lease_id)
+    inputs.text("digest", terms.progress.digest)
+
+
 class Lease:
     """A held lease. Each method raises `LeaseLost` once the fence is gone: then stop working.
 
@@ -45,6 +62,7 @@ class Lease:
         endings: LeaseEndings,
         go_on: Callable[[Recovery], object],
     ) -> None:
+        require_kind("terms", terms, LeaseTerms, "LeaseTerms")
         self.attempt_id = terms.attempt_id
         self.run_id = terms.run_id
         self.worker_id = terms.worker_id
@@ -91,6 +109,8 @@ class Lease:
         A worker that holds a session lock declares its number, or None where it has lost it: from
         then on the TTL alone decides.
         """
+        if not isinstance(session_lock, UnsetType):
+            inputs.session_lock(session_lock)
         return self._writes.heartbeat(self._held(), session_lock)
 
     def begin_step(self, name: str) -> str:
@@ -147,8 +167,9 @@ class Lease:
 
     def fail(self, error: BaseException | str) -> None:
         """End the attempt as failed: the run's own code cannot go on."""
-        error_class = type(error).__name__ if isinstance(error, BaseException) else "failed"
-        message = inputs.message_of(error) if isinstance(error, BaseException) else error
+        is_error = isinstance(error, BaseException)
+        error_class = cleaned(type(error).__name__) if is_error else "failed"
+        message = message_of(error) if isinstance(error, BaseException) else error
         self._endings.end(
             self._held(),
             Ending.FAILED,
@@ -168,7 +189,8 @@ class Lease:
 
     def give_up(self, loss: LossReason, reason: str = "") -> None:
         """Declare the own lease lost on this evidence; the pipeline takes the attempt at once."""
-        self._go_on(self._endings.give_up(self._held(), loss, inputs.text("reason", reason)))
+        loss, reason = inputs.loss_reason(loss), inputs.text("reason", reason)
+        self._go_on(self._endings.give_up(self._held(), loss, reason))
 
     def _held(self) -> Held:
         return Held(

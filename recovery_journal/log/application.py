@@ -1,7 +1,7 @@
 """The eventsourcing application over the log: appending, loading streams, reading in order."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -12,14 +12,14 @@ from eventsourcing.utils import Environment, EnvType
 from psycopg import Cursor
 from psycopg.rows import DictRow, tuple_row
 
-from domain.errors import AppendConflict, RecoveryJournalError, UnknownAttempt
+from domain.errors import AppendConflict, CorruptEvent, RecoveryJournalError, UnknownAttempt
 from domain.events import AnyEvent
 from domain.recovery import Recovery, evolve, project
 from projections.projection import Record
 from recovery_journal.log.appender import Appender, find, record_of
 from recovery_journal.log.cohort_appender import CohortAppender
 from recovery_journal.log.datastore import JournalDatastore, journal_errors
-from recovery_journal.log.mapper import JournalMapper, decode_block
+from recovery_journal.log.mapper import UNREADABLE, JournalMapper, decode_block
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.log.recorder import JournalRecorder
 from recovery_journal.postgres.arrays import array
@@ -149,7 +149,7 @@ class JournalApplication(Application[str]):
         for attempt_id, found in self.load_many(attempt_ids, cursor).items():
             if isinstance(found, RecoveryJournalError):
                 recoveries[attempt_id] = found
-            elif recovery := project(None, (record.event for record in found)):
+            elif recovery := folded(found):
                 recoveries[attempt_id] = recovery
         return recoveries
 
@@ -162,13 +162,13 @@ class JournalApplication(Application[str]):
             rows = streams.execute(STREAMS, wanted, prepare=True).fetchall()
         try:
             events = decode_block([row[:3] for row in rows], [row[3] for row in rows])
-        except ValueError:  # which JSON errors are too
+            recoveries: dict[str, Recovery | RecoveryJournalError] = {}
+            for event in events:
+                found = recoveries.get(event.originator_id)
+                assert not isinstance(found, RecoveryJournalError)
+                recoveries[event.originator_id] = evolve(found, event)
+        except (ValueError, CorruptEvent):  # JSON errors are values too
             return None
-        recoveries: dict[str, Recovery | RecoveryJournalError] = {}
-        for event in events:
-            found = recoveries.get(event.originator_id)
-            assert not isinstance(found, RecoveryJournalError)
-            recoveries[event.originator_id] = evolve(found, event)
         return recoveries
 
     def records(self, cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[Record]:
@@ -195,5 +195,13 @@ class JournalApplication(Application[str]):
     def _event_id(self, state: bytes) -> str | None:
         try:
             return self._event_id_of(state).event_id
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return None
+
+
+def folded(records: Iterable[Record]) -> Recovery | RecoveryJournalError | None:
+    """The attempt that a whole stream tells of; where that has no beginning, the error."""
+    try:
+        return project(None, (record.event for record in records))
+    except CorruptEvent as error:
+        return error

@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 from domain.errors import CorruptEvent, UnknownEvent
 from domain.events import FIRST_VERSION, AnyEvent, tag_of
 from projections.projection import Record
-from recovery_journal.log.mapper import decode
+from recovery_journal.log.mapper import UNREADABLE, decode
 from recovery_journal.postgres.database import Database
 
 BLOCK_EVENTS: Final = 2_000
@@ -144,7 +144,7 @@ def _all_at_once(rows: Sequence[_Row]) -> list[Record] | None:
     streams, versions, tags, states, positions, times = zip(*rows, strict=True)
     try:
         events = _decoder.decode(b"[" + b",".join(states) + b"]")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     if (
         tuple([event.originator_id for event in events]) != streams

@@ -13,6 +13,9 @@ from domain.events import AnyEvent, RecoveryEvent, tag_of
 TAGS: Final = frozenset(tag_of(event) for event in get_args(AnyEvent))
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder may say of a state; the last, where it is nested deeper than our stack."""
+
 _encode = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder[AnyEvent](AnyEvent)
 _block_decoder: Final = msgspec.json.Decoder[list[AnyEvent]](list[AnyEvent])
@@ -53,7 +56,10 @@ class JournalMapper(Mapper[str]):
 def decode_block(places: Sequence[tuple[str, int, str]], states: Sequence[bytes]) -> list[AnyEvent]:
     """The events of many rows, whose streams, versions and tags are given, by one call. Raises
     `ValueError` where one of them is not what its row says; `decode` tells which."""
-    events = _block_decoder.decode(b"[" + b",".join(states) + b"]")
+    try:
+        events = _block_decoder.decode(b"[" + b",".join(states) + b"]")
+    except RecursionError as error:
+        raise ValueError("a state that is nested too deeply") from error
     says = [(it.originator_id, it.originator_version, tag_of(it)) for it in events]
     if says != list(places):
         raise ValueError("states that say something else than their rows")
@@ -68,7 +74,7 @@ def decode(
         raise UnknownEvent(attempt_id, version=version, tag=tag, position=position)
     try:
         event: AnyEvent = _decoder.decode(state)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         reason = str(error)
     else:
         says = (event.originator_id, event.originator_version, tag_of(event))

@@ -314,7 +314,7 @@ class Database:
 def _parse(dsn: str) -> dict[str, Any]:
     try:
         return {name: value for name, value in conninfo_to_dict(dsn).items() if value is not None}
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeEncodeError):
         # The parser's message quotes the DSN, and with it perhaps the password.
         raise InvalidInput(
             "the DSN",

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from domain.errors import EmbeddedServerUnavailable
+from domain.wording import shown
 
 if TYPE_CHECKING:  # it needs psutil, which comes with the extra `embedded` alone
     from recovery_journal.postgres.cluster import Cluster
@@ -127,7 +128,7 @@ def embedded_cluster(folder: Path | None = None) -> "Cluster":
             if named
             else platformdirs.user_data_path("recovery-journal", appauthor=False)
         )
-    folder = folder.expanduser().resolve()
+    folder = _found(folder)
     version = _made_by(folder / "data") or TARGET_POSTGRES_VERSION
     if version < OLDEST_SERVER or version not in POSTGRES_VERSIONS:
         brought = ", ".join(str(number) for number in POSTGRES_VERSIONS)
@@ -136,6 +137,15 @@ def embedded_cluster(folder: Path | None = None) -> "Cluster":
             f"found {brought}, needed at least {OLDEST_SERVER}"
         )
     return Cluster(folder, POSTGRES_VERSIONS[version])
+
+
+def _found(folder: Path) -> Path:
+    try:
+        return folder.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EmbeddedServerUnavailable(
+            f"the folder {shown(str(folder))} cannot be looked for: {error}"
+        ) from error
 
 
 def _made_by(data: Path) -> int | None:

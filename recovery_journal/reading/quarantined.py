@@ -8,9 +8,8 @@ from psycopg.rows import DictRow
 
 from domain.errors import RecoveryJournalError
 from domain.events import LiftOption, QuarantineCause, Quarantined
-from domain.recovery import project
 from projections.projection import Record
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.application import JournalApplication, folded
 from recovery_journal.postgres.database import Database
 
 # The longest in quarantine first: a quarantined lease row changes only by leaving quarantine.
@@ -63,9 +62,9 @@ class QuarantineReading:
 
 def _attempt(row: DictRow, stream: list[Record] | RecoveryJournalError) -> QuarantinedAttempt:
     since = row.pop("renewed_at")
-    if isinstance(stream, RecoveryJournalError):
-        return QuarantinedAttempt(**row, since=since, error=str(stream))
-    recovery = project(None, (record.event for record in stream))
+    recovery = stream if isinstance(stream, RecoveryJournalError) else folded(stream)
+    if isinstance(stream, RecoveryJournalError) or isinstance(recovery, RecoveryJournalError):
+        return QuarantinedAttempt(**row, since=since, error=str(recovery))
     quarantined = [record for record in stream if isinstance(record.event, Quarantined)]
     if recovery is None or recovery.quarantined is None or not quarantined:
         return QuarantinedAttempt(**row, since=since)  # lifted since its row was read

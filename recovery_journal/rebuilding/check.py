@@ -13,6 +13,7 @@ from projections.projection import PrimaryKey, Projection, Record, RowT
 from projections.stream_fold import folded
 from recovery_journal.following.legibility import legible
 from recovery_journal.following.projection_table import ProjectionTable, table_of
+from recovery_journal.following.storability import storable
 from recovery_journal.following.table_definition import Place
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import BLOCK_EVENTS, END, LogBlocks
@@ -91,7 +92,8 @@ class Check:
             position = place.position if place else 0
             expected = self._expected(cursor, projection, position)
             comparison = _Comparison(projection, cursor, position)
-            return comparison.of(_legible_rows(cursor, projection), expected)
+            with storable(projection):
+                return comparison.of(_legible_rows(cursor, projection), expected)
 
     def _expected(
         self, cursor: Cursor[DictRow], projection: Projection[RowT], position: int

@@ -15,6 +15,7 @@ from psycopg.rows import DictRow
 from projections.projection import Projection, Record, RowT
 from projections.stream_fold import StreamFold
 from recovery_journal.following.projection_table import shadow_of
+from recovery_journal.following.storability import storable
 from recovery_journal.log.block import LogBlocks
 from recovery_journal.postgres.database import Database
 from recovery_journal.rebuilding.registry import Begun, Registry
@@ -141,7 +142,8 @@ class _Folded(Generic[RowT]):
         self._copy(cursor)
 
     def _put(self, rows: Sequence[RowT]) -> None:
-        piece = self._shadow.form.to_csv(rows)
+        with storable(self._shadow.projection):
+            piece = self._shadow.form.to_csv(rows)
         self._pieces.append(piece)
         self._size += len(piece)
 

@@ -24,7 +24,7 @@ from domain.lease import LeaseStatus
 from domain.pipeline import RecoveryStep
 from domain.recovery import Decision, Recovery, Stage
 from domain.replay import ReplayOutcome
-from recovery_journal import inputs
+from domain.wording import message_of
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
@@ -269,7 +269,7 @@ class Cohorts:
                 self._decision(),
                 step,
                 error_class=type(error).__name__,
-                message=inputs.message_of(error),
+                message=message_of(error),
                 policy=self._limits.policy,
                 now=now,
             )

@@ -25,7 +25,7 @@ from domain.errors import RecoveryJournalError
 from domain.pipeline import RecoveryContext
 from domain.ports import Reducer
 from domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
-from recovery_journal import inputs
+from domain.wording import message_of
 from recovery_journal.leases.runs import RunStore, TailStep
 from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Value, encode
@@ -142,7 +142,7 @@ class TailReplayer:
             state = self.start_state(tip, at_hand)
             tail = self._runs.tail(tip, at_hand.outputs)
         except RecoveryJournalError as error:
-            return Folded(error_class=type(error).__name__, message=inputs.message_of(error))
+            return Folded(error_class=type(error).__name__, message=message_of(error))
         return msgspec.msgpack.encode(
             (context.kind, state, [(step.name, step.output) for step in tail])
         )
@@ -205,7 +205,7 @@ def _folded(reducer: Reducer, state: Value, tail: Sequence[tuple[str, Value]]) -
         return Folded(state_digest=encode(state, name="the folded state").digest)
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded
         traceback.print_exc(file=sys.stderr)
-        return Folded(error_class=type(error).__name__, message=inputs.message_of(error))
+        return Folded(error_class=type(error).__name__, message=message_of(error))
 
 
 def _with_fold(outcome: ReplayOutcome, folded: Folded) -> ReplayOutcome:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from domain.errors import Retry
+from recovery_journal import inputs
 from recovery_journal.pauses import spread
 from recovery_journal.recovering.swept import Swept
 from recovery_journal.signals import stopping_on_signals
@@ -39,6 +40,10 @@ class Sweeper:
         on_problem: Callable[[Retry], object] = lambda _problem: None,
         longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
+        inputs.having("journal", journal, "a Journal", "sweep", "watch_sessions")
+        inputs.function("on_swept", on_swept)
+        inputs.function("on_problem", on_problem)
+        inputs.seconds("longest_pause_s", longest_pause_s)
         self._journal = journal
         self._on_swept = on_swept
         self._on_problem = on_problem

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from domain.pipeline import RecoveryStep
+from domain.ranges import require_kind
 from domain.recovery import Recovery, Stage
 
 
@@ -20,6 +21,7 @@ class Swept(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, recovery: Recovery, error: str = "") -> "Swept":
         """How an attempt stands after its sweep."""
+        require_kind("recovery", recovery, Recovery, "a Recovery")
         return cls(
             attempt_id=recovery.attempt_id,
             run_id=recovery.run_id,

@@ -76,6 +76,18 @@ class Worker:
         longest_pause_s: float | None = None,
         on_event: Tell = log_notice,
     ) -> None:
+        inputs.having("journal", journal, "a Journal", "claim", "database")
+        inputs.function("on_event", on_event)
+        if not callable(functions):
+            inputs.functions("functions", functions)
+        for name, value in (
+            ("stalled_after_s", stalled_after_s),
+            ("longest_pause_s", longest_pause_s),
+        ):
+            if value is not None:
+                inputs.seconds(name, value)
+        inputs.seconds("drain_s", drain_s)
+        inputs.seconds("shortest_pause_s", shortest_pause_s)
         self._journal = journal
         self._worker_id = inputs.identifier("worker_id", worker_id)
         self._functions = functions
@@ -117,6 +129,9 @@ class Worker:
         is away is waited for; a claim that fails otherwise is tried again, and its error raised
         after ten such failures in a row.
         """
+        if max_attempts is not None:
+            inputs.whole_number("max_attempts", max_attempts, inputs.ATTEMPTS)
+        inputs.flag("until_idle", until_idle)
         ended: Counter[Outcome] = Counter()
         pause = _Pause(self._stop, self._session_lock, self._shortest_pause_s)
         with self._running():

@@ -4,7 +4,7 @@ A plant whose text is no longer in the product is an error, so that the list kee
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -161,15 +161,22 @@ PLANTS: Final[dict[str, Plant]] = {
 @contextmanager
 def planted(name: str) -> Iterator[Path]:
     """A copy of the project with that bug in it, for as long as it is looked at."""
+    with copy_with(PLANTS[name].edits) as copy:
+        yield copy
+
+
+@contextmanager
+def copy_with(edits: Iterable[Edit]) -> Iterator[Path]:
+    """A copy of the project with these edits, for as long as it is looked at."""
     with TemporaryDirectory(prefix="planted-") as folder:
         copy = Path(folder)
         for package in PACKAGES:
             shutil.copytree(
                 ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for edit in PLANTS[name].edits:
+        for edit in edits:
             file = copy / edit.path
             text = file.read_text(encoding="utf-8")
-            assert text.count(edit.sound) == 1, f"{name}: {edit.path} no longer says {edit.sound!r}"
+            assert text.count(edit.sound) == 1, f"{edit.path} no longer says {edit.sound!r}"
             file.write_text(text.replace(edit.sound, edit.broken), encoding="utf-8")
         yield copy

@@ -71,6 +71,17 @@ def test_times_are_in_utc() -> None:
 
 
 @pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), "1-01-01 00:00:00.000"),
+        (datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))), "9999-12-31 23:59:59.999"),
+    ],
+)
+def test_a_time_that_utc_has_no_more_is_shown_as_it_stands(at: datetime, said: str) -> None:
+    assert words.moment(at).endswith(said)
+
+
+@pytest.mark.parametrize(
     ("text", "shown_as"),
     [
         ("ä 日本 🙂", "ä 日本 🙂"),

@@ -21,8 +21,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     """Values of a field of this type, as the checks of input let them come: numbers finite and
     of 64 bits, times in UTC."""
     if get_origin(hint) is Annotated:
-        _, limits = get_args(hint)
-        return st.integers(limits.ge, 2**63 - 1)
+        plain, limits = get_args(hint)
+        return values(plain) if plain is datetime else st.integers(max(limits.ge, 0), limits.le)
     if get_origin(hint) in (Union, UnionType):
         return st.one_of([values(choice) for choice in get_args(hint)])
     if get_origin(hint) is tuple:
@@ -32,7 +32,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     if issubclass(hint, Struct):
         hints = get_type_hints(hint, include_extras=True)
         return st.builds(hint, **{name: values(hints[name]) for name in hint.__struct_fields__})
-    plain: dict[type, st.SearchStrategy[Any]] = {
+    simple: dict[type, st.SearchStrategy[Any]] = {
         NoneType: st.none(),
         bool: st.booleans(),
         int: st.integers(0, 2**63 - 1),
@@ -40,7 +40,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         str: st.text(max_size=8),
         datetime: st.datetimes(timezones=st.just(UTC)),
     }
-    return plain[hint]
+    return simple[hint]
 
 
 def events() -> st.SearchStrategy[AnyEvent]:

@@ -1,19 +1,25 @@
 """What the log holds and this program cannot read stops a reader by name, and loses nothing."""
 
+import re
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given as forall
 
 from domain.errors import CorruptEvent, RecoveryJournalError, UnknownEvent
 from domain.events import AnyEvent, tag_of
+from domain.recovery import Recovery
 from recovery_journal.log.application import JournalApplication
-from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.log.mapper import JournalMapper, decode
 from recovery_journal.postgres.database import Database
 from tests.domain.any_event import events
+from tests.domain.histories import given, granted, recovered
 from tests.log.events import a_stream, an_event
 
 TAG = tag_of(an_event("a", 1))
 STATE = msgspec.json.encode(an_event("a-1", 3))
+DEEP = b"[" * 5_000 + b"]" * 5_000
+READY = given(granted(), *recovered(lost_epoch=1, recovery_no=1)[:-1]).ready
 
 
 def put(database: Database, attempt_id: str, version: int, tag: str, state: bytes) -> None:
@@ -26,7 +32,7 @@ def put(database: Database, attempt_id: str, version: int, tag: str, state: byte
         )
 
 
-@given(event=events())
+@forall(event=events())
 def test_every_event_survives_the_mapper(event: AnyEvent) -> None:
     mapper = JournalMapper.__new__(JournalMapper)
 
@@ -40,6 +46,41 @@ def test_a_stream_cannot_begin_before_its_first_version(
 
     with pytest.raises(CorruptEvent, match=r"'a-1', version 0.*>= 1"):
         application.reader.read(0, 10)
+
+
+def test_a_time_without_its_offset_is_none() -> None:
+    state = msgspec.json.encode(READY)
+    naive = re.sub(rb'("ready_at":"[^"]*)Z"', rb'\1"', state)
+    assert naive != state
+
+    with pytest.raises(CorruptEvent, match="timezone"):
+        read_alone(naive)
+
+
+def read_alone(state: bytes) -> AnyEvent:
+    """The event of a row that is the one after which `READY` is named."""
+    assert READY is not None
+    return decode(
+        attempt_id=READY.originator_id,
+        version=READY.originator_version,
+        tag=tag_of(READY),
+        state=state,
+        position=1,
+    )
+
+
+def test_a_stream_that_does_not_begin_with_its_grant_answers_with_an_error(
+    application: JournalApplication, database: Database
+) -> None:
+    application.append([*a_stream("a-1", 2), granted()("b", 1)])
+
+    with pytest.raises(CorruptEvent, match="begin with its grant"):
+        application.recovery("a-1")
+    with database.transaction() as cursor:
+        found = application.load_recoveries(["a-1", "b"], cursor)
+
+    assert isinstance(found["a-1"], CorruptEvent)
+    assert isinstance(found["b"], Recovery)
 
 
 def test_every_field_is_written_out() -> None:
@@ -57,6 +98,10 @@ DAMAGES = [
     pytest.param("replayed", STATE, CorruptEvent, "says", id="another tag"),
     pytest.param(TAG, msgspec.json.encode(an_event("a-2", 3)), CorruptEvent, "a-2", id="stream"),
     pytest.param(TAG, msgspec.json.encode(an_event("a-1", 4)), CorruptEvent, "4", id="version"),
+    pytest.param(TAG, STATE[:-1] + b',"new":' + DEEP + b"}", CorruptEvent, "recursion", id="deep"),
+    pytest.param(
+        TAG, STATE.replace(b'"epoch":1', b'"epoch":%d' % 2**63), CorruptEvent, "epoch", id="65 bits"
+    ),
 ]
 
 

@@ -86,9 +86,10 @@ def test_each_stream_comes_in_one_piece(writer: Writer, block_events: int) -> No
         (STRANGE, "dispatched", b"no JSON", CorruptEvent),
         (STRANGE, "dispatched", b"", CorruptEvent),
         (STRANGE, "dispatched", b"\xff\xfe", CorruptEvent),
+        (STRANGE, "dispatched", b'{"a":' + b"[" * 5_000 + b"]" * 5_000 + b"}", CorruptEvent),
         (TWO_EVENTS_IN_ONE, "", b"", CorruptEvent),
     ],
-    ids=["unknown", "comma", "no-json", "empty", "no-utf8", "two-in-one"],
+    ids=["unknown", "comma", "no-json", "empty", "no-utf8", "deep", "two-in-one"],
 )
 def test_an_event_that_cannot_be_read_is_named_after_what_comes_before_it(
     writer: Writer,

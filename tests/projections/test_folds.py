@@ -238,7 +238,15 @@ class Raises(DispatchReady):
         return super().fold(row, record) if row is None else row.no_such_field  # type: ignore[attr-defined]  # it raises
 
 
-@pytest.mark.parametrize("wrong", [TakesAway(), ForgetsTheVersion(), MixesKeysUp(), Raises()])
+class GoesBack(DispatchReady):
+    def fold(self, row: DispatchReadyRow | None, record: Record) -> DispatchReadyRow | None:
+        after = super().fold(row, record)
+        return replace(after, entered_version=1) if row and after else after
+
+
+@pytest.mark.parametrize(
+    "wrong", [TakesAway(), ForgetsTheVersion(), MixesKeysUp(), GoesBack(), Raises()]
+)
 def test_a_wrong_fold_is_told_where_and_what_came_before_is_kept(wrong: DispatchReady) -> None:
     log = placed(*history(granted(), *recovered(lost_epoch=1, recovery_no=1)))
     fold = Fold(wrong, {})

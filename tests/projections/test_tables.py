@@ -7,14 +7,13 @@ from enum import StrEnum
 from random import Random
 from typing import Any, ClassVar
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, RowUnstorable
 from domain.events import ReadyForDispatch
 from projections.catalog import BUILT_IN
 from projections.dispatch_ready import DISPATCH_READY
@@ -279,7 +278,10 @@ def test_the_name_of_an_index_is_held_to_the_same() -> None:
 def test_a_number_too_large_for_its_column_is_an_error_and_not_another_number(
     database: Database, motley: ProjectionTable[MotleyRow]
 ) -> None:
-    with pytest.raises(psycopg.errors.NumericValueOutOfRange), database.transaction() as cursor:
+    with (
+        pytest.raises(RowUnstorable, match="out of range"),
+        database.transaction() as cursor,
+    ):
         motley.upsert(cursor, [motley_row(version=2**63)])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import psycopg
@@ -10,7 +10,14 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
-from domain.errors import SchemaMissing, SchemaTooNew, ServerTooOld, ServerUnavailable
+from domain.errors import (
+    PayloadCorrupt,
+    SchemaMissing,
+    SchemaTooNew,
+    ServerTooOld,
+    ServerUnavailable,
+)
+from recovery_journal.payload import decode_digested
 from recovery_journal.postgres.database import Database
 from tests.rules.scenes import OpenJournal, change, claim_one, held, report, rows, types_of
 
@@ -118,7 +125,7 @@ def test_an_id_of_any_unicode_is_kept_as_it_is(journal: rj.Journal, good: str) -
     assert journal.recovery(good).granted.holder.worker_id == good
 
 
-BAD_CALLS: dict[str, Callable[[rj.Journal], object]] = {
+BAD_CALLS: dict[str, Callable[[Any], object]] = {
     "no TTL": lambda journal: held(journal, ttl=timedelta(0)),
     "a negative TTL": lambda journal: held(journal, ttl=timedelta(seconds=-1)),
     "a TTL of ages": lambda journal: held(journal, ttl=timedelta.max),
@@ -140,8 +147,8 @@ BAD_CALLS: dict[str, Callable[[rj.Journal], object]] = {
     "a claim without a TTL": lambda journal: journal.claim(worker_id="w", ttl=timedelta(0)),
     "a list of none": lambda journal: journal.dispatch_ready(limit=-1),
     "a naive datetime": lambda journal: journal.contexts(since=datetime(2031, 1, 1)),  # noqa: DTZ001
-    "a date as text": lambda journal: journal.contexts(since="2031-01-01"),  # type: ignore[arg-type]
-    "a log from text": lambda journal: journal.log(after="x"),  # type: ignore[arg-type]
+    "a date as text": lambda journal: journal.contexts(since="2031-01-01"),
+    "a log from text": lambda journal: journal.log(after="x"),
     "a log from before": lambda journal: journal.log(after=-1),
     "version 0": lambda journal: journal.recovery("there already", version=0),
     "a version to come": lambda journal: journal.recovery("there already", version=2),
@@ -149,7 +156,7 @@ BAD_CALLS: dict[str, Callable[[rj.Journal], object]] = {
     "a report without a reason": lambda journal: journal.report_lost(worker_id="w", reason=""),
     "a report of a number": lambda journal: journal.report_lost(
         worker_id="w",
-        incarnation=7,  # type: ignore[arg-type]
+        incarnation=7,
         reason="gone",
     ),
     "a report with NUL": lambda journal: journal.report_lost(
@@ -161,6 +168,11 @@ BAD_CALLS: dict[str, Callable[[rj.Journal], object]] = {
     "a long reason": lambda journal: journal.report_lost(worker_id="w", reason="x" * 2001),
     "an empty history": lambda journal: journal.history(""),
 }
+
+
+class MuteError(Exception):
+    def __str__(self) -> NoReturn:
+        raise RuntimeError("no word")
 
 
 @pytest.mark.parametrize("call", BAD_CALLS)
@@ -186,6 +198,11 @@ def test_what_cannot_be_encoded_is_refused_everywhere(counted: rj.Journal, paylo
         with pytest.raises(rj.InvalidInput, match="cannot be encoded") as refused:
             call()
         assert_says(refused.value)
+
+
+def test_bytes_that_are_nested_too_deeply_are_damaged() -> None:
+    with pytest.raises(PayloadCorrupt, match="recursion"):
+        decode_digested(b"\x91" * 100_000 + b"\xc0", what="a state")
 
 
 def test_what_is_too_large_is_refused(counted: rj.Journal) -> None:
@@ -266,6 +283,8 @@ BAD_LIMITS: dict[str, dict[str, Any]] = {
     "more than the fleet": {"fleet_share": 1.5},
     "NaN of the fleet": {"fleet_share": float("nan")},
     "text": {"ttl_s": "30"},
+    "5,001 digits": {"cohort_size": 10**5_000},
+    "no policy": {"policy": None},
 }
 BAD_POLICIES: dict[str, dict[str, Any]] = {
     "no crash allowed": {"crash_loop_count": 0},
@@ -273,6 +292,7 @@ BAD_POLICIES: dict[str, dict[str, Any]] = {
     "NaN to wait": {"backoff_s": float("nan")},
     "for ever": {"backoff_limit_s": float("inf")},
     "backwards": {"backoff_s": -1.0},
+    "perhaps": {"may_restart": "perhaps"},
 }
 
 
@@ -291,6 +311,14 @@ def test_a_policy_that_is_none_is_refused(case: str) -> None:
         rj.Policy(**BAD_POLICIES[case])
 
     assert_says(refused.value)
+
+
+def test_a_failure_that_says_nothing_is_recorded_all_the_same(journal: rj.Journal) -> None:
+    held(journal).fail(MuteError())
+
+    ended = journal.recovery("a-1").ended
+    assert isinstance(ended, rj.events.LeaseEnded)
+    assert (ended.error_class, ended.message[:14]) == ("MuteError", "a message that")
 
 
 def test_a_changed_limit_is_checked_too() -> None:

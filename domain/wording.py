@@ -1,0 +1,30 @@
+"""Values and words of others in our sentences: short, and fit to be stored and shown."""
+
+from typing import Final
+
+LONGEST_SHOWN: Final = 200  # characters
+LONGEST_MESSAGE: Final = 2_000  # characters
+
+
+def shown(value: object) -> str:
+    """Any value, as an error shows what was found, whatever it is and says of itself."""
+    try:
+        words = repr(value)
+    except Exception:  # noqa: BLE001 - the caller's own object may raise anything here
+        words = f"a {type(value).__name__} that cannot be shown"
+    return words if len(words) <= LONGEST_SHOWN else f"{words[:LONGEST_SHOWN]}…"
+
+
+def message_of(error: BaseException) -> str:
+    """An exception's message, cut and cleaned so that it can be stored."""
+    try:
+        words = str(error)
+    except Exception as raised:  # noqa: BLE001 - the user's own exception may raise anything here
+        words = f"a message that cannot be had: {type(raised).__name__}"
+    return cleaned(words)
+
+
+def cleaned(words: str) -> str:
+    """Text of whatever origin, cut and cleaned so that it can be stored."""
+    words = words[:LONGEST_MESSAGE].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return words.encode(errors="replace").decode()

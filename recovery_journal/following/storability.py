@@ -1,0 +1,31 @@
+"""Writing rows that a user's fold has made, which may hold values that no column can."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from domain.errors import RowUnstorable
+from domain.wording import message_of
+from projections.projection import Projection
+
+
+class RowUnfit(ValueError):
+    """A row with a value that JSON cannot express."""
+
+
+UNFIT: Final = (TypeError, ValueError, OverflowError, RecursionError)
+"""What the encoder says of such a row."""
+
+UNSTORABLE: Final = (RowUnfit, psycopg.DataError, psycopg.errors.NotNullViolation)
+
+
+@contextmanager
+def storable(projection: Projection[Any]) -> Iterator[None]:
+    """Raises `RowUnstorable` in place of what the encoder or PostgreSQL says of such rows."""
+    try:
+        yield
+    except UNSTORABLE as error:
+        reason = " ".join(message_of(error).split())
+        raise RowUnstorable(projection.name, reason=reason) from error

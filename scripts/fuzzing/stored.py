@@ -1,0 +1,78 @@
+"""A log as bytes: what the fuzzer changes, and what a finding is saved as.
+
+One row of the log is one line of six parts: stream, version, tag, position, time in microseconds of
+the epoch, and the state, which is all the rest of the line. Any bytes are a log, so that no change
+is lost: a part that no column could hold becomes the nearest that one can.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from domain.events import tag_of
+from projections.projection import Record
+from recovery_journal.log.mapper import JournalMapper
+
+PART: Final = b"|"
+LINE: Final = b"\n"
+PART_COUNT: Final = 6
+LONGEST_LOG: Final = 64
+LARGEST: Final = 2**63 - 1
+NUMBER: Final = re.compile(rb"-?[0-9]{1,19}")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST_US: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+LATEST_US: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+
+
+class StoredRow(NamedTuple):
+    """The columns of one event, as a reader is given them."""
+
+    stream: str
+    version: int
+    tag: str
+    position: int
+    recorded_at: datetime
+    state: bytes
+
+
+def read(log: bytes) -> list[StoredRow]:
+    """The rows of a log, as many as one is worth looking at."""
+    return [_row(line) for line in log.split(LINE)[:LONGEST_LOG] if line]
+
+
+def written(records: Iterable[Record]) -> bytes:
+    """A sound log of these records."""
+    mapper = JournalMapper.__new__(JournalMapper)
+    lines = []
+    for event, position, recorded_at in records:
+        microseconds = (recorded_at - EPOCH) // timedelta(microseconds=1)
+        place = (event.originator_id, event.originator_version, tag_of(event))
+        columns = (*place, position, microseconds)
+        lines.append(PART.join([*(str(it).encode() for it in columns), mapper.state_of(event)]))
+    return LINE.join(lines)
+
+
+def _row(line: bytes) -> StoredRow:
+    parts = line.split(PART, PART_COUNT - 1)
+    stream, version, tag, position, microseconds, state = [
+        *parts,
+        *[b""] * (PART_COUNT - len(parts)),
+    ]
+    return StoredRow(
+        _text(stream),
+        _number(version),
+        _text(tag),
+        _number(position),
+        EPOCH + timedelta(microseconds=min(max(_number(microseconds), EARLIEST_US), LATEST_US)),
+        state,
+    )
+
+
+def _text(part: bytes) -> str:
+    return part.decode(errors="replace").replace("\0", "")
+
+
+def _number(part: bytes) -> int:
+    found = NUMBER.fullmatch(part)
+    return min(max(int(found[0]), -LARGEST - 1), LARGEST) if found else 0

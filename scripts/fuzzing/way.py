@@ -1,0 +1,190 @@
+"""The whole way of stored bytes: decoded, folded to attempts and to rows, told to a person.
+
+What may come of any bytes: events that encode to the same meaning again, or `UnknownEvent` or
+`CorruptEvent`. Everything else that is raised here is a finding.
+"""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final
+
+from msgspec import Struct
+
+from domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
+from domain.errors import CorruptEvent, FoldFailed, UnknownEvent
+from domain.events import AnyEvent
+from domain.recovery import Recovery, Stage, project
+from projections.catalog import BUILT_IN
+from projections.projection import Fold, Projection, Record, RowRefused, RowT
+from projections.stream_fold import StreamFold
+from recovery_journal.commands.changes import changes, shown
+from recovery_journal.commands.essentials import essentials
+from recovery_journal.commands.page import text
+from recovery_journal.commands.phases import phases, told
+from recovery_journal.commands.words import moment
+from recovery_journal.following.row_form import RowForm
+from recovery_journal.log.mapper import UNREADABLE, JournalMapper, decode, decode_block
+from recovery_journal.reading.history import HistoryEntry
+from scripts.fuzzing.stored import StoredRow, read
+
+FORMS: Final = {it.name: RowForm(it.row_type) for it in BUILT_IN}
+
+_mapper = JournalMapper.__new__(JournalMapper)
+
+
+def go(log: bytes) -> None:
+    """Take the whole way with this log. Raises only for a finding."""
+    rows = read(log)
+    records = _decoded(rows)
+    _compare_with_block(rows, records)
+    for record in records:
+        _encode_again(record.event)
+        _require_meaning(record.event)
+    kept = _in_order(records)
+    _attempts(kept)
+    for projection in BUILT_IN:
+        _rows(projection, kept)
+
+
+def _in_order(records: Iterable[Record]) -> list[Record]:
+    """As a log may hold them, for it refuses others: one event at each position, and within a
+    stream versions grow with positions."""
+    kept: dict[int, Record] = {}
+    last: dict[str, int] = {}
+    for record in sorted(records, key=attrgetter("position")):
+        stream, version = record.event.originator_id, record.event.originator_version
+        if record.position not in kept and version > last.get(stream, 0):
+            kept[record.position] = record
+            last[stream] = version
+    return list(kept.values())
+
+
+def _decoded(rows: Iterable[StoredRow]) -> list[Record]:
+    """Those that can be read."""
+    records = []
+    for row in rows:
+        try:
+            event = decode(
+                attempt_id=row.stream,
+                version=row.version,
+                tag=row.tag,
+                state=row.state,
+                position=row.position,
+            )
+        except (UnknownEvent, CorruptEvent):
+            continue
+        records.append(Record(event, row.position, row.recorded_at))
+    return records
+
+
+def _compare_with_block(rows: Sequence[StoredRow], records: Sequence[Record]) -> None:
+    """Many at once must say what one by one says; for one of them is read by every follower."""
+    if len(rows) == len(records):
+        places = [(row.stream, row.version, row.tag) for row in rows]
+        assert decode_block(places, [row.state for row in rows]) == [it.event for it in records]
+        return
+    for row in rows:
+        try:
+            decode_block([(row.stream, row.version, row.tag)], [row.state])
+        except (ValueError, *UNREADABLE):
+            continue
+
+
+def _encode_again(event: AnyEvent) -> None:
+    """What was decoded is written as it would be appended, and says the same again."""
+    stored = _mapper.to_stored_event(event)
+    again = _mapper.to_domain_event(stored)
+    assert again == event, (event, again)
+    assert _mapper.to_stored_event(again) == stored, (event, again)
+
+
+def _require_meaning(part: object) -> None:
+    """A number or a time in an event means the same to everybody who reads it."""
+    if isinstance(part, Struct):
+        for name in part.__struct_fields__:
+            _require_meaning(getattr(part, name))
+    elif isinstance(part, int):
+        assert SMALLEST_NUMBER <= part <= LARGEST_NUMBER, part
+    elif isinstance(part, datetime):
+        assert part.utcoffset() is not None, part
+
+
+def _attempts(records: Iterable[Record]) -> None:
+    streams: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        streams[record.event.originator_id].append(record)
+    for stream in streams.values():
+        try:
+            recovery = project(None, (record.event for record in stream))
+        except CorruptEvent:  # a stream that does not begin with its grant
+            continue
+        assert recovery is not None
+        _look_at(recovery)
+        _tell(stream)
+
+
+def _look_at(recovery: Recovery) -> None:
+    assert recovery.stage in Stage
+    assert recovery.is_fenced in (True, False)
+    if recovery.reloaded is not None:
+        assert recovery.context().expected == recovery.reported
+
+
+def _tell(stream: Sequence[Record]) -> None:
+    """As `history` and `show` do."""
+    entries = [
+        HistoryEntry(position=position, recorded_at=recorded_at, event=event)
+        for event, position, recorded_at in stream
+    ]
+    tale = told(entries)
+    before = None
+    for one in tale:
+        text(essentials(one.entry.event))
+        moment(one.entry.recorded_at)
+        for change in changes(before, one.after):
+            shown(change.after)
+        before = one.after
+    phases(tale)
+
+
+def _rows(projection: Projection[RowT], records: list[Record]) -> None:
+    """As a follower folds them, and as a rebuild does; then in both forms that PostgreSQL takes."""
+    fold = Fold(projection, {})
+    try:
+        fold.add(records)
+    except FoldFailed as error:
+        # Such as a recovery with a lower number than the one before. Nothing else may be raised.
+        if not isinstance(error.__cause__, RowRefused):
+            raise
+        return
+    followed = fold.changed()
+    if projection.is_stream_keyed:  # those alone are folded stream by stream
+        assert _rebuilt(projection, records) == followed
+    _store(FORMS[projection.name], followed)
+
+
+def _rebuilt(projection: Projection[RowT], records: Iterable[Record]) -> list[RowT]:
+    by_stream = sorted(
+        records, key=lambda it: (it.event.originator_id, it.event.originator_version)
+    )
+    fold = StreamFold(projection)
+    half = len(by_stream) // 2
+    rows = [*fold.add(by_stream[:half]), *fold.add(by_stream[half:]), *fold.finish()]
+    return sorted(rows, key=projection.primary_key)
+
+
+def _store(form: RowForm[Any], rows: Sequence[Any]) -> None:
+    encoded = form.to_json(rows)
+    assert form.to_json(form.from_json(encoded.decode())) == encoded
+    for row in rows:
+        _require_meaning(row)
+    copied = list(csv.reader(_lines(form.to_csv(rows)), doublequote=False, escapechar="\\"))
+    assert [len(it) for it in copied] == [len(form.columns)] * len(rows)
+
+
+def _lines(copied: bytes) -> io.StringIO:
+    return io.StringIO(copied.decode(), newline="\n")
