@@ -11,6 +11,9 @@
     │   ├── ResultPruned            the attempt's result was pruned
     │   ├── WrongStage              the attempt stands elsewhere in the pipeline
     │   ├── StepOutOfOrder          a run step does not continue the recorded chain
+    │   ├── CheckpointTooNew        a newer program wrote the run's checkpoint
+    │   ├── CheckpointTooLarge      the run's checkpoint is above the limit of what is loaded
+    │   ├── ReducerFailed           the user's reducer raised, died or never ended
     │   ├── ServerTooOld            the server lacks what the log needs
     │   ├── SchemaMissing           nobody has run `init` here
     │   ├── SchemaTooNew            a newer program made the schema
@@ -171,6 +174,41 @@ class StepOutOfOrder(Refused):
     def __init__(self, run_id: str, *, wanted: str, found: str, needed: str, do: str) -> None:
         super().__init__(f"cannot {wanted} of run {run_id!r}: found {found}, needed {needed}; {do}")
         self.run_id = run_id
+
+
+class CheckpointTooNew(Refused):
+    """The newest checkpoint of a run is in a format that this program does not know."""
+
+    def __init__(self, run_id: str, *, found: str) -> None:
+        super().__init__(
+            f"cannot go on with run {run_id!r}: found that {found}, needed a checkpoint that this "
+            "program can read; upgrade recovery-journal"
+        )
+        self.run_id = run_id
+
+
+class CheckpointTooLarge(Refused):
+    """The newest checkpoint of a run is larger than what may be loaded."""
+
+    def __init__(self, run_id: str, *, found: str) -> None:
+        super().__init__(
+            f"cannot go on with run {run_id!r}: found that {found}, needed one within it; raise "
+            "the limit `state_bytes`, or fall back to a smaller checkpoint"
+        )
+        self.run_id = run_id
+
+
+class ReducerFailed(Refused):
+    """The user's reducer did not fold a run's tail."""
+
+    def __init__(self, run_id: str, *, error_class: str, message: str) -> None:
+        super().__init__(
+            f"cannot fold the tail of run {run_id!r}: found {error_class}: {message}, needed a "
+            "reducer that folds it in time; mend the reducer"
+        )
+        self.run_id = run_id
+        self.error_class = error_class
+        self.message = message
 
 
 class ServerTooOld(Refused):

@@ -11,6 +11,7 @@ RANGES: Ranges = {
     "raise_limit": (1, 1_000_000),
     "backoff_s": (0.0, YEAR_S),
     "backoff_limit_s": (0.0, YEAR_S),
+    "version_wait_s": (0.0, YEAR_S),
 }
 
 
@@ -20,6 +21,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     `crash_loop_count`: recoveries in a row without progress before the attempt is quarantined.
     `raise_limit`: tries of a replay that raises before the attempt is quarantined.
     `backoff_s`, `backoff_limit_s`: the first wait before a step is tried again, and the longest.
+    `version_wait_s`: how long an attempt waits for a program that knows its checkpoint's format, or
+    for a worker of its code version, before it is quarantined.
     `may_restart`: whether an attempt without any checkpoint may start from its input again.
     `is_timeout_quarantined`: quarantine attempts past their execution timeout, else end them.
     """
@@ -28,11 +31,16 @@ class Policy(Struct, frozen=True, kw_only=True):
     raise_limit: int = 5
     backoff_s: float = 1.0
     backoff_limit_s: float = 300.0
+    version_wait_s: float = 24 * 3600.0
     may_restart: bool = True
     is_timeout_quarantined: bool = False
 
     def __post_init__(self) -> None:
         require_within(self, RANGES)
+
+    def has_waited(self, since: datetime, now: datetime) -> bool:
+        """Whether somebody has waited for another version for long enough."""
+        return now - since >= timedelta(seconds=self.version_wait_s)
 
     def retry_at(self, now: datetime, try_count: int) -> datetime:
         """When the step is tried again after its `try_count`-th failure: doubling waits."""

@@ -31,8 +31,8 @@ from recovery_journal.following.follower import Follower
 from recovery_journal.following.outdated import OutdatedProjection, ProjectionOutdated
 from recovery_journal.identity import incarnation
 from recovery_journal.journal import Journal
-from recovery_journal.leases.claims import Claim
 from recovery_journal.leases.lease import Lease, LeaseTerms
+from recovery_journal.leases.loading import Claim
 from recovery_journal.leases.pruning import Pruned
 from recovery_journal.limits import Limits
 from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well

@@ -6,7 +6,12 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, overload
 
-from domain.errors import InvalidInput, PayloadCorrupt
+from domain.errors import (
+    CheckpointTooLarge,
+    CheckpointTooNew,
+    PayloadCorrupt,
+    ReducerFailed,
+)
 from domain.events import LiftOption
 from domain.lease import Holder, Incarnation
 from domain.ports import Reducer
@@ -20,11 +25,12 @@ from recovery_journal.following.outdated import OutdatedProjection, outdated_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.identity import incarnation
 from recovery_journal.leases.acquisition import Acquisition, Request
-from recovery_journal.leases.claims import Claim, Claims, Wanted
+from recovery_journal.leases.claims import Claims, Wanted
 from recovery_journal.leases.endings import LeaseEndings
 from recovery_journal.leases.interventions import Interventions
 from recovery_journal.leases.lease import Lease, LeaseTerms
 from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.loading import Claim, ClaimLoading, Often
 from recovery_journal.leases.pruning import Pruned, Pruning
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.writes import LeaseWrites
@@ -76,19 +82,14 @@ class Journal:
         self._claiming = nullcontext if reducers else uncollected
         ledger = Ledger(self.application)
         self._ledger = ledger
-        self._runs = RunStore(database)
-        replayer = TailReplayer(
-            self._runs,
-            dict(reducers or {}),
-            reducer_s=limits.reducer_s,
-            state_bytes=limits.state_bytes,
-        )
+        self._runs = RunStore(database, state_bytes=limits.state_bytes)
+        self._replayer = TailReplayer(self._runs, dict(reducers or {}), reducer_s=limits.reducer_s)
         self._writes = LeaseWrites(database, ledger)
         self._endings = LeaseEndings(database, ledger, limits)
         self._acquisition = Acquisition(database, ledger, self._runs)
-        self._claims = Claims(database, ledger, self._runs, replayer, limits)
+        self._claims = Claims(database, ledger, limits)
         self._interventions = Interventions(database, ledger, self._runs, limits)
-        cohorts = Cohorts(database, ledger, self._runs, replayer, limits, observer)
+        cohorts = Cohorts(database, ledger, self._runs, self._replayer, limits, observer)
         self._session_watch = SessionWatch(database, limits)
         losses = Losses(database, ledger, limits, self._session_watch)
         self._sweep = Sweep(losses, cohorts, self._session_watch, limits, observer)
@@ -187,8 +188,8 @@ class Journal:
         `session_lock` is the number of the session lock that a `Worker` holds.
 
         Each is won by exactly one claimer. One whose checkpoint or tail is not what its recovery
-        recorded, or cannot be folded here, is quarantined before any user code runs, and not
-        returned.
+        recorded, or that folds to another state, is quarantined before any user code runs, and not
+        returned. One that cannot be loaded or folded here is given back, to be tried again.
         """
         wanted = Wanted(
             holder=self._holder(worker_id),
@@ -202,22 +203,32 @@ class Journal:
             session_lock=session_lock,
         )
         claims = []
-        with self._claiming():
+        with self._claiming(), self._replayer.folding() as folding:
             won = self._claims.take(wanted)
-            kept = self._claims.kept([terms.run_id for terms, _ in won])
+            keep = Often(lambda: self._claims.keep(wanted), every_s=wanted.ttl_s / 3)
+            loading = ClaimLoading(self._runs, self._replayer, folding, keep)
+            kept = self._runs.kept([terms.run_id for terms, _ in won]) if won else ()
             for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
                 lease = self.adopt(terms)
                 try:
-                    claims.append(self._claims.load(lease, recovery, kept_of_run))
-                except (PayloadCorrupt, InvalidInput) as problem:
+                    claims.append(loading.load(lease, recovery, kept_of_run))
+                except PayloadCorrupt as problem:
                     self._claims.distrust(lease, problem)
+                except (CheckpointTooNew, CheckpointTooLarge, ReducerFailed) as problem:
+                    self._claims.give_back(lease, problem)
         return claims
 
     def load(self, lease: Lease) -> Claim:
         """All that the worker of a held lease needs: of a fresh attempt, its run's input and what
-        earlier attempts of the run left."""
-        [kept] = self._claims.kept([lease.run_id])
-        return self._claims.load(lease, self.recovery(lease.attempt_id), kept)
+        earlier attempts of the run left. Raises `PayloadCorrupt`, `CheckpointTooNew`,
+        `CheckpointTooLarge`, `ReducerFailed`."""
+        [kept] = self._runs.kept([lease.run_id])
+        recovery = self.recovery(lease.attempt_id)
+        keep = Often(lease.heartbeat, every_s=lease.ttl_s / 3)
+        with self._replayer.folding() as folding:
+            return ClaimLoading(self._runs, self._replayer, folding, keep).load(
+                lease, recovery, kept
+            )
 
     # Recovery --------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from domain import errors
 from domain.errors import (
     AppendConflict,
     AttemptExists,
+    CheckpointTooLarge,
+    CheckpointTooNew,
     CorruptEvent,
     EmbeddedServerUnavailable,
     FoldFailed,
@@ -20,6 +22,7 @@ from domain.errors import (
     ReadOnlyServer,
     RebuildUnderWay,
     RecoveryJournalError,
+    ReducerFailed,
     Refused,
     ResultPruned,
     Retry,
@@ -58,6 +61,9 @@ EXAMPLES: list[RecoveryJournalError] = [
     StepOutOfOrder(
         "r-1", wanted="record run step 4", found="2", needed="3 before it", do="record 3"
     ),
+    CheckpointTooNew("r-1", found="checkpoint 2 is in format 3, known are up to 1"),
+    CheckpointTooLarge("r-1", found="checkpoint 2 has 200 bytes, the limit is 100"),
+    ReducerFailed("r-1", error_class="ValueError", message="not this step"),
     ServerTooOld(found="13.4", needed="14"),
     SchemaMissing("journal"),
     SchemaTooNew("journal", found=3, needed=2),
