@@ -28,7 +28,8 @@
     │   ├── RowsOutdated            rows are left alone until they are of this program's fold
     │   ├── PositionNotReached      a projection did not get there in time
     │   ├── RebuildUnderWay         another process is at a rebuild
-    │   └── ProcessLost             a process that helped died without a word
+    │   ├── ProcessLost             a process that helped died without a word
+    │   └── HookFailed              who should be told of a quarantine did not take it
     ├── LeaseLost               stop working: somebody else owns the attempt
     └── Stop                    a person must look before anything goes on
         ├── UnknownEvent            the log holds a tag this program does not know
@@ -369,6 +370,17 @@ class ProcessLost(Retry):
             "from there"
         )
         self.process_id = process_id
+
+
+class HookFailed(Retry):
+    """What was to be called for a quarantine failed; the quarantine itself stands."""
+
+    def __init__(self, attempt_id: str, *, found: str, do: str) -> None:
+        super().__init__(
+            f"cannot tell of the quarantine of attempt {attempt_id!r}: found {found}, needed a "
+            f"hook that ends well and in time; {do}"
+        )
+        self.attempt_id = attempt_id
 
 
 class LeaseLost(RecoveryJournalError):

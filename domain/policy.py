@@ -43,6 +43,10 @@ class Policy(Struct, frozen=True, kw_only=True):
         return now - since >= timedelta(seconds=self.version_wait_s)
 
     def retry_at(self, now: datetime, try_count: int) -> datetime:
-        """When the step is tried again after its `try_count`-th failure: doubling waits."""
+        """When the step is tried again after its `try_count`-th failure."""
+        return now + timedelta(seconds=self.retry_wait_s(try_count))
+
+    def retry_wait_s(self, try_count: int) -> float:
+        """How long something waits after its `try_count`-th failure: doubling waits."""
         doublings = min(try_count - 1, 30)
-        return now + timedelta(seconds=min(self.backoff_s * 2**doublings, self.backoff_limit_s))
+        return min(self.backoff_s * 2.0**doublings, self.backoff_limit_s)

@@ -41,6 +41,7 @@ from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.reading.status import Status
 from recovery_journal.rebuilding.check import CheckedProjection
 from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
+from recovery_journal.recovering.quarantine_hook import QuarantineCommand
 from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.recovering.swept import StepTaken, Swept
 from recovery_journal.restoring.restore import Restored
@@ -75,6 +76,7 @@ __all__ = [
     "Projection",
     "ProjectionOutdated",
     "Pruned",
+    "QuarantineCommand",
     "QuarantinedAttempt",
     "RebuildProgress",
     "RebuildReport",

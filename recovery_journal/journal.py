@@ -9,6 +9,7 @@ from typing import Any, Self, overload
 from domain.errors import (
     CheckpointTooLarge,
     CheckpointTooNew,
+    HookFailed,
     PayloadCorrupt,
     ReducerFailed,
 )
@@ -51,6 +52,7 @@ from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
 from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.recovering.cohort import Cohorts
 from recovery_journal.recovering.loss import Losses
+from recovery_journal.recovering.quarantine_hook import Hook, QuarantineTelling
 from recovery_journal.recovering.replayer import TailReplayer
 from recovery_journal.recovering.session_watch import SessionWatch
 from recovery_journal.recovering.sweep import Sweep
@@ -98,6 +100,7 @@ class Journal:
         self._lists = ListReading(database)
         self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
+        self._telling = QuarantineTelling(database, self._quarantined, limits)
         self._status = StatusReading(database, self.application.reader, self.projections, limits)
         self._rows = RowReading(database)
         self._pruning = Pruning(database)
@@ -262,6 +265,18 @@ class Journal:
             inputs.text("reason", reason, is_needed=True),
         )
         return self._sweep.sweep(attempt_ids=attempts) if attempts else []
+
+    def tell_quarantines(
+        self, hook: Hook, *, on_problem: Callable[[HookFailed], object] = lambda _problem: None
+    ) -> int:
+        """Call the hook for each attempt in quarantine of which nobody was told; for how many it
+        ended well.
+
+        A `Sweeper` with `on_quarantine` does this again and again. Each is told at least once: a
+        hook that raised is called again after growing waits, five times in all, and `on_problem` is
+        given the failure; a process that dies meanwhile is made up for by the next.
+        """
+        return self._telling.tell(hook, on_problem)
 
     # People ----------------------------------------------------------------------------------
 

@@ -145,6 +145,17 @@ CREATE TABLE askers (
     PRIMARY KEY (kind, code_version)
 );
 
+-- Attempts in quarantine of which nobody has been told yet: written with the quarantine, and gone
+-- once a hook has ended well or a person has lifted it. Nobody takes a row before `next_try_at`:
+-- somebody is telling just now, or the last try has failed.
+CREATE TABLE untold_quarantines (
+    attempt_id text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    try_count integer NOT NULL DEFAULT 0,
+    next_try_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (attempt_id, version)
+);
+
 -- One row per life of the server, so that an outage is nobody's death (rule R9): a promotion
 -- changes the timeline without starting the server anew.
 CREATE TABLE server_lives (

@@ -14,6 +14,7 @@ from domain.errors import (
     CorruptEvent,
     EmbeddedServerUnavailable,
     FoldFailed,
+    HookFailed,
     InvalidInput,
     LeaseLost,
     PayloadCorrupt,
@@ -78,6 +79,7 @@ EXAMPLES: list[RecoveryJournalError] = [
         process_id=4711, host="db-1", since="2026-01-05 12:00:00 UTC", progress="3 of 9 ranges"
     ),
     ProcessLost("rebuild", process_id=4712, exit_code=-9),
+    HookFailed("a-1", found="exit code 1", do="it is called again in 1 s"),
     RowsOutdated("workers", found="version 1", needed="version 2", do="rebuild it"),
     PositionNotReached("contexts", found=3, needed=5, timeout_s=2.0),
     LeaseLost("a-1", operation="record a run step", epoch=3, found="epoch 5"),
