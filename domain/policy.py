@@ -8,6 +8,7 @@ from domain.ranges import YEAR_S, Ranges, require_within
 
 RANGES: Ranges = {
     "crash_loop_count": (1, 1_000_000),
+    "excuse_limit": (1, 1_000_000),
     "raise_limit": (1, 1_000_000),
     "backoff_s": (0.0, YEAR_S),
     "backoff_limit_s": (0.0, YEAR_S),
@@ -19,6 +20,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     """What an operator may configure about recoveries.
 
     `crash_loop_count`: recoveries in a row without progress before the attempt is quarantined.
+    `excuse_limit`: losses with most of the fleet, in a row and without progress, before they are
+    taken for a crash loop too: a few runs that kill every worker look like a fleet that falls.
     `raise_limit`: tries of a replay that raises before the attempt is quarantined.
     `backoff_s`, `backoff_limit_s`: the first wait before a step is tried again, and the longest.
     `version_wait_s`: how long an attempt waits for a program that knows its checkpoint's format, or
@@ -28,6 +31,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     """
 
     crash_loop_count: int = 5
+    excuse_limit: int = 20
     raise_limit: int = 5
     backoff_s: float = 1.0
     backoff_limit_s: float = 300.0

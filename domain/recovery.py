@@ -79,6 +79,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
 
     `code_version` is what it needs of a worker: nothing, once a person has waived it.
     `newest_writer` is the newest epoch under which its run may have been written to.
+    `excused_count` is how often in a row it was lost with most of the fleet, without progress.
     `waits_since` is since when it waits for a program that can read its checkpoint.
     """
 
@@ -94,6 +95,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     is_confirmed: bool = False
     recovery_no: int = 0
     fruitless_count: int = 0
+    excused_count: int = 0
     best_progress: tuple[int, int] = (0, 0)
     lost: LeaseExpired | None = None
     lifted: LiftOption | None = None
@@ -282,10 +284,10 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
     """A loss begins a recovery; hand-backs and fleet-wide losses say nothing of the run."""
     progress = event.lease.progress
     come = (progress.ordinal, progress.checkpoint_count) if progress else (0, 0)
-    if come > recovery.best_progress:
-        fruitless_count = 0
-    else:
+    fruitless_count = excused_count = 0
+    if come <= recovery.best_progress:
         fruitless_count = recovery.fruitless_count + _is_crash(event)
+        excused_count = recovery.excused_count + event.is_fleet_wide
     return replace(
         recovery,
         version=event.originator_version,
@@ -295,6 +297,7 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
         newest_writer=max(recovery.newest_writer, event.lease.fence.epoch),
         recovery_no=event.recovery_no,
         fruitless_count=fruitless_count,
+        excused_count=excused_count,
         best_progress=max(come, recovery.best_progress),
         lost=event,
         lifted=None,
@@ -376,6 +379,7 @@ def _reopened(
         lifted=lifted,
         is_resumed=lifted is None,
         fruitless_count=0,
+        excused_count=0,
         best_progress=(0, 0) if is_set_back else recovery.best_progress,
         reloaded=None,
         replayed=None,

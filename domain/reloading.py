@@ -92,16 +92,26 @@ def _forbidden(
     recovery: Recovery, decision: Decision, action: TipAction, policy: Policy
 ) -> tuple[AnyEvent, ...]:
     """The quarantine of what the tip allows and policy does not, else nothing."""
-    if recovery.fruitless_count >= policy.crash_loop_count:
-        explanation = f"{recovery.fruitless_count} recoveries in a row without progress"
-        if recovery.lost and recovery.lost.reason:
-            explanation += f"; the last: {recovery.lost.reason}"
-        return quarantine(recovery, decision, QuarantineCause.CRASH_LOOP, explanation)
+    looped = _crash_loop(recovery, policy)
+    if looped:
+        return quarantine(recovery, decision, QuarantineCause.CRASH_LOOP, looped)
     is_chosen = recovery.lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
     if action is TipAction.RESTART and not policy.may_restart and not is_chosen:
         explanation = "no checkpoint, and policy forbids restarts"
         return quarantine(recovery, decision, QuarantineCause.NO_CHECKPOINT, explanation)
     return ()
+
+
+def _crash_loop(recovery: Recovery, policy: Policy) -> str:
+    """In which loop the attempt is, and why it was lost last; empty if in none."""
+    if recovery.fruitless_count >= policy.crash_loop_count:
+        loop = f"{recovery.fruitless_count} recoveries in a row without progress"
+    elif recovery.excused_count >= policy.excuse_limit:
+        loop = f"{recovery.excused_count} losses of the fleet in a row without progress"
+    else:
+        return ""
+    reason = recovery.lost.reason if recovery.lost else ""
+    return f"{loop}; the last: {reason}" if reason else loop
 
 
 def _adopted(
