@@ -2,11 +2,16 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
 
 from domain.bounds import Number
+from domain.errors import CheckpointTooLarge, CheckpointTooNew, PayloadCorrupt
 from domain.lease import Progress
+
+FORMAT_VERSION: Final = 1
+"""How this program writes checkpoints, and the newest format that it reads."""
 
 
 class RunStep(Struct, frozen=True, kw_only=True, gc=False):
@@ -49,7 +54,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True, gc=False):
     newest_no: int = 0
     state_digest: str | None = None
     state_bytes: int = 0
-    format_version: int = 1
+    format_version: int = FORMAT_VERSION
     written_at: datetime | None = None
     written_by_epoch: int | None = None
     code_version: str = ""
@@ -63,6 +68,14 @@ class Checkpoint(Struct, frozen=True, kw_only=True, gc=False):
     def tip_ordinal(self) -> int:
         """The last recorded run step, whether or not it follows the saved state."""
         return self.tail[-1].ordinal if self.tail else self.ordinal
+
+    @property
+    def newest_epoch(self) -> int | None:
+        """The newest epoch that wrote the saved state or one of the run steps after it."""
+        writers = [step.epoch for step in self.tail]
+        if self.written_by_epoch is not None:
+            writers.append(self.written_by_epoch)
+        return max(writers, default=None)
 
     @property
     def progress(self) -> Progress:
@@ -80,6 +93,8 @@ class ProblemKind(StrEnum):
     MISSING = "missing"
     CORRUPT = "corrupt"
     UNAVAILABLE = "unavailable"
+    TOO_NEW = "too_new"
+    TOO_LARGE = "too_large"
 
 
 class CheckpointProblem(Struct, frozen=True, kw_only=True, gc=False):
@@ -88,3 +103,17 @@ class CheckpointProblem(Struct, frozen=True, kw_only=True, gc=False):
     run_id: str
     kind: ProblemKind
     message: str
+
+
+def usable(tip: Checkpoint | CheckpointProblem) -> Checkpoint:
+    """The tip, for whoever cannot go on without it. Raises `PayloadCorrupt`, `CheckpointTooNew`,
+    `CheckpointTooLarge`."""
+    match tip:
+        case Checkpoint():
+            return tip
+        case CheckpointProblem(kind=ProblemKind.TOO_NEW):
+            raise CheckpointTooNew(tip.run_id, found=tip.message)
+        case CheckpointProblem(kind=ProblemKind.TOO_LARGE):
+            raise CheckpointTooLarge(tip.run_id, found=tip.message)
+        case CheckpointProblem():
+            raise PayloadCorrupt(f"run {tip.run_id!r}", found=tip.message, needed="an intact run")

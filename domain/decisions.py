@@ -20,6 +20,9 @@ class TipFinding(StrEnum):
     MISSING = "missing"
     CORRUPT = "corrupt"
     UNAVAILABLE = "unavailable"
+    TOO_NEW = "too_new"
+    TOO_LARGE = "too_large"
+    FOREIGN = "foreign"
 
 
 class TipAction(StrEnum):
@@ -32,6 +35,9 @@ class TipAction(StrEnum):
     RETRY = "retry"
     QUARANTINE_LOST = "quarantine_lost"
     QUARANTINE_CORRUPT = "quarantine_corrupt"
+    QUARANTINE_LARGE = "quarantine_large"
+    QUARANTINE_FOREIGN = "quarantine_foreign"
+    AWAIT_VERSION = "await_version"
 
 
 def _always(
@@ -65,7 +71,21 @@ TIP_ACTIONS: dict[tuple[TipFinding, TipStanding], TipAction] = {
     **_always(TipFinding.CORRUPT, TipAction.QUARANTINE_CORRUPT),
     # The store does not answer now; it may later.
     **_always(TipFinding.UNAVAILABLE, TipAction.RETRY),
+    # A newer program wrote it, so one that can read it is about: a deployment is under way.
+    **_always(TipFinding.TOO_NEW, TipAction.AWAIT_VERSION),
+    # It will be no smaller later, and whoever loaded it might die of it.
+    **_always(TipFinding.TOO_LARGE, TipAction.QUARANTINE_LARGE),
+    # Somebody whose lease the journal does not know went on with the run.
+    **_always(TipFinding.FOREIGN, TipAction.QUARANTINE_FOREIGN),
 }
+
+CAUSES: dict[TipAction, QuarantineCause] = {
+    TipAction.QUARANTINE_LOST: QuarantineCause.TIP_LOST,
+    TipAction.QUARANTINE_CORRUPT: QuarantineCause.CORRUPT,
+    TipAction.QUARANTINE_LARGE: QuarantineCause.TOO_LARGE,
+    TipAction.QUARANTINE_FOREIGN: QuarantineCause.FOREIGN,
+}
+"""For which cause a found tip quarantines."""
 
 LIFT_OPTIONS: dict[QuarantineCause, tuple[LiftOption, ...]] = {
     # The store may be mended, the loss accepted, or the work done again.
@@ -79,26 +99,39 @@ LIFT_OPTIONS: dict[QuarantineCause, tuple[LiftOption, ...]] = {
     # Going on means without the timeout.
     QuarantineCause.TIMEOUT: (LiftOption.RETRY, LiftOption.RESTART),
     QuarantineCause.NO_CHECKPOINT: (LiftOption.RESTART,),
+    # Upgrade the sweepers first, or go back to what this program wrote.
+    QuarantineCause.TOO_NEW: (LiftOption.RETRY, LiftOption.PARENT, LiftOption.RESTART),
+    # Raise the limit first, or go back to a smaller state.
+    QuarantineCause.TOO_LARGE: (LiftOption.RETRY, LiftOption.PARENT, LiftOption.RESTART),
+    # Start a worker of that version first, or let any version go on, or begin again.
+    QuarantineCause.CODE_CHANGED: (LiftOption.RETRY, LiftOption.ACCEPT_TIP, LiftOption.RESTART),
+    # The store may be mended, what was written accepted, or the work done again.
+    QuarantineCause.FOREIGN: (LiftOption.RETRY, LiftOption.ACCEPT_TIP, LiftOption.RESTART),
 }
 
+FINDINGS: dict[ProblemKind, TipFinding] = {kind: TipFinding(kind.value) for kind in ProblemKind}
 
-def finding(tip: Checkpoint | CheckpointProblem) -> TipFinding:
-    """Which row of the table an answer of the store belongs to."""
+
+def finding(tip: Checkpoint | CheckpointProblem, newest_writer: int | None = None) -> TipFinding:
+    """Which row of the table an answer of the store belongs to. `newest_writer` is the newest
+    epoch that may have written it; None, where a person took it as it is."""
     match tip:
-        case CheckpointProblem(kind=ProblemKind.MISSING):
-            return TipFinding.MISSING
-        case CheckpointProblem(kind=ProblemKind.CORRUPT):
-            return TipFinding.CORRUPT
-        case CheckpointProblem():
-            return TipFinding.UNAVAILABLE
+        case CheckpointProblem(kind=kind):
+            return FINDINGS[kind]
         case Checkpoint(is_terminal=True):
             return TipFinding.TERMINAL
         case Checkpoint(is_waiting=True):
             return TipFinding.WAITING
+        case Checkpoint() if _is_newer(tip.newest_epoch, newest_writer):
+            return TipFinding.FOREIGN
         case Checkpoint(ref=None):
             return TipFinding.INPUT
         case _:
             return TipFinding.CHECKPOINT
+
+
+def _is_newer(epoch: int | None, than: int | None) -> bool:
+    return epoch is not None and than is not None and epoch > than
 
 
 def standing(tip: Checkpoint | CheckpointProblem, reported: Progress | None) -> TipStanding:

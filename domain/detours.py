@@ -1,4 +1,5 @@
-"""What may come between the steps: a seizure, a step that fails, a recovery that is abandoned."""
+"""What may come between the steps: a seizure, a step that fails, a wait for another version, a
+recovery that is abandoned."""
 
 from datetime import datetime
 
@@ -6,6 +7,7 @@ from domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
+    QuarantineCause,
     Seized,
     SeizeReason,
     StepFailed,
@@ -13,6 +15,7 @@ from domain.events import (
 from domain.lease import Fence, LeaseView
 from domain.pipeline import RecoveryStep
 from domain.policy import Policy
+from domain.quarantine import quarantine
 from domain.recovery import RECOVERING, Decision, Recovery, Stage
 
 
@@ -44,9 +47,13 @@ def fail_step(
     message: str,
     policy: Policy,
     now: datetime,
+    try_count: int | None = None,
+    waits_since: datetime | None = None,
 ) -> tuple[AnyEvent, ...]:
-    """A step could not be taken now; it is tried again with growing waits."""
+    """A step could not be taken now; it is tried again with growing waits. `try_count` is which
+    try it was, where failures before this recovery count too."""
     recovery.require(f"note a failed {step.value}", *RECOVERING)
+    tried = try_count or recovery.try_count + 1
     event = recovery.event(
         StepFailed,
         decision,
@@ -54,10 +61,52 @@ def fail_step(
         failed_step=step,
         error_class=error_class,
         message=message,
-        try_count=recovery.try_count + 1,
-        retry_at=policy.retry_at(now, recovery.try_count + 1),
+        try_count=tried,
+        retry_at=policy.retry_at(now, tried),
+        waits_since=waits_since,
     )
     return (event,)
+
+
+def await_reader(
+    recovery: Recovery,
+    decision: Decision,
+    step: RecoveryStep,
+    *,
+    message: str,
+    policy: Policy,
+    now: datetime,
+    try_count: int | None = None,
+) -> tuple[AnyEvent, ...]:
+    """A newer program wrote the checkpoint: leave it to one for a while, then to a person."""
+    since = recovery.waits_since
+    if since is not None and policy.has_waited(since, now):
+        waited = f"{message}; none came within {policy.version_wait_s:g} s"
+        return quarantine(recovery, decision, QuarantineCause.TOO_NEW, waited)
+    return fail_step(
+        recovery,
+        decision,
+        step,
+        error_class="CheckpointTooNew",
+        message=message,
+        policy=policy,
+        now=now,
+        try_count=try_count,
+        waits_since=since or now,
+    )
+
+
+def miss_version(recovery: Recovery, decision: Decision, policy: Policy) -> tuple[AnyEvent, ...]:
+    """Workers of other code versions came for as long as one waits, and none of its own."""
+    found = recovery.quarantined if recovery.stage is Stage.QUARANTINED else None
+    if found and found.cause is QuarantineCause.CODE_CHANGED:
+        return ()
+    recovery.require("give up waiting for its code version", Stage.READY)
+    explanation = (
+        f"it needs code version {recovery.code_version!r}: for {policy.version_wait_s:g} s only "
+        f"workers of other versions have asked for runs of kind {recovery.granted.kind!r}"
+    )
+    return quarantine(recovery, decision, QuarantineCause.CODE_CHANGED, explanation)
 
 
 def abandon(

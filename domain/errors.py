@@ -11,6 +11,9 @@
     │   ├── ResultPruned            the attempt's result was pruned
     │   ├── WrongStage              the attempt stands elsewhere in the pipeline
     │   ├── StepOutOfOrder          a run step does not continue the recorded chain
+    │   ├── CheckpointTooNew        a newer program wrote the run's checkpoint
+    │   ├── CheckpointTooLarge      the run's checkpoint is above the limit of what is loaded
+    │   ├── ReducerFailed           the user's reducer raised, died or never ended
     │   ├── ServerTooOld            the server lacks what the log needs
     │   ├── SchemaMissing           nobody has run `init` here
     │   ├── SchemaTooNew            a newer program made the schema
@@ -25,7 +28,8 @@
     │   ├── RowsOutdated            rows are left alone until they are of this program's fold
     │   ├── PositionNotReached      a projection did not get there in time
     │   ├── RebuildUnderWay         another process is at a rebuild
-    │   └── ProcessLost             a process that helped died without a word
+    │   ├── ProcessLost             a process that helped died without a word
+    │   └── HookFailed              who should be told of a quarantine did not take it
     ├── LeaseLost               stop working: somebody else owns the attempt
     └── Stop                    a person must look before anything goes on
         ├── UnknownEvent            the log holds a tag this program does not know
@@ -172,6 +176,41 @@ class StepOutOfOrder(Refused):
     def __init__(self, run_id: str, *, wanted: str, found: str, needed: str, do: str) -> None:
         super().__init__(f"cannot {wanted} of run {run_id!r}: found {found}, needed {needed}; {do}")
         self.run_id = run_id
+
+
+class CheckpointTooNew(Refused):
+    """The newest checkpoint of a run is in a format that this program does not know."""
+
+    def __init__(self, run_id: str, *, found: str) -> None:
+        super().__init__(
+            f"cannot go on with run {run_id!r}: found that {found}, needed a checkpoint that this "
+            "program can read; upgrade recovery-journal"
+        )
+        self.run_id = run_id
+
+
+class CheckpointTooLarge(Refused):
+    """The newest checkpoint of a run is larger than what may be loaded."""
+
+    def __init__(self, run_id: str, *, found: str) -> None:
+        super().__init__(
+            f"cannot go on with run {run_id!r}: found that {found}, needed one within it; raise "
+            "the limit `state_bytes`, or fall back to a smaller checkpoint"
+        )
+        self.run_id = run_id
+
+
+class ReducerFailed(Refused):
+    """The user's reducer did not fold a run's tail."""
+
+    def __init__(self, run_id: str, *, error_class: str, message: str) -> None:
+        super().__init__(
+            f"cannot fold the tail of run {run_id!r}: found {error_class}: {message}, needed a "
+            "reducer that folds it in time; mend the reducer"
+        )
+        self.run_id = run_id
+        self.error_class = error_class
+        self.message = message
 
 
 class ServerTooOld(Refused):
@@ -332,6 +371,17 @@ class ProcessLost(Retry):
             "from there"
         )
         self.process_id = process_id
+
+
+class HookFailed(Retry):
+    """What was to be called for a quarantine failed; the quarantine itself stands."""
+
+    def __init__(self, attempt_id: str, *, found: str, do: str) -> None:
+        super().__init__(
+            f"cannot tell of the quarantine of attempt {attempt_id!r}: found {found}, needed a "
+            f"hook that ends well and in time; {do}"
+        )
+        self.attempt_id = attempt_id
 
 
 class LeaseLost(RecoveryJournalError):

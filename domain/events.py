@@ -108,7 +108,10 @@ class StartPoint(StrEnum):
 
 
 class CheckpointReloaded(RecoveryEvent, frozen=True, kw_only=True, tag="checkpoint-reloaded"):
-    """The run's tip was read; without a checkpoint, `ref` is None and the input is the start."""
+    """The run's tip was read; without a checkpoint, `ref` is None and the input is the start.
+
+    `newest_epoch` is the newest of those that wrote the checkpoint or the tail after it.
+    """
 
     step: ClassVar[RecoveryStep | None] = RecoveryStep.CHECKPOINT_RELOAD
 
@@ -123,6 +126,7 @@ class CheckpointReloaded(RecoveryEvent, frozen=True, kw_only=True, tag="checkpoi
     written_by_epoch: Number | None = None
     code_version: str = ""
     in_doubt: tuple[InDoubt, ...] = ()
+    newest_epoch: Number | None = None
 
 
 class Replayed(RecoveryEvent, frozen=True, kw_only=True, tag="replayed"):
@@ -192,7 +196,10 @@ class Confirmed(RecoveryEvent, frozen=True, kw_only=True, tag="confirmed"):
 
 
 class StepFailed(RecoveryEvent, frozen=True, kw_only=True, tag="step-failed"):
-    """A step of the pipeline could not be taken; it is tried again at `retry_at`."""
+    """A step of the pipeline could not be taken; it is tried again at `retry_at`.
+
+    `waits_since` is set where it waits for a newer program, and says since when.
+    """
 
     recovery_no: Number
     failed_step: RecoveryStep
@@ -200,6 +207,7 @@ class StepFailed(RecoveryEvent, frozen=True, kw_only=True, tag="step-failed"):
     message: str
     try_count: Number
     retry_at: Moment
+    waits_since: Moment | None = None
 
 
 class AbandonReason(StrEnum):
@@ -229,6 +237,10 @@ class QuarantineCause(StrEnum):
     CRASH_LOOP = "crash_loop"
     TIMEOUT = "timeout"
     NO_CHECKPOINT = "no_checkpoint"
+    TOO_NEW = "too_new"
+    TOO_LARGE = "too_large"
+    CODE_CHANGED = "code_changed"
+    FOREIGN = "foreign"
 
 
 class LiftOption(StrEnum):

@@ -10,9 +10,11 @@ LARGEST_COUNT = 2**63 - 1
 
 RANGES: Ranges = {
     "crash_loop_count": (1, 1_000_000),
+    "excuse_limit": (1, 1_000_000),
     "raise_limit": (1, 1_000_000),
     "backoff_s": (0.0, YEAR_S),
     "backoff_limit_s": (0.0, YEAR_S),
+    "version_wait_s": (0.0, YEAR_S),
 }
 
 
@@ -20,16 +22,22 @@ class Policy(Struct, frozen=True, kw_only=True):
     """What an operator may configure about recoveries.
 
     `crash_loop_count`: recoveries in a row without progress before the attempt is quarantined.
+    `excuse_limit`: losses with most of the fleet, in a row and without progress, before they are
+    taken for a crash loop too: a few runs that kill every worker look like a fleet that falls.
     `raise_limit`: tries of a replay that raises before the attempt is quarantined.
     `backoff_s`, `backoff_limit_s`: the first wait before a step is tried again, and the longest.
+    `version_wait_s`: how long an attempt waits for a program that knows its checkpoint's format, or
+    for a worker of its code version, before it is quarantined.
     `may_restart`: whether an attempt without any checkpoint may start from its input again.
     `is_timeout_quarantined`: quarantine attempts past their execution timeout, else end them.
     """
 
     crash_loop_count: int = 5
+    excuse_limit: int = 20
     raise_limit: int = 5
     backoff_s: float = 1.0
     backoff_limit_s: float = 300.0
+    version_wait_s: float = 24 * 3600.0
     may_restart: bool = True
     is_timeout_quarantined: bool = False
 
@@ -38,9 +46,17 @@ class Policy(Struct, frozen=True, kw_only=True):
         for name in ("may_restart", "is_timeout_quarantined"):
             require_kind(name, getattr(self, name), bool, "True or False")
 
+    def has_waited(self, since: datetime, now: datetime) -> bool:
+        """Whether somebody has waited for another version for long enough."""
+        return now - since >= timedelta(seconds=self.version_wait_s)
+
     def retry_at(self, now: datetime, try_count: int) -> datetime:
-        """When the step is tried again after its `try_count`-th failure: doubling waits."""
+        """When the step is tried again after its `try_count`-th failure."""
         require_kind("now", now, datetime, "a datetime")
+        return now + timedelta(seconds=self.retry_wait_s(try_count))
+
+    def retry_wait_s(self, try_count: int) -> float:
+        """How long something waits after its `try_count`-th failure: doubling waits."""
         require_number("try_count", try_count, 1, LARGEST_COUNT)
         doublings = min(try_count - 1, 30)
-        return now + timedelta(seconds=min(self.backoff_s * 2**doublings, self.backoff_limit_s))
+        return min(self.backoff_s * 2.0**doublings, self.backoff_limit_s)

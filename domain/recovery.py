@@ -6,6 +6,7 @@ asked too early, they refuse. `evolve` never refuses: what is in the log has hap
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar, assert_never
 
@@ -25,6 +26,7 @@ from domain.events import (
     LeaseExpired,
     LeaseGranted,
     LiftOption,
+    QuarantineCause,
     Quarantined,
     QuarantineLifted,
     ReadyForDispatch,
@@ -61,6 +63,10 @@ RECOVERING = (Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED)
 """The stages in which a sweeper owns the attempt."""
 
 
+WAIVING = (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
+"""By these a person takes what the store shows for the truth, whatever had been said of it."""
+
+
 class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """One decision: its id, drawn once, and who takes it and why."""
 
@@ -71,7 +77,13 @@ class Decision(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Recovery(Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt as its events tell it. `version` is the number of the last event."""
+    """One attempt as its events tell it. `version` is the number of the last event.
+
+    `code_version` is what it needs of a worker: nothing, once a person has waived it.
+    `newest_writer` is the newest epoch under which its run may have been written to.
+    `excused_count` is how often in a row it was lost with most of the fleet, without progress.
+    `waits_since` is since when it waits for a program that can read its checkpoint.
+    """
 
     attempt_id: str
     version: int
@@ -79,10 +91,13 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     granted: LeaseGranted
     holder: Holder
     fence: Fence
+    code_version: str = ""
+    newest_writer: int = 0
     dispatch_id: str | None = None
     is_confirmed: bool = False
     recovery_no: int = 0
     fruitless_count: int = 0
+    excused_count: int = 0
     best_progress: tuple[int, int] = (0, 0)
     lost: LeaseExpired | None = None
     lifted: LiftOption | None = None
@@ -91,6 +106,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     replayed: Replayed | None = None
     ready: ReadyForDispatch | None = None
     try_count: int = 0
+    waits_since: datetime | None = None
     quarantined: Quarantined | None = None
     refused: frozenset[tuple[int, WriteKind]] = frozenset()
     ended: LeaseEnded | Abandoned | None = None
@@ -108,9 +124,14 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def reported(self) -> Progress | None:
         """The progress of the lost lease, unless a person accepted the tip as it is."""
-        if self.lost is None or self.lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART):
+        if self.lost is None or self.lifted in WAIVING:
             return None
         return self.lost.lease.progress
+
+    @property
+    def trusted_writer(self) -> int | None:
+        """The newest epoch that may have written the tip; None where a person took it as it is."""
+        return None if self.lifted is LiftOption.ACCEPT_TIP else self.newest_writer
 
     @property
     def is_fenced(self) -> bool:
@@ -199,12 +220,15 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
         case Seized():
             return replace(recovery, version=version, fence=event.fence)
         case CheckpointReloaded():
-            return replace(
-                recovery, version=version, stage=Stage.RELOADED, reloaded=event, try_count=0
-            )
+            return _reloaded(recovery, event)
         case Replayed():
             return replace(
-                recovery, version=version, stage=Stage.REPLAYED, replayed=event, try_count=0
+                recovery,
+                version=version,
+                stage=Stage.REPLAYED,
+                replayed=event,
+                try_count=0,
+                waits_since=None,
             )
         case ReadyForDispatch():
             return replace(recovery, version=version, stage=Stage.READY, ready=event)
@@ -213,7 +237,10 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
         case Confirmed():
             return replace(recovery, version=version, is_confirmed=True)
         case StepFailed():
-            return replace(recovery, version=version, try_count=event.try_count)
+            waits_since = event.waits_since or recovery.waits_since
+            return replace(
+                recovery, version=version, try_count=event.try_count, waits_since=waits_since
+            )
         case Abandoned(why=AbandonReason.RENEWED_LATE):
             return _held_on(recovery, event)
         case Abandoned():
@@ -221,7 +248,7 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
         case Quarantined():
             return replace(recovery, version=version, stage=Stage.QUARANTINED, quarantined=event)
         case QuarantineLifted():
-            return _reopened(recovery, version, event.fence, lifted=event.option)
+            return _lifted(recovery, event)
         case Resumed():
             return _reopened(recovery, version, event.fence, lifted=None)
         case StaleWriteRefused():
@@ -264,6 +291,8 @@ def _granted(event: LeaseGranted) -> Recovery:
         granted=event,
         holder=event.holder,
         fence=event.fence,
+        code_version=event.code_version,
+        newest_writer=event.fence.epoch,
     )
 
 
@@ -271,17 +300,20 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
     """A loss begins a recovery; hand-backs and fleet-wide losses say nothing of the run."""
     progress = event.lease.progress
     come = (progress.ordinal, progress.checkpoint_count) if progress else (0, 0)
-    if come > recovery.best_progress:
-        fruitless_count = 0
-    else:
+    fruitless_count = excused_count = 0
+    if come <= recovery.best_progress:
         fruitless_count = recovery.fruitless_count + _is_crash(event)
+        excused_count = recovery.excused_count + event.is_fleet_wide
     return replace(
         recovery,
         version=event.originator_version,
         stage=Stage.EXPIRED,
         fence=event.fence or recovery.fence,
+        # A foreign lease that was renewed late may have another epoch than the one last granted.
+        newest_writer=max(recovery.newest_writer, event.lease.fence.epoch),
         recovery_no=event.recovery_no,
         fruitless_count=fruitless_count,
+        excused_count=excused_count,
         best_progress=max(come, recovery.best_progress),
         lost=event,
         lifted=None,
@@ -290,6 +322,20 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
         replayed=None,
         ready=None,
         try_count=0,
+        waits_since=None,
+    )
+
+
+def _reloaded(recovery: Recovery, event: CheckpointReloaded) -> Recovery:
+    """Who wrote what was adopted is trusted from now on, whoever that was."""
+    return replace(
+        recovery,
+        version=event.originator_version,
+        stage=Stage.RELOADED,
+        reloaded=event,
+        newest_writer=max(recovery.newest_writer, event.newest_epoch or 0),
+        try_count=0,
+        waits_since=None,
     )
 
 
@@ -316,9 +362,23 @@ def _dispatched(recovery: Recovery, event: Dispatched) -> Recovery:
         stage=Stage.HELD,
         holder=event.holder,
         fence=event.fence,
+        newest_writer=max(recovery.newest_writer, event.fence.epoch),
         dispatch_id=event.dispatch_id,
         is_confirmed=False,
         ended=None,
+    )
+
+
+def _lifted(recovery: Recovery, event: QuarantineLifted) -> Recovery:
+    """A start from the input is written into the store under the person's own fence."""
+    cause = recovery.quarantined.cause if recovery.quarantined else None
+    is_any_code = cause is QuarantineCause.CODE_CHANGED and event.option in WAIVING
+    is_written = event.option is LiftOption.RESTART
+    opened = _reopened(recovery, event.originator_version, event.fence, lifted=event.option)
+    return replace(
+        opened,
+        code_version="" if is_any_code else recovery.code_version,
+        newest_writer=event.fence.epoch if is_written else recovery.newest_writer,
     )
 
 
@@ -326,7 +386,7 @@ def _reopened(
     recovery: Recovery, version: int, fence: Fence, *, lifted: LiftOption | None
 ) -> Recovery:
     # Who gave up what had been reported does not measure later progress by it.
-    is_set_back = lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
+    is_set_back = lifted in WAIVING
     return replace(
         recovery,
         version=version,
@@ -335,11 +395,13 @@ def _reopened(
         lifted=lifted,
         is_resumed=lifted is None,
         fruitless_count=0,
+        excused_count=0,
         best_progress=(0, 0) if is_set_back else recovery.best_progress,
         reloaded=None,
         replayed=None,
         ready=None,
         quarantined=None,
         try_count=0,
+        waits_since=None,
         ended=None,
     )

@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from domain.checkpoint import Checkpoint, CheckpointProblem
-from domain.decisions import TIP_ACTIONS, TipAction, finding, standing
-from domain.detours import abandon, fail_step
+from domain.decisions import CAUSES, TIP_ACTIONS, TipAction, finding, standing
+from domain.detours import abandon, await_reader, fail_step
 from domain.errors import WrongStage
 from domain.events import (
     AbandonReason,
@@ -36,9 +36,11 @@ def reload(
     recovery.require("reload the checkpoint", Stage.EXPIRED)
     _require_fenced(recovery)
     compared = standing(tip, recovery.reported)
-    action = TIP_ACTIONS[finding(tip), compared]
+    action = TIP_ACTIONS[finding(tip, recovery.trusted_writer), compared]
     if isinstance(tip, CheckpointProblem):
-        return _reload_problem(recovery, decision, tip, action, policy, now)
+        return _meet_problem(
+            recovery, decision, tip, RecoveryStep.CHECKPOINT_RELOAD, policy=policy, now=now
+        )
     match action:
         case TipAction.ADOPT | TipAction.RESTART:
             return _forbidden(recovery, decision, action, policy) or (
@@ -51,11 +53,12 @@ def reload(
                 recovery.event(LeaseEnded, decision, ending=Ending.WAITING, fence=recovery.fence),
             )
         case _:
+            explain = _foreign_tip if action is TipAction.QUARANTINE_FOREIGN else _lost_tip
             return quarantine(
                 recovery,
                 decision,
-                QuarantineCause.TIP_LOST,
-                _lost_tip(recovery, tip),
+                CAUSES[action],
+                explain(recovery, tip),
                 ordinal=tip.tip_ordinal,
             )
 
@@ -70,8 +73,7 @@ def lose_tip(
 ) -> tuple[AnyEvent, ...]:
     """The tip was there at the reload, and can no longer be had for the replay."""
     recovery.require("give up the tip", Stage.RELOADED)
-    action = TIP_ACTIONS[finding(problem), TipStanding.UNREPORTED]
-    return _reload_problem(recovery, decision, problem, action, policy, now)
+    return _meet_problem(recovery, decision, problem, RecoveryStep.REPLAY, policy=policy, now=now)
 
 
 def _require_fenced(recovery: Recovery) -> None:
@@ -90,14 +92,26 @@ def _forbidden(
     recovery: Recovery, decision: Decision, action: TipAction, policy: Policy
 ) -> tuple[AnyEvent, ...]:
     """The quarantine of what the tip allows and policy does not, else nothing."""
-    if recovery.fruitless_count >= policy.crash_loop_count:
-        explanation = f"{recovery.fruitless_count} recoveries in a row without progress"
-        return quarantine(recovery, decision, QuarantineCause.CRASH_LOOP, explanation)
+    looped = _crash_loop(recovery, policy)
+    if looped:
+        return quarantine(recovery, decision, QuarantineCause.CRASH_LOOP, looped)
     is_chosen = recovery.lifted in (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
     if action is TipAction.RESTART and not policy.may_restart and not is_chosen:
         explanation = "no checkpoint, and policy forbids restarts"
         return quarantine(recovery, decision, QuarantineCause.NO_CHECKPOINT, explanation)
     return ()
+
+
+def _crash_loop(recovery: Recovery, policy: Policy) -> str:
+    """In which loop the attempt is, and why it was lost last; empty if in none."""
+    if recovery.fruitless_count >= policy.crash_loop_count:
+        loop = f"{recovery.fruitless_count} recoveries in a row without progress"
+    elif recovery.excused_count >= policy.excuse_limit:
+        loop = f"{recovery.excused_count} losses of the fleet in a row without progress"
+    else:
+        return ""
+    reason = recovery.lost.reason if recovery.lost else ""
+    return f"{loop}; the last: {reason}" if reason else loop
 
 
 def _adopted(
@@ -117,30 +131,35 @@ def _adopted(
         written_by_epoch=tip.written_by_epoch,
         code_version=tip.code_version,
         in_doubt=tip.in_doubt,
+        newest_epoch=tip.newest_epoch,
     )
 
 
-def _reload_problem(
+def _meet_problem(
     recovery: Recovery,
     decision: Decision,
     problem: CheckpointProblem,
-    action: TipAction,
+    step: RecoveryStep,
+    *,
     policy: Policy,
     now: datetime,
 ) -> tuple[AnyEvent, ...]:
+    action = TIP_ACTIONS[finding(problem), TipStanding.UNREPORTED]
+    if action is TipAction.AWAIT_VERSION:
+        return await_reader(
+            recovery, decision, step, message=problem.message, policy=policy, now=now
+        )
     if action is TipAction.RETRY:
         return fail_step(
             recovery,
             decision,
-            RecoveryStep.CHECKPOINT_RELOAD,
+            step,
             error_class="CheckpointUnavailable",
             message=problem.message,
             policy=policy,
             now=now,
         )
-    is_corrupt = action is TipAction.QUARANTINE_CORRUPT
-    cause = QuarantineCause.CORRUPT if is_corrupt else QuarantineCause.TIP_LOST
-    return quarantine(recovery, decision, cause, problem.message)
+    return quarantine(recovery, decision, CAUSES[action], problem.message)
 
 
 def _has_adopted(recovery: Recovery, tip: Checkpoint | CheckpointProblem) -> bool:
@@ -148,6 +167,13 @@ def _has_adopted(recovery: Recovery, tip: Checkpoint | CheckpointProblem) -> boo
         isinstance(tip, Checkpoint)
         and recovery.reloaded is not None
         and (recovery.reloaded.ref, recovery.reloaded.digest) == (tip.ref, tip.chain)
+    )
+
+
+def _foreign_tip(recovery: Recovery, tip: Checkpoint) -> str:
+    return (
+        f"epoch {tip.newest_epoch} wrote to the run, and no later one than epoch "
+        f"{recovery.newest_writer} was ever granted for this attempt"
     )
 
 

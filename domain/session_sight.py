@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.lease import SessionLoss
 
@@ -24,18 +25,40 @@ Life: TypeAlias = tuple[int | str | datetime, ...]
 
 
 class SessionSight(Struct, frozen=True, kw_only=True):
-    """What one life of a session has seen: when each lock was held last, and which are gone."""
+    """What one life of a session has seen: when each lock was held last, and which are gone.
+
+    `attempts` are those that the worker of a lock had when it went, as far as that is known.
+    """
 
     life: Life
     seen_at: datetime
     held: Mapping[int, datetime]
     gone: Mapping[int, SessionLoss]
     ended: Mapping[int, SessionLoss]
+    attempts: Mapping[int, frozenset[str]] = {}
+
+    def with_attempts(self, found: Mapping[int, frozenset[str]]) -> "SessionSight":
+        """The same, knowing also what the workers of some locks had."""
+        return replace(self, attempts={**self.attempts, **found})
 
     def fallen(self) -> list[int]:
-        """The locks that ended just now, be their leases taken back already or not."""
-        since = [(lock, self.seen_at - loss.gone_at, loss) for lock, loss in self.ended.items()]
-        return [lock for lock, ago, it in since if ago < timedelta(seconds=it.grace_s) + TOGETHER]
+        """The locks that ended just now, be their leases taken back already or not.
+
+        Of workers that went one after the other with the same attempt only the last one is named:
+        that is no loss of a fleet, but one run that kills its workers.
+        """
+        newest_first = sorted(
+            [*self.gone.items(), *self.ended.items()], key=lambda it: it[1].gone_at, reverse=True
+        )
+        fallen, met = [], set[str]()
+        for lock, loss in newest_first:
+            had = self.attempts.get(lock, frozenset())
+            is_successor_known = bool(had) and had <= met
+            met |= had
+            is_recent = self.seen_at - loss.gone_at < timedelta(seconds=loss.grace_s) + TOGETHER
+            if lock in self.ended and is_recent and not is_successor_known:
+                fallen.append(lock)
+        return fallen
 
 
 def look_again(
@@ -64,10 +87,14 @@ def look_again(
         if lock not in held and now - loss.gone_at < grace + REMEMBERED
     }
     waiting = {lock: loss for lock, loss in still_gone.items() if lock not in newly_ended}
+    gone, ended = waiting | newly_gone, still_ended | newly_ended
     return SessionSight(
         life=life,
         seen_at=now,
         held=dict.fromkeys(held, now),
-        gone=waiting | newly_gone,
-        ended=still_ended | newly_ended,
+        gone=gone,
+        ended=ended,
+        attempts={
+            lock: had for lock, had in before.attempts.items() if lock in gone or lock in ended
+        },
     )

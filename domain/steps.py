@@ -117,7 +117,7 @@ def make_ready(
         ready_at=now,
         not_before=not_before,
         tenant=recovery.granted.tenant,
-        code_version=recovery.granted.code_version,
+        code_version=recovery.code_version,
         in_doubt=recovery.reloaded.in_doubt,
     )
     return (event,)

@@ -58,6 +58,7 @@ def _streams() -> Iterator[CorpusStream]:
     yield from _troubled()
     yield from _stopped()
     yield from _quarantined()
+    yield from _poisoned()
     yield from _never_lost()
 
 
@@ -178,3 +179,21 @@ def _never_lost() -> Iterator[CorpusStream]:
 
     waiting = CorpusStream(23, kind="mail").granted("w-7").lost(LossReason.TTL)
     yield waiting.step_failed(RecoveryStep.REPLAY, 2).ended(Ending.WAITING, role="sweeper")
+
+
+def _poisoned() -> Iterator[CorpusStream]:
+    """Too new, too large, of a code that nobody has, or written by somebody unknown."""
+    causes = (
+        QuarantineCause.TOO_NEW,
+        QuarantineCause.TOO_LARGE,
+        QuarantineCause.FOREIGN,
+    )
+    for number, cause in enumerate(causes, start=24):
+        stream = CorpusStream(number, kind="mail", tenant="acme", priority=number)
+        stream.granted(f"w-{number}").lost(LossReason.REPORTED)
+        stream.step_failed(RecoveryStep.CHECKPOINT_RELOAD, 1, has_to_wait=True)
+        stream.quarantined(cause).lifted(LiftOption.RETRY)
+        yield stream.reloaded(TipStanding.EQUAL, checkpoint_no=number)
+
+    yield _ready(27).quarantined(QuarantineCause.CODE_CHANGED)
+    yield _ready(28).quarantined(QuarantineCause.CODE_CHANGED).lifted(LiftOption.ACCEPT_TIP)

@@ -124,6 +124,7 @@ class CorpusStream:
             written_by_epoch=self._epoch - 1 if checkpoint_no else None,
             code_version=f"1.{checkpoint_no}",
             in_doubt=self._in_doubt("reloaded"),
+            newest_epoch=self._epoch - 1 if checkpoint_no else None,
         )
 
     def replayed(self, mode: ReplayMode, *, expected: str | None = "to") -> Self:
@@ -171,7 +172,7 @@ class CorpusStream:
         """The holder's first write was accepted."""
         return self._add(Confirmed, role, fence=self._fence(), write=write, ordinal=self._version)
 
-    def step_failed(self, step: RecoveryStep, try_count: int) -> Self:
+    def step_failed(self, step: RecoveryStep, try_count: int, *, has_to_wait: bool = False) -> Self:
         """A step could not be taken."""
         return self._of_recovery(
             StepFailed,
@@ -180,6 +181,7 @@ class CorpusStream:
             message=f"no luck at {step}",
             try_count=try_count,
             retry_at=self._at(31),
+            waits_since=self._at(30) if has_to_wait else None,
         )
 
     def abandoned(self, why: AbandonReason, *, has_evidence: bool = False) -> Self:

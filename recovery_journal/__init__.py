@@ -4,9 +4,13 @@ Begin with `open`; the README has a short example.
 
 from domain.errors import (
     AttemptExists,
+    CheckpointTooLarge,
+    CheckpointTooNew,
+    HookFailed,
     InvalidInput,
     LeaseLost,
     RecoveryJournalError,
+    ReducerFailed,
     Refused,
     ResultPruned,
     Retry,
@@ -31,8 +35,8 @@ from recovery_journal.following.follower import Follower
 from recovery_journal.following.outdated import OutdatedProjection, ProjectionOutdated
 from recovery_journal.identity import incarnation
 from recovery_journal.journal import Journal
-from recovery_journal.leases.claims import Claim
 from recovery_journal.leases.lease import Lease, LeaseTerms
+from recovery_journal.leases.loading import Claim
 from recovery_journal.leases.pruning import Pruned
 from recovery_journal.limits import Limits
 from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well
@@ -41,6 +45,7 @@ from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.reading.status import Status
 from recovery_journal.rebuilding.check import CheckedProjection
 from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
+from recovery_journal.recovering.quarantine_hook import QuarantineCommand
 from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.recovering.swept import StepTaken, Swept
 from recovery_journal.restoring.restore import Restored
@@ -51,11 +56,14 @@ __all__ = [
     "App",
     "AttemptExists",
     "CheckedProjection",
+    "CheckpointTooLarge",
+    "CheckpointTooNew",
     "Claim",
     "CrashRecoveryPipeline",
     "DispatchReadyRow",
     "Follower",
     "HistoryEntry",
+    "HookFailed",
     "Index",
     "InvalidInput",
     "Journal",
@@ -75,6 +83,7 @@ __all__ = [
     "Projection",
     "ProjectionOutdated",
     "Pruned",
+    "QuarantineCommand",
     "QuarantinedAttempt",
     "RebuildProgress",
     "RebuildReport",
@@ -84,6 +93,7 @@ __all__ = [
     "RecoveryContextRow",
     "RecoveryJournalError",
     "RecoveryStep",
+    "ReducerFailed",
     "Refused",
     "Restored",
     "ResultPruned",

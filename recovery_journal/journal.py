@@ -6,7 +6,13 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, overload
 
-from domain.errors import InvalidInput, PayloadCorrupt
+from domain.errors import (
+    CheckpointTooLarge,
+    CheckpointTooNew,
+    HookFailed,
+    PayloadCorrupt,
+    ReducerFailed,
+)
 from domain.events import LiftOption
 from domain.lease import Holder, Incarnation
 from domain.ports import Reducer
@@ -21,11 +27,12 @@ from recovery_journal.following.outdated import OutdatedProjection, outdated_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.identity import incarnation
 from recovery_journal.leases.acquisition import Acquisition, Request
-from recovery_journal.leases.claims import Claim, Claims, Wanted
+from recovery_journal.leases.claims import Claims, Wanted
 from recovery_journal.leases.endings import LeaseEndings
 from recovery_journal.leases.interventions import Interventions
 from recovery_journal.leases.lease import Lease, LeaseTerms, require_terms
 from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.loading import Claim, ClaimLoading, Often
 from recovery_journal.leases.pruning import Pruned, Pruning
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.writes import LeaseWrites
@@ -46,6 +53,7 @@ from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
 from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.recovering.cohort import Cohorts
 from recovery_journal.recovering.loss import Losses
+from recovery_journal.recovering.quarantine_hook import Hook, QuarantineTelling
 from recovery_journal.recovering.replayer import TailReplayer
 from recovery_journal.recovering.session_watch import SessionWatch
 from recovery_journal.recovering.sweep import Sweep
@@ -79,19 +87,14 @@ class Journal:
         self._claiming = nullcontext if reducers else uncollected
         ledger = Ledger(self.application)
         self._ledger = ledger
-        self._runs = RunStore(database)
-        replayer = TailReplayer(
-            self._runs,
-            dict(reducers or {}),
-            reducer_s=limits.reducer_s,
-            state_bytes=limits.state_bytes,
-        )
+        self._runs = RunStore(database, state_bytes=limits.state_bytes)
+        self._replayer = TailReplayer(self._runs, dict(reducers or {}), reducer_s=limits.reducer_s)
         self._writes = LeaseWrites(database, ledger)
         self._endings = LeaseEndings(database, ledger, limits)
         self._acquisition = Acquisition(database, ledger, self._runs)
-        self._claims = Claims(database, ledger, self._runs, replayer, limits)
+        self._claims = Claims(database, ledger, limits)
         self._interventions = Interventions(database, ledger, self._runs, limits)
-        cohorts = Cohorts(database, ledger, self._runs, replayer, limits, observer)
+        cohorts = Cohorts(database, ledger, self._runs, self._replayer, limits, observer)
         self._session_watch = SessionWatch(database, limits)
         losses = Losses(database, ledger, limits, self._session_watch)
         self._sweep = Sweep(losses, cohorts, self._session_watch, limits, observer)
@@ -100,6 +103,7 @@ class Journal:
         self._lists = ListReading(database)
         self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
+        self._telling = QuarantineTelling(database, self._quarantined, limits)
         self._status = StatusReading(database, self.application.reader, self.projections, limits)
         self._rows = RowReading(database)
         self._pruning = Pruning(database)
@@ -191,8 +195,8 @@ class Journal:
         `session_lock` is the number of the session lock that a `Worker` holds.
 
         Each is won by exactly one claimer. One whose checkpoint or tail is not what its recovery
-        recorded, or cannot be folded here, is quarantined before any user code runs, and not
-        returned.
+        recorded, or that folds to another state, is quarantined before any user code runs, and not
+        returned. One that cannot be loaded or folded here is given back, to be tried again.
         """
         wanted = Wanted(
             holder=self._holder(worker_id),
@@ -206,23 +210,33 @@ class Journal:
             session_lock=inputs.session_lock(session_lock),
         )
         claims = []
-        with self._claiming():
+        with self._claiming(), self._replayer.folding() as folding:
             won = self._claims.take(wanted)
-            kept = self._claims.kept([terms.run_id for terms, _ in won])
+            keep = Often(lambda: self._claims.keep(wanted), every_s=wanted.ttl_s / 3)
+            loading = ClaimLoading(self._runs, self._replayer, folding, keep)
+            kept = self._runs.kept([terms.run_id for terms, _ in won]) if won else ()
             for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
                 lease = self._lease(terms)
                 try:
-                    claims.append(self._claims.load(lease, recovery, kept_of_run))
-                except (PayloadCorrupt, InvalidInput) as problem:
+                    claims.append(loading.load(lease, recovery, kept_of_run))
+                except PayloadCorrupt as problem:
                     self._claims.distrust(lease, problem)
+                except (CheckpointTooNew, CheckpointTooLarge, ReducerFailed) as problem:
+                    self._claims.give_back(lease, problem)
         return claims
 
     def load(self, lease: Lease) -> Claim:
         """All that the worker of a held lease needs: of a fresh attempt, its run's input and what
-        earlier attempts of the run left."""
+        earlier attempts of the run left. Raises `PayloadCorrupt`, `CheckpointTooNew`,
+        `CheckpointTooLarge`, `ReducerFailed`."""
         require_kind("lease", lease, Lease, "a Lease")
-        [kept] = self._claims.kept([lease.run_id])
-        return self._claims.load(lease, self.recovery(lease.attempt_id), kept)
+        [kept] = self._runs.kept([lease.run_id])
+        recovery = self.recovery(lease.attempt_id)
+        keep = Often(lease.heartbeat, every_s=lease.ttl_s / 3)
+        with self._replayer.folding() as folding:
+            return ClaimLoading(self._runs, self._replayer, folding, keep).load(
+                lease, recovery, kept
+            )
 
     # Recovery --------------------------------------------------------------------------------
 
@@ -256,6 +270,18 @@ class Journal:
             inputs.text("reason", reason, is_needed=True),
         )
         return self._sweep.sweep(attempt_ids=attempts) if attempts else []
+
+    def tell_quarantines(
+        self, hook: Hook, *, on_problem: Callable[[HookFailed], object] = lambda _problem: None
+    ) -> int:
+        """Call the hook for each attempt in quarantine of which nobody was told; for how many it
+        ended well.
+
+        A `Sweeper` with `on_quarantine` does this again and again. Each is told at least once: a
+        hook that raised is called again after growing waits, five times in all, and `on_problem` is
+        given the failure; a process that dies meanwhile is made up for by the next.
+        """
+        return self._telling.tell(hook, on_problem)
 
     # People ----------------------------------------------------------------------------------
 

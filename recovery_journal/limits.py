@@ -13,6 +13,7 @@ RANGES: Ranges = {
     "sweeper_ttl_s": (0.1, YEAR_S),
     "cohort_size": (1, 10_000),
     "reducer_s": (0.01, YEAR_S),
+    "hook_s": (0.01, YEAR_S),
     "state_bytes": (1, 1024**3),
     "fleet_workers": (1, 1_000_000),
     "fleet_share": (0.0, 1.0),
@@ -28,7 +29,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     a sweeper looks at these locks.
     `sweeper_ttl_s`: what `ttl_s` is, for the leases that a sweeper is recovering.
     `cohort_size`: how many leases are driven through a step together.
-    `reducer_s`: how long one run's tail may take to fold; shorter than a sweeper's TTL.
+    `reducer_s`: how long one run's tail may take to fold.
+    `hook_s`: how long a command that is called for a quarantine may take.
     `state_bytes`: the largest state that is loaded.
     `fleet_workers`, `fleet_share`: a loss of at least so many workers, and of that share of all
     that hold leases, in one sweep is a loss of the fleet and no fault of the runs.
@@ -41,6 +43,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     sweeper_ttl_s: float = 30.0
     cohort_size: int = 1_000
     reducer_s: float = 10.0
+    hook_s: float = 30.0
     state_bytes: int = 64 * 1024 * 1024
     fleet_workers: int = 3
     fleet_share: float = 0.5

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -18,11 +18,22 @@ from recovery_journal.commands.target import journal_of, target_of
 from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
 from recovery_journal.postgres.schema import VERSION as SCHEMA_VERSION
+from recovery_journal.recovering.quarantine_hook import Hook, QuarantineCommand
 from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.recovering.swept import Swept
 from recovery_journal.signals import stopping_on_signals
 
 REPEATED_PROBLEM_S: Final = 60.0
+
+OnQuarantine: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--on-quarantine",
+        metavar="COMMAND",
+        help="Run this for each attempt with which the journal gives up, at least once. The "
+        "attempt, with cause and explanation, comes as JSON on its standard input.",
+    ),
+]
 
 
 def init(context: typer.Context, *, as_json: AsJson = False) -> None:
@@ -54,10 +65,17 @@ def init(context: typer.Context, *, as_json: AsJson = False) -> None:
     )
 
 
-def sweep(context: typer.Context, *, as_json: AsJson = False) -> ExitCode:
+def sweep(
+    context: typer.Context, *, on_quarantine: OnQuarantine = None, as_json: AsJson = False
+) -> ExitCode:
     """Take lost leases back, once, and drive each attempt to ready for dispatch."""
     with journal_of(context) as journal:
+        hook = _hook(journal, on_quarantine)
         swept = journal.sweep()
+        if hook is not None:
+            journal.tell_quarantines(
+                hook, on_problem=lambda problem: report(problem, as_json=as_json)
+            )
     if as_json:
         page.show_json(swept)
     elif swept:
@@ -94,22 +112,30 @@ def report_lost(
     return code_of(swept)
 
 
-def run(context: typer.Context, *, as_json: AsJson = False) -> None:
+def run(
+    context: typer.Context, *, on_quarantine: OnQuarantine = None, as_json: AsJson = False
+) -> None:
     """Sweep and follow until SIGTERM or Ctrl-C; say what was done, as it is done.
 
     Any number may run, on any number of machines. A server that goes away is waited for.
     """
     with journal_of(context) as journal:
-        Service(journal, as_json=as_json).run()
+        Service(journal, hook=_hook(journal, on_quarantine), as_json=as_json).run()
+
+
+def _hook(journal: Journal, command: str | None) -> Hook | None:
+    return QuarantineCommand(command, limit_s=journal.limits.hook_s) if command else None
 
 
 class Service:
     """A sweeper and a follower, each in a thread of its own; the main thread waits for signals."""
 
-    def __init__(self, journal: Journal, *, as_json: bool) -> None:
+    def __init__(self, journal: Journal, *, hook: Hook | None, as_json: bool) -> None:
         self._as_json = as_json
         self._journal = journal
-        self._sweeper = Sweeper(journal, on_swept=self._tell, on_problem=self._complain)
+        self._sweeper = Sweeper(
+            journal, on_swept=self._tell, on_problem=self._complain, on_quarantine=hook
+        )
         self._follower = Follower(journal, on_problem=self._complain)
         self._voice = threading.Lock()
         self._swept_count = self._ready_count = 0

@@ -29,8 +29,8 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.signals import stopping_on_signals
 
-# The events of one recovery stand apart by the length of its cohort's steps: in a long batch its row
-# is written once and not after each of them. So many take about 80 MB.
+# The events of one recovery stand apart by the length of its cohort's steps: in a long batch its
+# row is written once and not after each of them. So many take about 80 MB.
 BATCH_EVENTS: Final = 30_000
 LARGEST_BATCH_EVENTS: Final = 1_000_000
 SHORTEST_PAUSE_S: Final = 0.01

@@ -8,8 +8,13 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
 from domain import holding
-from domain.checkpoint import CheckpointProblem
-from domain.errors import AttemptExists, PayloadCorrupt, RunBusy
+from domain.errors import (
+    AttemptExists,
+    CheckpointTooLarge,
+    CheckpointTooNew,
+    PayloadCorrupt,
+    RunBusy,
+)
 from domain.events import LeaseGranted
 from domain.lease import OPEN_STATUSES, Holder, LeaseStatus, Progress
 from domain.recovery import Decision
@@ -22,7 +27,14 @@ from recovery_journal.leases.writes import asking_again
 from recovery_journal.payload import Payload
 from recovery_journal.postgres.database import Database
 
-COUNT_ATTEMPTS = "SELECT count(*) AS count FROM leases WHERE run_id = %(run_id)s"
+# By the end of the index: of a run that was attempted ten thousand times too.
+LAST_ATTEMPT = """
+SELECT attempt_no
+FROM leases
+WHERE run_id = %(run_id)s
+ORDER BY attempt_no DESC
+LIMIT 1
+"""
 
 OPEN_ATTEMPT = """
 SELECT attempt_id, status
@@ -76,7 +88,9 @@ class Acquisition:
         self._runs = runs
 
     def acquire(self, request: Request) -> LeaseTerms:
-        """Open the attempt. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`.
+        """Open the attempt. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`, and of a
+        run whose newest checkpoint is no start `PayloadCorrupt`, `CheckpointTooNew`,
+        `CheckpointTooLarge`.
 
         Asked again with the same event id, it finds the lease granted and answers with it.
         """
@@ -88,20 +102,19 @@ class Acquisition:
     def _grant(self, request: Request) -> LeaseTerms:
         with self._database.transaction() as cursor:
             self._runs.open_run(cursor, request.run_id, request.kind, request.input)
-            tip = self._runs.tips([request.run_id], cursor)[0]
-            if isinstance(tip, CheckpointProblem):
+            try:
+                progress = self._runs.end(request.run_id, cursor)
+            except (PayloadCorrupt, CheckpointTooNew, CheckpointTooLarge):
                 # It says nothing of an attempt that was opened before.
                 if cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone():
                     return self._granted_before(cursor, request)
-                damaged = f"run {request.run_id!r}"
-                raise PayloadCorrupt(damaged, found=tip.message, needed="an intact run")
+                raise
             decision = Decision(
                 event_id=request.event_id,
                 by=actor("worker", request.holder.worker_id),
                 trace_id=request.trace_id,
             )
-            attempts = cursor.execute(COUNT_ATTEMPTS, {"run_id": request.run_id}).fetchone()
-            assert attempts is not None
+            last = cursor.execute(LAST_ATTEMPT, {"run_id": request.run_id}).fetchone()
             event = holding.grant(
                 decision,
                 attempt_id=request.attempt_id,
@@ -111,20 +124,20 @@ class Acquisition:
                 ttl_s=request.ttl_s,
                 kind=request.kind,
                 code_version=request.code_version,
-                attempt_no=attempts["count"] + 1,
+                attempt_no=last["attempt_no"] + 1 if last else 1,
                 input_digest=request.input.digest,
                 tenant=request.tenant,
                 priority=request.priority,
                 timeout_s=request.timeout_s,
             )
-            row = self._insert(cursor, event, tip.progress)
+            row = self._insert(cursor, event, progress)
             if row is None:
                 return self._granted_before(cursor, request)
             self._ledger.begin(cursor, event)
             return terms_of(row)
 
     def _insert(
-        self, cursor: Cursor[DictRow], event: LeaseGranted, tip: Progress
+        self, cursor: Cursor[DictRow], event: LeaseGranted, progress: Progress
     ) -> LeaseRow | None:
         incarnation = event.holder.incarnation
         values: dict[str, Any] = {
@@ -144,9 +157,9 @@ class Acquisition:
             "process_started": incarnation.started,
             "ttl_s": event.ttl_s,
             "timeout_s": event.timeout_s,
-            "ordinal": tip.ordinal,
-            "chain": tip.digest,
-            "checkpoint_count": tip.checkpoint_count,
+            "ordinal": progress.ordinal,
+            "chain": progress.digest,
+            "checkpoint_count": progress.checkpoint_count,
         }
         row = cursor.execute(GRANT, values).fetchone()
         return None if row is None else LeaseRow.read(row)

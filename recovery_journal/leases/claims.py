@@ -4,47 +4,55 @@ One transaction locks `ready` lease rows in the order of the list, passing over 
 claimer has locked; appends `Dispatched`; grants; and takes them off the list. Exactly one wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import uuid4
 
 from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain import holding
-from domain.checkpoint import Checkpoint, CheckpointProblem, InDoubt
+from domain import giving_back, holding
 from domain.errors import (
-    InvalidInput,
+    CheckpointTooLarge,
+    CheckpointTooNew,
     PayloadCorrupt,
     RecoveryJournalError,
+    ReducerFailed,
     ServerUnavailable,
 )
+from domain.events import AnyEvent
 from domain.lease import Holder, LeaseStatus
-from domain.pipeline import RecoveryContext
+from domain.pipeline import RecoveryStep
 from domain.recovery import Decision, Recovery
-from domain.replay import replay_chain
 from domain.wording import message_of
 from projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.following.legibility import legible
-from recovery_journal.identity import actor
+from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.acquisition import terms_of
+from recovery_journal.leases.askers import Askers
 from recovery_journal.leases.lease import Lease, LeaseTerms
 from recovery_journal.leases.ledger import Ledger, fences_of
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
-from recovery_journal.leases.runs import RunStore, TailStep
 from recovery_journal.leases.taken import READY, Taken, granted, take
-from recovery_journal.leases.tips import Kept
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
-from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.replayer import TailReplayer
+from recovery_journal.recovering.replayer import POSTPONED
 
 # In the claim's own transaction, so that a claimer that dies over its loading is missed as well.
 DECLARE = """
 UPDATE leases
 SET session_lock = %(session_lock)s
+WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+"""
+
+# Loading may take longer than a lease lasts, where a reducer does not end.
+KEEP = """
+UPDATE leases
+SET renewed_at = clock_timestamp(),
+    expires_at = clock_timestamp() + make_interval(secs => ttl_s)
 WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
 """
 
@@ -67,6 +75,12 @@ SELECT EXISTS (
 """
 
 
+Unusable = CheckpointTooNew | CheckpointTooLarge | ReducerFailed
+"""Why a claimer cannot go on with what it has won, though another one may."""
+
+Decide = Callable[[Recovery, LeaseRow, Cursor[DictRow]], tuple[AnyEvent, ...]]
+
+
 class Wanted(Struct, frozen=True, kw_only=True):
     """What a worker claims; checked already. Filters are None where anything will do."""
 
@@ -81,29 +95,6 @@ class Wanted(Struct, frozen=True, kw_only=True):
     session_lock: int | None = None
 
 
-class Claim(Struct, frozen=True, kw_only=True):
-    """A claimed attempt, with all that its worker needs to go on.
-
-    `state` is the checkpoint's, None where the start is `input`. `tail` are the run steps recorded
-    after it, with their outputs. `folded_state` is the state after the tail, where this process
-    knows a reducer for the kind. `in_doubt` are announced run steps that were never recorded: their
-    effects may have happened. `context` is None for a fresh attempt.
-    """
-
-    lease: Lease
-    input: Value
-    checkpoint: Checkpoint
-    tail: tuple[TailStep, ...] = ()
-    state: Value = None
-    folded_state: Value = None
-    context: RecoveryContext | None = None
-
-    @property
-    def in_doubt(self) -> tuple[InDoubt, ...]:
-        """Effects that may happen twice, each with its stable key."""
-        return self.checkpoint.in_doubt
-
-
 class Claims:
     """Grants recovered attempts to the workers that ask for them."""
 
@@ -111,19 +102,18 @@ class Claims:
         self,
         database: Database,
         ledger: Ledger,
-        runs: RunStore,
-        replayer: TailReplayer,
         limits: Limits,
     ) -> None:
         self._database = database
         self._ledger = ledger
-        self._runs = runs
-        self._replayer = replayer
         self._limits = limits
+        self._askers = Askers(database, limits.policy)
 
     def take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
         """Win up to `limit` attempts. After a lost reply - noticed here, or by a caller that asks
         again under its own dispatch id - it finds what it won and dispatches nothing twice."""
+        if wanted.code_versions is not None:
+            self._askers.note(wanted.kinds, wanted.code_versions)
         if not wanted.is_again:
             try:
                 return self._take(wanted)
@@ -131,49 +121,75 @@ class Claims:
                 pass
         return asking_again(lambda: self._find_or_take(wanted))
 
-    def kept(self, run_ids: Sequence[str]) -> Sequence[Kept]:
-        """What the store keeps of these runs, to `load` claims from: one read for all of them."""
-        return self._runs.kept(run_ids) if run_ids else ()
+    def keep(self, wanted: Wanted) -> None:
+        """Renew all that this very claim has won and still holds."""
+        with self._database.cursor() as cursor:
+            cursor.execute(KEEP, _claim(wanted))
 
-    def load(self, lease: Lease, recovery: Recovery, kept: Kept) -> Claim:
-        """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
-        `InvalidInput` where it cannot be loaded or folded here."""
-        tip = kept.tip
-        if isinstance(tip, CheckpointProblem):
-            raise PayloadCorrupt(f"run {lease.run_id!r}", found=tip.message, needed="an intact run")
-        self._compare_chain(recovery, tip)
-        tail = self._runs.tail(tip, kept.outputs)
-        kind = recovery.granted.kind
-        folded = None
-        if self._replayer.has_reducer(kind):
-            folded = self._fold(recovery, tip, tail, kept)
-        return Claim(
-            lease=lease,
-            input=self._runs.input(lease.run_id, kept),
-            checkpoint=tip,
-            tail=tail,
-            state=self._runs.load_state(tip, limit_bytes=self._limits.state_bytes, kept=kept.state),
-            folded_state=folded,
-            context=recovery.context() if recovery.reloaded else None,
-        )
+    def distrust(self, lease: Lease, problem: PayloadCorrupt) -> None:
+        """Quarantine a claimed attempt before any user code ran: what is stored, or what it folds
+        to, is not what its recovery recorded."""
+        decision = Decision(event_id=lease.fence.lease_id, by=actor("worker", lease.worker_id))
 
-    def distrust(self, lease: Lease, problem: PayloadCorrupt | InvalidInput) -> None:
-        """Quarantine a claimed attempt before any user code ran. One that was taken back meanwhile
-        is left alone: whoever has it now finds the same, and the other claims are not lost."""
-        with self._database.transaction() as cursor:
-            row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
-            if row.fence != lease.fence or row.status != LeaseStatus.HELD:
-                return
-            recovery = self._ledger.load_one(cursor, lease.attempt_id)
-            decision = Decision(event_id=lease.fence.lease_id, by=actor("worker", lease.worker_id))
-            events = holding.diverge(
+        def decide(
+            recovery: Recovery, _row: LeaseRow, _cursor: Cursor[DictRow]
+        ) -> tuple[AnyEvent, ...]:
+            return holding.diverge(
                 recovery,
                 decision,
                 explanation=str(problem),
                 found=problem.found,
                 expected=problem.needed,
             )
-            self._ledger.record_one(cursor, recovery, events)
+
+        asking_again(lambda: self._decide(lease, decide))
+
+    def give_back(self, lease: Lease, problem: Unusable) -> None:
+        """Take the lease back from a claimer that cannot go on with it, for a sweeper to try after
+        a while: another machine, or this one at another time, may be able to."""
+        reason = message_of(problem)
+        decision = Decision(
+            event_id=uuid4().hex, by=actor("worker", lease.worker_id), reason=reason
+        )
+
+        def decide(
+            recovery: Recovery, row: LeaseRow, cursor: Cursor[DictRow]
+        ) -> tuple[AnyEvent, ...]:
+            now = self._ledger.now(cursor)
+            lost: dict[str, Any] = {
+                "lease": row.view(seen_at=now, grace_s=self._limits.grace_s),
+                "fence": self._ledger.draw_fences(cursor, 1)[0],
+                "policy": self._limits.policy,
+                "now": now,
+            }
+            if isinstance(problem, CheckpointTooNew):
+                return giving_back.leave_to_newer(recovery, decision, message=reason, **lost)
+            step, error_class = RecoveryStep.CHECKPOINT_RELOAD, type(problem).__name__
+            if isinstance(problem, ReducerFailed):
+                step, error_class = RecoveryStep.REPLAY, problem.error_class
+            return giving_back.give_back(
+                recovery,
+                decision,
+                step,
+                error_class=error_class,
+                message=reason,
+                is_tried=error_class != POSTPONED,
+                **lost,
+            )
+
+        asking_again(lambda: self._decide(lease, decide))
+
+    def _decide(self, lease: Lease, decide: Decide) -> None:
+        """Record what is decided of a claimed attempt. One that was taken back meanwhile is left
+        alone: whoever has it now finds the same, and the other claims are not lost."""
+        with self._database.transaction() as cursor:
+            row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
+            if row.fence != lease.fence or row.status != LeaseStatus.HELD:
+                return
+            recovery = self._ledger.load_one(cursor, lease.attempt_id)
+            events = decide(recovery, row, cursor)
+            move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
+            self._ledger.record_all(cursor, [move])
 
     def _find_or_take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.cursor() as cursor, legible(DISPATCH_READY):
@@ -244,40 +260,6 @@ class Claims:
         """Say which session lock is the claimer's, in all that this very claim holds."""
         if wanted.session_lock is not None:
             cursor.execute(DECLARE, {**_claim(wanted), "session_lock": wanted.session_lock})
-
-    def _compare_chain(self, recovery: Recovery, tip: Checkpoint) -> None:
-        """The chain must lead where the recovery's replay led, before user code goes on."""
-        replayed = recovery.replayed
-        if replayed is None or tip.tip_ordinal > replayed.to_ordinal:
-            return  # not lost since: its worker goes on
-        is_shorter = tip.tip_ordinal < replayed.to_ordinal
-        replay = None if is_shorter else replay_chain(recovery.attempt_id, tip, None)
-        found = replay.digest if replay else tip.progress.digest
-        if found != replayed.digest:
-            raise PayloadCorrupt(
-                f"the tail of run {tip.run_id!r}", found=found, needed=replayed.digest
-            )
-
-    def _fold(
-        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep], kept: Kept
-    ) -> Value:
-        """The state after the tail, which must be the one that the recovery's replay came to."""
-        what = f"the folded state of run {recovery.run_id!r}"
-        start = self._replayer.start_state(tip, kept)
-        try:
-            folded = self._replayer.fold(recovery.granted.kind, start, tail)
-        except Exception as error:  # the user's code may raise anything
-            raise InvalidInput(
-                what,
-                found=f"{type(error).__name__}: {message_of(error)}",
-                needed="a reducer that folds its tail",
-                do="mend the reducer, then lift the quarantine",
-            ) from error
-        needed = recovery.replayed.state_digest if recovery.replayed else None
-        found = encode(folded, name=what).digest
-        if needed is not None and found != needed:
-            raise PayloadCorrupt(what, found=found, needed=needed)
-        return folded
 
 
 def _claim(wanted: Wanted) -> dict[str, Any]:

@@ -36,6 +36,9 @@ WHERE is_watched
 RETURNING attempt_id
 """
 
+DISPENSABLE = (ProblemKind.CORRUPT, ProblemKind.TOO_NEW, ProblemKind.TOO_LARGE)
+"""A checkpoint with such a problem may be set aside."""
+
 Decide = Callable[[Recovery, Fence], tuple[AnyEvent, ...]]
 
 
@@ -130,13 +133,14 @@ class Interventions:
 
     def _restart(self, cursor: Cursor[DictRow], recovery: Recovery) -> None:
         tip: Checkpoint | CheckpointProblem = self._runs.tips([recovery.run_id], cursor)[0]
-        while isinstance(tip, CheckpointProblem) and tip.kind is ProblemKind.CORRUPT:
-            # A damaged state is not needed for starting over: look behind it for the chain.
+        while isinstance(tip, CheckpointProblem) and tip.kind in DISPENSABLE:
+            # A state is not needed for starting over, whatever is wrong with it: look behind it
+            # for the chain.
             self._runs.set_aside(cursor, recovery.run_id)
             tip = self._runs.tips([recovery.run_id], cursor)[0]
         if isinstance(tip, CheckpointProblem):
             raise PayloadCorrupt(f"run {recovery.run_id!r}", found=tip.message, needed="its row")
-        code_version, epoch = recovery.granted.code_version, recovery.fence.epoch
+        code_version, epoch = recovery.code_version, recovery.fence.epoch
         started = self._runs.restart_here(cursor, tip, code_version=code_version, epoch=epoch)
         self._runs.realign(cursor, recovery.attempt_id, started)
 

@@ -21,6 +21,7 @@ from projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.following.inline import InlineRows
 from recovery_journal.leases.move import Move, change_rows
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
+from recovery_journal.leases.untold import note_quarantines
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.arrays import array
 
@@ -126,6 +127,7 @@ class Ledger:
         done = [move for move in active if move.recovery.attempt_id not in refused]
         after = {move.recovery.attempt_id: move.recovery.apply(move.events) for move in done}
         change_rows(cursor, [(move, after[move.recovery.attempt_id]) for move in done])
+        note_quarantines(cursor, done)
         self._listed.write(cursor, [event for move in done for event in move.events])
         return [
             refused.get(move.recovery.attempt_id)

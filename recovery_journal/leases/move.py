@@ -41,6 +41,7 @@ SET status = moved.status,
     session_lock = CASE WHEN leases.epoch = moved.epoch THEN session_lock END,
     recovery_no = moved.recovery_no,
     dispatch_id = moved.dispatch_id,
+    code_version = moved.code_version,
     is_confirmed = moved.is_confirmed,
     expires_at = coalesce(
         moved.retry_at,
@@ -58,10 +59,11 @@ FROM unnest(
     %(pid)s::bigint[], %(process_started)s::text[], %(recovery_no)s::integer[],
     %(dispatch_id)s::text[], %(is_confirmed)s::boolean[], %(lasts_s)s::double precision[],
     %(ttl_s)s::double precision[], %(retry_at)s::timestamptz[],
-    %(is_deadline_waived)s::boolean[], %(has_ended)s::boolean[]
+    %(is_deadline_waived)s::boolean[], %(has_ended)s::boolean[], %(code_version)s::text[]
 ) AS moved(
     attempt_id, status, version, epoch, lease_id, worker_id, host, boot_id, pid, process_started,
-    recovery_no, dispatch_id, is_confirmed, lasts_s, ttl_s, retry_at, is_deadline_waived, has_ended
+    recovery_no, dispatch_id, is_confirmed, lasts_s, ttl_s, retry_at, is_deadline_waived, has_ended,
+    code_version
 )
 WHERE leases.attempt_id = moved.attempt_id
 """
@@ -81,7 +83,7 @@ MOVED = (
     *("attempt_id", "version", "is_confirmed", "status", "epoch", "lease_id"),
     *("worker_id", "host", "boot_id", "pid", "process_started"),
     *("recovery_no", "dispatch_id", "lasts_s", "ttl_s", "retry_at"),
-    *("is_deadline_waived", "has_ended"),
+    *("is_deadline_waived", "has_ended", "code_version"),
 )
 
 STATUS_OF_STAGE = {
@@ -164,6 +166,7 @@ def _row(move: Move, after: Recovery) -> tuple[Any, ...]:
         last.retry_at if isinstance(last, StepFailed) else None,
         _is_deadline_waived(move),
         after.stage is Stage.ENDED,
+        after.code_version,
     )
 
 

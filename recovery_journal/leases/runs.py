@@ -8,12 +8,14 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from domain.checkpoint import (
+    FORMAT_VERSION,
     Checkpoint,
     CheckpointProblem,
     CheckpointRef,
 )
 from domain.errors import InvalidInput, RunMismatch, RunPruned
-from recovery_journal.leases.tips import Kept, read_kept, read_tips, step_key
+from domain.lease import Progress
+from recovery_journal.leases.tips import Kept, read_end, read_kept, step_key
 from recovery_journal.payload import Payload, Value, decode, decode_digested
 from recovery_journal.postgres.database import Database
 
@@ -67,7 +69,8 @@ INSERT INTO checkpoints (
     run_id, checkpoint_no, ordinal, chain, format_version, code_version, epoch
 )
 VALUES (
-    %(run_id)s, %(checkpoint_no)s, %(ordinal)s, %(chain)s, 1, %(code_version)s, %(epoch)s
+    %(run_id)s, %(checkpoint_no)s, %(ordinal)s, %(chain)s, %(format_version)s, %(code_version)s,
+    %(epoch)s
 )
 """
 
@@ -89,8 +92,9 @@ class TailStep(Struct, frozen=True, kw_only=True):
 class RunStore:
     """Runs and what their workers recorded. Implements the `CheckpointStore` port."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, state_bytes: int) -> None:
         self._database = database
+        self._state_bytes = state_bytes
 
     def open_run(self, cursor: Cursor[DictRow], run_id: str, kind: str, given: Payload) -> None:
         """Make the run or find it, locked. Raises `RunMismatch` for another kind or input, and
@@ -109,18 +113,21 @@ class RunStore:
     def tips(
         self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None
     ) -> Sequence[Checkpoint | CheckpointProblem]:
-        """The newest checkpoint of each run and its tail; damage is the element's answer."""
-        if cursor is None:
-            with self._database.transaction() as own:
-                return read_tips(own, runs)
-        return read_tips(cursor, runs)
+        """The newest checkpoint of each run and its tail; what is wrong with one is the element's
+        answer."""
+        return [kept.tip for kept in self.kept(runs, cursor)]
+
+    def end(self, run_id: str, cursor: Cursor[DictRow]) -> Progress:
+        """How far a run has come. Raises `PayloadCorrupt`, `CheckpointTooNew`,
+        `CheckpointTooLarge`."""
+        return read_end(cursor, run_id, limit_bytes=self._state_bytes).progress
 
     def kept(self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None) -> Sequence[Kept]:
         """The tips of these runs with those payloads that are small: one read for all of them."""
         if cursor is None:
             with self._database.cursor() as own:
-                return read_kept(own, runs)
-        return read_kept(cursor, runs)
+                return read_kept(own, runs, limit_bytes=self._state_bytes)
+        return read_kept(cursor, runs, limit_bytes=self._state_bytes)
 
     def state(self, ref: CheckpointRef, *, limit_bytes: int) -> Iterator[bytes]:
         """The encoded state in pieces of a megabyte."""
@@ -152,15 +159,15 @@ class RunStore:
         assert row is not None, f"run {run_id!r} has an attempt and no row"
         return decode(row["input"], digest=row["input_digest"], what=f"the input of run {run_id!r}")
 
-    def load_state(self, tip: Checkpoint, *, limit_bytes: int, kept: bytes | None = None) -> Value:
+    def load_state(self, tip: Checkpoint, *, kept: bytes | None = None) -> Value:
         """The saved state, decoded, from the bytes `kept` at hand or from the store; None where
-        the start is the input. Raises `PayloadCorrupt`, and `InvalidInput` above the limit."""
+        the start is the input. Raises `PayloadCorrupt`."""
         if tip.ref is None or tip.state_digest is None:
             return None
         what = f"checkpoint {tip.ref.checkpoint_no} of run {tip.run_id!r}"
-        if kept is not None and len(kept) <= limit_bytes:
+        if kept is not None:
             return decode_digested(kept, what=what)
-        kept = b"".join(self.state(tip.ref, limit_bytes=limit_bytes))
+        kept = b"".join(self.state(tip.ref, limit_bytes=self._state_bytes))
         return decode(kept, digest=tip.state_digest, what=what)
 
     def tail(
@@ -201,6 +208,7 @@ class RunStore:
             "checkpoint_no": tip.newest_no + 1,
             "ordinal": tip.tip_ordinal,
             "chain": tip.progress.digest,
+            "format_version": FORMAT_VERSION,
             "code_version": code_version,
             "epoch": epoch,
         }

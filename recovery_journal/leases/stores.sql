@@ -87,8 +87,8 @@ CREATE TABLE leases (
 -- At most one open attempt per run.
 CREATE UNIQUE INDEX leases_open_run ON leases (run_id) WHERE ended_at IS NULL;
 
--- All attempts of a run: to count them, and to see when the last one ended.
-CREATE INDEX leases_run ON leases (run_id);
+-- All attempts of a run: to number the next one, and to see when the last one ended.
+CREATE INDEX leases_run ON leases (run_id, attempt_no);
 
 -- What a sweep looks at, in the order in which it takes: whatever has ended, waits for a person or
 -- is quarantined costs it nothing. It looks once at every one of the others. An index on the time
@@ -135,6 +135,25 @@ CREATE TABLE checkpoints (
     is_void boolean NOT NULL DEFAULT false,
     written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, checkpoint_no)
+);
+
+-- Which code versions workers of a kind ask for (of any kind, where it is empty), and when last.
+CREATE TABLE askers (
+    kind text COLLATE "C" NOT NULL,
+    code_version text COLLATE "C" NOT NULL,
+    asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (kind, code_version)
+);
+
+-- Attempts in quarantine of which nobody has been told yet: written with the quarantine, and gone
+-- once a hook has ended well or a person has lifted it. Nobody takes a row before `next_try_at`:
+-- somebody is telling just now, or the last try has failed.
+CREATE TABLE untold_quarantines (
+    attempt_id text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    try_count integer NOT NULL DEFAULT 0,
+    next_try_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (attempt_id, version)
 );
 
 -- One row per life of the server, so that an outage is nobody's death (rule R9): a promotion

@@ -23,7 +23,11 @@ WHERE listed.left_position IS NULL
     AND (leases.deadline_at IS NULL OR leases.deadline_at > clock_timestamp())
     AND (%(kinds)s::text[] IS NULL OR listed.kind = ANY(%(kinds)s))
     AND (%(tenants)s::text[] IS NULL OR listed.tenant = ANY(%(tenants)s))
-    AND (%(code_versions)s::text[] IS NULL OR listed.code_version = ANY(%(code_versions)s))
+    AND (
+        %(code_versions)s::text[] IS NULL
+        OR listed.code_version = ''
+        OR listed.code_version = ANY(%(code_versions)s)
+    )
 """
 
 # Epoch and time are drawn for the rows that are locked, after their locks.

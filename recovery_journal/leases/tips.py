@@ -3,19 +3,21 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow, TupleRow, args_row, tuple_row
 
 from domain.checkpoint import (
+    FORMAT_VERSION,
     Checkpoint,
     CheckpointProblem,
     CheckpointRef,
     InDoubt,
     ProblemKind,
     RunStep,
+    usable,
 )
 from domain.digest import chain_origin, payload_digest
 from recovery_journal.postgres.arrays import array
@@ -25,6 +27,7 @@ INLINE_BYTES: Final = 8 * 1024
 
 # Digests are computed from the stored bytes: of small payloads here, which have to be moved anyway
 # if the tail is folded or handed out; of large ones there, so that nothing large is moved for it.
+# What is above the limit is not even read.
 NEWEST_CHECKPOINTS = """
 SELECT runs.run_id,
     runs.input_digest,
@@ -37,6 +40,7 @@ SELECT runs.run_id,
     CASE WHEN octet_length(newest.state) <= %(inline_bytes)s THEN newest.state END AS state,
     CASE
         WHEN octet_length(newest.state) > %(inline_bytes)s
+            AND octet_length(newest.state) <= %(limit_bytes)s
         THEN 'cs1:' || encode(sha256(newest.state), 'hex')
     END AS found_digest,
     newest.format_version,
@@ -77,6 +81,31 @@ LEFT JOIN LATERAL (
 JOIN run_steps USING (run_id)
 WHERE run_steps.ordinal > coalesce(tip.ordinal, 0)
 ORDER BY run_id, run_steps.ordinal
+"""
+
+# Of the tail alone: a run step before the checkpoint is nobody's start any more.
+LAST_STEP = """
+SELECT run_id,
+    ordinal,
+    name,
+    NULL::bytea AS output,
+    '' AS output_digest,
+    chain,
+    epoch
+FROM run_steps
+WHERE run_id = %(run_id)s
+    AND ordinal > coalesce(
+        (
+            SELECT ordinal
+            FROM checkpoints
+            WHERE run_id = %(run_id)s AND NOT is_void
+            ORDER BY checkpoint_no DESC
+            LIMIT 1
+        ),
+        0
+    )
+ORDER BY ordinal DESC
+LIMIT 1
 """
 
 ANNOUNCED = """
@@ -130,14 +159,10 @@ class _Tail(NamedTuple):
     outputs: list[bytes | None]
 
 
-def read_tips(cursor: Cursor[DictRow], runs: Sequence[str]) -> list[Checkpoint | CheckpointProblem]:
-    """The tip of each run, in the order asked for; damage is the element's answer."""
-    return [kept.tip for kept in read_kept(cursor, runs)]
-
-
-def read_kept(cursor: Cursor[DictRow], runs: Sequence[str]) -> list[Kept]:
-    """The tip of each run and its small payloads, in the order asked for."""
-    wanted = {"run_ids": array(runs), "inline_bytes": INLINE_BYTES}
+def read_kept(cursor: Cursor[DictRow], runs: Sequence[str], *, limit_bytes: int) -> list[Kept]:
+    """The tip of each run and its small payloads, in the order asked for; what is wrong with one
+    is the element's answer."""
+    wanted = _wanted(runs, limit_bytes)
     connection = cursor.connection
     # The three are sent together, and waited for once.
     with (
@@ -152,7 +177,30 @@ def read_kept(cursor: Cursor[DictRow], runs: Sequence[str]) -> list[Kept]:
         found = {row.run_id: row for row in newest.fetchall()}
         tails = _tails(steps, found)
         announced = _announced(announcements)
-    return [_kept(run_id, found.get(run_id), tails, announced.get(run_id, ())) for run_id in runs]
+    return [
+        _kept(run_id, found.get(run_id), tails, announced.get(run_id, ()), limit_bytes)
+        for run_id in runs
+    ]
+
+
+def read_end(cursor: Cursor[DictRow], run_id: str, *, limit_bytes: int) -> Checkpoint:
+    """How far a run has come: its newest checkpoint and, as the tail, its last run step alone.
+
+    Of what lies between nothing is read, for a run may have been attempted ten thousand times
+    without a checkpoint. Raises `PayloadCorrupt`, `CheckpointTooNew`, `CheckpointTooLarge`.
+    """
+    wanted = {**_wanted([run_id], limit_bytes), "run_id": run_id}
+    with (
+        cursor.connection.cursor(binary=True, row_factory=args_row(_Newest)) as newest,
+        cursor.connection.cursor(binary=True, row_factory=tuple_row) as steps,
+    ):
+        row = newest.execute(NEWEST_CHECKPOINTS, wanted).fetchone()
+        tails = _tails(steps.execute(LAST_STEP, wanted), [run_id])
+    return usable(_kept(run_id, row, tails, (), limit_bytes).tip)
+
+
+def _wanted(runs: Sequence[str], limit_bytes: int) -> dict[str, Any]:
+    return {"run_ids": array(runs), "inline_bytes": INLINE_BYTES, "limit_bytes": limit_bytes}
 
 
 def step_key(run_id: str, ordinal: int) -> str:
@@ -169,7 +217,7 @@ def _tails(steps: Cursor[TupleRow], runs: Iterable[str]) -> dict[str, _Tail]:
             RunStep(
                 ordinal=ordinal,
                 name=name,
-                output_digest=digest or payload_digest(output),
+                output_digest=payload_digest(output) if digest is None else digest,
                 chain=link,
                 epoch=epoch,
             )
@@ -186,23 +234,40 @@ def _announced(cursor: Cursor[DictRow]) -> dict[str, list[InDoubt]]:
 
 
 def _kept(
-    run_id: str, row: _Newest | None, tails: dict[str, _Tail], announced: Sequence[InDoubt]
+    run_id: str,
+    row: _Newest | None,
+    tails: dict[str, _Tail],
+    announced: Sequence[InDoubt],
+    limit_bytes: int,
 ) -> Kept:
     if row is None:
         message = f"run {run_id!r} has no row in the store"
-        problem = CheckpointProblem(run_id=run_id, kind=ProblemKind.MISSING, message=message)
-        return Kept(tip=problem)
-    found = row.found_digest if row.state is None else payload_digest(row.state)
-    if row.state_digest != found:
-        message = (
-            f"checkpoint {row.checkpoint_no} of run {run_id!r} has digest "
-            f"{found}, recorded was {row.state_digest}"
-        )
-        problem = CheckpointProblem(run_id=run_id, kind=ProblemKind.CORRUPT, message=message)
+        return Kept(tip=CheckpointProblem(run_id=run_id, kind=ProblemKind.MISSING, message=message))
+    problem = _problem(row, limit_bytes)
+    if problem is not None:
         return Kept(tip=problem)
     tail = tails[run_id]
     tip = _checkpoint(row, tuple(tail.steps), tuple(announced))
     return Kept(tip=tip, input=row.input, state=row.state, outputs=tuple(tail.outputs))
+
+
+def _problem(row: _Newest, limit_bytes: int) -> CheckpointProblem | None:
+    """Why a run's newest checkpoint cannot be used here. What a newer program has written is not
+    looked into: its digest may be one of another kind."""
+    what = f"checkpoint {row.checkpoint_no} of run {row.run_id!r}"
+    if (row.format_version or 0) > FORMAT_VERSION:
+        kind = ProblemKind.TOO_NEW
+        message = f"{what} is in format {row.format_version}, known are up to {FORMAT_VERSION}"
+    elif (row.state_bytes or 0) > limit_bytes:
+        kind = ProblemKind.TOO_LARGE
+        message = f"{what} has {row.state_bytes:,} bytes, the limit is {limit_bytes:,} bytes"
+    else:
+        found = row.found_digest if row.state is None else payload_digest(row.state)
+        if row.state_digest == found:
+            return None
+        kind = ProblemKind.CORRUPT
+        message = f"{what} has digest {found}, recorded was {row.state_digest}"
+    return CheckpointProblem(run_id=row.run_id, kind=kind, message=message)
 
 
 def _checkpoint(
@@ -217,7 +282,7 @@ def _checkpoint(
         newest_no=row.newest_no or 0,
         state_digest=row.state_digest,
         state_bytes=row.state_bytes or 0,
-        format_version=row.format_version or 1,
+        format_version=row.format_version or FORMAT_VERSION,
         written_at=row.written_at,
         written_by_epoch=row.epoch,
         code_version=row.code_version or "",

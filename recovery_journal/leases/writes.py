@@ -16,6 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 from psycopg.rows import DictRow
 
 from domain import holding
+from domain.checkpoint import FORMAT_VERSION
 from domain.errors import LeaseLost, ServerUnavailable, StepOutOfOrder, UnknownAttempt
 from domain.events import WriteKind
 from domain.lease import Fence
@@ -90,8 +91,8 @@ WITH held AS (
         run_id, checkpoint_no, ordinal, chain, state, state_digest, format_version, code_version,
         epoch
     )
-    SELECT run_id, %(checkpoint_no)s, %(ordinal)s, chain, %(state)s, %(state_digest)s, 1,
-        code_version, %(epoch)s
+    SELECT run_id, %(checkpoint_no)s, %(ordinal)s, chain, %(state)s, %(state_digest)s,
+        %(format_version)s, code_version, %(epoch)s
     FROM held
 )
 SELECT expires_at FROM held
@@ -193,6 +194,7 @@ class LeaseWrites:
             "ordinal": ordinal,
             "state": state.encoded,
             "state_digest": state.digest,
+            "format_version": FORMAT_VERSION,
         }
         if not self._write(held, WriteKind.CHECKPOINT, SAVE, checkpoint):
             self._explain(

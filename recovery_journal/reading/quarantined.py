@@ -22,6 +22,14 @@ LIMIT %(limit)s
 """
 
 
+# A stale write that was refused since then has moved the row's version on.
+ONE = """
+SELECT attempt_id, run_id, kind, tenant, recovery_no, renewed_at
+FROM leases
+WHERE attempt_id = %(attempt_id)s AND status = 'quarantined' AND version >= %(version)s
+"""
+
+
 class QuarantinedAttempt(Struct, frozen=True, kw_only=True):
     """One attempt in quarantine, as its stream tells it.
 
@@ -54,6 +62,12 @@ class QuarantineReading:
         with self._database.transaction() as cursor:
             rows = cursor.execute(LISTED, {"limit": limit}).fetchall()
             return self._read(cursor, rows)
+
+    def of(self, attempt_id: str, *, version: int) -> QuarantinedAttempt | None:
+        """The attempt that its event of this version put into quarantine, if it is there still."""
+        with self._database.transaction() as cursor:
+            wanted = {"attempt_id": attempt_id, "version": version}
+            return next(iter(self._read(cursor, cursor.execute(ONE, wanted).fetchall())), None)
 
     def _read(self, cursor: Cursor[DictRow], rows: list[DictRow]) -> list[QuarantinedAttempt]:
         streams = self._application.load_many([row["attempt_id"] for row in rows], cursor)

@@ -21,6 +21,7 @@ from domain.events import AnyEvent, SeizeReason
 from domain.lease import Fence, LossReason
 from domain.recovery import Decision, Recovery
 from recovery_journal.identity import actor, sweeper_holder
+from recovery_journal.leases.askers import MISSED, pace_s
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
@@ -63,7 +64,8 @@ is_watched
 LOOK = f"""
 SELECT coalesce(bool_or({OVERDUE}), false) AS has_overdue,
     coalesce(bool_or({ORPHANED}), false) AS has_orphaned,
-    coalesce(bool_or({LOST}), false) AS has_lost
+    coalesce(bool_or({LOST}), false) AS has_lost,
+    coalesce(bool_or({MISSED}), false) AS has_missed
 FROM leases
 WHERE is_watched
     AND (
@@ -72,6 +74,10 @@ WHERE is_watched
         OR session_lock = ANY(%(ended_locks)s::integer[])
         OR deadline_at < clock_timestamp()
         OR retry_at <= clock_timestamp()
+        OR (
+            status = 'ready'
+            AND renewed_at < clock_timestamp() - make_interval(secs => %(version_wait_s)s)
+        )
     )
 """
 
@@ -93,6 +99,7 @@ FOR NO KEY UPDATE SKIP LOCKED
 TAKE_LOST = TAKE.format(columns=COLUMNS, condition=LOST)
 TAKE_ORPHANED = TAKE.format(columns=COLUMNS, condition=ORPHANED)
 TAKE_OVERDUE = TAKE.format(columns=COLUMNS, condition=OVERDUE)
+TAKE_MISSED = TAKE.format(columns=COLUMNS, condition=MISSED)
 
 # A reported death is no evidence against the fleet. A session lock that is gone is, also while its
 # grace lasts, and after its lease was taken back: what dies at once need not be seen at once.
@@ -118,6 +125,7 @@ class Found(Struct, frozen=True, kw_only=True):
     has_overdue: bool
     has_orphaned: bool
     has_lost: bool
+    has_missed: bool
 
 
 Decide = Callable[[LeaseRow, Recovery, Fence], tuple[AnyEvent, ...]]
@@ -150,6 +158,15 @@ class Losses:
             return holding.time_out(recovery, decision, self._limits.policy)
 
         return self._take(TAKE_OVERDUE, lambda _cursor: decide, limit, after)
+
+    def give_up_missed(self, *, limit: int, after: str = "") -> dict[str, Taken]:
+        """Ready attempts are quarantined whose code version nobody has any more."""
+        decision = self._decision("no worker of its code version came")
+
+        def decide(_row: LeaseRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
+            return detours.miss_version(recovery, decision, self._limits.policy)
+
+        return self._take(TAKE_MISSED, lambda _cursor: decide, limit, after)
 
     def is_fleet_wide(self) -> bool:
         """Whether what is lost now is so much of the fleet that it says nothing of the runs.
@@ -262,6 +279,8 @@ class Losses:
             "gone_locks": self._session_watch.gone(),
             "fallen_locks": self._session_watch.fallen(),
             "sweeper_ttl_s": self._limits.sweeper_ttl_s,
+            "version_wait_s": self._limits.policy.version_wait_s,
+            "asking_pace_s": pace_s(self._limits.policy),
         }
 
     def _decision(self, reason: str = "") -> Decision:

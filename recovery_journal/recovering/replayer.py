@@ -1,23 +1,16 @@
 """Replaying tails: the digest chain always, and the user's reducer where one is registered.
 
-A reducer is the user's code, so it runs in a child process under a deadline: one that raises, dies
-or never ends costs its own run a try, and the others of the cohort nothing.
+A reducer is the user's code, so it runs in a child process under a deadline, for a sweeper and for
+a claimer alike: one that raises, dies or never ends costs its own run a try, and the others of the
+cohort, or of the claim, nothing.
 """
 
-import multiprocessing
-import os
-import sys
-import traceback
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.checkpoint import Checkpoint
@@ -28,34 +21,36 @@ from domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
 from domain.wording import message_of
 from recovery_journal.leases.runs import RunStore, TailStep
 from recovery_journal.leases.tips import Kept
-from recovery_journal.payload import Value, encode
+from recovery_journal.payload import Value
+from recovery_journal.recovering.reducer_child import (
+    DEADLINE_PASSED,
+    FATAL,
+    Folded,
+    ReducerChild,
+    question,
+)
 
 Work = tuple[RecoveryContext, Checkpoint]
 
+ASKED_AHEAD_BYTES: Final = 48 * 1024
+"""Fits into the socket's buffer, so that asking never waits for a child that may not end."""
+ASKED_AHEAD_COUNT: Final = 32
 
-class Folded(Struct, frozen=True, kw_only=True):
-    """What a child process answers for one run: a digest, or what went wrong."""
-
-    state_digest: str | None = None
-    error_class: str = ""
-    message: str = ""
+HUNG_LIMIT: Final = 3
+"""So many runs of a kind may keep a batch waiting for a reducer that does not end; those that come
+after them are tried another time, lest a thousand of them keep it for hours."""
+POSTPONED: Final = "Postponed"
 
 
 class TailReplayer:
     """Recomputes chains, and folds where a reducer knows the run's kind. Implements `Replayer`."""
 
     def __init__(
-        self,
-        runs: RunStore,
-        reducers: Mapping[str, Reducer],
-        *,
-        reducer_s: float,
-        state_bytes: int,
+        self, runs: RunStore, reducers: Mapping[str, Reducer], *, reducer_s: float
     ) -> None:
         self._runs = runs
         self._reducers = reducers
         self._reducer_s = reducer_s
-        self._state_bytes = state_bytes
 
     def replay(
         self,
@@ -79,12 +74,14 @@ class TailReplayer:
             outcomes[index] = _with_fold(outcomes[index], folded)
         return outcomes
 
-    def fold(self, kind: str, state: Value, tail: Sequence[TailStep]) -> Value:
-        """Fold a tail onto a state, here and now, by the kind's reducer."""
-        reducer = self._reducers[kind]
-        for step in tail:
-            state = reducer(state, step.name, step.output)
-        return state
+    @contextmanager
+    def folding(self) -> Iterator["Folding"]:
+        """Within, tails may be folded one after the other, for the state that they lead to."""
+        folding = Folding(self._reducers, self._reducer_s)
+        try:
+            yield folding
+        finally:
+            folding.close()
 
     def has_reducer(self, kind: str) -> bool:
         """Whether this process can fold runs of this kind."""
@@ -94,42 +91,50 @@ class TailReplayer:
         """The state to fold from: the saved one, or the run's input where none was saved."""
         if tip.state_digest is None:
             return self._runs.input(tip.run_id, kept)
-        return self._runs.load_state(tip, limit_bytes=self._state_bytes, kept=kept.state)
+        return self._runs.load_state(tip, kept=kept.state)
 
     def _fold(
         self, work: Sequence[Work], keep_alive: Callable[[], object], kept: Mapping[str, Kept]
     ) -> list[Folded]:
         """One child for as many runs as it survives; a new one after each that it does not."""
         answers: list[Folded] = []
+        hung: Counter[str] = Counter()
         while len(answers) < len(work):
-            answers += self._fold_in_child(work[len(answers) :], keep_alive, kept)
+            answers += self._fold_in_child(work[len(answers) :], keep_alive, kept, hung)
+            if answers[-1].error_class == DEADLINE_PASSED:
+                hung[work[len(answers) - 1][0].kind] += 1
         return answers
 
     def _fold_in_child(
-        self, work: Sequence[Work], keep_alive: Callable[[], object], kept: Mapping[str, Kept]
+        self,
+        work: Sequence[Work],
+        keep_alive: Callable[[], object],
+        kept: Mapping[str, Kept],
+        hung: Counter[str],
     ) -> list[Folded]:
-        here, there = _context.Pipe(duplex=True)
-        child = _context.Process(target=_serve, args=(here, there, self._reducers), daemon=True)
-        child.start()
-        there.close()
+        child = ReducerChild(self._reducers)
         answers: list[Folded] = []
         try:
-            questions = (self._question(context, tip, kept) for context, tip in work)
-            question = next(questions, None)
+            questions = (
+                _postponed(context.kind)
+                if hung[context.kind] >= HUNG_LIMIT
+                else self._question(context, tip, kept)
+                for context, tip in work
+            )
+            next_one = next(questions, None)
             asked: deque[Folded | int] = deque()
-            while question is not None or asked:
-                while question is not None and _may_ask(question, asked):
-                    asked.append(_ask(here, question))
-                    question = next(questions, None)
+            while next_one is not None or asked:
+                while next_one is not None and _may_ask(next_one, asked):
+                    asked.append(_ask(child, next_one))
+                    next_one = next(questions, None)
                 keep_alive()
                 first = asked.popleft()
-                answers.append(first if isinstance(first, Folded) else self._answer(here, child))
+                if isinstance(first, int):
+                    first = child.answer(self._reducer_s, keep_alive)
+                answers.append(first)
                 if answers[-1].error_class in FATAL:
                     break
         finally:
-            here.close()
-            child.kill()
-            child.join()
             child.close()
         return answers
 
@@ -143,76 +148,78 @@ class TailReplayer:
             tail = self._runs.tail(tip, at_hand.outputs)
         except RecoveryJournalError as error:
             return Folded(error_class=type(error).__name__, message=message_of(error))
-        return msgspec.msgpack.encode(
-            (context.kind, state, [(step.name, step.output) for step in tail])
-        )
+        return question(context.kind, state, _steps(tail), wants_state=False)
 
-    def _answer(self, here: Connection, child: BaseProcess) -> Folded:
+
+class Folding:
+    """Folds for a claimer, in a child that begins with the first tail and is replaced once lost."""
+
+    def __init__(self, reducers: Mapping[str, Reducer], reducer_s: float) -> None:
+        self._reducers = reducers
+        self._reducer_s = reducer_s
+        self._child: ReducerChild | None = None
+        self._hung: Counter[str] = Counter()
+
+    def fold(
+        self,
+        kind: str,
+        state: Value,
+        tail: Sequence[TailStep],
+        keep_alive: Callable[[], object],
+    ) -> Folded:
+        """Fold a tail onto a state by the kind's reducer. `keep_alive` is called meanwhile."""
+        if self._hung[kind] >= HUNG_LIMIT:
+            return _postponed(kind)
         try:
-            if not here.poll(self._reducer_s):
-                message = f"no answer within {self._reducer_s:g} s"
-                return Folded(error_class=DEADLINE_PASSED, message=message)
-            return msgspec.msgpack.decode(here.recv_bytes(), type=Folded)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            child.join(self._reducer_s)
-            return Folded(error_class=CHILD_DIED, message=f"exit code {child.exitcode}")
+            child = self._child = self._child or ReducerChild(self._reducers)
+        except OSError as error:  # no more processes for us
+            return Folded(error_class=type(error).__name__, message=message_of(error))
+        keep_alive()
+        child.ask(question(kind, state, _steps(tail), wants_state=True))
+        folded = child.answer(self._reducer_s, keep_alive)
+        self._hung[kind] += folded.error_class == DEADLINE_PASSED
+        if folded.error_class in FATAL:
+            self.close()
+        return folded
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
 
 
-DEADLINE_PASSED = "DeadlinePassed"
-CHILD_DIED = "ChildDied"
-ASKED_AHEAD_BYTES: Final = 48 * 1024
-"""Fits into the socket's buffer, so that asking never waits for a child that may not end."""
-ASKED_AHEAD_COUNT: Final = 32
-FATAL = frozenset({DEADLINE_PASSED, CHILD_DIED})
-
-# A fork knows the user's reducers as they are, lambdas too; it uses nothing else of its parent.
-_context = multiprocessing.get_context("fork")
+def _postponed(kind: str) -> Folded:
+    message = f"the reducer of kind {kind!r} did not end for {HUNG_LIMIT} others"
+    return Folded(error_class=POSTPONED, message=message)
 
 
-def _serve(inherited: Connection, questions: Connection, reducers: Mapping[str, Reducer]) -> None:
-    """The child: fold what is asked, answer with digests, end with the parent."""
-    inherited.close()
-    while True:
-        try:
-            kind, state, tail = msgspec.msgpack.decode(questions.recv_bytes())
-        except EOFError:
-            os._exit(0)
-        questions.send_bytes(msgspec.msgpack.encode(_folded(reducers[kind], state, tail)))
+def _steps(tail: Sequence[TailStep]) -> list[tuple[str, Value]]:
+    return [(step.name, step.output) for step in tail]
 
 
-def _may_ask(question: Folded | bytes, asked: Sequence[Folded | int]) -> bool:
+def _may_ask(next_one: Folded | bytes, asked: Sequence[Folded | int]) -> bool:
     """Whether a question may go on its way before those that were asked are answered."""
-    if not asked or isinstance(question, Folded):
+    if not asked or isinstance(next_one, Folded):
         return len(asked) < ASKED_AHEAD_COUNT
     on_their_way = sum(size for size in asked if isinstance(size, int))
-    return len(asked) < ASKED_AHEAD_COUNT and on_their_way + len(question) <= ASKED_AHEAD_BYTES
+    return len(asked) < ASKED_AHEAD_COUNT and on_their_way + len(next_one) <= ASKED_AHEAD_BYTES
 
 
-def _ask(here: Connection, question: Folded | bytes) -> Folded | int:
+def _ask(child: ReducerChild, asked: Folded | bytes) -> Folded | int:
     """Ask the child; how many bytes are on their way."""
-    if isinstance(question, Folded):
-        return question
-    # A child that is gone is noticed by whoever waits for the first answer that does not come.
-    with suppress(BrokenPipeError, ConnectionResetError):
-        here.send_bytes(question)
-    return len(question)
-
-
-def _folded(reducer: Reducer, state: Value, tail: Sequence[tuple[str, Value]]) -> Folded:
-    try:
-        for name, output in tail:
-            state = reducer(state, name, output)
-        return Folded(state_digest=encode(state, name="the folded state").digest)
-    except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded
-        traceback.print_exc(file=sys.stderr)
-        return Folded(error_class=type(error).__name__, message=message_of(error))
+    if isinstance(asked, Folded):
+        return asked
+    child.ask(asked)
+    return len(asked)
 
 
 def _with_fold(outcome: ReplayOutcome, folded: Folded) -> ReplayOutcome:
     if folded.error_class:
+        is_postponed = folded.error_class == POSTPONED
         return replace(
             outcome,
-            result=ReplayResult.RAISED,
+            result=ReplayResult.UNAVAILABLE if is_postponed else ReplayResult.RAISED,
             mode=ReplayMode.FOLD,
             error_class=folded.error_class,
             message=folded.message,

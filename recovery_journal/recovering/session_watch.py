@@ -6,6 +6,7 @@ through one session on one backend of one server; what they saw is forgotten whe
 
 import logging
 import threading
+from collections.abc import Iterable
 from typing import Final
 
 from psycopg.rows import DictRow
@@ -30,6 +31,14 @@ SELECT clock_timestamp() AS now,
             AND objsubid = 1
             AND granted
     ) AS held
+"""
+
+# Asked once of each lock that goes, in its grace: then its leases are its worker's still.
+ATTEMPTS = """
+SELECT session_lock, array_agg(attempt_id) AS attempts
+FROM leases
+WHERE is_watched AND status = 'held' AND session_lock = ANY(%(locks)s::integer[])
+GROUP BY session_lock
 """
 
 _log = logging.getLogger("recovery_journal.recovering.session_watch")
@@ -67,6 +76,9 @@ class SessionWatch:
             now=row["now"],
             grace_s=self._limits.session_grace_s,
         )
+        newly_gone = sight.gone.keys() - (before.gone.keys() if before else set())
+        if newly_gone:
+            sight = self._seen.sight = sight.with_attempts(self._attempts_of(newly_gone))
         has_ended = before is not None and bool(sight.ended.keys() - before.ended.keys())
         return 0 if has_ended else self._pause_s(sight, row)
 
@@ -88,6 +100,11 @@ class SessionWatch:
         if session_lock is None or self._seen.sight is None:
             return None
         return self._seen.sight.ended.get(session_lock)
+
+    def _attempts_of(self, locks: Iterable[int]) -> dict[int, frozenset[str]]:
+        with self._database.cursor() as cursor:
+            rows = cursor.execute(ATTEMPTS, {"locks": list(locks)}).fetchall()
+        return {row["session_lock"]: frozenset(row["attempts"]) for row in rows}
 
     def _pause_s(self, sight: SessionSight, row: DictRow) -> float:
         """The usual pause, or less where the grace of a lock that is gone ends before that."""

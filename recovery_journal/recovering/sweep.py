@@ -13,9 +13,9 @@ from recovery_journal.recovering.swept import Observer, StepTaken, Swept
 
 
 class Sweep:
-    """Attempts past their execution timeout first, then orphaned recoveries, then leases whose
-    worker's session has ended, or which are older than their grace. "Ready" means reloaded and
-    replayed, never before."""
+    """Attempts past their execution timeout first, then orphaned recoveries, then ready ones whose
+    code version nobody has any more, then leases whose worker's session has ended, or which are
+    older than their grace. "Ready" means reloaded and replayed, never before."""
 
     def __init__(
         self,
@@ -44,6 +44,8 @@ class Sweep:
                 swept += self._until_empty(self._losses.end_overdue)
             if found.has_orphaned:
                 swept += self._until_empty(self._losses.take_orphaned)
+            if found.has_missed:
+                swept += self._until_empty(self._losses.give_up_missed)
             if not found.has_lost:
                 return swept
         is_fleet_wide = attempt_ids is None and self._losses.is_fleet_wide()

@@ -192,7 +192,7 @@ def _live(
         os.setpgid(0, 0)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        _die_with_parent(parent_id)
+        die_with_parent(parent_id)
         watch = threading.Thread(target=watch_parent, args=(link, deadline), daemon=True)
         watch.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -208,7 +208,7 @@ def _live(
         os._exit(code)
 
 
-def _die_with_parent(parent_id: int) -> None:
+def die_with_parent(parent_id: int) -> None:
     """Where the kernel can, let it end this process with its parent: else it would go on renewing
     a dead worker's lease by its writes. Elsewhere `watch_parent` notices."""
     if sys.platform.startswith("linux"):

@@ -18,8 +18,8 @@ from recovery_journal.working.work import Function, ending_of, work
 
 if TYPE_CHECKING:
     from recovery_journal.journal import Journal
-    from recovery_journal.leases.claims import Claim
     from recovery_journal.leases.lease import Lease
+    from recovery_journal.leases.loading import Claim
 
 TICK_S: Final = 0.05
 GIVE_UP_PAUSE_S: Final = 0.25

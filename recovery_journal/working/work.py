@@ -11,7 +11,7 @@ from domain.errors import LeaseLost, Retry
 from domain.events import Ending, LeaseEnded
 from domain.lease import LossReason
 from domain.wording import message_of
-from recovery_journal.leases.claims import Claim
+from recovery_journal.leases.loading import Claim
 from recovery_journal.working.child import Word
 from recovery_journal.working.outcome import Outcome
 

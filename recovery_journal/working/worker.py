@@ -23,8 +23,8 @@ from recovery_journal.working.work import Function
 
 if TYPE_CHECKING:
     from recovery_journal.journal import Journal
-    from recovery_journal.leases.claims import Claim
     from recovery_journal.leases.lease import Lease
+    from recovery_journal.leases.loading import Claim
 
 SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5

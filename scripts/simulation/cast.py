@@ -15,8 +15,8 @@ from domain.events import LiftOption
 from domain.lease import Incarnation, LeaseStatus
 from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
-from recovery_journal.leases.claims import Claim
 from recovery_journal.leases.lease import Lease
+from recovery_journal.leases.loading import Claim
 from recovery_journal.limits import Limits
 from recovery_journal.payload import Value, encode
 from recovery_journal.working.session_lock import SessionLock

@@ -25,8 +25,8 @@ from domain.events import (
 )
 from domain.lease import Fence, LeaseStatus, LossReason
 from domain.recovery import Recovery, evolve
-from recovery_journal.leases.claims import Claim
 from recovery_journal.leases.lease import Lease
+from recovery_journal.leases.loading import Claim
 from recovery_journal.limits import Limits
 from recovery_journal.log.mapper import decode
 from scripts.simulation.server import Monitor

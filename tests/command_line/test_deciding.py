@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from domain.events import LiftOption
+from domain.events import LiftOption, QuarantineLifted
 from domain.recovery import Recovery
 from recovery_journal import Journal, Stage
 from recovery_journal.reading.quarantined import QuarantinedAttempt
@@ -82,6 +82,50 @@ def test_lifting_goes_on_as_the_person_chose(
         one.event for one in journal.history("a-bad") if "lift" in str(type(one.event)).lower()
     )
     assert (lifted.recorded_by.name, lifted.reason) == ("ann", "looked at it")
+
+
+DAMAGES: dict[LiftOption, str] = {
+    LiftOption.RETRY: "UPDATE checkpoints SET state_digest = 'cs1:0'",
+    LiftOption.ACCEPT_TIP: "DELETE FROM run_steps WHERE ordinal = 2",
+    LiftOption.PARENT: "UPDATE checkpoints SET state_digest = 'cs1:0'",
+    LiftOption.RESTART: "UPDATE checkpoints SET state_digest = 'cs1:0'",
+}
+MEND = "UPDATE checkpoints SET state_digest = 'cs1:' || encode(sha256(state), 'hex')"
+
+
+@pytest.mark.parametrize("option", LiftOption)
+def test_every_option_goes_on_in_its_own_way_and_the_log_keeps_who_and_why(
+    command: Command, journal: Journal, server_dsn: str, option: LiftOption
+) -> None:
+    scenes.held(journal)
+    scenes.execute(server_dsn, journal.database.schema, DAMAGES[option])
+    journal.report_lost(worker_id="w-1", reason="gone")
+    if option is LiftOption.RETRY:
+        scenes.execute(server_dsn, journal.database.schema, MEND)
+
+    said = command("quarantine", "lift", "a-1", "--option", option.value, *PERSON, "--json")
+
+    assert (said.code, said.document["stage"]) == (0, "ready")
+    (lifted,) = [
+        entry.event for entry in journal.history("a-1") if isinstance(entry.event, QuarantineLifted)
+    ]
+    assert lifted.option is option
+    assert (lifted.recorded_by.role, lifted.recorded_by.name) == ("person", "ann")
+    assert lifted.reason == "looked at it"
+    (claim,) = journal.claim(worker_id="w-2")
+    found = (claim.state, [step.ordinal for step in claim.tail])
+    assert (
+        found
+        == {
+            LiftOption.RETRY: ({"rows": 3}, [2]),
+            LiftOption.ACCEPT_TIP: ({"rows": 3}, []),
+            LiftOption.PARENT: (None, [1, 2]),
+            LiftOption.RESTART: (None, []),
+        }[option]
+    )
+    shown = command("history", "a-1")
+    assert f"option {option.value}" in shown.out
+    assert "by ann - looked at it" in shown.out
 
 
 def test_resuming_makes_a_waiting_attempt_ready(command: Command, journal: Journal) -> None:

@@ -220,6 +220,71 @@ def test_run_tells_a_person_what_it_does(journal: Journal, server_dsn: str, sche
     assert (code, running.complaints) == (0, "")
 
 
+KEEP_WHAT_IS_TOLD = """
+import pathlib, sys
+pathlib.Path(sys.argv[1]).write_bytes(sys.stdin.buffer.read())
+"""
+
+
+@pytest.fixture
+def hook(tmp_path: Path) -> str:
+    """A command that keeps what it is told in the file `told`."""
+    program = tmp_path / "hook.py"
+    program.write_text(KEEP_WHAT_IS_TOLD, encoding="utf-8")
+    return f"{sys.executable} '{program}' '{tmp_path / 'told'}'"
+
+
+def test_run_calls_the_hook_when_the_journal_gives_up(
+    journal: Journal, server_dsn: str, schema: str, hook: str, tmp_path: Path
+) -> None:
+    scenes.quarantined(journal, dsn=server_dsn)
+
+    words = ("run", "--on-quarantine", hook, "--dsn", server_dsn, "--schema", schema)
+    with Spoken(*words) as running:
+        running.line()
+        running.until(lambda: (tmp_path / "told").exists() and bool(told(tmp_path)))
+        running.send_signal(signal.SIGTERM)
+        code = running.end()
+
+    assert (code, running.complaints) == (0, "")
+    told_of = json.loads(told(tmp_path))
+    assert (told_of["attempt_id"], told_of["cause"]) == ("a-bad", "corrupt")
+
+
+def told(folder: Path) -> str:
+    return (folder / "told").read_text(encoding="utf-8")
+
+
+def test_one_sweep_calls_the_hook_too(
+    command: Command, journal: Journal, server_dsn: str, hook: str, tmp_path: Path
+) -> None:
+    scenes.quarantined(journal, dsn=server_dsn)
+
+    said = command("sweep", "--on-quarantine", hook)
+
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(told(tmp_path))["attempt_id"] == "a-bad"
+
+
+def test_a_hook_that_fails_is_told_and_fails_no_sweep(
+    command: Command, journal: Journal, server_dsn: str
+) -> None:
+    scenes.quarantined(journal, dsn=server_dsn)
+
+    said = command("sweep", "--on-quarantine", f"{sys.executable} -c 'raise SystemExit(9)'")
+
+    assert said.code == 0
+    assert "the quarantine of attempt 'a-bad': found exit code 9" in said.err
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_hook_that_is_no_command_is_refused_before_anything_is_swept(command: Command) -> None:
+    said = command("sweep", "--on-quarantine", "page 'me")
+
+    assert said.code == 3
+    assert "name a program" in said.err
+
+
 @pytest.mark.usefixtures("journal")
 def test_run_ends_when_one_of_its_loops_breaks(server_dsn: str, schema: str) -> None:
     with Spoken("run", "--json", "--dsn", server_dsn, "--schema", schema) as running:

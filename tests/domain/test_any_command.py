@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
-from domain.detours import abandon, fail_step, seize
+from domain.detours import abandon, fail_step, miss_version, seize
 from domain.errors import LeaseLost, Refused
 from domain.events import (
     AbandonReason,
@@ -28,6 +28,7 @@ from domain.events import (
     WriteKind,
     tag_of,
 )
+from domain.giving_back import give_back, leave_to_newer
 from domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
 from domain.interventions import cancel, lift, resume
 from domain.lease import Fence, LossReason, Progress
@@ -59,6 +60,7 @@ TIPS: tuple[Checkpoint | CheckpointProblem, ...] = (
     run_input(tail_count=2),
     checkpoint(is_terminal=True),
     checkpoint(is_waiting=True),
+    checkpoint(written_by_epoch=10**6),
     *[problem(kind) for kind in ProblemKind],
 )
 WHOLE = checkpoint(9, checkpoint_no=3)
@@ -193,6 +195,32 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
     def find_another_digest(self) -> None:
         if self.is_seldom:
             self.ask(diverge, explanation="differs", found="cs1:1", expected="cs1:2")
+
+    @rule(error_class=st.sampled_from(["DeadlinePassed", "OSError"]), is_tried=st.booleans())
+    def give_back(self, *, error_class: str, is_tried: bool) -> None:
+        self.ask(
+            give_back,
+            RecoveryStep.REPLAY,
+            lease=lease_view(self.recovery.fence.epoch),
+            fence=self.new_fence(),
+            error_class=error_class,
+            message="",
+            policy=self.policy,
+            now=NOW,
+            is_tried=is_tried,
+        )
+
+    @rule()
+    def leave_to_newer(self) -> None:
+        lease = lease_view(self.recovery.fence.epoch)
+        fence = self.new_fence()
+        policy = self.policy
+        self.ask(leave_to_newer, lease=lease, fence=fence, message="", policy=policy, now=NOW)
+
+    @rule()
+    def miss_version(self) -> None:
+        if self.is_seldom:
+            self.ask(miss_version, self.policy)
 
     @rule()
     def run_out_of_time(self) -> None:

@@ -163,3 +163,32 @@ def test_late_renewals_are_no_crashes() -> None:
     event = reload_after(*past, expired(2, recovery_no=9), tip=checkpoint())
 
     assert isinstance(event, CheckpointReloaded)
+
+
+@pytest.mark.parametrize("count", [19, 20])
+def test_losses_of_the_fleet_are_excused_and_not_for_ever(count: int) -> None:
+    past: list[Happening] = [granted()]
+    for number in range(1, count):
+        past += recovered(lost_epoch=2 * number - 1, recovery_no=number, is_fleet_wide=True)
+    past.append(expired(2 * count, lost_epoch=2 * count - 1, is_fleet_wide=True))
+
+    event = reload_after(*past, tip=checkpoint())
+
+    assert given(*past).fruitless_count == 0
+    if count < POLICY.excuse_limit:
+        assert isinstance(event, CheckpointReloaded)
+    else:
+        assert cause_of(event) is QuarantineCause.CRASH_LOOP
+        assert isinstance(event, Quarantined)
+        assert "20 losses of the fleet in a row without progress" in event.explanation
+
+
+def test_progress_begins_the_excuses_anew() -> None:
+    fleet = {"is_fleet_wide": True}
+    recovery = given(
+        granted(),
+        *recovered(lost_epoch=1, recovery_no=1, **fleet),
+        *recovered(lost_epoch=3, recovery_no=2, reported=progress(4), **fleet),
+    )
+
+    assert recovery.excused_count == 0

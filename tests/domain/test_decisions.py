@@ -51,12 +51,21 @@ def test_every_way_to_lift_is_an_option_of_some_cause() -> None:
         (problem(ProblemKind.MISSING), TipFinding.MISSING),
         (problem(ProblemKind.CORRUPT), TipFinding.CORRUPT),
         (problem(ProblemKind.UNAVAILABLE), TipFinding.UNAVAILABLE),
+        (problem(ProblemKind.TOO_NEW), TipFinding.TOO_NEW),
+        (problem(ProblemKind.TOO_LARGE), TipFinding.TOO_LARGE),
+        (checkpoint(written_by_epoch=3), TipFinding.FOREIGN),
+        (run_input(tail_count=2, is_waiting=True), TipFinding.WAITING),
+        (checkpoint(written_by_epoch=3, is_terminal=True), TipFinding.TERMINAL),
     ],
 )
 def test_an_answer_of_the_store_belongs_to_one_row(
     tip: Checkpoint | CheckpointProblem, expected: TipFinding
 ) -> None:
-    assert finding(tip) is expected
+    assert finding(tip, newest_writer=2) is expected
+
+
+def test_whom_a_person_trusted_is_nowhere_foreign() -> None:
+    assert finding(checkpoint(written_by_epoch=3)) is TipFinding.CHECKPOINT
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ from domain import errors
 from domain.errors import (
     AppendConflict,
     AttemptExists,
+    CheckpointTooLarge,
+    CheckpointTooNew,
     CorruptEvent,
     EmbeddedServerUnavailable,
     FoldFailed,
+    HookFailed,
     InvalidInput,
     LeaseLost,
     PayloadCorrupt,
@@ -20,6 +23,7 @@ from domain.errors import (
     ReadOnlyServer,
     RebuildUnderWay,
     RecoveryJournalError,
+    ReducerFailed,
     Refused,
     ResultPruned,
     Retry,
@@ -59,6 +63,9 @@ EXAMPLES: list[RecoveryJournalError] = [
     StepOutOfOrder(
         "r-1", wanted="record run step 4", found="2", needed="3 before it", do="record 3"
     ),
+    CheckpointTooNew("r-1", found="checkpoint 2 is in format 3, known are up to 1"),
+    CheckpointTooLarge("r-1", found="checkpoint 2 has 200 bytes, the limit is 100"),
+    ReducerFailed("r-1", error_class="ValueError", message="not this step"),
     ServerTooOld(found="13.4", needed="14"),
     SchemaMissing("journal"),
     SchemaTooNew("journal", found=3, needed=2),
@@ -73,6 +80,7 @@ EXAMPLES: list[RecoveryJournalError] = [
         process_id=4711, host="db-1", since="2026-01-05 12:00:00 UTC", progress="3 of 9 ranges"
     ),
     ProcessLost("rebuild", process_id=4712, exit_code=-9),
+    HookFailed("a-1", found="exit code 1", do="it is called again in 1 s"),
     RowsOutdated("workers", found="version 1", needed="version 2", do="rebuild it"),
     PositionNotReached("contexts", found=3, needed=5, timeout_s=2.0),
     LeaseLost("a-1", operation="record a run step", epoch=3, found="epoch 5"),

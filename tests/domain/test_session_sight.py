@@ -94,3 +94,26 @@ def test_an_ended_lock_is_remembered_for_a_while_and_then_forgotten() -> None:
     forgotten = seen((long_s + 2, set()), before=ended)
 
     assert (set(ended.ended), forgotten.ended) == ({7}, {})
+
+
+def test_workers_that_went_with_the_same_attempt_fell_as_one() -> None:
+    a, b = frozenset({"a"}), frozenset({"b"})
+
+    first = seen((0, {1, 2}), (1, {2})).with_attempts({1: a})
+    second = seen((2, {2}), (2.1, set()), before=first).with_attempts({2: a})
+    both_ended = seen((3.2, set()), before=second)
+    others = seen((0, {1, 2, 3}), (1, set())).with_attempts({1: a, 2: b})
+    others_ended = seen((2, set()), before=others)
+
+    assert second.fallen() == []  # the one that may still be held now stands for both
+    assert both_ended.fallen() == [2]
+    assert sorted(others_ended.fallen()) == [1, 2, 3]
+
+
+def test_what_a_worker_had_is_forgotten_with_its_lock() -> None:
+    gone = seen((0, {7}), (1, set())).with_attempts({7: frozenset({"a"})})
+
+    kept = seen((2, set()), before=gone)
+    forgotten = seen((REMEMBERED.total_seconds() + 3, set()), before=kept)
+
+    assert (set(kept.attempts), forgotten.attempts) == ({7}, {})

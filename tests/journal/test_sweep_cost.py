@@ -19,6 +19,8 @@ WHEN: Final[dict[str, Any]] = {
     "up_since": datetime(2026, 1, 1, tzinfo=UTC),
     "ended_locks": [],
     "sweeper_ttl_s": 30.0,
+    "version_wait_s": 86_400.0,
+    "asking_pace_s": 60.0,
 }
 
 RUNS: Final = """

@@ -83,13 +83,13 @@ def may_be_missing(of: type[Any], name: str) -> bool:
 # to do something else: raise the `version` of its projection, pin both anew, and tell in the
 # changelog that `recovery-journal rebuild` with its name has to be run after the upgrade.
 PINNED = {
-    "dispatch_ready": (1, "fold1:7a1ca7314f0739e471fe10bc2ea2da60b87b0e43f4e541c47411f27dffe2205b"),
-    "moments": (1, "fold1:5141a5be0f41e9ca09db1b1b41dbe59bec831efd6f748d6ce8b276caad44f65a"),
+    "dispatch_ready": (1, "fold1:5dea2a375142fcf3bfde147c0d0aa3f9a1de65952e742c50adda7864a40ad12b"),
+    "moments": (1, "fold1:244b0408def4ee7955acac2a636b0131009b923665f7bc8a37d2a1bf84484dec"),
     "recovery_contexts": (
         1,
-        "fold1:0c2c122fab479dbbd0afff6e4bc3ed6bb278a112a976c063bf8621ec5e167de6",
+        "fold1:99b6a2ff04e6cfea307bd7db3398e861c9cbf6aeb4c7c125ab9e97f4e09c9c2b",
     ),
-    "workers": (1, "fold1:0227d267e5504b515065aa318fb170d4000a6b6c5db9080feca0bbd6ece22e22"),
+    "workers": (1, "fold1:fd734f8f1863149d255a2584cf3abb923120443096f12007fc7d0073fd0c6a65"),
 }
 
 

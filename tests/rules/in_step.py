@@ -87,7 +87,7 @@ def _assert_row(row: DictRow, recovery: Recovery, last: HistoryEntry) -> None:
         "kind": recovery.granted.kind,
         "tenant": recovery.granted.tenant,
         "priority": recovery.granted.priority,
-        "code_version": recovery.granted.code_version,
+        "code_version": recovery.code_version,
         "epoch": recovery.fence.epoch,
         "lease_id": recovery.fence.lease_id,
         "recovery_no": recovery.recovery_no,

@@ -13,8 +13,8 @@ import psycopg
 from domain.events import RecoveryEvent
 from domain.ports import Reducer
 from recovery_journal.journal import Journal
-from recovery_journal.leases.claims import Claim
 from recovery_journal.leases.lease import Lease
+from recovery_journal.leases.loading import Claim
 from recovery_journal.limits import Limits
 from recovery_journal.recovering.swept import Swept
 

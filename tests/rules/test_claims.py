@@ -11,7 +11,6 @@ import pytest
 import recovery_journal as rj
 from domain.errors import PayloadCorrupt
 from domain.events import Dispatched, QuarantineCause, Quarantined
-from domain.ports import Reducer
 from tests.rules.scenes import (
     OpenJournal,
     at_once,
@@ -178,26 +177,15 @@ def test_a_tip_that_was_damaged_since_the_replay_is_quarantined_and_not_handed_o
     assert quarantined.found_digest != quarantined.expected_digest
 
 
-def raise_on_step_2(state: object, name: str, output: object) -> object:
-    if name == "step-2":
-        raise ValueError("not this step")
-    return sum_up(state, name, output)
-
-
 def fold_differently(_state: object, name: str, _output: object) -> object:
     return {"only": name}
 
 
-def fold_into_nonsense(_state: object, _name: str, _output: object) -> object:
-    return object()
-
-
-@pytest.mark.parametrize("reducer", [raise_on_step_2, fold_differently, fold_into_nonsense])
 def test_a_claimers_reducer_that_goes_another_way_quarantines_before_user_code_runs(
-    open_journal: OpenJournal, reducer: Reducer
+    open_journal: OpenJournal,
 ) -> None:
     sweeper = open_journal(reducers={"sum": sum_up})
-    claimer = open_journal(reducers={"sum": reducer})
+    claimer = open_journal(reducers={"sum": fold_differently})
     for attempt_id, kind in (("a-1", "sum"), ("a-2", "other")):
         report(sweeper, worked(held(sweeper, attempt_id, kind=kind)))
 
@@ -205,19 +193,6 @@ def test_a_claimers_reducer_that_goes_another_way_quarantines_before_user_code_r
 
     assert last_of(claimer, Quarantined).cause is QuarantineCause.DIVERGED
     assert types_of(claimer, "a-2")[-1] == "Dispatched"
-
-
-def test_a_state_larger_than_the_claimer_loads_does_not_hold_up_the_others(
-    open_journal: OpenJournal,
-) -> None:
-    journal = open_journal(limits=rj.Limits(ttl_s=60.0, state_bytes=100))
-    large = held(journal, "a-1")
-    large.checkpoint({"text": "x" * 200})
-    report(journal, large, held(journal, "a-2"))
-
-    assert claimed(journal) == ["a-2"]
-
-    assert types_of(journal)[-1] == "Quarantined"
 
 
 def test_an_attempt_past_its_execution_timeout_is_never_claimed(journal: rj.Journal) -> None:
@@ -296,14 +271,10 @@ def test_a_claim_leaves_the_collection_of_garbage_as_it_was(
 def test_a_reducer_of_the_claimers_runs_with_its_garbage_collected(
     open_journal: OpenJournal,
 ) -> None:
-    was_enabled = []
-
-    def fold(state: object, _name: str, _output: object) -> object:
-        was_enabled.append(gc.isenabled())
-        return state
+    def fold(_state: object, _name: str, _output: object) -> object:
+        return {"is_collected": gc.isenabled()}
 
     journal = open_journal(reducers={"default": fold})
     report(journal, worked(held(journal, "a-1", kind="default")))
 
-    assert claimed(journal) == ["a-1"]
-    assert was_enabled == [True]
+    assert claim_one(journal).folded_state == {"is_collected": True}

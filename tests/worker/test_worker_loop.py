@@ -17,7 +17,7 @@ from domain.events import (
 )
 from domain.recovery import Stage
 from recovery_journal.journal import Journal
-from recovery_journal.leases.claims import Claim
+from recovery_journal.leases.loading import Claim
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.working.worker import Worker
 from tests.worker.desk import Desk, ttl, worker_of

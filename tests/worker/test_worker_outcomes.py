@@ -16,7 +16,7 @@ from domain.events import (
 )
 from domain.lease import LossReason
 from domain.recovery import Stage
-from recovery_journal.leases.claims import Claim
+from recovery_journal.leases.loading import Claim
 from recovery_journal.working.elapsed import elapsed_s
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
 from tests.worker.desk import TTL_S, Desk, ttl, worker_of

@@ -1,0 +1,81 @@
+"""A claimer cannot go on with what it has won: the lease is taken back, and tried again later.
+
+What its process lacks says little of the run - another machine may have the memory, the time or
+the code - so no claimer quarantines for it at once. It is no progress either, so it counts as one
+of the recoveries in a row that may come to nothing.
+"""
+
+from datetime import datetime
+
+from domain.detours import await_reader, fail_step
+from domain.events import AnyEvent, QuarantineCause
+from domain.lease import Fence, LeaseView, LossReason
+from domain.pipeline import RecoveryStep
+from domain.policy import Policy
+from domain.quarantine import quarantine
+from domain.recovery import Decision, Recovery
+from domain.steps import expire
+
+
+def give_back(
+    recovery: Recovery,
+    decision: Decision,
+    step: RecoveryStep,
+    *,
+    lease: LeaseView,
+    fence: Fence,
+    error_class: str,
+    message: str,
+    policy: Policy,
+    now: datetime,
+    is_tried: bool = True,
+) -> tuple[AnyEvent, ...]:
+    """The claimer could not take this step: the next sweeper tries it, after a growing wait. Where
+    it was not even tried, that counts for nothing."""
+    loss = LossReason.REPORTED if is_tried else LossReason.HANDED_BACK
+    lost = expire(recovery, decision, lease=lease, loss=loss, fence=fence)
+    after = recovery.apply(lost)
+    if not lost:
+        return ()
+    if is_tried and after.fruitless_count >= policy.raise_limit:
+        explanation = f"{error_class}: {message}"
+        return (*lost, *quarantine(after, decision, QuarantineCause.RAISED, explanation))
+    failed = fail_step(
+        after,
+        decision,
+        step,
+        error_class=error_class,
+        message=message,
+        policy=policy,
+        now=now,
+        try_count=after.fruitless_count,
+    )
+    return (*lost, *failed)
+
+
+def leave_to_newer(
+    recovery: Recovery,
+    decision: Decision,
+    *,
+    lease: LeaseView,
+    fence: Fence,
+    message: str,
+    policy: Policy,
+    now: datetime,
+) -> tuple[AnyEvent, ...]:
+    """A newer program's checkpoint came to an older claimer, as while a deployment rolls: that is
+    nobody's failure, so it counts for nothing but the wait."""
+    lost = expire(recovery, decision, lease=lease, loss=LossReason.HANDED_BACK, fence=fence)
+    after = recovery.apply(lost)
+    if not lost:
+        return ()
+    failed = await_reader(
+        after,
+        decision,
+        RecoveryStep.CHECKPOINT_RELOAD,
+        message=message,
+        policy=policy,
+        now=now,
+        try_count=after.recovery_no,
+    )
+    return (*lost, *failed)

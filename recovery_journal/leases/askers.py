@@ -1,0 +1,87 @@
+"""Which code versions workers ask for, and when last.
+
+It tells a changed code from a fleet that is away: only where workers of other versions came, and
+none of the version that an attempt needs, does waiting for one come to an end.
+"""
+
+import time
+from collections.abc import Sequence
+
+from domain.policy import Policy
+from recovery_journal.postgres.database import Database
+
+LONGEST_PACE_S = 60.0
+SHARE = 0.1
+
+# Most find that another worker has just said the same, and write nothing.
+NOTE = """
+INSERT INTO askers (kind, code_version)
+SELECT kind, code_version
+FROM unnest(%(kinds)s::text[]) AS kind
+CROSS JOIN unnest(%(code_versions)s::text[]) AS code_version
+WHERE NOT EXISTS (
+    SELECT
+    FROM askers
+    WHERE askers.kind = kind.kind
+        AND askers.code_version = code_version.code_version
+        AND asked_at > clock_timestamp() - make_interval(secs => %(pace_s)s)
+)
+ORDER BY kind, code_version
+ON CONFLICT (kind, code_version) DO UPDATE
+SET asked_at = clock_timestamp()
+"""
+
+# Ready, and only workers of other code versions have come for it.
+MISSED = """
+is_watched
+    AND status = 'ready'
+    AND code_version <> ''
+    AND (retry_at IS NULL OR retry_at <= clock_timestamp())
+    AND renewed_at < clock_timestamp() - make_interval(secs => %(version_wait_s)s)
+    AND NOT EXISTS (
+        SELECT
+        FROM askers
+        WHERE askers.kind IN ('', leases.kind)
+            AND askers.code_version = leases.code_version
+            AND asked_at > clock_timestamp()
+                - make_interval(secs => %(version_wait_s)s + 2 * %(asking_pace_s)s)
+    )
+    AND EXISTS (
+        SELECT
+        FROM askers
+        WHERE askers.kind IN ('', leases.kind)
+            AND askers.code_version <> leases.code_version
+            AND asked_at > leases.renewed_at
+    )
+    AND (kind, code_version) NOT IN (
+        SELECT kind, code_version FROM leases WHERE is_watched AND status = 'held'
+    )
+"""
+
+ANY_KIND = [""]
+
+
+class Askers:
+    """What the claimers of one process ask for, noted now and then."""
+
+    def __init__(self, database: Database, policy: Policy) -> None:
+        self._database = database
+        self._pace_s = pace_s(policy)
+        self._noted_at: dict[tuple[tuple[str, ...], tuple[str, ...]], float] = {}
+
+    def note(self, kinds: Sequence[str] | None, code_versions: Sequence[str]) -> None:
+        """Note that somebody asks for runs of these kinds, or of any, in these versions."""
+        asked = (tuple(kinds or ANY_KIND), tuple(code_versions))
+        now = time.monotonic()
+        if now - self._noted_at.get(asked, -self._pace_s) < self._pace_s:
+            return
+        wanted = {"kinds": list(asked[0]), "code_versions": list(asked[1]), "pace_s": self._pace_s}
+        with self._database.cursor() as cursor:
+            cursor.execute(NOTE, wanted)
+        self._noted_at = {key: at for key, at in self._noted_at.items() if now - at < self._pace_s}
+        self._noted_at[asked] = now
+
+
+def pace_s(policy: Policy) -> float:
+    """How often it is noted: a small part of the wait that it decides about."""
+    return min(LONGEST_PACE_S, policy.version_wait_s * SHARE)

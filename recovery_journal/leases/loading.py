@@ -1,0 +1,118 @@
+"""Loading: all that the worker of a held lease needs, checked before any of its code runs."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from domain.checkpoint import Checkpoint, InDoubt, usable
+from domain.errors import PayloadCorrupt, ReducerFailed
+from domain.pipeline import RecoveryContext
+from domain.recovery import Recovery
+from domain.replay import replay_chain
+from recovery_journal.leases.lease import Lease
+from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.tips import Kept
+from recovery_journal.payload import Value, decode_digested
+from recovery_journal.recovering.replayer import Folding, TailReplayer
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """A claimed attempt, with all that its worker needs to go on.
+
+    `state` is the checkpoint's, None where the start is `input`. `tail` are the run steps recorded
+    after it, with their outputs. `folded_state` is the state after the tail, where this process
+    knows a reducer for the kind. `in_doubt` are announced run steps that were never recorded: their
+    effects may have happened. `context` is None for a fresh attempt.
+    """
+
+    lease: Lease
+    input: Value
+    checkpoint: Checkpoint
+    tail: tuple[TailStep, ...] = ()
+    state: Value = None
+    folded_state: Value = None
+    context: RecoveryContext | None = None
+
+    @property
+    def in_doubt(self) -> tuple[InDoubt, ...]:
+        """Effects that may happen twice, each with its stable key."""
+        return self.checkpoint.in_doubt
+
+
+class ClaimLoading:
+    """Loads claims one after the other, of which each answers for itself."""
+
+    def __init__(
+        self,
+        runs: RunStore,
+        replayer: TailReplayer,
+        folding: Folding,
+        keep_alive: Callable[[], object],
+    ) -> None:
+        self._runs = runs
+        self._replayer = replayer
+        self._folding = folding
+        self._keep_alive = keep_alive
+
+    def load(self, lease: Lease, recovery: Recovery, kept: Kept) -> Claim:
+        """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
+        `CheckpointTooNew`, `CheckpointTooLarge` or `ReducerFailed` where it cannot be had here."""
+        tip = usable(kept.tip)
+        _compare_chain(recovery, tip)
+        tail = self._runs.tail(tip, kept.outputs)
+        folded = None
+        if self._replayer.has_reducer(recovery.granted.kind):
+            folded = self._fold(recovery, tip, tail, kept)
+        return Claim(
+            lease=lease,
+            input=self._runs.input(lease.run_id, kept),
+            checkpoint=tip,
+            tail=tail,
+            state=self._runs.load_state(tip, kept=kept.state),
+            folded_state=folded,
+            context=recovery.context() if recovery.reloaded else None,
+        )
+
+    def _fold(
+        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep], kept: Kept
+    ) -> Value:
+        """The state after the tail, which must be the one that the recovery's replay came to."""
+        what = f"the folded state of run {recovery.run_id!r}"
+        start = self._replayer.start_state(tip, kept)
+        folded = self._folding.fold(recovery.granted.kind, start, tail, self._keep_alive)
+        if folded.state is None or folded.state_digest is None:
+            raise ReducerFailed(
+                recovery.run_id, error_class=folded.error_class, message=folded.message
+            )
+        needed = recovery.replayed.state_digest if recovery.replayed else None
+        if needed is not None and folded.state_digest != needed:
+            raise PayloadCorrupt(what, found=folded.state_digest, needed=needed)
+        return decode_digested(folded.state, what=what)
+
+
+class Often:
+    """Calls something again and again, but not more often than at this pace."""
+
+    def __init__(self, call: Callable[[], object], *, every_s: float) -> None:
+        self._call = call
+        self._every_s = every_s
+        self._called_at = time.monotonic()
+
+    def __call__(self) -> None:
+        """Call it if it is time."""
+        if time.monotonic() - self._called_at >= self._every_s:
+            self._call()
+            self._called_at = time.monotonic()
+
+
+def _compare_chain(recovery: Recovery, tip: Checkpoint) -> None:
+    """The chain must lead where the recovery's replay led, before user code goes on."""
+    replayed = recovery.replayed
+    if replayed is None or tip.tip_ordinal > replayed.to_ordinal:
+        return  # not lost since: its worker goes on
+    is_shorter = tip.tip_ordinal < replayed.to_ordinal
+    replay = None if is_shorter else replay_chain(recovery.attempt_id, tip, None)
+    found = replay.digest if replay else tip.progress.digest
+    if found != replayed.digest:
+        raise PayloadCorrupt(f"the tail of run {tip.run_id!r}", found=found, needed=replayed.digest)

@@ -1,0 +1,145 @@
+"""The process in which the user's reducers run: a fork that can be killed.
+
+One that raises, dies or never ends costs its own run a try, and everybody else nothing.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from typing import Final, NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from domain.ports import Reducer
+from domain.wording import message_of
+from recovery_journal.payload import Value, encode
+from recovery_journal.signals import SIGNALS
+from recovery_journal.working.child import die_with_parent
+
+DEADLINE_PASSED: Final = "DeadlinePassed"
+CHILD_DIED: Final = "ChildDied"
+FATAL: Final = frozenset({DEADLINE_PASSED, CHILD_DIED})
+"""After these the child is of no use any more."""
+
+KEEP_ALIVE_S: Final = 0.1
+"""How often whoever waits for an answer looks after what else it has to keep."""
+
+
+class Folded(Struct, frozen=True, kw_only=True):
+    """What the child answers for one run: a digest and, if it was asked for, the state; or what
+    went wrong."""
+
+    state_digest: str | None = None
+    state: bytes | None = None
+    error_class: str = ""
+    message: str = ""
+
+
+class ReducerChild:
+    """A fork knows the user's reducers as they are, lambdas too; it uses nothing else of its
+    parent, and dies with it. Its group of processes is its own, so that a terminal's Ctrl-C is the
+    parent's alone and a kill takes along what a reducer has forked."""
+
+    def __init__(self, reducers: Mapping[str, Reducer]) -> None:
+        self._here, there = Pipe(duplex=True)
+        parent_id = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A signal between the fork and the child's own handlers would run the parent's in it.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                _live(self._here, there, reducers, parent_id, held)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            there.close()
+        with suppress(ProcessLookupError, PermissionError):  # the child has done it, or is gone
+            os.setpgid(self._pid, self._pid)
+
+    def ask(self, question: bytes) -> None:
+        """Send a question. A child that is gone is noticed by whoever waits for its answer."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._here.send_bytes(question)
+
+    def answer(self, limit_s: float, keep_alive: Callable[[], object]) -> Folded:
+        """The answer to the oldest question. `keep_alive` is called while it is waited for."""
+        deadline = time.monotonic() + limit_s
+        try:
+            while not self._here.poll(min(KEEP_ALIVE_S, max(deadline - time.monotonic(), 0))):
+                keep_alive()
+                if time.monotonic() >= deadline:
+                    message = f"no answer within {limit_s:g} s"
+                    return Folded(error_class=DEADLINE_PASSED, message=message)
+            return msgspec.msgpack.decode(self._here.recv_bytes(), type=Folded)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return Folded(error_class=CHILD_DIED, message=self._end())
+
+    def close(self) -> None:
+        """Kill the child, if it is alive; return once it is gone."""
+        if not self._here.closed:
+            self._end()
+
+    def _end(self) -> str:
+        """Kill and reap it; how it ended, in words."""
+        self._here.close()
+        # macOS refuses to signal a group that has ended but is not reaped.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._pid, signal.SIGKILL)
+        try:
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:  # SIGCHLD is ignored, or somebody waits for every child
+            return "another part of the program took its status"
+        return f"exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def question(
+    kind: str, state: Value, tail: Sequence[tuple[str, Value]], *, wants_state: bool
+) -> bytes:
+    """What a child is asked for one run."""
+    return msgspec.msgpack.encode((kind, state, tail, wants_state))
+
+
+def _live(
+    inherited: Connection,
+    questions: Connection,
+    reducers: Mapping[str, Reducer],
+    parent_id: int,
+    mask: set[int | signal.Signals],
+) -> NoReturn:
+    """The child's whole life: fold what is asked, end with the parent. It never returns."""
+    try:
+        os.setpgid(0, 0)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        die_with_parent(parent_id)
+        inherited.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        while True:
+            kind, state, tail, wants_state = msgspec.msgpack.decode(questions.recv_bytes())
+            folded = _folded(reducers[kind], state, tail, wants_state=wants_state)
+            questions.send_bytes(msgspec.msgpack.encode(folded))
+    except EOFError:  # nobody asks any more
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - nothing may climb out of a fork into the parent's code
+        traceback.print_exc(file=sys.stderr)
+        os._exit(1)
+
+
+def _folded(
+    reducer: Reducer, state: Value, tail: Sequence[tuple[str, Value]], *, wants_state: bool
+) -> Folded:
+    try:
+        for name, output in tail:
+            state = reducer(state, name, output)
+        payload = encode(state, name="the folded state")
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded
+        traceback.print_exc(file=sys.stderr)
+        return Folded(error_class=type(error).__name__, message=message_of(error))
+    return Folded(state_digest=payload.digest, state=payload.encoded if wants_state else None)

@@ -1,0 +1,280 @@
+"""Somebody is told when the journal gives up on a run: at least once, and nothing waits for it."""
+
+import json
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import recovery_journal as rj
+from domain.errors import HookFailed, Retry
+from recovery_journal.recovering.quarantine_hook import TRY_LIMIT, CommandFailed
+from tests.rules.scenes import (
+    OpenJournal,
+    change,
+    claim_one,
+    held,
+    report,
+    rows,
+    types_of,
+    until,
+    worked,
+)
+
+BY = {"by": "on-call", "reason": "looked at"}
+FAST = rj.Limits(ttl_s=60.0, grace_s=0.0, policy=rj.Policy(backoff_s=0.01, backoff_limit_s=0.01))
+CORRUPT = r"UPDATE checkpoints SET state = '\x00'"
+
+
+def quarantine(journal: rj.Journal, attempt_id: str = "a-1") -> None:
+    lease = worked(held(journal, attempt_id, tenant="acme"))
+    change(journal, CORRUPT)
+    report(journal, lease)
+    assert types_of(journal, attempt_id)[-1] == "Quarantined"
+
+
+def untold(journal: rj.Journal) -> list[str]:
+    query = "SELECT attempt_id FROM untold_quarantines ORDER BY attempt_id"
+    return [row["attempt_id"] for row in rows(journal, query)]
+
+
+def test_a_hook_is_told_which_attempt_why_and_what_may_be_chosen(journal: rj.Journal) -> None:
+    quarantine(journal)
+    told: list[rj.QuarantinedAttempt] = []
+
+    assert journal.tell_quarantines(told.append) == 1
+
+    assert told == journal.quarantined()
+    assert (told[0].attempt_id, told[0].cause, told[0].tenant) == ("a-1", "corrupt", "acme")
+    assert "checkpoint 1 of run 'run of a-1' has digest" in told[0].explanation
+
+
+def test_a_hook_is_told_of_each_quarantine_once(journal: rj.Journal) -> None:
+    quarantine(journal)
+    told: list[rj.QuarantinedAttempt] = []
+
+    for _ in range(2):
+        journal.tell_quarantines(told.append)
+    assert journal.lift_quarantine("a-1", "retry", **BY).stage is rj.Stage.QUARANTINED
+    for _ in range(2):
+        journal.tell_quarantines(told.append)
+
+    assert [one.attempt_id for one in told] == ["a-1", "a-1"]
+    assert told[0].since < told[1].since
+
+
+def test_what_a_claimer_or_a_timeout_quarantined_is_told_too(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    report(journal, worked(held(journal)))
+    change(journal, r"UPDATE run_steps SET output = '\x00' WHERE ordinal = 2")
+    assert journal.claim(worker_id="w-2") == []
+    told: list[rj.QuarantinedAttempt] = []
+
+    journal.tell_quarantines(told.append)
+
+    assert [one.cause for one in told] == ["diverged"]
+
+
+def test_what_a_person_has_lifted_meanwhile_is_told_no_more(journal: rj.Journal) -> None:
+    quarantine(journal)
+    assert untold(journal) == ["a-1"]
+
+    journal.lift_quarantine("a-1", "restart", **BY)
+
+    assert untold(journal) == []
+    claim_one(journal).lease.complete()
+
+
+def test_what_was_cancelled_meanwhile_is_told_no_more(journal: rj.Journal) -> None:
+    quarantine(journal)
+
+    journal.cancel("a-1", **BY)
+
+    assert untold(journal) == []
+
+
+def test_a_stale_write_takes_nobody_out_of_quarantine(journal: rj.Journal) -> None:
+    lease = worked(held(journal))
+    change(journal, CORRUPT)
+    report(journal, lease)
+    with pytest.raises(rj.LeaseLost):
+        lease.heartbeat()
+    told: list[rj.QuarantinedAttempt] = []
+
+    assert journal.tell_quarantines(told.append) == 1
+
+
+def test_a_hook_that_raises_is_called_again_and_not_for_ever(open_journal: OpenJournal) -> None:
+    journal = open_journal(limits=FAST)
+    quarantine(journal)
+    problems: list[HookFailed] = []
+
+    def refuse(_attempt: rj.QuarantinedAttempt) -> None:
+        raise ConnectionError("nobody answers")
+
+    def is_given_up() -> bool:
+        assert journal.tell_quarantines(refuse, on_problem=problems.append) == 0
+        return not untold(journal)
+
+    until(is_given_up, "the last try")
+
+    assert len(problems) == TRY_LIMIT
+    assert "found ConnectionError: nobody answers" in str(problems[0])
+    assert "it is called again in 0.01 s" in str(problems[0])
+    assert "is not called again" in str(problems[-1])
+    assert types_of(journal)[-1] == "Quarantined"
+
+
+def test_one_that_fails_does_not_keep_the_others_from_being_told(journal: rj.Journal) -> None:
+    for attempt_id in ("a-1", "a-2", "a-3"):
+        quarantine(journal, attempt_id)
+    told = []
+
+    def tell(attempt: rj.QuarantinedAttempt) -> None:
+        if attempt.attempt_id == "a-2":
+            raise ValueError("not this one")
+        told.append(attempt.attempt_id)
+
+    assert journal.tell_quarantines(tell) == 2
+
+    assert told == ["a-1", "a-3"]
+    assert untold(journal) == ["a-2"]
+
+
+def test_a_sweeper_that_dies_while_it_tells_is_made_up_for(open_journal: OpenJournal) -> None:
+    limits = rj.Limits(ttl_s=60.0, grace_s=0.0, hook_s=0.01)
+    journal = open_journal(limits=limits)
+    quarantine(journal)
+
+    class Died(BaseException):
+        pass
+
+    def die(_attempt: rj.QuarantinedAttempt) -> None:
+        raise Died
+
+    with pytest.raises(Died):
+        journal.tell_quarantines(die)
+    told: list[rj.QuarantinedAttempt] = []
+    assert journal.tell_quarantines(told.append) == 0  # it may be at it still
+    change(journal, "UPDATE untold_quarantines SET next_try_at = clock_timestamp()")
+
+    assert journal.tell_quarantines(told.append) == 1
+
+
+def test_no_recovery_waits_for_a_hook(open_journal: OpenJournal) -> None:
+    journal = open_journal(limits=FAST)
+    quarantine(journal, "a-bad")
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hang(_attempt: rj.QuarantinedAttempt) -> None:
+        entered.set()
+        assert go_on.wait(60)
+
+    sweeper = rj.Sweeper(journal, on_quarantine=hang)
+    thread = threading.Thread(target=sweeper.run)
+    thread.start()
+    try:
+        assert entered.wait(60)
+        worked(held(journal, "a-good"))
+        change(journal, "UPDATE leases SET loss = 'reported' WHERE attempt_id = 'a-good'")
+        until(lambda: types_of(journal, "a-good")[-1] == "ReadyForDispatch", "the recovery")
+    finally:
+        go_on.set()
+        sweeper.stop()
+        thread.join(60)
+
+    assert untold(journal) == []
+
+
+def test_a_sweeper_tells_of_a_hook_that_fails(open_journal: OpenJournal) -> None:
+    journal = open_journal(limits=FAST)
+    quarantine(journal)
+    problems: list[Retry] = []
+
+    def refuse(_attempt: rj.QuarantinedAttempt) -> None:
+        raise ValueError("no")
+
+    sweeper = rj.Sweeper(journal, on_quarantine=refuse, on_problem=problems.append)
+    thread = threading.Thread(target=sweeper.run)
+    thread.start()
+    until(lambda: len(problems) > 1, "two failures")
+    sweeper.stop()
+    thread.join(60)
+
+    assert {type(problem) for problem in problems} == {HookFailed}
+
+
+# Commands -------------------------------------------------------------------------------------
+
+KEEP = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_bytes(sys.stdin.buffer.read())"
+
+
+def command(tmp_path: Path, program: str, **settings: Any) -> rj.QuarantineCommand:
+    (tmp_path / "hook.py").write_text(program)
+    words = f"{sys.executable} '{tmp_path / 'hook.py'}' '{tmp_path / 'told'}'"
+    return rj.QuarantineCommand(words, **{"limit_s": 60.0, **settings})
+
+
+def test_a_command_is_given_the_attempt_as_json(journal: rj.Journal, tmp_path: Path) -> None:
+    quarantine(journal)
+
+    assert journal.tell_quarantines(command(tmp_path, KEEP)) == 1
+
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["attempt_id"], told["cause"]) == ("a-1", "corrupt")
+    assert told["options"] == ["retry", "parent", "restart"]
+    assert "has digest" in told["explanation"]
+
+
+FAILING = {
+    "raise SystemExit(3)": "exit code 3",
+    "import os; os.kill(os.getpid(), 9)": "exit code -9",
+}
+
+
+@pytest.mark.parametrize("program", FAILING)
+def test_a_command_that_fails_is_told(journal: rj.Journal, tmp_path: Path, program: str) -> None:
+    quarantine(journal)
+    problems: list[HookFailed] = []
+
+    assert journal.tell_quarantines(command(tmp_path, program), on_problem=problems.append) == 0
+
+    assert FAILING[program] in str(problems[0])
+
+
+def test_a_command_is_killed_at_its_deadline_with_all_that_it_started(
+    journal: rj.Journal, tmp_path: Path
+) -> None:
+    quarantine(journal)
+    program = "import subprocess, time; subprocess.Popen(['sleep', '600']); time.sleep(600)"
+    problems: list[HookFailed] = []
+    hook = command(tmp_path, program, limit_s=0.5)
+
+    assert journal.tell_quarantines(hook, on_problem=problems.append) == 0
+
+    assert "no end within 0.5 s" in str(problems[0])
+
+
+def test_a_command_that_reads_nothing_is_as_good(journal: rj.Journal, tmp_path: Path) -> None:
+    quarantine(journal)
+
+    assert journal.tell_quarantines(command(tmp_path, "pass")) == 1
+
+
+def test_a_command_that_does_not_start_is_told(journal: rj.Journal) -> None:
+    quarantine(journal)
+    problems: list[HookFailed] = []
+    hook = rj.QuarantineCommand("/no/such/program", limit_s=1.0)
+
+    assert journal.tell_quarantines(hook, on_problem=problems.append) == 0
+
+    assert "found that it does not start" in str(problems[0])
+    assert CommandFailed.__name__ not in str(problems[0])
+
+
+@pytest.mark.parametrize("words", ["", "  ", "page 'me"])
+def test_what_is_no_command_is_refused_at_once(words: str) -> None:
+    with pytest.raises(rj.InvalidInput, match="name a program"):
+        rj.QuarantineCommand(words, limit_s=1.0)
