@@ -101,16 +101,21 @@ def grow(dsn: str, database: Database, event_count: int) -> None:
     if missing > 0:
         # Another seed for each stretch: the same one would make the same attempts again.
         fill(dsn, database.schema, event_count=missing, seed=event_count)
-    with database.transaction() as cursor:
-        cursor.execute(STREAMS, {"after": before})
-        cursor.execute(RUNS)
-        cursor.execute(LEASES)
-        cursor.execute("DROP TABLE grown")
-    Journal(database).rebuild()
+    take_in(database, after=before)
     with database.cursor() as cursor:
         cursor.execute(LEAVE)
         cursor.execute(f"VACUUM (ANALYZE) {', '.join(TABLES)}".encode())
         cursor.execute("CHECKPOINT")
+
+
+def take_in(database: Database, *, after: int) -> None:
+    """Make runs, lease rows and projections from what the log says after a position."""
+    with database.transaction() as cursor:
+        cursor.execute(STREAMS, {"after": after})
+        cursor.execute(RUNS)
+        cursor.execute(LEASES)
+        cursor.execute("DROP TABLE grown")
+    Journal(database).rebuild()
 
 
 def last_position(database: Database) -> int:

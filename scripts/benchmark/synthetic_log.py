@@ -97,11 +97,12 @@ def _write(
     events = islice(synthetic_events(seed, fleet_no=fleet_no, fleet_count=fleet_count), event_count)
     while chunk := list(islice(events, CHUNK_EVENTS)):
         with database.cursor() as cursor:
-            _copy(cursor, chunk)
+            append(cursor, chunk)
     database.close()
 
 
-def _copy(cursor: Cursor[DictRow], events: list[AnyEvent]) -> None:
+def append(cursor: Cursor[DictRow], events: list[AnyEvent]) -> None:
+    """Append these events, in the order in which they are given."""
     encode = msgspec.json.Encoder().encode
     with cursor.copy(COPY) as copy:
         copy.set_types(COLUMN_TYPES)

@@ -15,7 +15,8 @@ import recovery_journal as rj
 from scripts.demonstration.interruption import handled, held_back, ignore_all, leave
 from scripts.storming.evidence import Evidence, gather
 from scripts.storming.fleet import Fleet
-from scripts.storming.member import LIMITS, Setting
+from scripts.storming.life import LIMITS, Setting
+from scripts.storming.member import PARTS
 from scripts.storming.report import Report
 from scripts.storming.server import StormServer
 from scripts.storming.storm import CALM_LIMIT_S, Storm
@@ -63,7 +64,7 @@ def raged(seed: int, length_s: float, folder: Path, report: Report) -> Evidence:
         setting = Setting(dsn=server.dsn, folder=folder)
         rj.open(setting.dsn, schema=setting.schema, limits=LIMITS).close()
         with held_back():  # what is forked here would break off as well
-            fleet = stack.enter_context(Fleet(setting))
+            fleet = stack.enter_context(Fleet(setting, PARTS))
         stack.callback(ignore_all)
         storm = Storm(setting, server, fleet)
         with report.bar(length_s, "storm") as show:

@@ -12,7 +12,8 @@ from recovery_journal.payload import encode
 from recovery_journal.rebuilding.check import CheckedProjection
 from scripts.storming.history import Operation, by_attempt, operations
 from scripts.storming.job import FOLDED, Run, folded
-from scripts.storming.member import LIMITS, REBUILT, Role, Setting
+from scripts.storming.life import LIMITS, Setting
+from scripts.storming.member import REBUILT, Role
 from scripts.storming.storm import Survived
 
 CATCH_UP_LIMIT_S: Final = 60
@@ -129,7 +130,7 @@ def gather(setting: Setting, survived: Survived) -> Evidence:
             entries=entries,
             checked=journal.check(),
             histories=by_attempt(operations(setting.histories)),
-            rebuild_count=_rebuild_count(setting),
+            rebuild_count=setting.told_count(Role.REBUILDER, REBUILT),
         )
 
 
@@ -138,9 +139,3 @@ def _log(journal: rj.Journal) -> Iterator[rj.HistoryEntry]:
     while page := journal.log(after=after, limit=PAGE):
         yield from page
         after = page[-1].position
-
-
-def _rebuild_count(setting: Setting) -> int:
-    """How many rebuilds came to their end, as their processes tell."""
-    logs = setting.folder.glob(f"{Role.REBUILDER}-*.log")
-    return sum(path.read_text(encoding="utf-8").count(f" {REBUILT} ") for path in logs)

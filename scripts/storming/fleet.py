@@ -1,28 +1,21 @@
-"""The processes of a storm: forked, struck, started again in another life, and all gone at last."""
+"""Real processes: forked, struck or relieved, started again in another life, all gone at last."""
 
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.context import ForkProcess
 from typing import Final, Self
 
 import psutil
 
-from scripts.storming.member import Role, Setting, live
+from scripts.storming.life import Part, Setting, live
+from scripts.storming.member import Role
 
 GONE_LIMIT_S: Final = 30
 ENDED_WELL: Final = frozenset({0, -signal.SIGTERM})
 """With SIGTERM, one that had not begun yet."""
-
-COUNTS: Final = {
-    Role.WORKER: 6,
-    Role.SWEEPER: 2,
-    Role.FOLLOWER: 2,
-    Role.STARTER: 1,
-    Role.REBUILDER: 1,
-}
 
 _forking: Final = multiprocessing.get_context("fork")
 
@@ -30,14 +23,22 @@ _forking: Final = multiprocessing.get_context("fork")
 class Member:
     """One process at a time under one name, as a pod that is restarted."""
 
-    def __init__(self, role: Role, name: str, setting: Setting) -> None:
+    def __init__(self, role: Role, name: str, setting: Setting, part: Part) -> None:
         self.role = role
         self.name = name
         self._setting = setting
+        self._part = part
         self._process = self._start()
         self._suspended: list[int] = []
         self._wake_at = 0.0
         self._is_struck = False
+        self._is_relieved = False
+
+    @property
+    def pid(self) -> int:
+        """Of this life."""
+        assert self._process.pid is not None
+        return self._process.pid
 
     @property
     def is_suspended(self) -> bool:
@@ -52,6 +53,11 @@ class Member:
         self._process.kill()
         return True
 
+    def relieve(self) -> None:
+        """Ask it to end; once it has, `revive` starts its successor."""
+        self._is_relieved = True
+        self._process.terminate()
+
     def kill_child(self, aim: float) -> bool:
         """SIGKILL for a child of its alone; whether there was one."""
         children = self._children()
@@ -60,8 +66,8 @@ class Member:
     def suspend(self, length_s: float, *, itself: bool, children: bool) -> bool:
         """SIGSTOP, until it is woken after so long; whether there was anybody."""
         chosen = self._children() if children else []
-        if itself and self._process.pid is not None:
-            chosen.append(self._process.pid)
+        if itself:
+            chosen.append(self.pid)
         self._suspended = [pid for pid in chosen if _signal(pid, signal.SIGSTOP)]
         self._wake_at = time.monotonic() + length_s
         return self.is_suspended
@@ -79,9 +85,10 @@ class Member:
         if code is None:
             return None
         self.wake(at_once=True)
-        wrong = None if self._is_struck else f"{self.name} ended by itself with exit code {code}"
+        is_meant = self._is_struck or (self._is_relieved and code in ENDED_WELL)
+        wrong = None if is_meant else f"{self.name} ended by itself with exit code {code}"
         self._process.close()
-        self._is_struck = False
+        self._is_struck = self._is_relieved = False
         self._process = self._start()
         return wrong
 
@@ -100,7 +107,7 @@ class Member:
         return f"{self.name} was asked to end and left with exit code {code}"
 
     def _start(self) -> ForkProcess:
-        process = _forking.Process(target=live, args=(self.role, self.name, self._setting))
+        process = _forking.Process(target=live, args=(self._part, self.name, self._setting))
         process.start()
         return process
 
@@ -114,20 +121,26 @@ class Member:
 class Fleet:
     """All members. At the end, however it comes, none is left."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, parts: Mapping[Role, tuple[int, Part]]) -> None:
         self._setting = setting
+        self._parts = parts
         self._members: list[Member] = []
 
     def __enter__(self) -> Self:
-        for role, count in COUNTS.items():
+        for role, (count, part) in self._parts.items():
             for number in range(1, count + 1):
-                self._members.append(Member(role, f"{role}-{number}", self._setting))
+                self._members.append(Member(role, f"{role}-{number}", self._setting, part))
         return self
 
     def __exit__(self, *_exception: object) -> None:
         for member in self._members:
             member.kill()
         self.dismiss()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Who is there, in whichever life."""
+        return tuple(self._members)
 
     def one(self, role: Role, aim: float) -> Member | None:
         """One of a role that is awake."""

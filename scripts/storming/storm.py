@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from scripts.storming.blow import KILLS, Blow, Weapon, blows
 from scripts.storming.fleet import Fleet
-from scripts.storming.member import OPEN, Role, Setting
+from scripts.storming.life import Setting
+from scripts.storming.member import OPEN, Role
 from scripts.storming.server import StormServer
 
 TICK_S: Final = 0.02

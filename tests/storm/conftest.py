@@ -12,7 +12,7 @@ import recovery_journal as rj
 from scripts.storming.evidence import Evidence, gather
 from scripts.storming.history import History
 from scripts.storming.job import FOLDED, KINDS, Run, folded, work
-from scripts.storming.member import LIMITS, Setting
+from scripts.storming.life import LIMITS, Setting
 from scripts.storming.storm import Survived
 from scripts.storming.watched import WatchedJournal
 from tests.schemas import own_schema

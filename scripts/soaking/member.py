@@ -1,0 +1,157 @@
+"""The parts that the processes of a soak play, each until SIGTERM. Sweepers, followers and the one
+that rebuilds are those of a storm."""
+
+import gc
+import random
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+from uuid import uuid4
+
+from typer.testing import CliRunner
+
+import recovery_journal as rj
+from recovery_journal.command_line import app
+from scripts.storming.job import KINDS, Run, State, output, step_name, work
+from scripts.storming.life import Part, Setting, asked_to_end, opened, tell
+from scripts.storming.member import (
+    Role,
+    follow,
+    open_attempts,
+    rebuild_over_and_over,
+    sweep,
+)
+
+DRAIN_S: Final = 0.2  # so short that a worker that is relieved mostly hands its attempt back
+REBUILD_PAUSE_S: Final = 5.0
+READ_PAUSE_S: Final = 1.0
+CALL_PAUSE_S: Final = 0.5
+THREADS: Final = 4
+LOOKED_AT: Final = 20
+
+FAILING: Final = "failing"
+"""A kind of run whose function raises."""
+CALLED: Final = "called"
+"""A kind that threads work on by themselves, through the API."""
+STARTED: Final = (*KINDS, *KINDS, FAILING)
+
+READ: Final = "read"
+CALLS: Final = "called"
+
+
+class JobFailed(Exception):
+    """What a job raises that is made to fail."""
+
+
+def fail(claim: rj.Claim) -> State:
+    """Record a run step, and raise."""
+    if not claim.lease.progress.ordinal:
+        claim.lease.record_step("vain", "effort")
+    raise JobFailed("as it was meant to")
+
+
+def _worker(name: str, setting: Setting) -> None:
+    functions = {**dict.fromkeys(KINDS, work), FAILING: fail}
+    with opened(name, setting) as journal:
+        rj.Worker(journal, name, functions, drain_s=DRAIN_S, on_event=tell).run()
+
+
+def _starter(name: str, setting: Setting) -> None:
+    with opened(name, setting) as journal:
+        open_attempts(journal, name, STARTED)
+
+
+def _rebuilder(name: str, setting: Setting) -> None:
+    with opened(name, setting) as journal:
+        rebuild_over_and_over(journal, pause_s=REBUILD_PAUSE_S)
+
+
+def _reader(name: str, setting: Setting) -> None:
+    """Ask what an operator and an auditor ask, through the API and on the command line."""
+    stop = asked_to_end()
+    with opened(name, setting) as journal:
+        while not stop.wait(READ_PAUSE_S):
+            with _told():
+                _read(journal, name, setting)
+                tell(f"{READ} round")
+            # A journal that is opened for one command is a cycle of objects. Garbage of several MB
+            # comes together before Python looks at its oldest generation; only what is kept counts.
+            gc.collect()
+
+
+def _read(journal: rj.Journal, name: str, setting: Setting) -> None:
+    journal.status()
+    journal.quarantined()
+    journal.dispatch_ready()
+    known = journal.contexts(limit=LOOKED_AT)
+    if not known:
+        return
+    attempt_id = random.choice(known).attempt_id  # noqa: S311 - any will do
+    for entry in journal.history(attempt_id):
+        journal.recovery(attempt_id, version=entry.event.originator_version)
+        journal.dispatch_ready(at=entry.position)
+    options = ["--dsn", setting.dsn_of(name), "--schema", setting.schema]
+    for command in (["history", attempt_id], ["show", attempt_id], ["ready"], ["status"]):
+        done = CliRunner().invoke(app, [*options, *command])
+        if done.exit_code:
+            tell(f"{command[0]}: exit code {done.exit_code}: {done.output}")
+
+
+def _caller(name: str, setting: Setting) -> None:
+    """Work through the API from several threads at once, which come and go."""
+    stop = asked_to_end()
+    with opened(name, setting) as journal:
+        while not stop.wait(CALL_PAUSE_S):
+            with ThreadPoolExecutor(THREADS) as threads:
+                names = [f"{name}-{no}" for no in range(THREADS)]
+                list(threads.map(lambda worker_id: _call(journal, worker_id), names))
+
+
+def _call(journal: rj.Journal, worker_id: str) -> None:
+    """One attempt from its first lease, handed back on the way, to its end - and whichever was lost
+    because this process had no time for it."""
+    attempt_id = f"called-{uuid4().hex}"
+    with _told():
+        run = Run.of(attempt_id)
+        lease = journal.acquire(
+            attempt_id=attempt_id,
+            run_id=f"run of {attempt_id}",
+            worker_id=worker_id,
+            kind=CALLED,
+            input=run.input,
+        )
+        lease.begin_step(step_name(1))
+        lease.record_step(step_name(1), output(run.seed, step_name(1)))
+        lease.heartbeat()
+        lease.checkpoint({"done": 1})
+        lease.hand_back("as an example")
+    with _told():
+        for claim in journal.claim(worker_id=worker_id, kinds=[CALLED], limit=THREADS):
+            claim.lease.complete(claim.state)
+            journal.result(claim.lease.attempt_id)
+            tell(f"{CALLS} and completed")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A lease that is lost, or a server that is busy, is told of and no end."""
+    try:
+        yield
+    except (rj.LeaseLost, rj.Retry) as problem:
+        tell(problem)
+
+
+STEADY_WORKERS: Final = 4
+"""The others are relieved again and again."""
+
+PARTS: Final[Mapping[Role, tuple[int, Part]]] = {
+    Role.WORKER: (STEADY_WORKERS + 2, _worker),
+    Role.SWEEPER: (2, sweep),
+    Role.FOLLOWER: (2, follow),
+    Role.STARTER: (1, _starter),
+    Role.REBUILDER: (1, _rebuilder),
+    Role.READER: (1, _reader),
+    Role.CALLER: (1, _caller),
+}
+"""Who takes part: how many of each, and what they do."""

@@ -1,0 +1,164 @@
+"""A server of the soak's own, and what it says of itself: who is connected, what is locked, how
+long transactions last, and how much room the tables take that change the most."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from recovery_journal.postgres.cluster import Cluster
+from recovery_journal.postgres.embedded import embedded_cluster
+from scripts.soaking.figure import SERVER_FILES_KEPT, Figure, Observation
+from scripts.soaking.process import Process, Processes
+
+APPLICATION: Final = "soak"
+CLIENT: Final = "client backend"
+FEWEST_ROWS: Final = 500
+"""Of a table with fewer, bytes per row say more about its last page than about its rows."""
+
+# By default each process comes to a thousand, over hours: nobody could tell that from a leak.
+SETTINGS: Final = f"""
+max_files_per_process = {SERVER_FILES_KEPT}
+"""
+
+HOT_TABLES: Final = (
+    "leases",
+    "projection_dispatch_ready",
+    "projection_recovery_contexts",
+    "projection_workers",
+    "projection_tracking",
+)
+"""Those whose rows are updated."""
+
+ACTIVITY: Final = """
+SELECT pid, backend_type, application_name,
+    coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float AS transaction_s
+FROM pg_stat_activity
+WHERE pid <> pg_backend_pid()
+"""
+
+STATE: Final = """
+SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory') AS advisory_locks,
+    (SELECT count(*) FROM pg_ls_tmpdir()) AS temporary_files
+"""
+
+# Sizes are null where a rebuild has just put another table in place.
+TABLES: Final = """
+SELECT relname, n_live_tup, n_dead_tup,
+    pg_relation_size(relid) AS bytes, pg_indexes_size(relid) AS index_bytes
+FROM pg_stat_user_tables
+WHERE schemaname = %(schema)s AND relname = ANY(%(names)s)
+"""
+
+
+class SoakServer:
+    """Looked at through a connection of its own."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._connection: psycopg.Connection[DictRow] | None = None
+        self.dsn = cluster.dsn
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path) -> Iterator[Self]:
+        """An embedded server, nearly with its defaults, started and stopped afterwards."""
+        cluster = embedded_cluster(folder)
+        cluster.create()
+        with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
+            settings.write(SETTINGS)
+        cluster.start()
+        server = cls(cluster)
+        try:
+            yield server
+        finally:
+            if server._connection is not None:
+                server._connection.close()
+            cluster.stop("immediate")
+
+    def observations(
+        self, schema: str, applications: Sequence[str], processes: Processes
+    ) -> Iterator[Observation]:
+        """Its processes, its connections, its tables, and itself."""
+        activity = self._rows(ACTIVITY)
+        yield from _of_processes(activity, processes)
+        yield from _of_connections(activity, applications)
+        [state] = self._rows(STATE)
+        yield Observation(
+            role="server",
+            name="server",
+            life="server",
+            figures={
+                Figure.ADVISORY_LOCKS: state["advisory_locks"],
+                Figure.TEMPORARY_FILES: state["temporary_files"],
+                Figure.OLDEST_TRANSACTION: max(
+                    (it["transaction_s"] for it in activity if it["backend_type"] == CLIENT),
+                    default=0.0,
+                ),
+            },
+        )
+        for table in self._rows(TABLES, schema=schema, names=list(HOT_TABLES)):
+            yield _of_table(table)
+
+    def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                self.dsn, autocommit=True, row_factory=dict_row, application_name=APPLICATION
+            )
+        return self._connection.execute(statement.encode(), values).fetchall()
+
+
+def _of_processes(activity: Sequence[DictRow], processes: Processes) -> Iterator[Observation]:
+    """Backends under the name of whom they serve, the others under what they are."""
+    first: Process | None = None
+    for row in activity:
+        process = processes.one(row["pid"])
+        if process is None:
+            continue
+        first = first or processes.one(process.parent_id)
+        is_client = row["backend_type"] == CLIENT
+        served = row["application_name"]
+        yield _of_process(
+            process,
+            processes,
+            role=f"backends of {served.rpartition('-')[0]}s" if is_client else row["backend_type"],
+            name=f"backend of {served}" if is_client else row["backend_type"],
+        )
+    if first is not None:
+        yield _of_process(first, processes, role="postmaster", name="postmaster")
+
+
+def _of_process(process: Process, processes: Processes, *, role: str, name: str) -> Observation:
+    return Observation(
+        role=role,
+        name=f"{name} ({process.pid})",
+        life=process.life,
+        figures=processes.figures(process, is_of_server=True),
+    )
+
+
+def _of_connections(
+    activity: Sequence[DictRow], applications: Sequence[str]
+) -> Iterator[Observation]:
+    counts = Counter(it["application_name"] for it in activity if it["backend_type"] == CLIENT)
+    for name in applications:
+        yield _of_count(f"connections of {name}", counts[name])
+    yield _of_count("connections of all", counts.total())
+
+
+def _of_count(name: str, count: int) -> Observation:
+    return Observation(role=name, name=name, life=name, figures={Figure.CONNECTIONS: count})
+
+
+def _of_table(table: DictRow) -> Observation:
+    figures = {Figure.DEAD_ROWS: float(table["n_dead_tup"])}
+    row_count = table["n_live_tup"]
+    if row_count >= FEWEST_ROWS and table["bytes"] is not None:
+        figures[Figure.BYTES_PER_ROW] = table["bytes"] / row_count
+        figures[Figure.INDEX_BYTES_PER_ROW] = table["index_bytes"] / row_count
+    name = f"table {table['relname']}"
+    return Observation(role=name, name=name, life=name, figures=figures)

@@ -1,0 +1,144 @@
+"""The soak itself: a steady fleet, some of it relieved or killed now and then, and looked at."""
+
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+import psycopg
+from msgspec import Struct
+
+from scripts.soaking.figure import Observation, Sample
+from scripts.soaking.member import CALLS, READ, STEADY_WORKERS
+from scripts.soaking.process import Processes
+from scripts.soaking.server import SoakServer
+from scripts.storming.fleet import Fleet, Member
+from scripts.storming.life import Setting
+from scripts.storming.member import REBUILT, Role
+
+TICK_S: Final = 0.05
+CHILD_S: Final = 2.0
+"""How often a worker's child is killed, so that there is always something to recover."""
+RELIEF_S: Final = 4.0
+"""How often a worker of those that come and go is relieved, or every other time killed."""
+SHORTEST_SAMPLE_S: Final = 0.3
+SAMPLES: Final = 450
+
+DONE: Final = """
+SELECT CASE WHEN event ? 'loss' THEN 'lost by ' || (event ->> 'loss')
+        WHEN event ? 'ending' THEN event ->> 'ending'
+        ELSE type END AS what,
+    count(*) AS count
+FROM journal_log
+GROUP BY what
+"""
+
+
+class Soaked(Struct, kw_only=True):
+    """What a soak has seen. `wrongs` are what must not happen at all, `done` counts what was."""
+
+    samples: list[Sample] = []
+    wrongs: list[str] = []
+    done: dict[str, int] = {}
+
+
+class Soak:
+    """Keeps a fleet steady and looks at it."""
+
+    def __init__(self, setting: Setting, server: SoakServer, fleet: Fleet) -> None:
+        self._setting = setting
+        self._server = server
+        self._fleet = fleet
+        self._applications = [it.name for it in fleet.members]
+        workers = [it for it in fleet.members if it.role is Role.WORKER]
+        self._steady = itertools.cycle(workers[:STEADY_WORKERS])
+        self._passing = workers[STEADY_WORKERS:]
+        self._relieved = itertools.cycle(self._passing)
+        self._relief_count = self._sample_count = 0
+        self._samples = setting.folder / "samples.jsonl"
+        self.soaked = Soaked()
+
+    def last(self, length_s: float, show: Callable[[float, str], object]) -> None:
+        """Go on for so long; `show` is told how long it has gone on, and what there is to see."""
+        # A successor inherits the open files that this process has for all others; from the first
+        # look on, all of those who come and go do.
+        for member in self._passing:
+            member.relieve()
+        began_at = time.monotonic()
+        sample_s = max(SHORTEST_SAMPLE_S, length_s / SAMPLES)
+        due = {
+            self._sample: (0.0, sample_s),
+            self._kill_child: (CHILD_S, CHILD_S),
+            self._relieve: (RELIEF_S, RELIEF_S),
+        }
+        while (spent_s := time.monotonic() - began_at) < length_s:
+            self.soaked.wrongs += self._fleet.tend()
+            for act, (due_at_s, every_s) in due.items():
+                if spent_s >= due_at_s:
+                    act(spent_s)
+                    due[act] = (max(due_at_s + every_s, spent_s), every_s)
+            show(spent_s, f"{self._sample_count} looks")
+            time.sleep(TICK_S)
+        self.soaked.wrongs += self._fleet.dismiss()
+        self.soaked.done = self._done()
+        lines = self._samples.read_bytes().splitlines()
+        self.soaked.samples = [msgspec.json.decode(line, type=Sample) for line in lines]
+
+    def _sample(self, at_s: float) -> None:
+        """Look at everybody. It is written down at once and not kept here: whoever is forked from
+        this process would have it too."""
+        processes = Processes()
+        observations = (
+            *_of_process("soak", "soak itself", os.getpid(), processes),
+            *(seen for it in self._fleet.members for seen in _of_member(it, processes)),
+            *self._server.observations(self._setting.schema, self._applications, processes),
+        )
+        sample = Sample(at_s=at_s, observations=tuple(it for it in observations if it.figures))
+        with self._samples.open("ab") as file:
+            file.write(msgspec.json.encode(sample) + b"\n")
+        self._sample_count += 1
+
+    def _kill_child(self, _at_s: float) -> None:
+        next(self._steady).kill_child(0)
+
+    def _relieve(self, _at_s: float) -> None:
+        self._relief_count += 1
+        member = next(self._relieved)
+        if self._relief_count % 4 < 2:
+            member.relieve()
+        else:
+            member.kill()
+
+    def _done(self) -> dict[str, int]:
+        """How often the log tells of what, and how often the processes did the rest."""
+        done: Counter[str] = Counter()
+        with psycopg.connect(self._setting.dsn) as connection:
+            connection.execute(f"SET search_path = {self._setting.schema}".encode())
+            for what, count in connection.execute(DONE.encode()):
+                done[what] = count
+        for role, what in (
+            (Role.REBUILDER, REBUILT),
+            (Role.READER, READ),
+            (Role.CALLER, CALLS),
+        ):
+            done[f"{role}: {what}"] = self._setting.told_count(role, what)
+        return dict(sorted(done.items()))
+
+
+def _of_member(member: Member, processes: Processes) -> Iterator[Observation]:
+    """Itself and whatever it has started."""
+    yield from _of_process(member.role, member.name, member.pid, processes)
+    for child in processes.descendants(member.pid):
+        role, name = f"child of a {member.role}", f"child {child.pid} of {member.name}"
+        yield from _of_process(role, name, child.pid, processes)
+
+
+def _of_process(role: str, name: str, pid: int, processes: Processes) -> Iterator[Observation]:
+    process = processes.one(pid)
+    if process is not None:  # else it has just ended
+        yield Observation(
+            role=role, name=name, life=process.life, figures=processes.figures(process)
+        )
