@@ -281,7 +281,8 @@ class Journal:
         hook that raised is called again after growing waits, five times in all, and `on_problem` is
         given the failure; a process that dies meanwhile is made up for by the next.
         """
-        return self._telling.tell(hook, on_problem)
+        inputs.function("hook", hook)
+        return self._telling.tell(hook, inputs.function("on_problem", on_problem))
 
     # People ----------------------------------------------------------------------------------
 

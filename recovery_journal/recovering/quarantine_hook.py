@@ -120,13 +120,13 @@ class QuarantineCommand:
     """
 
     def __init__(self, command: str, *, limit_s: float) -> None:
+        self._limit_s = inputs.seconds("limit_s", limit_s)
         try:
-            self._arguments = shlex.split(command)
+            self._arguments = shlex.split(inputs.text("the hook", command))
         except ValueError as error:
             raise _no_command(f"{command!r} ({error})") from error
         if not self._arguments:
             raise _no_command("nothing")
-        self._limit_s = limit_s
 
     def __call__(self, attempt: QuarantinedAttempt) -> None:
         """Run it once. Raises `CommandFailed`."""

@@ -42,6 +42,7 @@ RIGHT: Final[Mapping[str, Sequence[str]]] = {
     "limit": ("1", "100"),
     "names": ("moments", "workers"),
     "older_than": ("30d", "0s"),
+    "on_quarantine": ("true",),
     "option": ("retry", "restart"),
     "process_count": ("1",),
     "reason": ("to see",),
@@ -94,11 +95,13 @@ APPS: Final = (
     *("their_app:number", "their_app:raises", "their_app:deep", "their_app:bad_reducers"),
     *("their_app:bad_projections", "their_app:text", "their_app:takes_one"),
 )
+HOOKS: Final = ("", " ", "'", "no-such-program", "true a\0b", "\ud800", "false", "/", "x" * 5_000)
 SPECIAL: Final[Mapping[str, Sequence[str]]] = {
     "app_name": APPS,
     "data": FOLDERS,
     "dsn": DSNS,
     "schema": SCHEMAS,
+    "on_quarantine": HOOKS,
     "process_count": [word for word in WORDS if not word.strip().isdigit()] + ["0", "257"],
 }
 """Words for what would otherwise begin servers, make schemas, or fork hundreds of processes."""
