@@ -16,6 +16,7 @@ from recovery_journal.following.projection_table import table_of
 from recovery_journal.leases.move import MOVE
 from recovery_journal.leases.taken import TAKE
 from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
+from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.application import STREAMS
 from scripts.benchmark.append_writers import STATE, TAG
 
@@ -68,7 +69,8 @@ def claim_script() -> str:
     move = {"host": "worker_id", "boot_id": "worker_id", "process_started": "worker_id"}
     move |= {"dispatch_id": "lease_id", "ttl_s": "lasts_s"}
     move |= {"is_deadline_waived": "is_confirmed", "has_ended": "is_confirmed"}
-    inline_bytes = {"inline_bytes": str(INLINE_BYTES)}
+    move |= {"code_version": "worker_id"}
+    sizes = {"inline_bytes": str(INLINE_BYTES), "limit_bytes": str(DEFAULTS.state_bytes)}
     lines = [
         "BEGIN;",
         _kept(TAKEN.format(take=_of_pgbench(TAKE, constants=everything))),
@@ -85,8 +87,8 @@ def claim_script() -> str:
         _kept(LIST),
         _sent(table._upsert_sql),
         "COMMIT;",
-        _sent(NEWEST_CHECKPOINTS, constants=inline_bytes),
-        _sent(TAILS, constants=inline_bytes),
+        _sent(NEWEST_CHECKPOINTS, constants=sizes),
+        _sent(TAILS, constants=sizes),
         _sent(ANNOUNCED),
     ]
     return "\n".join(lines)
