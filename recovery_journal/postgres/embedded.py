@@ -4,7 +4,6 @@ import atexit
 import os
 import time
 import warnings
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ from domain.errors import EmbeddedServerUnavailable
 from domain.wording import shown
 
 if TYPE_CHECKING:  # it needs psutil, which comes with the extra `embedded` alone
-    from recovery_journal.postgres.cluster import Cluster
+    from recovery_journal.forks import leave_in_children
+from recovery_journal.postgres.cluster import Cluster
 
 FOLDER_VARIABLE = "RECOVERY_JOURNAL_DATA"
 OLDEST_SERVER = 16
@@ -43,8 +43,7 @@ class EmbeddedServer:
         self._use: int | None = use
         self._process_id = os.getpid()
         atexit.register(self.close)
-        leave = weakref.WeakMethod(self._leave)
-        os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
+        leave_in_children(self)
 
     @classmethod
     def start(cls, folder: Path | None = None) -> Self:
@@ -90,7 +89,7 @@ class EmbeddedServer:
                 self._cluster.stop()
         atexit.unregister(self.close)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """In a forked child: let go of the inherited lock file, which would outlive the parent."""
         if self._use is not None:
             os.close(self._use)

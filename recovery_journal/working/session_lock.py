@@ -13,7 +13,6 @@ import os
 import select
 import threading
 import time
-import weakref
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -23,6 +22,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 
 from domain.errors import RecoveryJournalError
+from recovery_journal.forks import leave_in_children
 from recovery_journal.leases.ready_call import AWAKE, FALL_ASLEEP, Call, listen
 from recovery_journal.pauses import spread
 from recovery_journal.postgres.database import Database
@@ -84,8 +84,7 @@ class SessionLock:
         self._call: Call | None = None
         self._is_asleep = False
         self.number: int | None = None
-        leave = weakref.WeakMethod(self._leave)
-        os.register_at_fork(after_in_child=lambda: (method := leave()) and method())
+        leave_in_children(self)
 
     @property
     def file(self) -> int | None:
@@ -185,6 +184,18 @@ class SessionLock:
             self._drop()
             self._use.release()
 
+    def leave(self) -> None:
+        """In a forked child: let go of the socket without a word to the server. Its number goes to
+        something harmless, lest another file gets it while libpq still thinks it is its own."""
+        if self._connection is None or self._file is None:
+            return
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(nothing, self._file, inheritable=False)
+        os.close(nothing)
+        _INHERITED.append(self._connection)
+        self._connection = self._file = self.number = None
+        self._is_asleep = False
+
     def _take(self) -> None:
         connection, is_direct = self._database.open_connection(connect_timeout=CONNECT_S)
         self._connection = connection
@@ -225,18 +236,6 @@ class SessionLock:
         if problem != self._last_problem:
             self._last_problem = problem
             self._problems.put(problem)
-
-    def _leave(self) -> None:
-        """In a forked child: let go of the socket without a word to the server. Its number goes to
-        something harmless, lest another file gets it while libpq still thinks it is its own."""
-        if self._connection is None or self._file is None:
-            return
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(nothing, self._file, inheritable=False)
-        os.close(nothing)
-        _INHERITED.append(self._connection)
-        self._connection = self._file = self.number = None
-        self._is_asleep = False
 
 
 def _one(connection: Connection[DictRow], statement: str, **values: Any) -> DictRow:

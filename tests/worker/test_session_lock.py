@@ -121,6 +121,15 @@ def test_a_fork_that_outlives_its_parent_keeps_no_lock(journal: Journal, lock: S
         until(lock.is_lost, "the end of the connection")
 
 
+def test_a_lock_leaves_no_hook_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks: list[object] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook))
+
+    SessionLock(journal.database).close()
+
+    assert hooks == []
+
+
 def test_a_worker_without_a_server_is_told_once_and_tries_again(
     journal: Journal, lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
