@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 from domain.errors import EmbeddedServerUnavailable
 from domain.wording import shown
+from recovery_journal.forks import leave_in_children
 
 if TYPE_CHECKING:  # it needs psutil, which comes with the extra `embedded` alone
-    from recovery_journal.forks import leave_in_children
-from recovery_journal.postgres.cluster import Cluster
+    from recovery_journal.postgres.cluster import Cluster
 
 FOLDER_VARIABLE = "RECOVERY_JOURNAL_DATA"
 OLDEST_SERVER = 16
