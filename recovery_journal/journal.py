@@ -527,6 +527,7 @@ class Journal:
     # Details ---------------------------------------------------------------------------------
 
     def _lease(self, terms: LeaseTerms) -> Lease:
+        """The handle of terms that are known to be right."""
         return Lease(terms, self._writes, self._endings, self._sweep.go_on)
 
     def _holder(self, worker_id: str) -> Holder:

@@ -69,8 +69,8 @@ class WatchedJournal(rj.Journal):
         super().__init__(Database(dsn, schema), **settings)
         self.calls = calls
 
-    def adopt(self, terms: rj.LeaseTerms) -> WatchedLease:
-        """A watched handle."""
+    def _lease(self, terms: rj.LeaseTerms) -> WatchedLease:
+        """A watched handle, whether adopted, acquired or claimed."""
         lease = WatchedLease(terms, self._writes, self._endings, self._sweep.go_on)
         lease.calls = self.calls
         return lease
