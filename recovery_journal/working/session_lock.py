@@ -187,8 +187,8 @@ class SessionLock:
     def leave(self) -> None:
         """In a forked child: let go of the socket without a word to the server. Its number goes to
         something harmless, lest another file gets it while libpq still thinks it is its own."""
-        if self._connection is None or self._file is None:
-            return
+        if self._connection is None or self._file is None or self._connection.closed:
+            return  # libpq has closed it, perhaps unnoticed: its number may be another file's now
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(nothing, self._file, inheritable=False)
         os.close(nothing)

@@ -121,6 +121,26 @@ def test_a_fork_that_outlives_its_parent_keeps_no_lock(journal: Journal, lock: S
         until(lock.is_lost, "the end of the connection")
 
 
+def test_a_child_keeps_what_has_the_number_of_a_socket_that_is_gone(lock: SessionLock) -> None:
+    lock.take()
+    number = lock.file
+    assert number is not None
+    assert lock._connection is not None  # noqa: SLF001 - as libpq closes it, unnoticed as yet
+    lock._connection.close()  # noqa: SLF001
+    reading, writing = os.pipe()
+    if reading != number:
+        os.dup2(reading, number)
+    os.write(writing, b"x")
+
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if os.read(number, 1) == b"x" else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
+    for end in {reading, writing, number}:
+        os.close(end)
+
+
 def test_a_lock_leaves_no_hook_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     hooks: list[object] = []
     monkeypatch.setattr(os, "register_at_fork", lambda **hook: hooks.append(hook))
