@@ -125,8 +125,9 @@ def test_a_child_keeps_what_has_the_number_of_a_socket_that_is_gone(lock: Sessio
     lock.take()
     number = lock.file
     assert number is not None
-    assert lock._connection is not None  # noqa: SLF001 - as libpq closes it, unnoticed as yet
-    lock._connection.close()  # noqa: SLF001
+    # As libpq closes it, unnoticed as yet.
+    assert lock._connection is not None
+    lock._connection.close()
     reading, writing = os.pipe()
     if reading != number:
         os.dup2(reading, number)
