@@ -140,14 +140,5 @@ def _tell(dsn: str, outcome: Outcome, *, is_to_shrink: bool) -> None:
     sys.stderr.write(f"to see it again: {again}\n")
 
 
-def _with_fixed_hashes() -> None:
-    """Begin again where sets of text would have another order in every process, and a seed would
-    not be the same twice."""
-    if sys.flags.hash_randomization:
-        program = [sys.executable, "-m", "scripts.simulation", *sys.argv[1:]]
-        os.execve(sys.executable, program, {**os.environ, "PYTHONHASHSEED": "0"})
-
-
 if __name__ == "__main__":
-    _with_fixed_hashes()
     sys.exit(main())

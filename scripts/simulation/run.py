@@ -1,5 +1,6 @@
 """One run of the simulation: a seed's cast and faults, then calm, then the reckoning."""
 
+import random
 import sys
 import time
 import traceback
@@ -49,7 +50,7 @@ WHERE: Final = (
 )
 
 
-ORIGINALS: Final = (time, uuid4, identity.incarnation)
+ORIGINALS: Final = (time, random, uuid4, identity.incarnation)
 """What the product's modules have under the names of our stand-ins; others are left alone."""
 
 
@@ -178,10 +179,12 @@ class _Simulation:
 
 @contextmanager
 def virtual(world: World, cast: Cast) -> Iterator[None]:
-    """Give the product's modules our time, our random ids, and an identity for each actor."""
+    """Give the product's modules our time, our random draws and ids, and an identity for each
+    actor."""
     draw = Random(f"ids {world.random.random()}")
     stand_ins: dict[str, Any] = {
         "time": VirtualTime(world),
+        "random": draw,
         "uuid4": lambda: UUID(int=draw.getrandbits(128), version=4),
         "incarnation": cast.incarnation,
     }
