@@ -35,7 +35,7 @@ from recovery_journal.leases.lease import Lease, LeaseTerms
 from recovery_journal.leases.ledger import Ledger, fences_of
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
-from recovery_journal.leases.taken import Taken, granted, take
+from recovery_journal.leases.taken import READY, Taken, granted, take
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
@@ -63,6 +63,17 @@ FROM leases
 WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
 ORDER BY attempt_id
 """
+
+# An idle fleet asks this, and no more, all day.
+LOOK = f"""
+SELECT EXISTS (
+        SELECT
+        FROM leases
+        WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+    ) AS has_won,
+    EXISTS (SELECT FROM {READY}) AS has_ready
+"""
+
 
 Unusable = CheckpointTooNew | CheckpointTooLarge | ReducerFailed
 """Why a claimer cannot go on with what it has won, though another one may."""
@@ -108,7 +119,7 @@ class Claims:
                 return self._take(wanted)
             except ServerUnavailable:
                 pass
-        return asking_again(lambda: self._find(wanted) or self._take(wanted))
+        return asking_again(lambda: self._find_or_take(wanted))
 
     def keep(self, wanted: Wanted) -> None:
         """Renew all that this very claim has won and still holds."""
@@ -180,10 +191,16 @@ class Claims:
             move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
             self._ledger.record_all(cursor, [move])
 
+    def _find_or_take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+        with self._database.cursor() as cursor, legible(DISPATCH_READY):
+            parameters = _parameters(wanted) | _claim(wanted)
+            look = cursor.execute(LOOK, parameters).fetchone()
+        assert look is not None
+        if look["has_won"] and (found := self._find(wanted)):
+            return found
+        return self._take(wanted) if look["has_ready"] else []
+
     def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
-        with self._database.cursor() as cursor:
-            if not self._won(cursor, wanted):
-                return []
         with self._database.transaction() as cursor:
             self._declare(cursor, wanted)
             return [
