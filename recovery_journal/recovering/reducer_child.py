@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from typing import Final, NoReturn
 
@@ -18,9 +19,8 @@ from msgspec import Struct
 
 from domain.ports import Reducer
 from domain.wording import message_of
+from recovery_journal.forks import SignalMask, fork_in_group
 from recovery_journal.payload import Value, encode
-from recovery_journal.signals import SIGNALS
-from recovery_journal.working.child import die_with_parent
 
 DEADLINE_PASSED: Final = "DeadlinePassed"
 CHILD_DIED: Final = "ChildDied"
@@ -43,25 +43,14 @@ class Folded(Struct, frozen=True, kw_only=True):
 
 class ReducerChild:
     """A fork knows the user's reducers as they are, lambdas too; it uses nothing else of its
-    parent, and dies with it. Its group of processes is its own, so that a terminal's Ctrl-C is the
-    parent's alone and a kill takes along what a reducer has forked."""
+    parent, and dies with it."""
 
     def __init__(self, reducers: Mapping[str, Reducer]) -> None:
         self._here, there = Pipe(duplex=True)
-        parent_id = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # A signal between the fork and the child's own handlers would run the parent's in it.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            self._pid = os.fork()
-            if self._pid == 0:
-                _live(self._here, there, reducers, parent_id, held)
+            self._pid = fork_in_group(partial(_live, self._here, there, reducers))
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
             there.close()
-        with suppress(ProcessLookupError, PermissionError):  # the child has done it, or is gone
-            os.setpgid(self._pid, self._pid)
 
     def ask(self, question: bytes) -> None:
         """Send a question. A child that is gone is noticed by whoever waits for its answer."""
@@ -110,15 +99,10 @@ def _live(
     inherited: Connection,
     questions: Connection,
     reducers: Mapping[str, Reducer],
-    parent_id: int,
-    mask: set[int | signal.Signals],
+    mask: SignalMask,
 ) -> NoReturn:
     """The child's whole life: fold what is asked, end with the parent. It never returns."""
     try:
-        os.setpgid(0, 0)
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        die_with_parent(parent_id)
         inherited.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         while True:
@@ -127,9 +111,6 @@ def _live(
             questions.send_bytes(msgspec.msgpack.encode(folded))
     except EOFError:  # nobody asks any more
         os._exit(0)
-    except BaseException:  # noqa: BLE001 - nothing may climb out of a fork into the parent's code
-        traceback.print_exc(file=sys.stderr)
-        os._exit(1)
 
 
 def _folded(

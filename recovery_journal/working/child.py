@@ -1,6 +1,5 @@
 """A child process that does one piece of work, dies with its parent and leaves a last word."""
 
-import ctypes
 import os
 import select
 import signal
@@ -13,12 +12,14 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
+from functools import partial
 from typing import Final, NoReturn
 
 import msgspec
 from msgspec import Struct
 
-from recovery_journal.signals import SIGNALS
+from recovery_journal import forks
+from recovery_journal.forks import SignalMask, fork_in_group
 from recovery_journal.working.elapsed import elapsed_s
 from recovery_journal.working.outcome import Outcome
 
@@ -27,9 +28,6 @@ POLL_S: Final = 0.02
 WATCH_S: Final = 1.0
 DEADLINE: Final = struct.Struct("d")
 LARGEST_WORD: Final = 64 * 1024
-PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
-
-LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Word(Struct, frozen=True, kw_only=True):
@@ -47,7 +45,7 @@ class ExitCode(IntEnum):
     RAISED = 70
     INTERRUPTED = 75
     LEASE_LOST = 79
-    ORPHANED = 80
+    ORPHANED = forks.ORPHANED
 
 
 EXIT_CODES: Final = {
@@ -58,35 +56,22 @@ EXIT_CODES: Final = {
 
 
 class Child:
-    """A forked process in a group of its own, so that a terminal's Ctrl-C is the parent's alone
-    and a kill takes along what the child itself has forked.
+    """A forked process in a group of its own.
 
-    It also kills itself at the deadline, unless the parent extends that: a suspended parent can
+    It kills itself at the deadline, unless the parent extends that: a suspended parent can
     kill nobody.
     """
 
     def __init__(self, work: Callable[[], Word], *, deadline: float) -> None:
         here, there = socket.socketpair()
         here.settimeout(0)  # the parent waits for the process, and never for what it says
-        parent_id = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # A signal between the fork and the child's own handlers would run the parent's in it.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            self.pid = os.fork()
-            if self.pid == 0:
-                here.close()
-                _live(work, there, parent_id, deadline, held)
+            self.pid = fork_in_group(partial(_live, work, here, there, deadline))
         except OSError:  # no more processes for us
             here.close()
-            there.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        there.close()
-        with suppress(ProcessLookupError, PermissionError):  # the child has done it, or is gone
-            os.setpgid(self.pid, self.pid)
+            there.close()
         self._link = here
         self._pidfd = _pidfd(self.pid)
         self._status: int | None = None
@@ -181,18 +166,15 @@ def _pidfd(pid: int) -> int | None:
 
 def _live(
     work: Callable[[], Word],
+    inherited: socket.socket,
     link: socket.socket,
-    parent_id: int,
     deadline: float,
-    mask: set[int | signal.Signals],
+    mask: SignalMask,
 ) -> NoReturn:
     """The child's whole life. It never returns into the parent's code."""
     code = int(ExitCode.RAISED)
     try:
-        os.setpgid(0, 0)
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        die_with_parent(parent_id)
+        inherited.close()
         watch = threading.Thread(target=watch_parent, args=(link, deadline), daemon=True)
         watch.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -206,15 +188,6 @@ def _live(
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
-
-
-def die_with_parent(parent_id: int) -> None:
-    """Where the kernel can, let it end this process with its parent: else it would go on renewing
-    a dead worker's lease by its writes. Elsewhere `watch_parent` notices."""
-    if sys.platform.startswith("linux"):
-        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent_id:  # it was gone before the kernel was asked
-        os._exit(ExitCode.ORPHANED)
 
 
 def watch_parent(link: socket.socket, deadline: float) -> None:
