@@ -41,26 +41,29 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.replayer import POSTPONED
 
+THIS_CLAIM = "dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s"
+"""What this very claim has won and still holds."""
+
 # In the claim's own transaction, so that a claimer that dies over its loading is missed as well.
-DECLARE = """
+DECLARE = f"""
 UPDATE leases
 SET session_lock = %(session_lock)s
-WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+WHERE {THIS_CLAIM}
 """
 
 # Loading may take longer than a lease lasts, where a reducer does not end.
-KEEP = """
+KEEP = f"""
 UPDATE leases
 SET renewed_at = clock_timestamp(),
     expires_at = clock_timestamp() + make_interval(secs => ttl_s)
-WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+WHERE {THIS_CLAIM}
 """
 
 # After a lost reply: what this very claim has won already.
 WON = f"""
 SELECT {COLUMNS}
 FROM leases
-WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+WHERE {THIS_CLAIM}
 ORDER BY attempt_id
 """
 
@@ -69,7 +72,7 @@ LOOK = f"""
 SELECT EXISTS (
         SELECT
         FROM leases
-        WHERE dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s
+        WHERE {THIS_CLAIM}
     ) AS has_won,
     EXISTS (SELECT FROM {READY}) AS has_ready
 """
