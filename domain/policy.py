@@ -4,9 +4,8 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from domain.bounds import LARGEST_NUMBER
 from domain.ranges import YEAR_S, Ranges, require_kind, require_number, require_within
-
-LARGEST_COUNT = 2**63 - 1
 
 RANGES: Ranges = {
     "crash_loop_count": (1, 1_000_000),
@@ -57,6 +56,6 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     def retry_wait_s(self, try_count: int) -> float:
         """How long something waits after its `try_count`-th failure: doubling waits."""
-        require_number("try_count", try_count, 1, LARGEST_COUNT)
+        require_number("try_count", try_count, 1, LARGEST_NUMBER)
         doublings = min(try_count - 1, 30)
         return min(self.backoff_s * 2.0**doublings, self.backoff_limit_s)

@@ -5,12 +5,11 @@ from typing import Any, Final, TypeGuard
 
 from msgspec.structs import fields
 
+from domain.bounds import LARGEST_NUMBER
 from domain.errors import InvalidInput
 from domain.events import RecoveryEvent
 from domain.wording import shown
 from projections.projection import Index, Listing, PositionRow, Projection, StreamRow
-
-LARGEST_VERSION: Final = 2**63 - 1
 
 
 class _Nothing:
@@ -40,8 +39,8 @@ def _faults(projection: Projection[Any]) -> Iterator[tuple[str, str, str]]:
     if not isinstance(said["name"], str):
         yield "name", shown(said["name"]), "text"
     version = said["version"]
-    if type(version) is not int or not 0 < version <= LARGEST_VERSION:
-        yield "version", shown(version), f"a whole number from 1 to {LARGEST_VERSION}"
+    if type(version) is not int or not 0 < version <= LARGEST_NUMBER:
+        yield "version", shown(version), f"a whole number from 1 to {LARGEST_NUMBER}"
     if type(said["is_inline"]) is not bool:
         yield "is_inline", shown(said["is_inline"]), "True or False"
     row_type = said["row_type"]
