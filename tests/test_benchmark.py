@@ -22,6 +22,7 @@ from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.apart import SAMPLE_S, run_apart, run_watched
 from scripts.benchmark.fresh_schema import fresh_schema
+from scripts.benchmark.growth import FLAT
 from scripts.benchmark.library_runner import follow, make_tables, settings
 from scripts.benchmark.library_view import PROJECTIONS, RECORDED_AT
 from scripts.benchmark.log_reading import read_positions, read_streams
@@ -72,6 +73,7 @@ REBUILD_SAYS: Final = {
     "case",
     "unit",
     "events",
+    "streams",
     "event_bytes",
     "log_mb",
     "cores",
@@ -232,6 +234,26 @@ def test_rebuild_says_what_it_promises_a_line_for_each_log(server_dsn: str) -> N
         assert set(line) == REBUILD_SAYS
         assert line["peak_mb"] > 0
         assert line["ratio_stock"] > 0
+
+
+def test_rebuild_of_one_stream_says_so(server_dsn: str) -> None:
+    done = bench("rebuild", "--dsn", server_dsn, "--rounds=1", "--events", "500", "--one-stream")
+
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert set(json.loads(line)) == REBUILD_SAYS
+    assert json.loads(line)["streams"] == "one"
+
+
+def test_growth_compares_each_length_with_the_shortest(server_dsn: str) -> None:
+    done = bench("growth", "--dsn", server_dsn, "--rounds=1", "--events", "12000", "10000")
+
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["events"] for line in lines] == [10_000, 12_000]
+    for name in FLAT:
+        assert lines[0][f"ratio_{name}"] == 1.0
+        assert lines[1][f"ratio_{name}"] > 0
 
 
 def test_as_of_says_what_it_promises(server_dsn: str) -> None:

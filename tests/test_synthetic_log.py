@@ -26,7 +26,12 @@ from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.mapper import decode
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.synthetic_log import fill, synthetic_events
+from scripts.benchmark.synthetic_log import (
+    fill,
+    fill_one_stream,
+    one_stream,
+    synthetic_events,
+)
 
 DIGEST: Final = re.compile(r"(cs1|ch1):[0-9a-f]{64}")
 FENCED: Final = (LeaseGranted, LeaseExpired, Dispatched)
@@ -184,6 +189,21 @@ def test_a_filled_log_holds_every_event_once_and_each_stream_in_order(
     stream = rows[0]["originator_id"]
     told = [event for (attempt, _), event in sorted_by_version(expected) if attempt == stream]
     assert application.recovery(stream) == project(None, told)
+
+
+def test_one_stream_holds_all_events_of_an_attempt_that_is_lost_again_and_again(
+    server_dsn: str, database: Database
+) -> None:
+    expected = list(islice(one_stream(7), 1_001))
+
+    fill_one_stream(server_dsn, database.schema, event_count=1_001, seed=7)
+
+    application = JournalApplication(database)
+    recovery = application.recovery(expected[0].originator_id)
+    assert recovery == project(None, expected)
+    assert recovery is not None
+    assert (recovery.version, recovery.recovery_no) == (1_001, 167)
+    assert len(rows_of(database)) == 1_001
 
 
 def rows_of(database: Database) -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
             event_count=event_count,
             rounds=_rounds(options, event_count),
             process_count=options.processes or os.cpu_count() or 1,
+            is_one_stream=options.one_stream,
         )
 
 
@@ -212,6 +213,9 @@ def _wanted() -> Namespace:
         nargs="+",
         help="in the log; several show the growth; rebuild, as-of: 1,000,000; "
         "growth: 10,000, 100,000 and 1,000,000",
+    )
+    parser.add_argument(
+        "--one-stream", action="store_true", help="rebuild: all events in the stream of one attempt"
     )
     parser.add_argument(
         "--leases",

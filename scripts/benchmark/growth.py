@@ -1,8 +1,10 @@
-"""What a sweep, a claim, a history and `show` take while one journal grows and grows.
+"""What a sweep, a claim, a history and `show` take in journals of different lengths.
 
-The same journal is measured at each size. Fresh attempts are lost in it, swept and claimed, and
-then completed; histories and `show` are those of attempts from anywhere in its log. `sweep_idle`
-is a sweep that finds nothing: sweepers do that all day.
+A journal of each length is grown first; then they are measured in turns, so that whatever else
+the machine does weighs on all of them. Fresh attempts are lost in each, swept and claimed, and
+then completed; histories and `show` are those of attempts from anywhere in its log. `history` is
+the first look at such an attempt, which may come from the disk, and `history_again` the second.
+`sweep_idle` is a sweep that finds nothing: sweepers do that all day.
 """
 
 import random
@@ -10,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 from typer.testing import CliRunner
@@ -34,7 +37,9 @@ IDLE_SWEEPS: Final = 50
 LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
 FIRST_NUMBER: Final = 1_000_000_000
 """Of the fresh attempts: their epochs are above all that the log names."""
-FLAT: Final = ("sweep", "sweep_idle", "claim", "claim_batch", "history", "show")
+FLAT: Final = (
+    *("sweep", "sweep_idle", "claim", "claim_batch", "history", "history_again", "show"),
+)
 
 COUNTS: Final = """
 SELECT (SELECT count(*) FROM leases) AS leases,
@@ -46,31 +51,52 @@ SELECT (SELECT count(*) FROM leases) AS leases,
 def measure_growth(
     dsn: str, *, event_counts: Sequence[int], rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """Medians in milliseconds at each size of the log, the smallest first, and how they compare."""
-    smallest: dict[str, float] = {}
-    with fresh_schema(dsn) as database:
-        fresh = FIRST_NUMBER
+    """Medians in milliseconds at each length of the log, the shortest first, and how they
+    compare."""
+    with ExitStack() as schemas:
+        grown = {}
         for event_count in sorted(event_counts):
-            _say(f"the log grows to {event_count:,} events")
-            grow(dsn, database, event_count)
-            counts = _counts(database)
-            times: dict[str, list[float]] = {name: [] for name in FLAT}
-            for _ in range(rounds):
-                _measure(dsn, database, fresh, times)
-                fresh += LOST
-            median = {name: statistics.median(found) for name, found in times.items()}
-            smallest = smallest or median
+            _say(f"a log of {event_count:,} events is written")
+            grown[event_count] = _Grown(schemas.enter_context(fresh_schema(dsn)))
+            grow(dsn, grown[event_count].database, event_count)
+        for number in range(rounds):
+            _say(f"round {number + 1} of {rounds}")
+            for one in list(grown.values())[:: 1 if number % 2 == 0 else -1]:
+                one.add_round(dsn)
+        shortest = grown[min(event_counts)].medians()
+        for event_count, one in grown.items():
+            median = one.medians()
             yield {
                 "case": "growth",
                 "unit": "ms",
                 "events": event_count,
                 "rounds": rounds,
-                **counts,
+                **one.counts,
                 "swept": LOST,
                 "batch": BATCH,
                 **{name: round(taken, 2) for name, taken in median.items()},
-                **{f"ratio_{name}": round(median[name] / smallest[name], 3) for name in FLAT},
+                **{f"ratio_{name}": round(median[name] / shortest[name], 3) for name in FLAT},
             }
+
+
+class _Grown:
+    """A journal that has grown, and what was measured in it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.counts: dict[str, Any] = {}
+        self._fresh = FIRST_NUMBER
+        self._times: dict[str, list[float]] = {name: [] for name in FLAT}
+
+    def add_round(self, dsn: str) -> None:
+        """Measure each call once more."""
+        self.counts = self.counts or _counts(self.database)
+        _measure(dsn, self.database, self._fresh, self._times)
+        self._fresh += LOST
+
+    def medians(self) -> dict[str, float]:
+        """Of each call, in milliseconds."""
+        return {name: statistics.median(found) for name, found in self._times.items()}
 
 
 def _measure(dsn: str, database: Database, first: int, times: dict[str, list[float]]) -> None:
@@ -93,7 +119,8 @@ def _measure(dsn: str, database: Database, first: int, times: dict[str, list[flo
         times["claim_batch"].append(
             _ms(lambda: claims.extend(journal.claim(worker_id="w-1", limit=BATCH)))
         )
-    times["history"] += [_ms(journal.history, attempt_id) for attempt_id in attempts]
+    for look in ("history", "history_again"):
+        times[look] += [_ms(journal.history, attempt_id) for attempt_id in attempts]
     times["show"] += [_ms(_show, dsn, database.schema, one) for one in attempts[:SHOWN]]
     for claim in claims:
         claim.lease.complete()

@@ -5,6 +5,8 @@ counts. `ours` is a rebuild as a user starts it, from the splitting of the log t
 `read_decode` merely reads and decodes the log stream by stream, with as many processes and the
 same reader; `read_in_order` does so in the log's order, which folds of streams cannot use.
 `stock` is the library's runner, on a sample from the log's beginning.
+
+With one stream, all events are those of one attempt, whose stream no two processes can share.
 """
 
 import os
@@ -26,7 +28,7 @@ from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.library_runner import run_library
 from scripts.benchmark.library_view import PROJECTIONS
 from scripts.benchmark.log_reading import read_positions, read_streams
-from scripts.benchmark.synthetic_log import fill
+from scripts.benchmark.synthetic_log import fill, fill_one_stream
 
 STOCK_SAMPLE: Final = 10_000
 BYTES_PER_MB: Final = 1_000_000
@@ -50,12 +52,13 @@ class Timed(NamedTuple):
 
 
 def measure_rebuild(
-    dsn: str, *, event_count: int, rounds: int, process_count: int
+    dsn: str, *, event_count: int, rounds: int, process_count: int, is_one_stream: bool = False
 ) -> dict[str, Any]:
     """Seconds and events a second of a rebuild and its references, and how they compare."""
     with fresh_schema(dsn) as database:
         _say(f"writing {event_count:,} events")
-        fill(dsn, database.schema, event_count=event_count)
+        write = fill_one_stream if is_one_stream else fill
+        write(dsn, database.schema, event_count=event_count)
         with database.cursor() as cursor:
             log = _described(cursor)
         measured = _Measured(dsn, database.schema, event_count, process_count)
@@ -65,6 +68,7 @@ def measure_rebuild(
             "case": "rebuild",
             "unit": "events/s",
             "events": event_count,
+            "streams": "one" if is_one_stream else "many",
             **log,
             "cores": os.cpu_count(),
             "processes": process_count,

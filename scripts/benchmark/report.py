@@ -32,8 +32,9 @@ SAYS: Final = {
     "detect": "From SIGKILL of a worker to its function running on another one, in seconds.",
     "wake": "From the time of `ReadyForDispatch` to the call of a sleeping worker's function, and "
     "what idle workers cost the server.",
-    "growth": "Medians in milliseconds while one journal grows, and their ratios to those at its "
-    "smallest size. `sweep` recovers {swept} leases, `sweep_idle` finds none.",
+    "growth": "Medians in milliseconds in journals of different lengths, and their ratios to those "
+    "in the shortest. `sweep` recovers {swept} leases, `sweep_idle` finds none; `history_again` is "
+    "the second look at an attempt, which finds it in memory.",
     "churn": "The same leases renewed, lost and claimed again and again: what the tables come to "
     "without any vacuum, and the share of updates that no index hears of.",
     "fleet-herd": "The server is away for longer than all leases hold, comes back, and every lease "

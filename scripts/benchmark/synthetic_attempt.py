@@ -27,7 +27,7 @@ Story: TypeAlias = Iterator[AnyEvent]
 
 
 class SyntheticAttempt:
-    """Tells one of three stories, once."""
+    """Tells one of its stories, once."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -66,6 +66,15 @@ class SyntheticAttempt:
         yield self._confirmed()
         self._work()
         yield self._completed()
+
+    def lost_for_ever(self) -> Story:
+        """Lost, recovered and confirmed, again and again: a stream without end."""
+        yield self._first
+        yield self._confirmed()
+        while True:
+            self._work()
+            yield from self._recovered()
+            yield self._confirmed()
 
     def _recovered(self) -> Story:
         yield self._lost()

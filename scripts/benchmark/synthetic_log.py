@@ -55,6 +55,11 @@ def synthetic_events(seed: int, *, fleet_no: int = 0, fleet_count: int = 1) -> I
             yield event
 
 
+def one_stream(seed: int) -> Iterator[AnyEvent]:
+    """Events without end of one attempt, which is lost and recovered again and again."""
+    return SyntheticAttempt(Fleet(seed)).lost_for_ever()
+
+
 def fill(dsn: str, schema: str, *, event_count: int, seed: int = 1, process_count: int = 2) -> None:
     """Append so many events to the empty log of a schema, with as many fleets as processes.
 
@@ -73,6 +78,16 @@ def fill(dsn: str, schema: str, *, event_count: int, seed: int = 1, process_coun
         ]
         for writer in written:
             writer.result()
+    _vacuum(dsn, schema)
+
+
+def fill_one_stream(dsn: str, schema: str, *, event_count: int, seed: int = 1) -> None:
+    """Append so many events of one attempt to the empty log of a schema; then as `fill`."""
+    _append_all(dsn, schema, islice(one_stream(seed), event_count))
+    _vacuum(dsn, schema)
+
+
+def _vacuum(dsn: str, schema: str) -> None:
     database = Database(dsn, schema, statement_s=0)
     with database.cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE) journal_events")
@@ -92,9 +107,14 @@ def _new_story(fleet: Fleet) -> Story:
 def _write(
     dsn: str, schema: str, seed: int, fleet_no: int, fleet_count: int, event_count: int
 ) -> None:
-    """What one process appends: one fleet's events, chunk by chunk."""
+    """What one process appends: one fleet's events."""
+    events = synthetic_events(seed, fleet_no=fleet_no, fleet_count=fleet_count)
+    _append_all(dsn, schema, islice(events, event_count))
+
+
+def _append_all(dsn: str, schema: str, events: Iterator[AnyEvent]) -> None:
+    """Append these events, chunk by chunk."""
     database = Database(dsn, schema)
-    events = islice(synthetic_events(seed, fleet_no=fleet_no, fleet_count=fleet_count), event_count)
     while chunk := list(islice(events, CHUNK_EVENTS)):
         with database.cursor() as cursor:
             append(cursor, chunk)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from scripts.simulation.plants import Edit
+from scripts.planting import Edit
 
 PLANTS: Final[dict[str, tuple[Edit, ...]]] = {
     "deep-state": (

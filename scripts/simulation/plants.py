@@ -1,25 +1,13 @@
 """Bugs on purpose, each a change to the product's text: what a simulator must find to be trusted.
 
-A plant whose text is no longer in the product is an error, so that the list keeps up with it.
+Those of `RACES` lie where no seed leads, between two lines of SQL or behind a restore; a test on
+the real server finds each. A plant whose text is no longer in the product is an error, so that the
+list keeps up with it.
 """
 
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-PACKAGES: Final = ("domain", "projections", "recovery_journal", "scripts")
-
-
-class Edit(NamedTuple):
-    """Text of a file, and what stands there instead."""
-
-    path: str
-    sound: str
-    broken: str
+from scripts.planting import Edit
 
 
 class Plant(NamedTuple):
@@ -30,9 +18,19 @@ class Plant(NamedTuple):
     first_seed: int = 0
 
 
+class Race(NamedTuple):
+    """A bug, the promise that it breaks, and the test that fails with it."""
+
+    promise: str
+    edits: tuple[Edit, ...]
+    test: str
+
+
 WRITES = "recovery_journal/leases/writes.py"
 LOSS = "recovery_journal/recovering/loss.py"
+SWEEP = "recovery_journal/recovering/sweep.py"
 COHORT = "recovery_journal/recovering/cohort.py"
+READER = "recovery_journal/log/reader.py"
 FOLLOWER = "recovery_journal/following/follower.py"
 
 PLANTS: Final[dict[str, Plant]] = {
@@ -40,6 +38,34 @@ PLANTS: Final[dict[str, Plant]] = {
         "no write of a stale owner is accepted",
         (Edit(WRITES, "    AND lease_id = %(lease_id)s\n    AND epoch = %(epoch)s\n", ""),),
         first_seed=5,
+    ),
+    "write-without-the-lock": Plant(
+        "a write locks its lease row before it looks at the fence",
+        (
+            Edit(
+                WRITES,
+                """WITH held AS (
+    UPDATE leases
+    SET ordinal = %(ordinal)s,
+        chain = %(chain)s,
+        {RENEWED}
+    WHERE {HELD} AND ordinal = %(ordinal)s - 1 AND chain = %(previous_chain)s
+    RETURNING run_id, expires_at
+),""",
+                """WITH held AS (
+    SELECT run_id, expires_at
+    FROM leases
+    WHERE {HELD} AND ordinal = %(ordinal)s - 1 AND chain = %(previous_chain)s
+), renewed AS (
+    UPDATE leases
+    SET ordinal = %(ordinal)s,
+        chain = %(chain)s,
+        {RENEWED}
+    WHERE {HELD} AND ordinal = %(ordinal)s - 1 AND chain = %(previous_chain)s
+),""",
+            ),
+        ),
+        first_seed=20,
     ),
     "fence-kept-after-loss": Plant(
         "epochs only grow",
@@ -97,6 +123,54 @@ PLANTS: Final[dict[str, Plant]] = {
         (Edit(LOSS, "LIMIT %(limit)s\nFOR NO KEY UPDATE SKIP LOCKED", "LIMIT %(limit)s"),),
         first_seed=10,
     ),
+    "no-look-under-the-lock": Plant(
+        "what was found lost is looked at again once its row is locked",
+        (
+            Edit(
+                LOSS,
+                "            rows = read_leases(cursor, statement, parameters)\n",
+                """            seen = statement.replace("FOR NO KEY UPDATE SKIP LOCKED", "")
+            found = read_leases(cursor, seen, parameters)
+            rows = list(self._ledger.lock(cursor, [row.attempt_id for row in found]).values())
+""",
+            ),
+        ),
+        first_seed=20,
+    ),
+    "seized-after-reload": Plant(
+        "nothing is reloaded before the old worker is fenced",
+        (
+            Edit(
+                SWEEP,
+                "            taken = self._losses.take_lost(\n",
+                """            self._cohorts.keep_early()
+            taken = self._losses.take_lost(
+""",
+            ),
+            Edit(
+                COHORT,
+                "        at_hand: AtHand = {}\n",
+                "        at_hand: AtHand = dict(getattr(self, 'early', {}))\n",
+            ),
+            Edit(
+                COHORT,
+                "at_hand |= self._keep(group)",
+                "at_hand |= self._keep([one for one in group if one.run_id not in at_hand])",
+            ),
+            Edit(
+                COHORT,
+                "    def _keep(self,",
+                """    def keep_early(self) -> None:
+        with self._database.cursor() as cursor:
+            rows = cursor.execute("SELECT run_id FROM leases WHERE status = 'held'").fetchall()
+        runs = [row["run_id"] for row in rows]
+        self.early = dict(zip(runs, self._runs.kept(runs), strict=True)) if runs else {}
+
+    def _keep(self,""",
+            ),
+        ),
+        first_seed=56,
+    ),
     "ready-before-replay": Plant(
         "ready means reloaded and replayed",
         (
@@ -127,7 +201,7 @@ PLANTS: Final[dict[str, Plant]] = {
         "no reader skips an event",
         (
             Edit(
-                "recovery_journal/log/reader.py",
+                READER,
                 'safe = _safe_prefix(page, wanted["after"], mark)',
                 "safe = page",
             ),
@@ -158,25 +232,40 @@ PLANTS: Final[dict[str, Plant]] = {
 }
 
 
-@contextmanager
-def planted(name: str) -> Iterator[Path]:
-    """A copy of the project with that bug in it, for as long as it is looked at."""
-    with copy_with(PLANTS[name].edits) as copy:
-        yield copy
-
-
-@contextmanager
-def copy_with(edits: Iterable[Edit]) -> Iterator[Path]:
-    """A copy of the project with these edits, for as long as it is looked at."""
-    with TemporaryDirectory(prefix="planted-") as folder:
-        copy = Path(folder)
-        for package in PACKAGES:
-            shutil.copytree(
-                ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        for edit in edits:
-            file = copy / edit.path
-            text = file.read_text(encoding="utf-8")
-            assert text.count(edit.sound) == 1, f"{edit.path} no longer says {edit.sound!r}"
-            file.write_text(text.replace(edit.sound, edit.broken), encoding="utf-8")
-        yield copy
+RACES: Final[dict[str, Race]] = {
+    "fence-without-its-id": Race(
+        "the same epoch, drawn again after a restore, is another fence",
+        (Edit(WRITES, "    AND lease_id = %(lease_id)s\n", ""),),
+        "tests/rules/test_zombies.py::test_the_same_epoch_with_another_lease_id_is_refused",
+    ),
+    "writers-before-the-end": Race(
+        "no reader skips an event",
+        (
+            Edit(
+                READER,
+                "            last = _position(cursor.execute(LAST, prepare=True))\n            if",
+                """            writers = _writers(cursor)
+            last = _position(cursor.execute(LAST, prepare=True))
+            if""",
+            ),
+            Edit(READER, "                writers = _writers(cursor)\n", ""),
+        ),
+        "tests/log/test_settled_reading.py::test_a_writer_that_begins_during_the_look_is_not_missed",
+    ),
+    "claimers-wait": Race(
+        "claimers never block each other",
+        (
+            Edit(
+                "recovery_journal/leases/taken.py",
+                "FOR NO KEY UPDATE OF leases SKIP LOCKED",
+                "FOR NO KEY UPDATE OF leases",
+            ),
+        ),
+        "tests/rules/test_claims.py::test_a_claimer_passes_over_what_another_one_is_taking",
+    ),
+    "sweepers-wait": Race(
+        "sweepers never block each other",
+        (Edit(LOSS, "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),),
+        "tests/rules/test_mass_crashes.py::test_a_sweeper_passes_over_what_another_one_is_taking",
+    ),
+}

@@ -17,6 +17,8 @@ from domain.events import (
     Dispatched,
     LeaseExpired,
     LeaseGranted,
+    QuarantineCause,
+    Quarantined,
     QuarantineLifted,
     ReadyForDispatch,
     Replayed,
@@ -115,6 +117,7 @@ class Promises:
         self._monitor = monitor
         self._limits = limits
         self._is_clock_steady = True
+        self._damaged: set[str] = set()
         self._started_at = datetime.max.replace(tzinfo=UTC)
         self._leases: dict[str, LeaseSeen] = {}
         self._steps: dict[tuple[str, int], StepSeen] = {}
@@ -137,6 +140,10 @@ class Promises:
     def doubt_clock(self) -> None:
         """The server's clock was set, so times from before and after it do not compare."""
         self._is_clock_steady = False
+
+    def doubt_tip(self, run_id: str) -> None:
+        """A checkpoint of that run was damaged, so its attempts may be quarantined for it."""
+        self._damaged.add(run_id)
 
     def acknowledge_step(self, lease: Lease, output: str) -> None:
         """A worker was told that its newest run step is recorded."""
@@ -205,6 +212,8 @@ class Promises:
                 stream.epoch = fence.epoch
             if isinstance(event, LeaseExpired):
                 self._require_evidence(event)
+            if isinstance(event, Quarantined) and before is not None:
+                self._require_cause(event, before.run_id)
             stream.recovery = evolve(before, event)
 
     def _require_evidence(self, event: LeaseExpired) -> None:
@@ -223,6 +232,12 @@ class Promises:
         recorded = max((no for run, no in self._steps if run == lease.run_id), default=0)
         if lease.progress is not None and lease.progress.ordinal != recorded:
             self._fail(f"{lease} names another progress than run step {recorded}")
+
+    def _require_cause(self, event: Quarantined, run_id: str) -> None:
+        """Nobody is bothered without a reason: crashes of these runs may look like a loop, and
+        everything else has to be the work of whoever damages checkpoints."""
+        if event.cause is not QuarantineCause.CRASH_LOOP and run_id not in self._damaged:
+            self._fail(f"{event} although nothing of run {run_id} was damaged")
 
     @property
     def _owners(self) -> dict[str, int]:

@@ -45,9 +45,10 @@ WITH newest AS (
 """
 SPOIL: Final = DAMAGED + "UPDATE checkpoints SET state = 'spoilt' FROM newest "
 DELETE: Final = DAMAGED + "DELETE FROM checkpoints USING newest "
-WHERE: Final = (
-    "WHERE checkpoints.run_id = newest.run_id AND checkpoints.checkpoint_no = newest.checkpoint_no"
-)
+WHERE: Final = """
+WHERE checkpoints.run_id = newest.run_id AND checkpoints.checkpoint_no = newest.checkpoint_no
+RETURNING checkpoints.run_id
+"""
 
 
 ORIGINALS: Final = (time, random, uuid4, identity.incarnation)
@@ -174,7 +175,9 @@ class _Simulation:
 
     def _damage(self, severity: float) -> None:
         statement = (SPOIL if severity < 0.5 else DELETE) + WHERE
-        self._monitor.connection.execute(statement.encode(), [int(severity * 8) % 4])
+        damaged = self._monitor.connection.execute(statement.encode(), [int(severity * 8) % 4])
+        for (run_id,) in damaged:
+            self._promises.doubt_tip(run_id)
 
 
 @contextmanager

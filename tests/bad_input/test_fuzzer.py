@@ -19,7 +19,7 @@ from scripts.fuzzing.plants import PLANTS
 from scripts.fuzzing.seeds import seeds
 from scripts.fuzzing.stored import read, written
 from scripts.fuzzing.way import go
-from scripts.simulation.plants import copy_with
+from scripts.planting import copy_with
 
 EXECUTIONS = 60_000
 LIMIT_S = 600

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from scripts.planting import copy_with
 from scripts.simulation.faults import FaultKind, written
-from scripts.simulation.plants import PLANTS, planted
+from scripts.simulation.plants import PLANTS
 from scripts.simulation.run import simulate
 from scripts.simulation.server import simulation_server
 
@@ -59,7 +60,7 @@ def test_every_kind_of_fault_is_met_in_a_few_seeds(simulation_dsn: str) -> None:
 
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_bug_is_found_and_the_command_that_is_printed_shows_it_again(name: str) -> None:
-    with planted(name) as copy:
+    with copy_with(PLANTS[name].edits) as copy:
         command = [sys.executable, "-m", "scripts.simulation"]
         first = ["--first-seed", str(PLANTS[name].first_seed), "--seeds", str(SEEDS_TO_FIND)]
         found = subprocess.run(
