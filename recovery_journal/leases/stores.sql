@@ -109,10 +109,6 @@ CREATE TABLE run_steps (
     epoch bigint NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, ordinal)
-) WITH (
-    -- Vacuumed before much has been written, so that new rows stand together (as in the log).
-    autovacuum_vacuum_insert_threshold = 10000,
-    autovacuum_vacuum_insert_scale_factor = 0
 );
 
 -- A run step said to begin before its effect; in doubt until it is recorded.
@@ -139,9 +135,6 @@ CREATE TABLE checkpoints (
     is_void boolean NOT NULL DEFAULT false,
     written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, checkpoint_no)
-) WITH (
-    autovacuum_vacuum_insert_threshold = 10000,  -- likewise
-    autovacuum_vacuum_insert_scale_factor = 0
 );
 
 -- Which code versions workers of a kind ask for (of any kind, where it is empty), and when last.

@@ -16,12 +16,6 @@ CREATE TABLE journal_events (
 ) WITH (
     -- Rows never die, so vacuum has only to freeze; the planner still needs statistics.
     autovacuum_vacuum_threshold = 100000000,
-    -- Vacuum also tells writers what is left free at the end of each page, and they put the next
-    -- events there before they begin a new one. Once in a fifth of the log, as is the default, that
-    -- would scatter them over pages that nobody has in memory. After few events it is among the
-    -- newest.
-    autovacuum_vacuum_insert_threshold = 10000,
-    autovacuum_vacuum_insert_scale_factor = 0,
     autovacuum_analyze_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.01
 );

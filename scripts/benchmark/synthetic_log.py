@@ -109,21 +109,15 @@ def _write(
 ) -> None:
     """What one process appends: one fleet's events."""
     events = synthetic_events(seed, fleet_no=fleet_no, fleet_count=fleet_count)
-    is_first = fleet_no == 0
-    _append_all(dsn, schema, islice(events, event_count), is_vacuuming=is_first)
+    _append_all(dsn, schema, islice(events, event_count))
 
 
-def _append_all(
-    dsn: str, schema: str, events: Iterator[AnyEvent], *, is_vacuuming: bool = True
-) -> None:
-    """Append these events, chunk by chunk; and vacuum, as autovacuum has the time to in a log that
-    grows for months: where new events go depends on it."""
-    database = Database(dsn, schema, statement_s=0)
+def _append_all(dsn: str, schema: str, events: Iterator[AnyEvent]) -> None:
+    """Append these events, chunk by chunk."""
+    database = Database(dsn, schema)
     while chunk := list(islice(events, CHUNK_EVENTS)):
         with database.cursor() as cursor:
             append(cursor, chunk)
-            if is_vacuuming:
-                cursor.execute("VACUUM journal_events")
     database.close()
 
 
