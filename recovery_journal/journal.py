@@ -230,8 +230,9 @@ class Journal:
         earlier attempts of the run left. Raises `PayloadCorrupt`, `CheckpointTooNew`,
         `CheckpointTooLarge`, `ReducerFailed`."""
         require_kind("lease", lease, Lease, "a Lease")
-        [kept] = self._runs.kept([lease.run_id])
+        # In this order: what the store keeps is then never behind what the stream says of it.
         recovery = self.recovery(lease.attempt_id)
+        [kept] = self._runs.kept([lease.run_id])
         keep = Often(lease.heartbeat, every_s=lease.ttl_s / 3)
         with self._replayer.folding() as folding:
             return ClaimLoading(self._runs, self._replayer, folding, keep).load(

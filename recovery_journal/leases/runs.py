@@ -17,7 +17,7 @@ from domain.errors import InvalidInput, RunMismatch, RunPruned
 from domain.lease import Progress
 from recovery_journal.leases.tips import Kept, read_end, read_kept, step_key
 from recovery_journal.payload import Payload, Value, decode, decode_digested
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
 
 STATE_PIECE_BYTES: Final = 1024 * 1024
 
@@ -123,9 +123,15 @@ class RunStore:
         return read_end(cursor, run_id, limit_bytes=self._state_bytes).progress
 
     def kept(self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None) -> Sequence[Kept]:
-        """The tips of these runs with those payloads that are small: one read for all of them."""
+        """The tips of these runs with those payloads that are small: one read for all of them.
+
+        Without the cursor of a transaction that has locked their leases, all as of one moment: a
+        worker whose lease is over reads while the next one writes, and must not be handed the
+        tail of another checkpoint than the one it is given.
+        """
         if cursor is None:
-            with self._database.cursor() as own:
+            with self._database.transaction() as own:
+                own.execute(ONE_SNAPSHOT)
                 return read_kept(own, runs, limit_bytes=self._state_bytes)
         return read_kept(cursor, runs, limit_bytes=self._state_bytes)
 

@@ -45,6 +45,9 @@ SELECT set_config(name, value, false), pg_backend_pid() AS backend_id
 FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting(name, value)
 """
 
+ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+"""First in a transaction: all that it reads is as of one moment."""
+
 # Reached a limit, lost a deadlock, or could not be serialised: the same call may succeed later.
 BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 READ_ONLY_STATE: Final = "25006"

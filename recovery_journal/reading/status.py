@@ -22,7 +22,7 @@ from recovery_journal.following.legibility import legible
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.accepted_servers import AcceptedServers
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
 from recovery_journal.reading.delays import Delay, delays
 from recovery_journal.reading.projection_status import ProjectionStatus, projection_status
 
@@ -33,7 +33,6 @@ PAUSE_S: Final = 0.01
 FAILING_LIMIT: Final = 20
 
 # One snapshot for all that follows, so that the numbers fit together.
-ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 SERVER = """
 SELECT current_setting('server_version') AS version,

@@ -252,6 +252,11 @@ RACES: Final[dict[str, Race]] = {
         ),
         "tests/log/test_settled_reading.py::test_a_writer_that_begins_during_the_look_is_not_missed",
     ),
+    "tip-of-two-moments": Race(
+        "a worker is handed a checkpoint and what came after that one",
+        (Edit("recovery_journal/leases/runs.py", "own.execute(ONE_SNAPSHOT)\n", "pass\n"),),
+        "tests/rules/test_claims.py::test_what_a_worker_is_handed_is_as_of_one_moment",
+    ),
     "claimers-wait": Race(
         "claimers never block each other",
         (

@@ -102,6 +102,13 @@ class EventSeen(Struct, frozen=True):
     state: str
 
 
+class Acknowledged(Struct, frozen=True):
+    """A run step that a worker was told is recorded, and under which epoch."""
+
+    output: str
+    epoch: int
+
+
 class Stream:
     """One attempt's events as far as they were seen."""
 
@@ -124,7 +131,7 @@ class Promises:
         self._streams: dict[str, Stream] = {}
         self._seen: set[int] = set()
         self._checkpoints: set[tuple[str, int]] = set()
-        self._acknowledged: dict[tuple[str, int], str] = {}
+        self._acknowledged: dict[tuple[str, int], Acknowledged] = {}
         self._completed: set[str] = set()
 
     def look(self) -> None:
@@ -148,7 +155,7 @@ class Promises:
     def acknowledge_step(self, lease: Lease, output: str) -> None:
         """A worker was told that its newest run step is recorded."""
         key = (lease.run_id, lease.progress.ordinal)
-        self._acknowledged[key] = output
+        self._acknowledged[key] = Acknowledged(output, lease.fence.epoch)
         self._require_recorded(key)
 
     def acknowledge_completion(self, lease: Lease) -> None:
@@ -156,9 +163,17 @@ class Promises:
         self._completed.add(lease.attempt_id)
 
     def receive(self, claim: Claim) -> None:
-        """A worker was handed an attempt: nothing that was acknowledged may be missing."""
-        run_id = claim.lease.run_id
-        newest = max((no for run, no in self._acknowledged if run == run_id), default=0)
+        """A worker was handed an attempt: nothing that owners before it were acknowledged may be
+        missing. Of what came after it nothing is said: it may hear of its claim when it is over."""
+        run_id, epoch = claim.lease.run_id, claim.lease.fence.epoch
+        newest = max(
+            (
+                no
+                for (run, no), step in self._acknowledged.items()
+                if run == run_id and step.epoch < epoch
+            ),
+            default=0,
+        )
         if claim.checkpoint.tip_ordinal < newest:
             self._fail(
                 f"{claim.lease!r} was handed run {run_id} up to run step "
@@ -295,7 +310,7 @@ class Promises:
 
     def _require_recorded(self, key: tuple[str, int]) -> None:
         step = self._steps.get(key)
-        if step is None or step.output != self._acknowledged[key]:
+        if step is None or step.output != self._acknowledged[key].output:
             self._fail(f"run step {key} was acknowledged, and {step} is recorded")
 
     def _fail(self, what: str) -> None:

@@ -11,8 +11,10 @@ import pytest
 import recovery_journal as rj
 from domain.errors import PayloadCorrupt
 from domain.events import Dispatched, QuarantineCause, Quarantined
+from recovery_journal.leases import tips
 from tests.rules.scenes import (
     OpenJournal,
+    aside,
     at_once,
     change,
     claim_one,
@@ -28,6 +30,8 @@ from tests.rules.scenes import (
     until,
     worked,
 )
+
+SLEEPING = "SELECT count(*) AS count FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 
 def claimed(journal: rj.Journal, **filters: object) -> list[str]:
@@ -242,6 +246,26 @@ def test_a_claim_that_was_taken_back_meanwhile_is_not_quarantined(
     journal._claims.distrust(lease, PayloadCorrupt("a state", found="cs1:1", needed="cs1:2"))
 
     assert types_of(journal) == before
+
+
+@pytest.mark.parametrize("step_count", [2, 1])
+def test_what_a_worker_is_handed_is_as_of_one_moment(
+    journal: rj.Journal, monkeypatch: pytest.MonkeyPatch, step_count: int
+) -> None:
+    lease = worked(held(journal))
+    zombie = journal.adopt(lease.terms)
+    slow = f"{tips.NEWEST_CHECKPOINTS} AND (SELECT pg_sleep(1)) IS NOT NULL"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tips, "NEWEST_CHECKPOINTS", slow)
+        with aside(lambda: journal.load(zombie)) as loaded:
+            until(lambda: rows(journal, SLEEPING)[0]["count"] == 1, "the load to stand still")
+            # Whoever has the attempt now goes on.
+            worked(lease, step_count=step_count, checkpoint_at=3)
+            claim = loaded()
+
+    assert claim.checkpoint.ordinal == 1
+    assert [step.ordinal for step in claim.tail] == [2]
 
 
 @pytest.fixture
