@@ -18,6 +18,7 @@ from recovery_journal.leases.taken import TAKE
 from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.application import STREAMS
+from recovery_journal.postgres.database import ONE_SNAPSHOT
 from scripts.benchmark.append_writers import STATE, TAG
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -87,9 +88,12 @@ def claim_script() -> str:
         _kept(LIST),
         _sent(table._upsert_sql),
         "COMMIT;",
+        "BEGIN;",
+        _sent(ONE_SNAPSHOT),
         _sent(NEWEST_CHECKPOINTS, constants=sizes),
         _sent(TAILS, constants=sizes),
         _sent(ANNOUNCED),
+        "COMMIT;",
     ]
     return "\n".join(lines)
 
