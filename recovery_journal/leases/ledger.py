@@ -5,9 +5,9 @@ appended, the row is made to say what the attempt now is, and the dispatch-ready
 inline. Locks are taken lease first, then list, each in order of key (rule R8).
 """
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from os import urandom
 from typing import Final
 
 from psycopg import Cursor
@@ -179,7 +179,7 @@ class Ledger:
 
 def fences_of(epochs: Sequence[int]) -> list[Fence]:
     """Fences of epochs that were drawn just now, each with a random id."""
-    drawn = os.urandom(LEASE_ID_BYTES * len(epochs)).hex()
+    drawn = urandom(LEASE_ID_BYTES * len(epochs)).hex()
     size = 2 * LEASE_ID_BYTES
     return [
         Fence(epoch=epoch, lease_id=drawn[at * size : (at + 1) * size])

@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from functools import partial
+from multiprocessing.queues import SimpleQueue
 from typing import Any, Final
 
 from rich.console import Console
@@ -38,12 +40,20 @@ def main() -> int:
         return 2
     tally = Tally()
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(TERMINATED))
-    with simulation_server() as dsn:
-        for outcome in _outcomes(dsn, options, faults):
-            tally.add(outcome)
-            if outcome.violation:
-                _tell(dsn, outcome, is_to_shrink=not options.no_shrink)
-                break
+    process_count = max(1, min(options.processes, options.seeds))
+    with ExitStack() as stack:
+        # One for each process: what a server cleans up, and so the order of rows that were asked
+        # for in none, depends on the oldest transaction in any of its databases.
+        dsns = [stack.enter_context(simulation_server()) for _ in range(process_count)]
+        broken = None
+        with closing(_outcomes(dsns, options, faults)) as outcomes:
+            for outcome in outcomes:
+                tally.add(outcome)
+                if outcome.violation:
+                    broken = outcome
+                    break
+        if broken is not None:
+            _tell(dsns[0], broken, is_to_shrink=not options.no_shrink)
     sys.stdout.write(f"{json.dumps(tally.line())}\n")
     return 1 if tally.violation_count else 0
 
@@ -94,29 +104,40 @@ def _options() -> argparse.Namespace:
 
 
 def _outcomes(
-    dsn: str, options: argparse.Namespace, faults: dict[int, Fault] | None
-) -> Iterator[Outcome]:
+    dsns: list[str], options: argparse.Namespace, faults: dict[int, Fault] | None
+) -> Generator[Outcome]:
+    context = multiprocessing.get_context("fork")  # before the progress bar has a thread
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    work = partial(_simulate, dsn, faults)
-    process_count = max(1, min(options.processes, options.seeds))
-    # Forked before the progress bar has a thread.
+    idle: SimpleQueue[str] = context.SimpleQueue()
+    for dsn in dsns:
+        idle.put(dsn)
     with (
-        multiprocessing.get_context("fork").Pool(
-            process_count, initializer=_obey, maxtasksperchild=SEEDS_PER_PROCESS
+        context.Pool(
+            len(dsns), initializer=_begin, initargs=(idle,), maxtasksperchild=SEEDS_PER_PROCESS
         ) as pool,
         _progress() as progress,
     ):
-        outcomes = pool.imap_unordered(work, seeds)
+        outcomes = pool.imap_unordered(partial(_simulate, faults), seeds)
         yield from progress.track(outcomes, total=options.seeds, description="seeds")
 
 
-def _obey() -> None:
+_servers: "list[SimpleQueue[str]]" = []
+"""In a process of the pool: where to find a server that nobody uses."""
+
+
+def _begin(idle: "SimpleQueue[str]") -> None:
     """A process of the pool ends where it is told to; only the first one has something to clear."""
+    _servers.append(idle)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _simulate(dsn: str, faults: dict[int, Fault] | None, seed: int) -> Outcome:
-    return simulate(dsn, seed, faults)
+def _simulate(faults: dict[int, Fault] | None, seed: int) -> Outcome:
+    (idle,) = _servers
+    dsn = idle.get()
+    try:
+        return simulate(dsn, seed, faults)
+    finally:
+        idle.put(dsn)
 
 
 def _progress() -> Progress:

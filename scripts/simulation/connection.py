@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import Connection
 from psycopg.abc import PQGen
-from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.pq import ConnStatus, PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from recovery_journal.postgres.database import LOCK_S
@@ -27,7 +27,8 @@ READABLE, WRITABLE = 1, 2
 
 LEAVE: Final = "BaseTransaction._exit_gen"
 EXECUTE: Final = "BaseCursor._execute_gen"
-"""psycopg's names of two exchanges: the end of a transaction, and one statement."""
+COPY: Final = "copy_to"
+"""psycopg's names of exchanges: the end of a transaction, one statement, some data of a COPY."""
 
 
 class SimulatedDatabase(ClockedDatabase):
@@ -49,12 +50,14 @@ class SimulatedDatabase(ClockedDatabase):
 class SimulatedConnection(Connection[DictRow]):
     """One actor's connection. Until it has a network, and outside of all actors, it is psycopg's.
 
-    `is_given_up` says that a call is still under way whose caller believes the connection cut.
+    `is_given_up` says that a call is still under way whose caller believes the connection cut, and
+    `is_cut` that the server has ended the session, whether or not the caller has noticed.
     """
 
     network: "Network | None" = None
     actor: Actor
     is_given_up = False
+    is_cut = False
     _blocked_since_s = 0.0
 
     @property
@@ -78,13 +81,15 @@ class SimulatedConnection(Connection[DictRow]):
     def drive(self, gen: PQGen[Any]) -> Any:  # noqa: ANN401 - whatever the exchange answers
         """Exchange what is to be exchanged; give way where another's lock is in the way."""
         assert self.network is not None
+        if self.is_cut and self.pgconn.pipeline_status != PipelineStatus.OFF:
+            self.hear()  # else what is only sent now would fail or not, as the kernel is fast
         try:
             state = next(gen)
             while True:
                 ready = self._ready(state, LOOK_S)
                 if ready:
                     state = gen.send(ready)
-                elif self.network.monitor.is_blocked(self.info.backend_pid):
+                elif self._is_blocked():
                     self._give_way()
         except StopIteration as end:
             return end.value
@@ -95,10 +100,15 @@ class SimulatedConnection(Connection[DictRow]):
     def is_still_blocked(self) -> bool:
         """Whether the server still lets it wait; certain when it returns."""
         assert self.network is not None
+        monitor, backend_id = self.network.monitor, self.info.backend_pid
         if self.network.world.now_s - self._blocked_since_s > LOCK_S:
-            self.network.monitor.cancel(self.info.backend_pid)
+            self._cancel()
+        elif monitor.is_blocked(backend_id):
+            return True
+        monitor.let_go(backend_id)
         while not self._ready(READABLE, SETTLING_S):
-            if self.network.monitor.is_blocked(self.info.backend_pid):
+            if self._is_blocked():
+                monitor.hold(backend_id)
                 return True
         return False
 
@@ -146,10 +156,30 @@ class SimulatedConnection(Connection[DictRow]):
         if self.network is not None and is_open:
             self.network.monitor.await_gone([backend_id])
 
+    def _is_blocked(self) -> bool:
+        """Whether its call waits for a lock that somebody will give back: the last one of those who
+        would wait for each other for ever loses."""
+        assert self.network is not None
+        monitor, backend_id = self.network.monitor, self.info.backend_pid
+        if not monitor.is_blocked(backend_id):
+            return False
+        if monitor.is_deadlocked(backend_id):
+            self._cancel()
+            return False
+        return True
+
+    def _cancel(self) -> None:
+        """End its call, as a limit of its session would; returns once the server has answered."""
+        assert self.network is not None
+        self.network.monitor.cancel(self.info.backend_pid)
+        while not self._ready(READABLE, LOOK_S):
+            pass
+
     def _give_way(self) -> None:
         assert self.network is not None
         world = self.network.world
         self._blocked_since_s = world.now_s
+        self.network.monitor.hold(self.info.backend_pid)
         world.later(LOCK_S + 0.001, lambda: None)  # so that its limit is looked at in time
         world.wait_for(self)
 

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.abc import PQGen
 
 from recovery_journal.postgres.database import IDLE_IN_TRANSACTION_S
-from scripts.simulation.connection import LEAVE, SimulatedConnection, name_of
+from scripts.simulation.connection import COPY, LEAVE, SimulatedConnection, name_of
 from scripts.simulation.faults import Fault, FaultKind, Faults, GivenFaults
 from scripts.simulation.server import Monitor
 from scripts.simulation.world import Actor, World
@@ -71,6 +71,8 @@ class Network:
             gen.close()
             raise psycopg.OperationalError(SILENT)
         kind = name_of(gen)
+        if kind == COPY:  # only fills a buffer, in as many pieces as rows came in whatever order
+            return connection.drive(gen)
         try:
             fault = self._turn(actor, connection, kind)
         except BaseException:
@@ -153,6 +155,8 @@ class Network:
         living = [one for one in connections if not one.closed]
         if living:
             self.monitor.terminate([one.info.backend_pid for one in living])
+        for one in living:
+            one.is_cut = True
 
     def _send_late(
         self, connection: SimulatedConnection, gen: PQGen[Any], *, is_commit: bool

@@ -37,7 +37,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "fence-not-compared": Plant(
         "no write of a stale owner is accepted",
         (Edit(WRITES, "    AND lease_id = %(lease_id)s\n    AND epoch = %(epoch)s\n", ""),),
-        first_seed=5,
+        first_seed=25,
     ),
     "write-without-the-lock": Plant(
         "a write locks its lease row before it looks at the fence",
@@ -65,7 +65,7 @@ PLANTS: Final[dict[str, Plant]] = {
 ),""",
             ),
         ),
-        first_seed=20,
+        first_seed=28,
     ),
     "fence-kept-after-loss": Plant(
         "epochs only grow",
@@ -121,7 +121,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "loss-without-a-lock": Plant(
         "the evidence of a loss is the lease as it was",
         (Edit(LOSS, "LIMIT %(limit)s\nFOR NO KEY UPDATE SKIP LOCKED", "LIMIT %(limit)s"),),
-        first_seed=10,
+        first_seed=82,
     ),
     "no-look-under-the-lock": Plant(
         "what was found lost is looked at again once its row is locked",
@@ -135,7 +135,7 @@ PLANTS: Final[dict[str, Plant]] = {
 """,
             ),
         ),
-        first_seed=20,
+        first_seed=38,
     ),
     "seized-after-reload": Plant(
         "nothing is reloaded before the old worker is fenced",
@@ -163,13 +163,13 @@ PLANTS: Final[dict[str, Plant]] = {
                 """    def keep_early(self) -> None:
         with self._database.cursor() as cursor:
             rows = cursor.execute("SELECT run_id FROM leases WHERE status = 'held'").fetchall()
-        runs = [row["run_id"] for row in rows]
-        self.early = dict(zip(runs, self._runs.kept(runs), strict=True)) if runs else {}
+        self.early = getattr(self, "early", {})
+        runs = [row["run_id"] for row in rows if row["run_id"] not in self.early]
+        self.early |= zip(runs, self._runs.kept(runs), strict=True) if runs else {}
 
     def _keep(self,""",
             ),
         ),
-        first_seed=56,
     ),
     "ready-before-replay": Plant(
         "ready means reloaded and replayed",
@@ -206,7 +206,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "safe = page",
             ),
         ),
-        first_seed=4,
+        first_seed=14,
     ),
     "follower-one-too-far": Plant(
         "projections equal a fold from scratch",

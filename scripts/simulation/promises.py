@@ -37,13 +37,13 @@ from scripts.simulation.world import Violation
 # One round trip after each commit. A run is small, so everything is looked at each time.
 LOOK: Final = """
 SELECT
-    (SELECT coalesce(json_agg(row), '[]') FROM (
+    (SELECT coalesce(json_agg(row ORDER BY row.attempt_id), '[]') FROM (
         SELECT attempt_id, run_id, status, version, epoch, lease_id FROM leases
     ) AS row)::text,
     (SELECT coalesce(json_agg(row), '[]') FROM (
         SELECT run_id, ordinal, epoch, encode(output, 'hex') AS output FROM run_steps
     ) AS row)::text,
-    (SELECT coalesce(json_agg(row ORDER BY row.version), '[]') FROM (
+    (SELECT coalesce(json_agg(row ORDER BY row.position), '[]') FROM (
         SELECT notification_id AS position, originator_id AS attempt_id,
             originator_version AS version, topic AS tag, convert_from(state, 'UTF8') AS state
         FROM journal_events

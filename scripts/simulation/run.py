@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
+from os import urandom
 from random import Random
 from types import ModuleType
 from typing import Any, Final
@@ -51,7 +52,7 @@ RETURNING checkpoints.run_id
 """
 
 
-ORIGINALS: Final = (time, random, uuid4, identity.incarnation)
+ORIGINALS: Final = (time, random, uuid4, urandom, identity.incarnation)
 """What the product's modules have under the names of our stand-ins; others are left alone."""
 
 
@@ -189,6 +190,7 @@ def virtual(world: World, cast: Cast) -> Iterator[None]:
         "time": VirtualTime(world),
         "random": draw,
         "uuid4": lambda: UUID(int=draw.getrandbits(128), version=4),
+        "urandom": draw.randbytes,
         "incarnation": cast.incarnation,
     }
     before: list[tuple[ModuleType, str, Any]] = []

@@ -5,7 +5,9 @@ server's catalogue in the search path, so the product's SQL runs unchanged and r
 sequences hold it, because what is set there is seen at once by everybody, whatever they have open.
 """
 
+import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,8 +39,8 @@ fsync = off
 synchronous_commit = off
 full_page_writes = off
 autovacuum = off
-max_connections = 100
-deadlock_timeout = 10ms
+max_connections = 400
+deadlock_timeout = 1h
 shared_buffers = 64MB
 """
 
@@ -82,6 +84,22 @@ BEGIN
     END LOOP;
 END
 $$
+"""
+
+
+WAITED_FOR: Final = """
+SELECT coalesce(array_agg(blocking), '{}')
+FROM unnest(%s) AS id CROSS JOIN unnest(pg_blocking_pids(id)) AS blocking
+"""
+
+
+IS_DEADLOCKED: Final = """
+WITH RECURSIVE others (id) AS (
+    SELECT unnest(pg_blocking_pids(%s))
+    UNION
+    SELECT unnest(pg_blocking_pids(id)) FROM others
+)
+SELECT %s IN (SELECT id FROM others)
 """
 
 
@@ -157,6 +175,7 @@ class Monitor:
         self.connection: Connection[TupleRow] = psycopg.connect(dsn, autocommit=True)
         self.connection.execute(f"SET search_path = {SCHEMA}, pg_catalog".encode())
         self._set_to_s = 0.0
+        self._held: set[int] = set()
 
     def set_clock(self, server_s: float) -> None:
         """Let the server's clock show so many seconds since the run began."""
@@ -173,19 +192,51 @@ class Monitor:
         found = self.one("SELECT cardinality(pg_blocking_pids(%s)) > 0", backend_id)
         return bool(found)
 
+    def is_deadlocked(self, backend_id: int) -> bool:
+        """Whether it waits for somebody who, in the end, waits for it.
+
+        The server would find that out too, and end the call of whoever looks first, which is a
+        matter of real time: its own search is put off for ever.
+        """
+        found = self.one(IS_DEADLOCKED, backend_id, backend_id)
+        return bool(found)
+
+    def hold(self, backend_id: int) -> None:
+        """Let a backend that waits for a lock stand still, so that of many who get what they wait
+        for at the same moment one at a time goes on."""
+        os.kill(backend_id, signal.SIGSTOP)
+        self._held.add(backend_id)
+
+    def let_go(self, backend_id: int) -> None:
+        """Let it go on, if it was held."""
+        if backend_id in self._held:
+            self._held.remove(backend_id)
+            os.kill(backend_id, signal.SIGCONT)
+
     def cancel(self, backend_id: int) -> None:
         """End the statement of a backend, as a limit of its session would."""
         self.connection.execute("SELECT pg_cancel_backend(%s)", [backend_id])
+        self.let_go(backend_id)
 
     def terminate(self, backend_ids: list[int]) -> None:
-        """End sessions; returns once they are gone."""
-        self.connection.execute(
-            "SELECT pg_terminate_backend(id) FROM unnest(%s) AS id", [backend_ids]
-        )
-        self.await_gone(backend_ids)
+        """End sessions; returns once they are gone.
+
+        Whoever waits for another of them ends before it: else it depended on how fast the server is
+        whether a waiting call still comes to its end.
+        """
+        while backend_ids:
+            waited_for = self.one(WAITED_FOR, backend_ids)
+            first = [one for one in backend_ids if one not in waited_for] or backend_ids
+            self.connection.execute(
+                "SELECT pg_terminate_backend(id) FROM unnest(%s) AS id", [first]
+            )
+            self.await_gone(first)
+            backend_ids = [one for one in backend_ids if one not in first]
 
     def await_gone(self, backend_ids: list[int]) -> None:
         """Return once these backends have let go of everything."""
+        for backend_id in backend_ids:
+            self.let_go(backend_id)
         alive = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY(%s))"
         while self.one(alive, backend_ids):
             time.sleep(POLL_S)
@@ -197,7 +248,9 @@ class Monitor:
         return row[0]
 
     def close(self) -> None:
-        """End the session."""
+        """Let everybody go on, and end the session."""
+        for backend_id in list(self._held):
+            self.let_go(backend_id)
         self.connection.close()
 
     def _set(self, sequence: str, server_s: float) -> None:
