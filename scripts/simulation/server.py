@@ -1,8 +1,9 @@
 """A real PostgreSQL whose clock is the simulation's: one database of it for each run.
 
 The journal's own schema holds functions by the names of the server's clock, and comes before the
-server's catalogue in the search path, so the product's SQL runs unchanged and reads our time. Two
-sequences hold it, because what is set there is seen at once by everybody, whatever they have open.
+server's catalogue in the search path, so the product's SQL runs unchanged and reads our time. It is
+in a file beside the server's own, and when the server was started in a sequence: what is set there
+is seen at once by everybody, whatever they have open.
 """
 
 import os
@@ -30,6 +31,8 @@ SCHEMA: Final = "journal"
 TEMPLATE: Final = "simulated"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is put there has a private name
 POLL_S: Final = 0.0005
+CLOCKS: Final = "clocks"
+"""Where in the server's folder the time of each database is, in microseconds since 1970."""
 EPOCH_S: Final = 1_800_000_000
 """When a run begins, by the server's clock."""
 
@@ -47,12 +50,11 @@ shared_buffers = 64MB
 CLOCK: Final = f"""
 CREATE SCHEMA {SCHEMA};
 SET search_path = {SCHEMA}, pg_catalog;
-CREATE SEQUENCE simulated_now;
 CREATE SEQUENCE simulated_start;
 CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
-    'SELECT to_timestamp(last_value / 1e6) FROM journal.simulated_now';
+    $$SELECT to_timestamp(pg_read_file('{CLOCKS}/' || current_database())::bigint / 1e6)$$;
 CREATE FUNCTION now() RETURNS timestamptz LANGUAGE sql STABLE AS
-    'SELECT to_timestamp(last_value / 1e6) FROM journal.simulated_now';
+    $$SELECT to_timestamp(pg_read_file('{CLOCKS}/' || current_database())::bigint / 1e6)$$;
 -- The log refuses times before its statement began; ours moves while a statement waits for a lock.
 CREATE FUNCTION statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS
     $$SELECT '-infinity'::timestamptz$$;
@@ -62,8 +64,7 @@ CREATE FUNCTION set_config(name text, value text, is_local boolean) RETURNS text
         ELSE pg_catalog.set_config(name, value, is_local) END$$;
 CREATE FUNCTION pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql STABLE AS
     'SELECT to_timestamp(last_value / 1e6) FROM journal.simulated_start';
-SELECT setval('simulated_now', {EPOCH_S * 1_000_000}),
-    setval('simulated_start', {EPOCH_S * 1_000_000});
+SELECT setval('simulated_start', {EPOCH_S * 1_000_000});
 """
 
 
@@ -121,6 +122,10 @@ def simulation_server() -> Iterator[str]:
         cluster.create()
         with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write(SETTINGS)
+        clocks = cluster.data / CLOCKS
+        clocks.mkdir()
+        clocks.chmod(0o755)
+        _begin(clocks / TEMPLATE)
         cluster.start()
         _make_template(cluster.dsn)
         yield cluster.dsn
@@ -174,18 +179,21 @@ class Monitor:
     def __init__(self, dsn: str) -> None:
         self.connection: Connection[TupleRow] = psycopg.connect(dsn, autocommit=True)
         self.connection.execute(f"SET search_path = {SCHEMA}, pg_catalog".encode())
-        self._set_to_s = 0.0
+        folder, name = Path(self.one("SHOW data_directory")), self.one("SELECT current_database()")
+        self._clock = folder / CLOCKS / name
+        _begin(self._clock)
+        self._clock_file = os.open(self._clock, os.O_WRONLY)
         self._held: set[int] = set()
 
     def set_clock(self, server_s: float) -> None:
         """Let the server's clock show so many seconds since the run began."""
-        if server_s != self._set_to_s:
-            self._set("simulated_now", server_s)
-            self._set_to_s = server_s
+        os.pwrite(self._clock_file, _written(server_s), 0)
 
     def set_start(self, server_s: float) -> None:
         """Let the server have been started at that time."""
-        self._set("simulated_start", server_s)
+        self.connection.execute(
+            "SELECT setval('simulated_start', %s)", [_written(server_s).decode()]
+        )
 
     def is_blocked(self, backend_id: int) -> bool:
         """Whether a backend waits for a lock."""
@@ -252,7 +260,15 @@ class Monitor:
         for backend_id in list(self._held):
             self.let_go(backend_id)
         self.connection.close()
+        os.close(self._clock_file)
+        self._clock.unlink()
 
-    def _set(self, sequence: str, server_s: float) -> None:
-        microseconds = round((EPOCH_S + server_s) * 1e6)
-        self.connection.execute("SELECT setval(%s, %s)", [sequence, microseconds])
+
+def _begin(clock: Path) -> None:
+    clock.write_bytes(_written(0.0))
+    clock.chmod(0o644)  # the server may be another account's
+
+
+def _written(server_s: float) -> bytes:
+    """A time as the server's clock shows it: microseconds, always as many digits."""
+    return b"%016d" % round((EPOCH_S + server_s) * 1e6)
