@@ -67,6 +67,6 @@ def _kind(of: inspect.Type) -> str:
 def _encoded(part: object) -> bytes:
     try:
         return _encoder.encode(part)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - a value of the user's own may raise anything
         # No table could store such a row; that is told where one is to be stored.
         return type(error).__name__.encode()

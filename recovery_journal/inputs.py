@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from inspect import signature
 from itertools import islice
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -112,6 +113,20 @@ def function(name: str, value: CallableT) -> CallableT:
     if not callable(value):
         raise refused(name, shown(value), "a function", "pass one")
     return value
+
+
+def observer(name: str, value: object) -> None:
+    """A function of the one thing that it is told. What C does not describe is taken as it is."""
+    function(name, value)
+    assert callable(value)
+    try:
+        described = signature(value)
+    except ValueError:
+        return
+    try:
+        described.bind(None)
+    except TypeError:
+        raise refused(name, shown(value), "a function of one argument", "pass one") from None
 
 
 def having(name: str, value: object, needed: str, *attributes: str) -> None:

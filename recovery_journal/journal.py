@@ -282,8 +282,9 @@ class Journal:
         hook that raised is called again after growing waits, five times in all, and `on_problem` is
         given the failure; a process that dies meanwhile is made up for by the next.
         """
-        inputs.function("hook", hook)
-        return self._telling.tell(hook, inputs.function("on_problem", on_problem))
+        inputs.observer("hook", hook)
+        inputs.observer("on_problem", on_problem)
+        return self._telling.tell(hook, on_problem)
 
     # People ----------------------------------------------------------------------------------
 
@@ -473,7 +474,7 @@ class Journal:
         """
         if process_count is not None:
             inputs.whole_number("process_count", process_count, inputs.PROCESSES)
-        inputs.function("on_progress", on_progress)
+        inputs.observer("on_progress", on_progress)
         return Rebuild(
             self.database,
             self.application.reader,
@@ -492,7 +493,7 @@ class Journal:
         is changed. Raises `InvalidInput` for an unknown name, `RowsUnreadable` where another fold
         made the rows and they are no longer of this type, and at events as `rebuild` does."""
         projections = inputs.projections(names, self.projections)
-        inputs.function("on_progress", on_progress)
+        inputs.observer("on_progress", on_progress)
         return Check(self.database, projections=projections, on_progress=on_progress).run()
 
     def prune(self, *, older_than: timedelta) -> Pruned:
@@ -560,7 +561,7 @@ def settle(
         inputs.functions("reducers", reducers)
     require_kind("projections", projections, Sequence, "a list of projections")
     require_kind("limits", limits, Limits, "Limits")
-    inputs.function("observer", observer)
+    inputs.observer("observer", observer)
 
 
 def _attempt(attempt_id: str) -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from domain.digest import payload_digest
 from domain.errors import InvalidInput, PayloadCorrupt
+from domain.wording import message_of
 
 LARGEST_PAYLOAD: Final = 64 * 1024 * 1024  # bytes; far below what one PostgreSQL value may hold
 
@@ -32,10 +33,10 @@ def encode(value: Value, *, name: str) -> Payload:
     """Encode a value of the user's. Raises `InvalidInput` where it cannot be stored."""
     try:
         encoded = _encoder.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except Exception as error:  # a value of the user's own, as a time zone, may raise anything
         raise InvalidInput(
             name,
-            found=f"a value that cannot be encoded ({type(error).__name__}: {error})",
+            found=f"a value that cannot be encoded ({type(error).__name__}: {message_of(error)})",
             needed="None, booleans, 64-bit integers, floats, text, bytes, dates, "
             "and lists, structs or dicts with text keys of those",
             do="convert it first",

@@ -14,6 +14,12 @@ from tests.servers import PrivateServer
 DSN_VARIABLE = "RECOVERY_JOURNAL_TEST_DSN"
 
 
+def pytest_configure() -> None:
+    """Commands are tested as they are without a terminal, whatever width the caller's has."""
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the shared server, so that `-m postgres` runs it again on another one."""
     for item in items:

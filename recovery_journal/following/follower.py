@@ -78,7 +78,7 @@ class Follower:
         inputs.having("source", source, "a Journal", "database", "reader")
         inputs.whole_number("batch_events", batch_events, range(1, LARGEST_BATCH_EVENTS + 1))
         inputs.seconds("longest_pause_s", longest_pause_s)
-        inputs.function("on_problem", on_problem)
+        inputs.observer("on_problem", on_problem)
         self._database = source.database
         self._reader = source.reader
         if projections is None:

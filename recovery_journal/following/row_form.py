@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 
 from domain.wording import message_of
 from projections.projection import RowT
-from recovery_journal.following.storability import UNFIT, RowUnfit
+from recovery_journal.following.storability import RowUnfit
 
 TEXT = 'text COLLATE "C"'  # the order of bytes, which is also Python's
 
@@ -75,13 +75,13 @@ class RowForm(Generic[RowT]):
             return b""
         try:
             return self._csv(rows)
-        except UNFIT as error:
+        except Exception as error:  # a value of the user's own may raise anything
             raise RowUnfit(message_of(error)) from error
 
     def _encoded(self, rows: object) -> bytes:
         try:
             return self._encoder.encode(rows)
-        except UNFIT as error:
+        except Exception as error:  # a value of the user's own may raise anything
             raise RowUnfit(message_of(error)) from error
 
     def _csv(self, rows: Sequence[RowT]) -> bytes:

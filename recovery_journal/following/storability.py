@@ -15,9 +15,6 @@ class RowUnfit(ValueError):
     """A row with a value that JSON cannot express."""
 
 
-UNFIT: Final = (TypeError, ValueError, OverflowError, RecursionError)
-"""What the encoder says of such a row."""
-
 UNSTORABLE: Final = (RowUnfit, psycopg.DataError, psycopg.errors.NotNullViolation)
 
 

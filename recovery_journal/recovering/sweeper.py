@@ -48,10 +48,10 @@ class Sweeper:
         longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
         inputs.having("journal", journal, "a Journal", "sweep", "watch_sessions")
-        inputs.function("on_swept", on_swept)
+        inputs.observer("on_swept", on_swept)
         if on_quarantine is not None:
-            inputs.function("on_quarantine", on_quarantine)
-        inputs.function("on_problem", on_problem)
+            inputs.observer("on_quarantine", on_quarantine)
+        inputs.observer("on_problem", on_problem)
         inputs.seconds("longest_pause_s", longest_pause_s)
         self._journal = journal
         self._on_swept = on_swept

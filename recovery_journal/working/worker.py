@@ -77,7 +77,7 @@ class Worker:
         on_event: Tell = log_notice,
     ) -> None:
         inputs.having("journal", journal, "a Journal", "claim", "database")
-        inputs.function("on_event", on_event)
+        inputs.observer("on_event", on_event)
         if not callable(functions):
             inputs.functions("functions", functions)
         for name, value in (

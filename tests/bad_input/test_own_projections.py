@@ -1,5 +1,6 @@
 """A class of the user's that is no projection is told so before it has a table."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 import recovery_journal as rj
 from domain.errors import FoldFailed
 from recovery_journal.following.projection_schema import catalogue
-from tests.bad_input.anything import cyclic
+from tests.bad_input.anything import Nowhere, cyclic
 from tests.bad_input.scene import assert_refusal
 from tests.rules.scenes import held
 
@@ -115,6 +116,7 @@ UNFIT: dict[str, Any] = {
     "a cycle": cyclic(),
     "a class": int,
     "a complex number": 1j,
+    "a time zone that raises": datetime(2031, 1, 1, tzinfo=Nowhere()),
 }
 
 

@@ -37,6 +37,9 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "a projection of 5,001 digits": lambda scene: scene.journal.listed(10**5_000),
     "names that are a number": lambda scene: scene.journal.check(7),
     "a progress that nobody can call": lambda scene: scene.journal.check(on_progress=7),
+    "a progress that cannot be called with one": lambda scene: scene.journal.rebuild(
+        on_progress=object, process_count=1
+    ),
     "a restore that is perhaps one": lambda scene: scene.journal.after_restore(
         by="me", reason="to see", is_restored="perhaps"
     ),

@@ -19,6 +19,7 @@ from domain.errors import (
 )
 from recovery_journal.payload import decode_digested
 from recovery_journal.postgres.database import Database
+from tests.bad_input.anything import Nowhere
 from tests.rules.scenes import OpenJournal, change, claim_one, held, report, rows, types_of
 
 TABLES = (
@@ -72,6 +73,7 @@ BAD_PAYLOADS = {
     "a function": nested,
     "keys": {1: "one"},
     "a generator": (number for number in range(3)),
+    "a time zone that raises": datetime(2031, 1, 1, tzinfo=Nowhere()),
 }
 
 
