@@ -116,12 +116,13 @@ def function(name: str, value: CallableT) -> CallableT:
 
 
 def observer(name: str, value: object) -> None:
-    """A function of the one thing that it is told. What C does not describe is taken as it is."""
+    """A function of the one thing that it is told. One that is not described, or wrongly, is taken
+    as it is."""
     function(name, value)
     assert callable(value)
     try:
         described = signature(value)
-    except ValueError:
+    except (TypeError, ValueError):
         return
     try:
         described.bind(None)

@@ -96,3 +96,21 @@ def test_a_wrong_argument_is_refused_and_nothing_changes(scene: Scene, call: str
 
     assert_refusal(refused.value)
     scene.assert_whole(is_changed=False)
+
+
+class Misdescribed:
+    """Can be called with one argument, and says nonsense about that."""
+
+    __signature__ = 7
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def __call__(self, told: object) -> None:
+        self.heard.append(told)
+
+
+def test_a_callback_that_describes_itself_wrongly_is_taken_as_it_is(scene: Scene) -> None:
+    progress = Misdescribed()
+    scene.journal.check(on_progress=progress)
+    assert progress.heard

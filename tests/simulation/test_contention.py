@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
-import pytest
 
 from domain.errors import RecoveryJournalError
 from scripts.simulation.connection import SimulatedDatabase
 from scripts.simulation.faults import GivenFaults
 from scripts.simulation.network import Network
-from scripts.simulation.server import Monitor, fresh_database, simulation_server
+from scripts.simulation.server import Monitor, fresh_database
 from scripts.simulation.world import Actor, World
 
 SEATS = """
@@ -94,13 +93,6 @@ class Stage:
     def end_all_sessions(self) -> None:
         """As a restart of the server does."""
         self._network._restart(0)
-
-
-@pytest.fixture(scope="module")
-def simulation_dsn() -> Iterator[str]:
-    """The simulation's own server."""
-    with simulation_server() as dsn:
-        yield dsn
 
 
 @contextmanager

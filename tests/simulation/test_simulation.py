@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,19 +10,11 @@ from scripts.planting import copy_with
 from scripts.simulation.faults import FaultKind, written
 from scripts.simulation.plants import PLANTS
 from scripts.simulation.run import simulate
-from scripts.simulation.server import simulation_server
 
 SEEDS_TO_FIND = 1_000
 LIMIT_S = 600
 
 pytestmark = pytest.mark.timeout(LIMIT_S)
-
-
-@pytest.fixture(scope="module")
-def simulation_dsn() -> Iterator[str]:
-    """The simulation's own server."""
-    with simulation_server() as dsn:
-        yield dsn
 
 
 @pytest.mark.parametrize("seed", [1, 3, 9])  # of which two lose connections again and again
