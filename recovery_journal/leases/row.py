@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from psycopg import Cursor
@@ -107,11 +107,33 @@ class LeaseRow(Struct, frozen=True, gc=False):
         return f"{self.status}{f' by {self.worker_id!r}' if owned else ''}, epoch {self.epoch}"
 
 
+class SeenRow(LeaseRow, frozen=True, gc=False):
+    """A lease row, and when what the statement asks for was true of it."""
+
+    seen_at: datetime
+
+
+RowT = TypeVar("RowT", bound=LeaseRow)
+
+
 def read_leases(
     cursor: Cursor[DictRow], statement: str, parameters: Mapping[str, Any]
 ) -> list[LeaseRow]:
     """The rows of a statement that selects `COLUMNS`, in the caller's transaction."""
-    with cursor.connection.cursor(binary=True, row_factory=args_row(LeaseRow)) as leases:
+    return _read(cursor, statement, parameters, LeaseRow)
+
+
+def read_seen(
+    cursor: Cursor[DictRow], statement: str, parameters: Mapping[str, Any]
+) -> list[SeenRow]:
+    """The rows of a statement that selects `COLUMNS` and `seen_at`, in the caller's transaction."""
+    return _read(cursor, statement, parameters, SeenRow)
+
+
+def _read(
+    cursor: Cursor[DictRow], statement: str, parameters: Mapping[str, Any], row_type: type[RowT]
+) -> list[RowT]:
+    with cursor.connection.cursor(binary=True, row_factory=args_row(row_type)) as leases:
         return leases.execute(statement, parameters).fetchall()
 
 

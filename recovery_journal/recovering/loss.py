@@ -24,7 +24,7 @@ from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.askers import MISSED, pace_s
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
-from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
+from recovery_journal.leases.row import COLUMNS, SeenRow, read_seen
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.outage import Outage
@@ -84,9 +84,10 @@ WHERE is_watched
 # Looked at again under the lock: a condition is evaluated on the newest version of a locked row.
 # Skipping locked rows lets sweepers share the work, and one stuck writer holds up nobody. The rows
 # come in the order of the index and each cohort begins `after` the one before, so that finding a
-# hundred cohorts costs little more than finding one.
+# hundred cohorts costs little more than finding one. The statement tells the time that it compared
+# with: by the next one the server's clock may have been set back.
 TAKE = """
-SELECT {columns}
+SELECT {columns}, clock_timestamp() AS seen_at
 FROM leases
 WHERE {condition}
     AND (%(attempt_ids)s::text[] IS NULL OR attempt_id = ANY(%(attempt_ids)s))
@@ -128,7 +129,7 @@ class Found(Struct, frozen=True, kw_only=True):
     has_missed: bool
 
 
-Decide = Callable[[LeaseRow, Recovery, Fence], tuple[AnyEvent, ...]]
+Decide = Callable[[SeenRow, Recovery, Fence], tuple[AnyEvent, ...]]
 
 
 class Losses:
@@ -154,19 +155,19 @@ class Losses:
         """Attempts past their execution timeout are fenced, and ended or quarantined."""
         decision = self._decision("the execution timeout passed")
 
-        def decide(_row: LeaseRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
+        def decide(_row: SeenRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
             return holding.time_out(recovery, decision, self._limits.policy)
 
-        return self._take(TAKE_OVERDUE, lambda _cursor: decide, limit, after)
+        return self._take(TAKE_OVERDUE, decide, limit, after)
 
     def give_up_missed(self, *, limit: int, after: str = "") -> dict[str, Taken]:
         """Ready attempts are quarantined whose code version nobody has any more."""
         decision = self._decision("no worker of its code version came")
 
-        def decide(_row: LeaseRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
+        def decide(_row: SeenRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
             return detours.miss_version(recovery, decision, self._limits.policy)
 
-        return self._take(TAKE_MISSED, lambda _cursor: decide, limit, after)
+        return self._take(TAKE_MISSED, decide, limit, after)
 
     def is_fleet_wide(self) -> bool:
         """Whether what is lost now is so much of the fleet that it says nothing of the runs.
@@ -190,42 +191,37 @@ class Losses:
         is_fleet_wide: bool = False,
     ) -> dict[str, Taken]:
         """Step 1: lost leases, each declared lost on the evidence of its row."""
+        decision = cache(self._decision)  # one for all that were lost for the same reason
 
-        def deciding(cursor: Cursor[DictRow]) -> Decide:
-            now = self._ledger.now(cursor)
-            decision = cache(self._decision)  # one for all that were lost for the same reason
+        def decide(row: SeenRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
+            session = self._session_watch.loss_of(row.session_lock) if not row.loss else None
+            silence = LossReason.SESSION_LOST if session else LossReason.TTL
+            return steps.expire(
+                recovery,
+                decision(row.loss_reason or ""),
+                lease=row.view(seen_at=row.seen_at, grace_s=self._limits.grace_s),
+                loss=LossReason(row.loss or silence),
+                fence=fence,
+                is_fleet_wide=is_fleet_wide and row.loss is None,
+                session=session,
+            )
 
-            def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
-                session = self._session_watch.loss_of(row.session_lock) if not row.loss else None
-                silence = LossReason.SESSION_LOST if session else LossReason.TTL
-                return steps.expire(
-                    recovery,
-                    decision(row.loss_reason or ""),
-                    lease=row.view(seen_at=now, grace_s=self._limits.grace_s),
-                    loss=LossReason(row.loss or silence),
-                    fence=fence,
-                    is_fleet_wide=is_fleet_wide and row.loss is None,
-                    session=session,
-                )
-
-            return decide
-
-        return self._take(TAKE_LOST, deciding, limit, after, attempt_ids)
+        return self._take(TAKE_LOST, decide, limit, after, attempt_ids)
 
     def take_orphaned(self, *, limit: int, after: str = "") -> dict[str, Taken]:
         """Recoveries whose sweeper is gone, or whose failed step is due again."""
         decision = self._decision()
 
-        def decide(row: LeaseRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
+        def decide(row: SeenRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
             why = SeizeReason.RETRY_DUE if row.retry_at else SeizeReason.SWEEPER_LOST
             return detours.seize(recovery, decision, fence=fence, why=why)
 
-        return self._take(TAKE_ORPHANED, lambda _cursor: decide, limit, after)
+        return self._take(TAKE_ORPHANED, decide, limit, after)
 
     def _take(
         self,
         statement: str,
-        deciding: Callable[[Cursor[DictRow]], Decide],
+        decide: Decide,
         limit: int,
         after: str,
         attempt_ids: Sequence[str] | None = None,
@@ -238,13 +234,13 @@ class Losses:
                 "limit": limit,
                 "after": after,
             }
-            rows = read_leases(cursor, statement, parameters)
+            rows = read_seen(cursor, statement, parameters)
             if not rows:
                 return {}
-            return self._move(cursor, rows, deciding(cursor))
+            return self._move(cursor, rows, decide)
 
     def _move(
-        self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], decide: Decide
+        self, cursor: Cursor[DictRow], rows: Sequence[SeenRow], decide: Decide
     ) -> dict[str, Taken]:
         streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
         fences = self._ledger.draw_fences(cursor, len(rows))

@@ -128,10 +128,15 @@ PLANTS: Final[dict[str, Plant]] = {
         (
             Edit(
                 LOSS,
-                "            rows = read_leases(cursor, statement, parameters)\n",
+                "            rows = read_seen(cursor, statement, parameters)\n",
                 """            seen = statement.replace("FOR NO KEY UPDATE SKIP LOCKED", "")
-            found = read_leases(cursor, seen, parameters)
-            rows = list(self._ledger.lock(cursor, [row.attempt_id for row in found]).values())
+            found = read_seen(cursor, seen, parameters)
+            newest = self._ledger.lock(cursor, [row.attempt_id for row in found])
+            times = {row.attempt_id: row.seen_at for row in found}
+            rows = [
+                SeenRow(*(getattr(row, name) for name in row.__struct_fields__), times[attempt_id])
+                for attempt_id, row in newest.items()
+            ]
 """,
             ),
         ),

@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import recovery_journal as rj
+from domain.events import LeaseExpired
+from recovery_journal.leases import ledger
+from tests.rules.scenes import SHORT, events_of, held, sweep_until
 
 YEAR_S = 365 * 24 * 3600
 
@@ -56,3 +59,16 @@ def test_events_are_recorded_at_the_databases_time(journal: rj.Journal) -> None:
     after = database_now(journal)
     [granted] = journal.history("a-1")
     assert before <= granted.recorded_at <= after
+
+
+def test_a_loss_is_told_at_the_time_by_which_it_was_found(
+    journal: rj.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(journal, ttl=SHORT)
+    # As if the server's clock was set back right after the statement that finds the lease lost.
+    monkeypatch.setattr(ledger, "NOW", "SELECT clock_timestamp() - interval '1 hour' AS now")
+
+    sweep_until(journal)
+
+    [lost] = events_of(journal, LeaseExpired)
+    assert lost.lease.seen_at - lost.lease.expires_at > timedelta(seconds=lost.lease.grace_s)
