@@ -5,6 +5,9 @@ the machine does weighs on all of them. Fresh attempts are lost in each, swept a
 then completed; histories and `show` are those of attempts from anywhere in its log. `history` is
 the first look at such an attempt, which may come from the disk, and `history_again` the second.
 `sweep_idle` is a sweep that finds nothing: sweepers do that all day.
+
+`scattered` is the share of fresh events that the server put into room left on an old page, which
+is anywhere in the log: cheap in memory, not so where that page has to be read first.
 """
 
 import random
@@ -41,6 +44,18 @@ FLAT: Final = (
     *("sweep", "sweep_idle", "claim", "claim_batch", "history", "history_again", "show"),
 )
 
+END: Final = """
+SELECT coalesce(max(notification_id), 0) AS position,
+    pg_relation_size('journal_events') / current_setting('block_size')::bigint AS page
+FROM journal_events
+"""
+
+SCATTERED: Final = """
+SELECT avg(((ctid::text::point)[0] < %(page)s - 1)::integer)::float8 AS share
+FROM journal_events
+WHERE notification_id > %(position)s
+"""
+
 COUNTS: Final = """
 SELECT (SELECT count(*) FROM leases) AS leases,
     (SELECT count(*) FROM projection_recovery_contexts) AS recoveries,
@@ -74,6 +89,7 @@ def measure_growth(
                 **one.counts,
                 "swept": LOST,
                 "batch": BATCH,
+                "scattered": round(statistics.fmean(one.scattered), 3),
                 **{name: round(taken, 2) for name, taken in median.items()},
                 **{f"ratio_{name}": round(median[name] / shortest[name], 3) for name in FLAT},
             }
@@ -85,14 +101,23 @@ class _Grown:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.counts: dict[str, Any] = {}
+        self.scattered: list[float] = []
         self._fresh = FIRST_NUMBER
         self._times: dict[str, list[float]] = {name: [] for name in FLAT}
 
     def add_round(self, dsn: str) -> None:
         """Measure each call once more."""
-        self.counts = self.counts or _counts(self.database)
+        self.counts = self.counts or self._asked(COUNTS)
+        end = self._asked(END)
         _measure(dsn, self.database, self._fresh, self._times)
+        self.scattered.append(self._asked(SCATTERED, end)["share"])
         self._fresh += LOST
+
+    def _asked(self, question: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
+        with self.database.cursor() as cursor:
+            row = cursor.execute(question, values).fetchone()
+        assert row is not None
+        return row
 
     def medians(self) -> dict[str, float]:
         """Of each call, in milliseconds."""
@@ -140,13 +165,6 @@ def _show(dsn: str, schema: str, attempt_id: str) -> None:
     """The whole command, from connecting to printing, without the start of Python."""
     done = CliRunner().invoke(app, ["--dsn", dsn, "--schema", schema, "show", attempt_id])
     assert done.exit_code == 0, done.output
-
-
-def _counts(database: Database) -> dict[str, Any]:
-    with database.cursor() as cursor:
-        row = cursor.execute(COUNTS).fetchone()
-    assert row is not None
-    return row
 
 
 def _say(text: str) -> None:

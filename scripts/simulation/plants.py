@@ -37,7 +37,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "fence-not-compared": Plant(
         "no write of a stale owner is accepted",
         (Edit(WRITES, "    AND lease_id = %(lease_id)s\n    AND epoch = %(epoch)s\n", ""),),
-        first_seed=25,
+        first_seed=38,
     ),
     "write-without-the-lock": Plant(
         "a write locks its lease row before it looks at the fence",
@@ -65,15 +65,15 @@ PLANTS: Final[dict[str, Plant]] = {
 ),""",
             ),
         ),
-        first_seed=28,
+        first_seed=63,
     ),
     "fence-kept-after-loss": Plant(
         "epochs only grow",
         (
             Edit(
                 LOSS,
-                "fence=fence,\n                    is_fleet",
-                "fence=recovery.fence,\n                    is_fleet",
+                "fence=fence,\n                is_fleet",
+                "fence=recovery.fence,\n                is_fleet",
             ),
             Edit(
                 "domain/steps.py",
@@ -121,7 +121,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "loss-without-a-lock": Plant(
         "the evidence of a loss is the lease as it was",
         (Edit(LOSS, "LIMIT %(limit)s\nFOR NO KEY UPDATE SKIP LOCKED", "LIMIT %(limit)s"),),
-        first_seed=82,
+        first_seed=87,
     ),
     "no-look-under-the-lock": Plant(
         "what was found lost is looked at again once its row is locked",
@@ -140,7 +140,7 @@ PLANTS: Final[dict[str, Plant]] = {
 """,
             ),
         ),
-        first_seed=38,
+        first_seed=87,
     ),
     "seized-after-reload": Plant(
         "nothing is reloaded before the old worker is fenced",
@@ -211,7 +211,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "safe = page",
             ),
         ),
-        first_seed=14,
+        first_seed=16,
     ),
     "follower-one-too-far": Plant(
         "projections equal a fold from scratch",
