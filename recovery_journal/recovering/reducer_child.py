@@ -49,6 +49,9 @@ class ReducerChild:
         self._here, there = Pipe(duplex=True)
         try:
             self._pid = fork_in_group(partial(_live, self._here, there, reducers))
+        except OSError:  # no more processes for us
+            self._here.close()
+            raise
         finally:
             there.close()
 

@@ -112,7 +112,10 @@ class TailReplayer:
         kept: Mapping[str, Kept],
         hung: Counter[str],
     ) -> list[Folded]:
-        child = ReducerChild(self._reducers)
+        try:
+            child = ReducerChild(self._reducers)
+        except OSError as error:
+            return [_without_child(error)] * len(work)
         answers: list[Folded] = []
         try:
             questions = (
@@ -172,8 +175,8 @@ class Folding:
             return _postponed(kind)
         try:
             child = self._child = self._child or ReducerChild(self._reducers)
-        except OSError as error:  # no more processes for us
-            return Folded(error_class=type(error).__name__, message=message_of(error))
+        except OSError as error:
+            return _without_child(error)
         keep_alive()
         child.ask(question(kind, state, _steps(tail), wants_state=True))
         folded = child.answer(self._reducer_s, keep_alive)
@@ -192,6 +195,11 @@ class Folding:
 def _postponed(kind: str) -> Folded:
     message = f"the reducer of kind {kind!r} did not end for {HUNG_LIMIT} others"
     return Folded(error_class=POSTPONED, message=message)
+
+
+def _without_child(error: OSError) -> Folded:
+    """No more processes for us: that says nothing of any run."""
+    return Folded(error_class=POSTPONED, message=f"no process for a reducer: {message_of(error)}")
 
 
 def _steps(tail: Sequence[TailStep]) -> list[tuple[str, Value]]:

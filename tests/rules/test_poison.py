@@ -1,6 +1,7 @@
 """Runs with which nobody can go on: they are given back, refused or quarantined, and the others of
 their batch are not kept waiting."""
 
+import errno
 import os
 import signal
 import time
@@ -158,6 +159,31 @@ def test_a_kind_whose_reducer_never_ends_keeps_a_sweep_waiting_only_a_few_times(
     assert types_of(journal, "a-good")[-1] == "ReadyForDispatch"
     failures = [last_of(journal, StepFailed, f"a-{number}").error_class for number in range(count)]
     assert failures == ["DeadlinePassed"] * HUNG_LIMIT + [POSTPONED] * 2
+
+
+def test_a_host_without_processes_folds_another_time_and_blames_no_run(
+    open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(limits=LIMITS_FOLDING, reducers={"sum": sum_up})
+    lease = worked(held(journal, kind="sum"), step_count=3)
+
+    def no_more() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fork", no_more)
+        report(journal, lease)
+    assert sweep_until(journal).is_ready
+    for _ in range(FAST.raise_limit + 1):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fork", no_more)
+            assert journal.claim(worker_id="w-2") == []
+        assert sweep_until(journal).is_ready
+
+    assert claim_one(journal).folded_state == {"sum": 6}
+    failures = events_of(journal, StepFailed)
+    assert {failed.error_class for failed in failures} == {POSTPONED}
+    assert failures[0].message.startswith("no process for a reducer: ")
 
 
 def test_a_fresh_attempt_whose_tail_cannot_be_folded_is_refused_with_the_reason(
