@@ -34,7 +34,8 @@ SAYS: Final = {
     "what idle workers cost the server.",
     "growth": "Medians in milliseconds in journals of different lengths, and their ratios to those "
     "in the shortest. `sweep` recovers {swept} leases, `sweep_idle` finds none; `history_again` is "
-    "the second look at an attempt, which finds it in memory.",
+    "the second look at an attempt, which finds it in memory. `scattered` is the share of fresh "
+    "events that the server put into room left on old pages.",
     "churn": "The same leases renewed, lost and claimed again and again: what the tables come to "
     "without any vacuum, and the share of updates that no index hears of.",
     "fleet-herd": "The server is away for longer than all leases hold, comes back, and every lease "

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from domain.errors import LeaseLost, Refused, Retry
+from domain.errors import LeaseLost, PayloadCorrupt, Refused, Retry
 from domain.events import LiftOption
 from domain.lease import Incarnation, LeaseStatus
 from recovery_journal.following.follower import Follower
@@ -102,7 +102,7 @@ class Cast:
             try:
                 claims = self._claim(journal, actor, lock)
                 if not claims and (lease := self._acquire(journal, actor)) is not None:
-                    claims = [journal.load(lease)]
+                    claims = self._load(journal, lease)
                 for claim in claims:
                     self._work_on(claim, lock)
             except (Retry, LeaseLost):
@@ -149,6 +149,15 @@ class Cast:
             else:
                 run.is_acquired = True
                 return lease
+
+    def _load(self, journal: Journal, lease: Lease) -> list[Claim]:
+        """What a lease that was just acquired begins with. If its worker hears of it so late that
+        others had the attempt meanwhile, their checkpoint may have been damaged."""
+        try:
+            return [journal.load(lease)]
+        except PayloadCorrupt as problem:
+            self._promises.require_doubted(lease.run_id, problem)
+            return []
 
     def _work_on(self, claim: Claim, lock: SessionLock) -> None:
         lease, run = claim.lease, self.runs[claim.lease.run_id]

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from domain.errors import PayloadCorrupt
 from domain.events import (
     AnyEvent,
     CheckpointReloaded,
@@ -151,6 +152,11 @@ class Promises:
     def doubt_tip(self, run_id: str) -> None:
         """A checkpoint of that run was damaged, so its attempts may be quarantined for it."""
         self._damaged.add(run_id)
+
+    def require_doubted(self, run_id: str, problem: PayloadCorrupt) -> None:
+        """A worker was told that a checkpoint is damaged, so it has to be."""
+        if run_id not in self._damaged:
+            self._fail(f"{problem} although nothing of run {run_id} was damaged")
 
     def acknowledge_step(self, lease: Lease, output: str) -> None:
         """A worker was told that its newest run step is recorded."""
