@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from scripts.demonstration.blow import Weapon, blows
 from scripts.demonstration.evidence import Evidence
 from scripts.demonstration.executions import Executions
 from scripts.demonstration.fleet import ROOT, Fleet
+from scripts.demonstration.interruption import handled, leave
 from scripts.demonstration.job import Statistics, job_input, merged, standard_library, statistics_of
 from scripts.demonstration.message import Order, Role
 from scripts.demonstration.rows import TableRows
@@ -252,6 +254,19 @@ def test_who_breaks_it_off_leaves_nothing_running(number: signal.Signals) -> Non
     assert demonstration.returncode == 130
     assert "broken off" in said
     assert alive == []
+
+
+def test_a_signal_that_comes_while_a_finalizer_runs_breaks_it_off_all_the_same() -> None:
+    class Dying:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def die() -> None:
+        Dying()
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt), handled(leave):
+        die()
 
 
 def test_a_process_that_ends_by_itself_is_trouble(tmp_path: Path) -> None:

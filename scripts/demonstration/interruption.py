@@ -1,17 +1,24 @@
 """Ctrl-C and SIGTERM: both break the demonstration off, and never in the midst of tidying up."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Timer
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SOON_S: Final = 0.02
 
 
-def leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave from wherever we are, through everything that tidies up."""
-    raise KeyboardInterrupt
+def leave(number: int, frame: FrameType | None) -> None:
+    """Leave from wherever we are, through everything that tidies up. Out of a finalizer nothing
+    can be raised: from there we leave soon after."""
+    if _is_finalizing(frame):
+        Timer(SOON_S, os.kill, (os.getpid(), number)).start()
+    else:
+        raise KeyboardInterrupt
 
 
 def ignore_all() -> None:
@@ -39,3 +46,11 @@ def held_back() -> Iterator[None]:
         yield
     if asked:
         raise KeyboardInterrupt
+
+
+def _is_finalizing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False

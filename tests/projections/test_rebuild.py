@@ -202,7 +202,7 @@ def test_a_rebuild_under_inline_writers_and_a_follower_ends_in_the_right_rows(
 
     def write(number: int) -> None:
         other = Writer(databases[number])
-        seed = 100 * (number + 1)
+        seed = 1_000_000 * (number + 1)  # no writer ever comes to the seeds of the next
         while not stop.is_set():
             seed += 1
             # One of the two is an old program that leaves its rows to the follower.

@@ -18,7 +18,7 @@ def figures_of(output: str) -> dict[str, Any]:
 @pytest.mark.timeout(LIMIT_S + 10)
 def test_a_healthy_fleet_passes_a_short_soak_and_leaves_nothing_behind(server_folder: Path) -> None:
     process = begin(
-        "scripts.soaking", server_folder, "--minutes", "0.2", "--past", "1000", "--json"
+        "scripts.soaking", server_folder, "--minutes", "0.2", "--past", "2000", "--json"
     )
 
     output, said = process.communicate(timeout=LIMIT_S)
