@@ -1,6 +1,5 @@
 """One JSON object a line for each case, its references measured in the same run."""
 
-import argparse
 import json
 import os
 import sys
@@ -23,6 +22,7 @@ from scripts.benchmark.growth import measure_growth
 from scripts.benchmark.lease_budget import measure_budget
 from scripts.benchmark.machine import describe_machine
 from scripts.benchmark.mass_crash import measure_mass_crash
+from scripts.benchmark.options import ALL, PROFILE, PROFILES, wanted_of
 from scripts.benchmark.profile import profile, table
 from scripts.benchmark.profile_append import profile_append
 from scripts.benchmark.rebuild import measure_rebuild
@@ -31,12 +31,6 @@ from scripts.benchmark.rivals.environment import rivals_python
 from scripts.benchmark.wake import measure_wake
 
 Line: TypeAlias = dict[str, Any]
-
-ALL: Final = "all"
-PROFILE: Final = "profile"
-PROFILES: Final = ("cohort", "claim")
-MODERATE: Final = {"rounds": 2, "kills": 20, "wakes": 100}
-"""Meant to let all cases together take about a quarter of an hour."""
 
 EVENTS: Final = (1_000_000,)
 GROWN_EVENTS: Final = (10_000, 100_000, 1_000_000)
@@ -155,7 +149,7 @@ CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
 
 def main() -> None:
     """Measure the cases that are named, or all of them; print the lines, and write the page."""
-    wanted = _wanted()
+    wanted = wanted_of(CASES)
     lines: list[Line] = []
     notes: list[str] = []
     with _server(wanted.dsn) as dsn:
@@ -190,81 +184,6 @@ def _has_rivals(notes: list[str]) -> bool:
         sys.stderr.write(f"mass-crash: {notes[-1]}\n")
         return False
     return True
-
-
-def _wanted() -> Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument(
-        "cases",
-        nargs="*",
-        metavar="CASE",
-        help=f"of {', '.join(CASES)}; {ALL}: each, in moderate sizes",
-    )
-    parser.add_argument("--rounds", type=int, help="whose median counts")
-    parser.add_argument(
-        "--processes",
-        type=int,
-        help="append: 8; rebuild: one for each core; mass-crash: 2; claim: 4",
-    )
-    parser.add_argument("--seconds", type=float, default=3.0, help="append: of one measurement")
-    parser.add_argument(
-        "--events",
-        type=int,
-        nargs="+",
-        help="in the log; several show the growth; rebuild, as-of: 1,000,000; "
-        "growth: 10,000, 100,000 and 1,000,000",
-    )
-    parser.add_argument(
-        "--one-stream", action="store_true", help="rebuild: all events in the stream of one attempt"
-    )
-    parser.add_argument(
-        "--leases",
-        type=int,
-        nargs="+",
-        default=[10_000],
-        help="mass-crash, claim: that are lost at once; several show the growth; fleet: that are "
-        "renewed, or lost, at once",
-    )
-    parser.add_argument(
-        "--no-rivals", action="store_true", help="mass-crash: ours alone, nothing is installed"
-    )
-    parser.add_argument("--kills", type=int, default=50, help="detect: of workers, per setting")
-    parser.add_argument("--wakes", type=int, default=200, help="wake: of a sleeping worker")
-    parser.add_argument("--workers", type=int, default=50, help="wake: in the idle fleet")
-    parser.add_argument(
-        "--idle-seconds", type=float, default=20.0, help="wake, fleet: that idle fleets are left"
-    )
-    parser.add_argument(
-        "--recoveries", type=int, default=10, help="churn: of each of the same leases"
-    )
-    parser.add_argument("--fleet-workers", type=int, default=1_000, help="fleet: that wait")
-    parser.add_argument("--sweepers", type=int, default=50, help="fleet: at once")
-    parser.add_argument("--dsn", default=os.environ.get("RECOVERY_JOURNAL_DSN"))
-    parser.add_argument(
-        "--report",
-        type=Path,
-        metavar="FILE",
-        help="write a page with machine, versions, tables and charts, as docs/benchmarks.md is",
-    )
-    parser.add_argument(
-        "--lines",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="measure nothing: write the page of lines that were printed before",
-    )
-    wanted = parser.parse_args()
-    if wanted.cases == [ALL]:
-        parser.set_defaults(**MODERATE)
-        wanted = parser.parse_args()
-    known = PROFILES if wanted.cases[:1] == [PROFILE] else (*CASES, ALL)
-    if unknown := set(wanted.cases) - {*known, *wanted.cases[:1]} | set(wanted.cases[:1]) - {
-        *CASES,
-        ALL,
-        PROFILE,
-    }:
-        parser.error(f"unknown case {', '.join(sorted(unknown))}")
-    return wanted
 
 
 @contextmanager
