@@ -81,6 +81,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "        pass\n",
             ),
         ),
+        first_seed=1,
     ),
     "orphans-left": Plant(
         "nothing waits for ever",
@@ -91,6 +92,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "        ELSE false AND greatest(expires_at, %(up_since)s",
             ),
         ),
+        first_seed=1,
     ),
     "grace-not-waited-for": Plant(
         "nobody is declared dead too early",
@@ -101,6 +103,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "< clock_timestamp()\n    )\n",
             ),
         ),
+        first_seed=4,
     ),
     "outage-is-a-death": Plant(
         "an outage of the server is nobody's death",
@@ -116,7 +119,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "session-believed-at-once": Plant(
         "a cut connection is no death before its grace has passed",
         (Edit("domain/session_sight.py", "now - it.gone_at >= grace}", "now >= it.gone_at}"),),
-        first_seed=8,
+        first_seed=9,
     ),
     "loss-without-a-lock": Plant(
         "the evidence of a loss is the lease as it was",
@@ -175,6 +178,7 @@ PLANTS: Final[dict[str, Plant]] = {
     def _keep(self,""",
             ),
         ),
+        first_seed=2,
     ),
     "ready-before-replay": Plant(
         "ready means reloaded and replayed",
@@ -200,7 +204,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 '(found["digest"], found["epoch"]) == (digest, 0)',
             ),
         ),
-        first_seed=2,
+        first_seed=6,
     ),
     "gap-not-awaited": Plant(
         "no reader skips an event",
@@ -232,7 +236,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "= runs.run_id AND NOT is_void\n    ORDER BY checkpoint_no",
             ),
         ),
-        first_seed=1,
+        first_seed=2,
     ),
 }
 
