@@ -154,7 +154,9 @@ class Interventions:
             f"the loss of worker {worker_id!r} without an incarnation",
             found=f"{len(found)} lives of it holding leases" + "".join(f", {one}" for one in found),
             needed="exactly one",
-            do="name the incarnation that died" if found else "check the worker's id",
+            do="name the incarnation that died"
+            if found
+            else "check the worker's id; if it was reported before, there is nothing left to do",
         )
 
 
