@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recovery_journal.postgres.embedded import EmbeddedServer
-from tests.schemas import own_schema
+from tests.schemas import own_database, own_schema
 from tests.servers import PrivateServer
 
 DSN_VARIABLE = "RECOVERY_JOURNAL_TEST_DSN"
@@ -29,8 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server_dsn() -> Iterator[str]:
-    """A server shared by all tests: the one that the environment names, else the embedded one."""
+    """A server shared by all tests: the one that the environment names, else the embedded one.
+
+    Tests look at all sessions of their database, and end them. So processes that run side by side
+    on one server have a database each.
+    """
     named = os.environ.get(DSN_VARIABLE)
+    if named and "PYTEST_XDIST_WORKER" in os.environ:
+        with own_database(named) as dsn:
+            yield dsn
+        return
     if named:
         yield named
         return

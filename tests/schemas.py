@@ -1,4 +1,4 @@
-"""A schema of a test's own, on a server that all tests share."""
+"""A schema of a test's own, or a database, on a server that all tests share."""
 
 import uuid
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 
 @contextmanager
@@ -18,3 +19,19 @@ def own_schema(server_dsn: str) -> Iterator[str]:
         connection.execute("SET lock_timeout = '20s'")
         connection.execute("SET client_min_messages = warning")
         connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+
+
+@contextmanager
+def own_database(server_dsn: str) -> Iterator[str]:
+    """A database that nothing else uses, dropped in the end; where to connect."""
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    created, dropped = (
+        sql.SQL(text).format(sql.Identifier(name))
+        for text in ("CREATE DATABASE {}", "DROP DATABASE {} WITH (FORCE)")
+    )
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        connection.execute(created)
+        try:
+            yield make_conninfo(server_dsn, dbname=name)
+        finally:
+            connection.execute(dropped)

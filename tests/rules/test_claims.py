@@ -31,7 +31,11 @@ from tests.rules.scenes import (
     worked,
 )
 
-SLEEPING = "SELECT count(*) AS count FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+SLEEPING = """
+SELECT count(*) AS count
+FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event = 'PgSleep'
+"""
 
 
 def claimed(journal: rj.Journal, **filters: object) -> list[str]:

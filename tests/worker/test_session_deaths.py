@@ -57,7 +57,9 @@ WHERE locktype = 'advisory' AND classid = 'session_locks'::regclass
 CUT_ALL_OTHERS = """
 SELECT pg_terminate_backend(pid)
 FROM pg_stat_activity
-WHERE application_name = 'recovery_journal' AND pid <> pg_backend_pid()
+WHERE datname = current_database()
+    AND application_name = 'recovery_journal'
+    AND pid <> pg_backend_pid()
 """
 
 
