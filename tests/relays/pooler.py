@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.relays.relay import Relay, read_typed, read_untyped
 
@@ -37,6 +37,7 @@ class Pooler(Relay):
     ) -> None:
         super().__init__(dsn)
         self.dsn = make_conninfo(self.dsn, user="postgres")
+        self._database = str(conninfo_to_dict(dsn)["dbname"])
         self._search_path = search_path
         self._greets_as_backend = greets_as_backend
         self._free = threading.Condition()
@@ -56,7 +57,7 @@ class Pooler(Relay):
         client.close()
 
     def _lend(self) -> "_Backend":
-        return _Backend(self.connect(), self._search_path)
+        return _Backend(self.connect(), self._database, self._search_path)
 
     def _serve_transaction(self, client: socket.socket) -> None:
         message = read_typed(client)  # before a backend is lent for it
@@ -83,9 +84,9 @@ class Pooler(Relay):
 class _Backend:
     """One of the pooler's own connections to the server."""
 
-    def __init__(self, connection: socket.socket, search_path: str) -> None:
+    def __init__(self, connection: socket.socket, database: str, search_path: str) -> None:
         self.socket = connection
-        values = ["user", "postgres", "database", "postgres", "search_path", search_path]
+        values = ["user", "postgres", "database", database, "search_path", search_path]
         start = b"".join(value.encode() + b"\0" for value in values) + b"\0"
         self.socket.sendall(struct.pack("!II", len(start) + 8, PROTOCOL) + start)
         self.parameters = self.key = b""
