@@ -1,8 +1,8 @@
 """What a caller hands in, checked at the door: nothing is half written because of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from inspect import signature
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from itertools import islice
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -109,16 +109,35 @@ def flag(name: str, value: object) -> bool:
 
 
 def function(name: str, value: CallableT) -> CallableT:
-    """Something to be called."""
+    """A function whose call does its work: a plain one, or `async def` where it is awaited. The
+    call of a generator function would run none of its code."""
     if not callable(value):
         raise refused(name, shown(value), "a function", "pass one")
+    if _is_any(value, isgeneratorfunction, isasyncgenfunction):
+        do = "return the result, and record run steps through the lease"
+        raise refused(name, "a generator function", "a function that returns its result", do)
     return value
 
 
+def plain_function(name: str, value: CallableT) -> CallableT:
+    """A function that is called and not awaited."""
+    if _is_any(function(name, value), iscoroutinefunction):
+        do = "pass a plain function: nothing awaits this one"
+        raise refused(name, "an async function", "a function that returns its result", do)
+    return value
+
+
+def _is_any(value: object, *kinds: Callable[[object], bool]) -> bool:
+    """Whether the function, or the `__call__` of an object that is called like one, is of one of
+    these kinds. A class is called to make an object, so its `__call__` says nothing."""
+    called = value if isinstance(value, type) else getattr(type(value), "__call__", None)  # noqa: B004 - the method itself is examined
+    return any(kind(value) or kind(called) for kind in kinds)
+
+
 def observer(name: str, value: object) -> None:
-    """A function of the one thing that it is told. One that is not described, or wrongly, is taken
-    as it is."""
-    function(name, value)
+    """A plain function of one argument. One that is not described, or wrongly, is taken as it
+    is."""
+    plain_function(name, value)
     assert callable(value)
     try:
         described = signature(value)
@@ -162,12 +181,14 @@ def several(name: str, values: Iterable[Any]) -> list[Any]:
     return found
 
 
-def functions(name: str, values: object) -> dict[str, Any]:
-    """Functions by kind of run."""
+def functions(
+    name: str, values: object, accept: Callable[[str, Any], Any] = function
+) -> dict[str, Any]:
+    """Functions by kind of run, each of which `accept` accepts."""
     if not isinstance(values, Mapping):
         raise refused(name, shown(values), "a dict of functions by kind", "pass one")
     return {
-        identifier(f"a kind of {name}", kind): function(f"{name}[{shown(kind)}]", found)
+        identifier(f"a kind of {name}", kind): accept(f"{name}[{shown(kind)}]", found)
         for kind, found in values.items()
     }
 

@@ -558,7 +558,7 @@ def settle(
 ) -> None:
     """Refuse settings that no journal can work with. Raises `InvalidInput`."""
     if reducers is not None:
-        inputs.functions("reducers", reducers)
+        inputs.functions("reducers", reducers, inputs.plain_function)
     require_kind("projections", projections, Sequence, "a list of projections")
     require_kind("limits", limits, Limits, "Limits")
     inputs.observer("observer", observer)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from domain.errors import LeaseLost, Retry
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from recovery_journal.leases.lease import Lease
 
 Function = Callable[[Claim], Any]
-"""The user's: it is given a claim, and what it returns is the attempt's result."""
+"""The user's: it is given a claim, and what it returns is the attempt's result. An awaitable is
+awaited, in an event loop of its own."""
 
 RETRY_S: Final = 0.1
 
@@ -41,14 +44,14 @@ def work(journal: Journal, function: Function, claim: Claim) -> Word:
     """
     try:
         return _finish(journal, function, claim)
-    except LeaseLost as error:
-        return _word(Outcome.LOST, error)
-    except Retry as error:
+    except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is recorded
+        error = _cause(raised)
+        if isinstance(error, LeaseLost):
+            return _word(Outcome.LOST, error)
         traceback.print_exc()
-        return _word(Outcome.INTERRUPTED, error)
-    except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is recorded
-        traceback.print_exc()
-        return _fail(claim.lease, error)
+        if isinstance(error, Retry):
+            return _word(Outcome.INTERRUPTED, error)
+        return _fail(claim.lease, raised)
 
 
 def ending_of(journal: Journal, lease: Lease) -> Outcome | None:
@@ -70,12 +73,34 @@ def ending_of(journal: Journal, lease: Lease) -> Outcome | None:
 
 
 def _finish(journal: Journal, function: Function, claim: Claim) -> Word:
-    result = function(claim)
+    result = _call(function, claim)
     lease = claim.lease
     outcome = _insisting(lease, lambda: ending_of(journal, lease))
     if outcome is None:
         _insisting(lease, lambda: lease.complete(result))
     return Word(outcome=outcome or Outcome.COMPLETED)
+
+
+def _call(function: Function, claim: Claim) -> Any:  # noqa: ANN401 - whatever the user returns
+    answer = function(claim)
+    return asyncio.run(_await(answer)) if isawaitable(answer) else answer
+
+
+async def _await(answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - likewise
+    return await answer
+
+
+def _cause(raised: BaseException) -> BaseException:
+    """What a group of exceptions, as a task group raises, amounts to: a lost lease if one of them
+    is that, a refusal to be retried if all of them are."""
+    if not isinstance(raised, BaseExceptionGroup):
+        return raised
+    lost, _ = raised.split(LeaseLost)
+    retry, others = raised.split(Retry)
+    part: BaseException = lost or (raised if others else retry) or raised
+    while part is not raised and isinstance(part, BaseExceptionGroup):
+        part = part.exceptions[0]
+    return part
 
 
 def _fail(lease: Lease, error: BaseException) -> Word:

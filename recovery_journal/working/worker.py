@@ -50,7 +50,9 @@ class Worker:
     checkpoint. One that dies is reported at once, so that its attempt is recovered without waiting
     for the TTL. The worker's own death shows by its session lock, which it holds while it runs.
     `functions` is one function for every kind, or one for each; then only those kinds
-    are claimed. `on_event` is told what happens; without it, the program's log is.
+    are claimed. An `async def` function is awaited, each attempt in an event loop of its own; a
+    generator function is refused. `on_event` is told what happens; without it, the program's log
+    is.
 
     While there is nothing to claim it asks again after pauses that double, from
     `shortest_pause_s` to `longest_pause_s`: two seconds, or half of one where it cannot hear that
@@ -78,7 +80,9 @@ class Worker:
     ) -> None:
         inputs.having("journal", journal, "a Journal", "claim", "database")
         inputs.observer("on_event", on_event)
-        if not callable(functions):
+        if callable(functions):
+            inputs.function("functions", functions)
+        else:
             inputs.functions("functions", functions)
         for name, value in (
             ("stalled_after_s", stalled_after_s),
