@@ -1,6 +1,5 @@
 """The command line: `recovery-journal`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,13 @@ from recovery_journal.commands import (
     upkeep,
 )
 from recovery_journal.commands.exits import ExitCode, report, table_for_help
+from recovery_journal.commands.output import (
+    discard_output,
+    flush_output,
+    is_output_full,
+    is_reader_gone,
+    prepare_output,
+)
 from recovery_journal.commands.target import Target
 from recovery_journal.identity import program
 from recovery_journal.opening import DEFAULT_SCHEMA, DSN_VARIABLE, SCHEMA_VARIABLE
@@ -34,21 +40,12 @@ GLOBAL_OPTIONS: Final = ("--dsn", "--schema", "--data", "--app")
 
 
 class Commands(TyperGroup):
-    """The commands; their output may be cut off by `head` without a complaint."""
+    """The commands, and their help."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the library's words
         """The help and, in lines of their own, the exit codes."""
         super().format_help(ctx, formatter)
         typer.echo(table_for_help())
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - likewise
-        """Run the command that was asked for."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # What is still buffered has no reader, also not when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return ExitCode.PIPE_CLOSED
 
 
 app = typer.Typer(
@@ -129,12 +126,26 @@ app.command(rich_help_panel=UPKEEP)(upkeep.prune)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; answers with the exit code, and raises nothing."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    _never_fail_to_print()
+    """Run one command; answers with the exit code, and raises nothing. A command whose output
+    loses its reader, as by `head`, ends without a message."""
+    prepare_output()
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        flush_output()
+    except BaseException as error:
+        if not (is_reader_gone(error) or is_output_full(error)):
+            raise
+        discard_output()
+        return ExitCode.PIPE_CLOSED if is_reader_gone(error) else ExitCode.OUTPUT_FULL
+    return code
+
+
+def _run(given: list[str]) -> int:
     try:
         answer = app(args=_global_first(given), prog_name="recovery-journal", standalone_mode=False)
-    except BaseException as error:  # noqa: BLE001 - the outermost place: said, and an exit code
+    except BaseException as error:
+        if is_reader_gone(error):
+            raise
         return int(report(error, as_json="--json" in given))
     return int(answer) if isinstance(answer, int) else ExitCode.DONE
 
@@ -156,14 +167,6 @@ def _global_first(arguments: Sequence[str]) -> list[str]:
         if "=" not in argument and waiting:
             first.append(waiting.pop(0))
     return first + rest
-
-
-def _never_fail_to_print() -> None:
-    """An id may hold letters that this terminal's encoding lacks; they are shown escaped."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure: Any = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

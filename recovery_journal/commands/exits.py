@@ -10,6 +10,7 @@ import psycopg
 import typer
 
 from domain.errors import LeaseLost, Refused, Retry, Stop
+from recovery_journal.commands.output import is_output_full
 
 
 class ExitCode(IntEnum):
@@ -23,6 +24,7 @@ class ExitCode(IntEnum):
     STOP = 5
     DIFFERENT = 6
     PARTLY = 7
+    OUTPUT_FULL = 74
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 
@@ -36,6 +38,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.STOP: "stop, a person must look: damaged events, a standby, another server",
     ExitCode.DIFFERENT: "rebuild --check: the rows are not what the log says",
     ExitCode.PARTLY: "done, but some attempts could not go on: sweep, report-lost, lift, resume",
+    ExitCode.OUTPUT_FULL: "the output cannot be written: its disk is full",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
     ExitCode.PIPE_CLOSED: "the reader of the output went away",
 }
@@ -65,6 +68,8 @@ def code_of(error: BaseException) -> ExitCode:
         return ExitCode.USAGE
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return ExitCode.INTERRUPTED
+    if is_output_full(error):
+        return ExitCode.OUTPUT_FULL
     found = (code for kind, code in CODE_OF_ERROR if isinstance(error, kind))
     return next(found, ExitCode.UNEXPECTED)
 

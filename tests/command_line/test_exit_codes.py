@@ -1,8 +1,5 @@
 """Every mistake gets its exit code and one message, and never a traceback."""
 
-import subprocess
-import sys
-
 import pytest
 
 from domain.errors import CorruptEvent, InvalidInput, LeaseLost, StoreBusy
@@ -215,28 +212,6 @@ def test_called_without_a_command_it_shows_its_help(bare_command: Command) -> No
 
 def test_the_version_is_the_programs(bare_command: Command) -> None:
     assert bare_command("--version").out.startswith("recovery-journal/")
-
-
-def test_a_reader_that_goes_away_is_no_error(
-    journal: Journal, server_dsn: str, schema: str
-) -> None:
-    for number in range(30):
-        scenes.held(journal, f"a-{number}", worker_id="w-1")
-    words = ["--dsn", server_dsn, "--schema", schema, "log", "--after", "0", "--json"]
-
-    with subprocess.Popen(
-        [sys.executable, "-m", "recovery_journal.command_line", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        complaint = process.stderr.read()
-
-    assert complaint == ""
-    assert process.returncode == ExitCode.PIPE_CLOSED
 
 
 def test_the_global_options_may_stand_after_the_command(
