@@ -19,6 +19,7 @@ LONGEST_TEXT: Final = 2_000  # characters, for reasons and messages
 LONGEST_DURATION: Final = timedelta(days=365)
 SHORTEST_TTL: Final = timedelta(milliseconds=100)
 LARGEST_BATCH: Final = 10_000
+LARGEST_DEMAND: Final = 1_000  # kinds times code versions: as many rows say that they are wanted
 PROCESSES: Final = range(1, 257)
 PRIORITIES: Final = range(-(2**31), 2**31)
 POSITIONS: Final = range(2**63)
@@ -165,6 +166,19 @@ def names(name: str, values: Iterable[str] | None) -> list[str] | None:
     if values is None:
         return None
     return [label(name, value) for value in several(name, values)]
+
+
+def demand(kinds: Sequence[str] | None, code_versions: Sequence[str] | None) -> None:
+    """Refuse a claim for too many kinds in too many code versions."""
+    kind_count = 1 if kinds is None else len(kinds)
+    version_count = 1 if code_versions is None else len(code_versions)
+    if code_versions is not None and kind_count * version_count > LARGEST_DEMAND:
+        raise refused(
+            "code_versions",
+            f"{kind_count:,} kinds times {version_count:,} code versions",
+            f"at most {LARGEST_DEMAND:,} pairs of them",
+            "claim fewer kinds, or name the versions that are in use",
+        )
 
 
 def several(name: str, values: Iterable[Any]) -> list[Any]:

@@ -35,6 +35,7 @@ from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.loading import Claim, ClaimLoading, Often
 from recovery_journal.leases.pruning import Pruned, Pruning
 from recovery_journal.leases.runs import RunStore
+from recovery_journal.leases.superseded import DEFAULT_KEPT
 from recovery_journal.leases.writes import LeaseWrites
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.log.application import JournalApplication
@@ -209,6 +210,7 @@ class Journal:
             is_again=event_id is not None,
             session_lock=inputs.session_lock(session_lock),
         )
+        inputs.demand(wanted.kinds, wanted.code_versions)
         claims = []
         with self._claiming(), self._replayer.folding() as folding:
             won = self._claims.take(wanted)
@@ -496,10 +498,13 @@ class Journal:
         inputs.observer("on_progress", on_progress)
         return Check(self.database, projections=projections, on_progress=on_progress).run()
 
-    def prune(self, *, older_than: timedelta) -> Pruned:
-        """Forget run steps, checkpoints and results of runs whose every attempt ended longer ago
-        than that; never the log. A pruned run cannot be taken up again (`RunPruned`)."""
-        return self._pruning.prune(older_than)
+    def prune(self, *, older_than: timedelta, keep_checkpoints: int = DEFAULT_KEPT) -> Pruned:
+        """Forget input, run steps, checkpoints and results of runs whose every attempt ended longer
+        ago than that; never the log. A pruned run cannot be taken up again (`RunPruned`).
+
+        Of open runs it forgets the checkpoints written longer ago than that, but keeps the newest
+        `keep_checkpoints`: two or more, for the newest one and its parent always stay."""
+        return self._pruning.prune(older_than, keep_checkpoints=keep_checkpoints)
 
     def after_restore(
         self, *, by: str, reason: str, is_nothing_lost: bool = False, is_restored: bool = False

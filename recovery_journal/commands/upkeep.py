@@ -9,6 +9,7 @@ from recovery_journal.commands import page, words
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.overview import overview
 from recovery_journal.commands.target import journal_of
+from recovery_journal.leases.superseded import DEFAULT_KEPT
 
 
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:
@@ -32,14 +33,22 @@ def prune(
             help="Only runs whose every attempt ended longer ago than that: 30d, 12h, 90min.",
         ),
     ],
+    keep_checkpoints: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Of each open run keep the newest N checkpoints, two or more, whatever their age.",
+        ),
+    ] = DEFAULT_KEPT,
     as_json: AsJson = False,
 ) -> None:
-    """Forget run steps, checkpoints and results of runs that ended long ago; never the log.
+    """Forget inputs, run steps, checkpoints and results of runs that ended long ago, and the old
+    superseded checkpoints of open runs; never the log.
 
     A pruned run cannot be taken up again.
     """
     with journal_of(context) as journal:
-        pruned = journal.prune(older_than=older_than)
+        pruned = journal.prune(older_than=older_than, keep_checkpoints=keep_checkpoints)
     if as_json:
         page.show_json(pruned)
         return
@@ -47,5 +56,6 @@ def prune(
         f"Pruned {words.plural(pruned.runs, 'run')}: {words.plural(pruned.run_steps, 'run step')}, "
         f"{words.plural(pruned.checkpoints, 'checkpoint')}, "
         f"{words.plural(pruned.announcements, 'announcement')}, "
-        f"{words.plural(pruned.results, 'result')}."
+        f"{words.plural(pruned.results, 'result')}; of open runs, "
+        f"{words.plural(pruned.superseded_checkpoints, 'superseded checkpoint')}."
     )

@@ -13,6 +13,10 @@ from recovery_journal.postgres.database import Database
 LONGEST_PACE_S = 60.0
 SHARE = 0.1
 
+SHORTEST_MEMORY_S = 30 * 86_400.0
+"""Long, because processes may differ in how long they wait for a code version."""
+MEMORY_SHARE = 2
+
 # Most find that another worker has just said the same, and write nothing.
 NOTE = """
 INSERT INTO askers (kind, code_version)
@@ -29,6 +33,17 @@ WHERE NOT EXISTS (
 ORDER BY kind, code_version
 ON CONFLICT (kind, code_version) DO UPDATE
 SET asked_at = clock_timestamp()
+"""
+
+# What was asked for long ago decides nothing any more. Locked rows are being asked for again.
+FORGET = """
+DELETE FROM askers
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid
+    FROM askers
+    WHERE asked_at < clock_timestamp() - make_interval(secs => %(memory_s)s)
+    FOR UPDATE SKIP LOCKED
+))
 """
 
 # Ready, and only workers of other code versions have come for it.
@@ -67,6 +82,7 @@ class Askers:
     def __init__(self, database: Database, policy: Policy) -> None:
         self._database = database
         self._pace_s = pace_s(policy)
+        self._memory_s = max(SHORTEST_MEMORY_S, policy.version_wait_s * MEMORY_SHARE)
         self._noted_at: dict[tuple[tuple[str, ...], tuple[str, ...]], float] = {}
 
     def note(self, kinds: Sequence[str] | None, code_versions: Sequence[str]) -> None:
@@ -77,7 +93,8 @@ class Askers:
             return
         wanted = {"kinds": list(asked[0]), "code_versions": list(asked[1]), "pace_s": self._pace_s}
         with self._database.cursor() as cursor:
-            cursor.execute(NOTE, wanted)
+            if cursor.execute(NOTE, wanted).rowcount > 0:
+                cursor.execute(FORGET, {"memory_s": self._memory_s})
         self._noted_at = {key: at for key, at in self._noted_at.items() if now - at < self._pace_s}
         self._noted_at[asked] = now
 

@@ -1,4 +1,5 @@
-"""Forgetting what ended runs have stored. The log, and so the history of every attempt, stays.
+"""Forgetting what ended runs have stored, and what open runs have superseded. The log, and so the
+history of every attempt, stays.
 
 A pruned run keeps its row with the digest of its input, and its attempts their lease rows with
 the digests of their results. It cannot be taken up again: started anew from its input it would do
@@ -13,11 +14,17 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal import inputs
+from recovery_journal.leases.superseded import (
+    DEFAULT_KEPT,
+    FEWEST_KEPT,
+    SupersededCheckpoints,
+)
 from recovery_journal.postgres.database import Database
 
 RUNS_PER_BATCH: Final = 500
 ROWS_PER_STATEMENT: Final = 10_000
 LONGEST_AGE: Final = timedelta(days=36_500)
+KEPT: Final = range(FEWEST_KEPT, 2**31)
 
 CUTOFF = """
 SELECT clock_timestamp() - make_interval(secs => %(age_s)s) AS cutoff
@@ -54,7 +61,11 @@ WHERE NOT EXISTS (
 )
 """
 
-MARK = "UPDATE runs SET pruned_at = clock_timestamp() WHERE run_id = ANY(%(run_ids)s)"
+MARK = """
+UPDATE runs
+SET pruned_at = clock_timestamp(), input = NULL
+WHERE run_id = ANY(%(run_ids)s)
+"""
 
 # A run may have any number of rows; each statement ends within the session's limits.
 DELETE_STEPS = """
@@ -91,13 +102,14 @@ WHERE ctid = ANY(ARRAY(
 
 
 class Pruned(Struct, frozen=True, kw_only=True):
-    """How much was forgotten."""
+    """How much was forgotten: of ended runs, whose inputs went too, and of open ones."""
 
     runs: int = 0
     run_steps: int = 0
     checkpoints: int = 0
     announcements: int = 0
     results: int = 0
+    superseded_checkpoints: int = 0
 
     def __add__(self, other: "Pruned") -> "Pruned":
         return Pruned(
@@ -106,11 +118,13 @@ class Pruned(Struct, frozen=True, kw_only=True):
             checkpoints=self.checkpoints + other.checkpoints,
             announcements=self.announcements + other.announcements,
             results=self.results + other.results,
+            superseded_checkpoints=self.superseded_checkpoints + other.superseded_checkpoints,
         )
 
 
 class Pruning:
-    """Prunes runs of which every attempt has ended, one transaction for a batch of runs."""
+    """Prunes runs of which every attempt has ended, one transaction for a batch of runs; and the
+    superseded checkpoints of the others."""
 
     def __init__(
         self,
@@ -122,9 +136,13 @@ class Pruning:
         self._database = database
         self._runs_per_batch = runs_per_batch
         self._rows_per_statement = rows_per_statement
+        self._superseded = SupersededCheckpoints(
+            database, runs_per_batch=runs_per_batch, rows_per_statement=rows_per_statement
+        )
 
-    def prune(self, older_than: timedelta) -> Pruned:
-        """Prune the runs whose every attempt ended longer ago than that, by the database's clock.
+    def prune(self, older_than: timedelta, *, keep_checkpoints: int = DEFAULT_KEPT) -> Pruned:
+        """Prune the runs whose every attempt ended longer ago than that, by the database's clock;
+        of open runs, checkpoints written longer ago than that but the newest `keep_checkpoints`.
 
         What a batch has pruned stays so if a later one fails. Raises `InvalidInput`,
         `ServerUnavailable`, `StoreBusy`.
@@ -132,12 +150,17 @@ class Pruning:
         age_s = inputs.duration(
             "older_than", older_than, shortest=timedelta(0), longest=LONGEST_AGE
         )
+        keep_count = inputs.whole_number("keep_checkpoints", keep_checkpoints, KEPT)
         with self._database.cursor() as cursor:
             found = cursor.execute(CUTOFF, {"age_s": age_s}).fetchone()
         assert found is not None
+        superseded = self._superseded.prune(found["cutoff"], keep_count=keep_count)
+        return self._ended(found["cutoff"]) + Pruned(superseded_checkpoints=superseded)
+
+    def _ended(self, cutoff: datetime) -> Pruned:
         pruned, after = Pruned(), ""
         while True:
-            run_ids, batch = self._batch(found["cutoff"], after)
+            run_ids, batch = self._batch(cutoff, after)
             pruned += batch
             if len(run_ids) < self._runs_per_batch:
                 return pruned

@@ -46,7 +46,7 @@ FROM checkpoints
 WHERE run_id = %(run_id)s AND checkpoint_no = %(checkpoint_no)s
 """
 
-INPUT = "SELECT input, input_digest FROM runs WHERE run_id = %(run_id)s"
+INPUT = "SELECT input, input_digest, pruned_at FROM runs WHERE run_id = %(run_id)s"
 
 OUTPUTS = """
 SELECT ordinal, name, output, chain
@@ -107,8 +107,7 @@ class RunStore:
             raise RunMismatch(run_id, what="kind", found=repr(found["kind"]), given=repr(kind))
         if found["input_digest"] != given.digest:
             raise RunMismatch(run_id, what="input", found=found["input_digest"], given=given.digest)
-        if found["pruned_at"] is not None:
-            raise RunPruned(run_id, pruned_at=f"{found['pruned_at']:%Y-%m-%d %H:%M:%S} UTC")
+        _require_unpruned(run_id, found)
 
     def tips(
         self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None
@@ -156,13 +155,15 @@ class RunStore:
                     yield bytes(piece["piece"])
 
     def input(self, run_id: str, kept: Kept | None = None) -> Value:
-        """The run's input, from what is at hand or from the store. Raises `PayloadCorrupt`."""
+        """The run's input, from what is at hand or from the store. Raises `PayloadCorrupt`, and
+        `RunPruned` to a worker whose attempt has ended."""
         if kept is not None and kept.input is not None and isinstance(kept.tip, Checkpoint):
             what = f"the input of run {run_id!r}"
             return decode(kept.input, digest=kept.tip.input_digest, what=what)
         with self._database.cursor() as cursor:
             row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
         assert row is not None, f"run {run_id!r} has an attempt and no row"
+        _require_unpruned(run_id, row)
         return decode(row["input"], digest=row["input_digest"], what=f"the input of run {run_id!r}")
 
     def load_state(self, tip: Checkpoint, *, kept: bytes | None = None) -> Value:
@@ -232,6 +233,11 @@ class RunStore:
             "checkpoint_count": tip.progress.checkpoint_count,
         }
         cursor.execute(REALIGN, at)
+
+
+def _require_unpruned(run_id: str, row: DictRow) -> None:
+    if row["pruned_at"] is not None:
+        raise RunPruned(run_id, pruned_at=f"{row['pruned_at']:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _tail_step(

@@ -12,11 +12,13 @@ CREATE SEQUENCE session_locks AS integer CYCLE;
 CREATE TABLE runs (
     run_id text COLLATE "C" PRIMARY KEY,
     kind text NOT NULL,
-    input bytea NOT NULL,
+    -- Null once it is pruned.
+    input bytea,
     input_digest text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Its run steps and checkpoints are gone, so nobody may go on with it.
-    pruned_at timestamptz
+    -- Its input, run steps and checkpoints are gone, so no attempt of it may be opened.
+    pruned_at timestamptz,
+    CHECK (input IS NOT NULL OR pruned_at IS NOT NULL)
 );
 
 -- Runs with something left to prune: pruning again does not look at the pruned ones.

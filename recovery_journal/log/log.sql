@@ -7,8 +7,9 @@ CREATE TABLE journal_events (
     -- "C": the order of bytes, the same on every machine and after every upgrade.
     originator_id text COLLATE "C" NOT NULL,
     originator_version bigint NOT NULL CHECK (originator_version >= 0),
-    topic text NOT NULL,
-    state bytea NOT NULL,
+    topic text NOT NULL CHECK (char_length(topic) <= 100),
+    -- Ours have a few kilobytes. A reader holds a whole page of them in memory.
+    state bytea NOT NULL CHECK (octet_length(state) <= 1048576),
     -- One number at a time: cached numbers would make gaps that last as long as a session.
     notification_id bigint NOT NULL GENERATED ALWAYS AS IDENTITY (CACHE 1),
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),

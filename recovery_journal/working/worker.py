@@ -98,6 +98,7 @@ class Worker:
         self._kinds = _kinds(functions, inputs.names("kinds", kinds))
         self._tenants = inputs.names("tenants", tenants)
         self._code_versions = inputs.names("code_versions", code_versions)
+        inputs.demand(self._kinds, self._code_versions)
         if ttl is not None:
             inputs.duration("ttl", ttl, shortest=inputs.SHORTEST_TTL)
         self._ttl = ttl

@@ -49,6 +49,10 @@ INSERT: LiteralString = (
     "SELECT stream, version, 't', state FROM unnest(%s::text[], %s::int[]) AS put(stream, version) "
     "CROSS JOIN (SELECT %s::bytea) AS same(state)"
 )
+INSERT_WHOLE: LiteralString = (
+    "INSERT INTO journal_events (originator_id, originator_version, topic, state) "
+    "VALUES (%s, %s, %s, %s)"
+)
 INSERT_TIMED: LiteralString = (
     "INSERT INTO journal_events (originator_id, originator_version, topic, state, recorded_at) "
     "VALUES ('b', 1, 't', '', %s)"
@@ -356,3 +360,31 @@ def test_the_view_shows_a_damaged_event_and_the_others(database: Database) -> No
 
     assert [row["event"] for row in seen][2] == {"undecodable": "/w=="}
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("topic", "state"),
+    [
+        ("t" * 101, b"{}"),
+        ("ü" * 101, b"{}"),
+        ("t", b"x" * (1024 * 1024 + 1)),
+        ("t", b"\0" * (64 * 1024 * 1024)),  # a megabyte at most, however well it is compressed
+    ],
+)
+def test_an_event_is_of_bounded_size(other: Database, topic: str, state: bytes) -> None:
+    columns = ["s", 1, topic, state]
+
+    with pytest.raises(CheckViolation), other.cursor() as cursor:
+        cursor.execute(INSERT_WHOLE, columns)
+    with (
+        pytest.raises(CheckViolation),
+        other.cursor() as cursor,
+        cursor.copy(COPY.format(WRITTEN)) as copy,
+    ):
+        copy.write_row(columns)
+
+
+def test_an_event_of_the_largest_size_is_stored(other: Database) -> None:
+    columns = ["s", 1, "ü" * 100, b"x" * 1024 * 1024]
+    with other.cursor() as cursor:
+        cursor.execute(INSERT_WHOLE, columns)
