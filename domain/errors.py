@@ -15,6 +15,7 @@
     │   ├── CheckpointTooLarge      the run's checkpoint is above the limit of what is loaded
     │   ├── ReducerFailed           the user's reducer raised, died or never ended
     │   ├── ServerTooOld            the server lacks what the log needs
+    │   ├── SettingRefused          a setting breaks what the journal promises
     │   ├── SchemaMissing           nobody has run `init` here
     │   ├── SchemaTooNew            a newer program made the schema
     │   ├── SchemaTooOld            an older program made the schema
@@ -220,6 +221,19 @@ class ServerTooOld(Refused):
         super().__init__(
             f"cannot use this PostgreSQL server: found version {found}, needed {needed} or newer; "
             "upgrade the server or leave the DSN out to use the embedded one"
+        )
+
+
+class SettingRefused(Refused):
+    """A setting of the server, the database or the role breaks what the journal promises."""
+
+    def __init__(self, name: str, *, found: str, needed: str, do: str | None = None) -> None:
+        do = do or (
+            "only a superuser may change it: find where it is set with "
+            f"`SELECT * FROM pg_db_role_setting`, and ALTER ROLE or ALTER DATABASE ... RESET {name}"
+        )
+        super().__init__(
+            f"cannot use this database: found {name} = {found}, needed {needed}; {do}"
         )
 
 
@@ -469,8 +483,8 @@ class ReadOnlyServer(Stop):
 
     def __init__(self, wanted: str) -> None:
         super().__init__(
-            f"cannot {wanted}: found a standby server in recovery, needed the primary; "
-            "use the primary's DSN"
+            f"cannot {wanted}: found a server that takes no writes, as a standby in recovery, "
+            "needed the primary; use the primary's DSN"
         )
 
 

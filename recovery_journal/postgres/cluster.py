@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
 import psutil
 
 from domain.errors import EmbeddedServerUnavailable
 from recovery_journal.postgres.account import server_account
+from recovery_journal.postgres.local_dsn import local_dsn
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -60,8 +60,10 @@ class Cluster:
 
     @property
     def dsn(self) -> str:
-        """Where to connect, the same in every life of the server."""
-        return f"postgresql://postgres@/postgres?host={quote(str(self._socket_folder), safe='')}"
+        """Where to connect, the same in every life of the server. Ask once its data folder is
+        there."""
+        version = int((self.data / "PG_VERSION").read_text(encoding="ascii"))
+        return local_dsn(self._socket_folder, account=_owner(self.data), version=version)
 
     @property
     def _socket_folder(self) -> Path:
@@ -167,6 +169,14 @@ class Cluster:
             raise EmbeddedServerUnavailable(
                 f"{program} failed: {said}; the server's log ends: {self._log_tail()}"
             )
+
+
+def _owner(path: Path) -> str:
+    """The account that owns it, empty where it has no name, as in a container."""
+    try:
+        return path.owner()
+    except KeyError:
+        return ""
 
 
 def _make_private(folder: Path) -> None:

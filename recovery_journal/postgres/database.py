@@ -14,7 +14,6 @@ import psycopg
 from psycopg import Connection, Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
-from psycopg.sql import Identifier
 
 from domain.errors import (
     InvalidInput,
@@ -24,6 +23,7 @@ from domain.errors import (
     ServerUnavailable,
     StoreBusy,
 )
+from recovery_journal.postgres.session_settings import Durability, SessionSettings
 
 OLDEST_SERVER: Final = 14
 CONNECT_S: Final = 10.0
@@ -39,11 +39,6 @@ NETWORK_LIMITS: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-
-SETTINGS = """
-SELECT set_config(name, value, false), pg_backend_pid() AS backend_id
-FROM unnest(%(names)s::text[], %(values)s::text[]) AS setting(name, value)
-"""
 
 ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 """First in a transaction: all that it reads is as of one moment."""
@@ -104,8 +99,8 @@ class Database:
     """The journal's schema on one server; every thread has its own autocommit connection.
 
     A connection is opened on first use, again when it broke, and again in a forked child. It is
-    closed when its thread ends and by `close`. Each has `search_path` set to the schema, the
-    time zone UTC, read committed isolation, and the limits given here, in seconds.
+    closed when its thread ends and by `close`. Each has the settings of `session_settings`, and
+    the limits given here, in seconds.
     """
 
     def __init__(
@@ -118,6 +113,7 @@ class Database:
         lock_s: float = LOCK_S,
         statement_s: float = STATEMENT_S,
         idle_in_transaction_s: float = IDLE_IN_TRANSACTION_S,
+        durability: Durability = Durability.FULL,
     ) -> None:
         _check_schema_name(schema)
         self.schema = schema
@@ -125,18 +121,18 @@ class Database:
         self._options: dict[str, Any] = {
             "application_name": application_name,
             "connect_timeout": max(2, round(connect_s)),  # libpq takes whole seconds, from two
-            "client_encoding": "utf8",
             **NETWORK_LIMITS,
             **self._target,
+            "client_encoding": "utf8",
         }
-        self._settings = {
-            "search_path": f"{Identifier(schema).as_string(None)}, pg_temp",
-            "TimeZone": "UTC",
-            "default_transaction_isolation": "read committed",
-            "lock_timeout": _milliseconds(lock_s),
-            "statement_timeout": _milliseconds(statement_s),
-            "idle_in_transaction_session_timeout": _milliseconds(idle_in_transaction_s),
-        }
+        self.durability = durability
+        self._settings = SessionSettings(
+            schema,
+            durability,
+            lock_timeout=lock_s,
+            statement_timeout=statement_s,
+            idle_in_transaction_session_timeout=idle_in_transaction_s,
+        )
         self._guard: Guard | None = None
         self._local = threading.local()
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
@@ -304,11 +300,8 @@ class Database:
         if version < OLDEST_SERVER * 10_000:
             found = f"{version // 10_000}.{version % 10_000}"
             raise ServerTooOld(found=found, needed=str(OLDEST_SERVER))
-        names, values = list(self._settings), list(self._settings.values())
         with self.translated():
-            row = connection.execute(SETTINGS, {"names": names, "values": values}).fetchone()
-        assert row is not None
-        is_direct: bool = row["backend_id"] == connection.info.backend_pid
+            is_direct = self._settings.apply(connection) == connection.info.backend_pid
         if not is_direct:
             connection.prepare_threshold = None  # the next backend would not know the statement
         return is_direct
@@ -339,10 +332,6 @@ def _check_schema_name(schema: str) -> None:
         needed=f"1 to {LONGEST_SCHEMA_NAME} bytes in UTF-8, no NUL, not 'pg_...' or '$user'",
         do="choose another name",
     )
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{round(seconds * 1000)}ms"
 
 
 def _one_line(error: psycopg.Error) -> str:

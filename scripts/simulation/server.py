@@ -109,7 +109,7 @@ class ClockedDatabase(Database):
 
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn, SCHEMA)
-        self._settings["search_path"] = f"{SCHEMA}, pg_catalog, pg_temp"
+        self._settings.pinned["search_path"] = f"{SCHEMA}, pg_catalog, pg_temp"
 
 
 @contextmanager

@@ -1,0 +1,41 @@
+"""The DSN of an embedded server: complete, so that no libpq variable of the shell leads elsewhere."""
+
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from psycopg.pq import Conninfo
+
+# libpq takes a parameter that is named, even as empty, from here and not from its environment.
+# An invalid value in the environment is refused even where it decides nothing.
+PARAMETERS: Final = {
+    "hostaddr": "",
+    "password": "",
+    "passfile": "",
+    "options": "",
+    "channel_binding": "disable",
+    "sslmode": "disable",
+    "ssl_min_protocol_version": "",
+    "ssl_max_protocol_version": "",
+    "gssencmode": "disable",
+    "target_session_attrs": "any",
+}
+
+# Programs of an older version refuse a parameter that they do not know.
+NEWER_PARAMETERS: Final[tuple[tuple[int, dict[str, str]], ...]] = (
+    (16, {"require_auth": "", "sslcertmode": "disable", "load_balance_hosts": "disable"}),
+    (17, {"sslnegotiation": "postgres"}),
+    (18, {"min_protocol_version": "3.0", "max_protocol_version": "3.0"}),
+)
+
+
+def local_dsn(socket_folder: Path, *, account: str, version: int) -> str:
+    """Where to connect to the server of this socket, for this process's libpq and the programs of
+    that major version of PostgreSQL. A server that runs under another account is refused, unless
+    the account has no name."""
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    parameters = {"host": str(socket_folder), "port": "5432", "requirepeer": account, **PARAMETERS}
+    for since, newer in NEWER_PARAMETERS:
+        if version >= since:
+            parameters |= {name: value for name, value in newer.items() if name in known}
+    return f"postgresql://postgres@/postgres?{urlencode(parameters, quote_via=quote, safe='')}"
