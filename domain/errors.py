@@ -17,6 +17,7 @@
     │   ├── ServerTooOld            the server lacks what the log needs
     │   ├── SettingRefused          a setting breaks what the journal promises
     │   ├── SchemaMissing           nobody has run `init` here
+    │   ├── SchemaUnsafe            others may create objects in the schema
     │   ├── SchemaTooNew            a newer program made the schema
     │   ├── SchemaTooOld            an older program made the schema
     │   ├── SchemaOccupied          the schema holds tables of something else
@@ -244,6 +245,16 @@ class SchemaMissing(Refused):
         super().__init__(
             f"cannot use schema {schema!r}: found no journal in it, needed one made by "
             "`recovery-journal init`; run that, or name the right schema"
+        )
+
+
+class SchemaUnsafe(Refused):
+    """Others than its owner choose what our statements mean in a schema."""
+
+    def __init__(self, schema: str, *, found: str, needed: str, do: str) -> None:
+        super().__init__(
+            f"cannot use schema {schema!r}: found {found}, needed {needed}; its functions and "
+            f"operators run with our rights, so {do}"
         )
 
 

@@ -23,6 +23,7 @@ from domain.errors import (
     ServerUnavailable,
     StoreBusy,
 )
+from recovery_journal.postgres.server_settings import require_unicode
 from recovery_journal.postgres.session_settings import Durability, SessionSettings
 
 OLDEST_SERVER: Final = 14
@@ -300,6 +301,7 @@ class Database:
         if version < OLDEST_SERVER * 10_000:
             found = f"{version // 10_000}.{version % 10_000}"
             raise ServerTooOld(found=found, needed=str(OLDEST_SERVER))
+        require_unicode(connection)
         with self.translated():
             is_direct = self._settings.apply(connection) == connection.info.backend_pid
         if not is_direct:

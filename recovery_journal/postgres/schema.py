@@ -10,6 +10,7 @@ from psycopg.sql import SQL, Identifier
 
 from domain.errors import SchemaMissing, SchemaOccupied, SchemaTooNew, SchemaTooOld
 from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.schema_privileges import require_safe
 
 VERSION: Final = 4
 SCRIPTS: Final = ("log/log.sql", "leases/stores.sql", "postgres/accepted_servers.sql")
@@ -29,6 +30,7 @@ JOIN pg_class ON pg_class.oid = attrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE nspname = %(schema)s
     AND relname = 'journal_schema'
+    AND relkind = 'r'
     AND attname IN ('is_only_row', 'version')
     AND NOT attisdropped
 """
@@ -53,17 +55,20 @@ def create(database: Database, *steps: Step) -> bool:
     """Make the journal's tables unless they are there; whether they were made now.
 
     `steps` are taken in the same transaction, after our own, only when the tables are made.
-    Any number of processes may do this at once. Raises `SchemaTooNew`, `SchemaTooOld`, and
-    `SchemaOccupied` where something else has a name that is needed.
+    Any number of processes may do this at once. Raises `SchemaUnsafe`, `SchemaTooNew`,
+    `SchemaTooOld`, and `SchemaOccupied` where something else has a name that is needed.
     """
     if _found_version(database) is not None:
         return False
+    require_safe(database, is_to_be_filled=True)
     try:
         with database.transaction() as cursor:
             lock(cursor, database.schema)
             if _version(cursor, database.schema) is not None:
                 return False
             _make(cursor, database.schema, steps)
+        # What a new schema grants by default shows only now.
+        require_safe(database)
     except TAKEN as error:
         raise SchemaOccupied(database.schema, found=str(error.diag.message_primary)) from error
     return True
@@ -75,13 +80,14 @@ def lock(cursor: Cursor[DictRow], schema: str) -> None:
 
 
 def check(database: Database) -> None:
-    """Raise `SchemaMissing`, `SchemaTooNew` or `SchemaTooOld` unless this program can use the
-    schema."""
+    """Raise `SchemaMissing`, `SchemaUnsafe`, `SchemaTooNew` or `SchemaTooOld` unless this program
+    can use the schema."""
     if _found_version(database) is None:
         raise SchemaMissing(database.schema)
 
 
 def _found_version(database: Database) -> int | None:
+    require_safe(database)
     with database.cursor() as cursor:
         return _version(cursor, database.schema)
 

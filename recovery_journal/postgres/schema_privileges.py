@@ -1,0 +1,110 @@
+"""Who may put functions, operators and tables into the journal's schema.
+
+Our statements are resolved in it: whoever may create objects there chooses code that every one of
+our sessions runs, a superuser's too.
+"""
+
+from typing import Final
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.errors import SchemaUnsafe
+from recovery_journal.postgres.database import Database
+
+# First of all: what follows is then resolved in the server's catalogue alone.
+TRUST_CATALOGUE: Final = "SET LOCAL search_path = pg_catalog, pg_temp"
+
+CREATORS: Final = """
+SELECT string_agg(
+        DISTINCT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, ', '
+    ) AS names
+FROM pg_namespace, aclexplode(nspacl)
+WHERE nspname = %(schema)s
+    AND privilege_type = 'CREATE'
+    AND grantee <> nspowner
+    AND grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
+"""
+
+# Membership that was granted: a superuser may act as anybody, and must not trust anybody for that.
+# The owner named pg_database_owner stands for the owner of the database.
+OWNER: Final = """
+WITH RECURSIVE home AS (
+    SELECT pg_namespace.oid AS schema_id,
+        CASE WHEN nspowner = to_regrole('pg_database_owner') THEN datdba ELSE nspowner END AS owner
+    FROM pg_namespace, pg_database
+    WHERE nspname = %(schema)s AND datname = current_database()
+), ours (role) AS (
+    SELECT oid FROM pg_roles WHERE rolname = current_user
+    UNION
+    SELECT roleid FROM pg_auth_members JOIN ours ON member = role
+), theirs (role) AS (
+    SELECT owner FROM home
+    UNION
+    SELECT member FROM pg_auth_members JOIN theirs ON roleid = role
+), superusers (role) AS (
+    SELECT oid FROM pg_roles WHERE rolsuper
+), planted (owner, name) AS (
+    SELECT relowner, 'relation ' || relname FROM pg_class, home WHERE relnamespace = schema_id
+    UNION ALL
+    SELECT proowner, 'function ' || proname FROM pg_proc, home WHERE pronamespace = schema_id
+    UNION ALL
+    SELECT oprowner, 'operator ' || oprname FROM pg_operator, home WHERE oprnamespace = schema_id
+    UNION ALL
+    SELECT typowner, 'type ' || typname FROM pg_type, home WHERE typnamespace = schema_id
+    UNION ALL
+    SELECT collowner, 'collation ' || collname FROM pg_collation, home
+    WHERE collnamespace = schema_id
+)
+SELECT owner::regrole::text AS owner,
+    owner IN (TABLE ours UNION ALL TABLE superusers) AS is_trusted,
+    (
+        SELECT min(planted.name || ' of ' || planted.owner::regrole::text)
+        FROM planted
+        WHERE planted.owner NOT IN (TABLE theirs UNION ALL TABLE superusers)
+            AND planted.owner NOT IN (SELECT oid FROM pg_roles WHERE rolname = current_user)
+    ) AS planted
+FROM home
+"""
+
+
+def require_safe(database: Database, *, is_to_be_filled: bool = False) -> None:
+    """Raise `SchemaUnsafe` where others may create, or have created, objects in the schema; and
+    before a journal is made there, unless we belong to its owner. One that is missing is safe."""
+    with database.transaction() as cursor:
+        require_safe_here(cursor, database.schema, is_to_be_filled=is_to_be_filled)
+
+
+def require_safe_here(cursor: Cursor[DictRow], schema: str, *, is_to_be_filled: bool) -> None:
+    """The same in a transaction, whose search path is then the server's catalogue."""
+    cursor.execute(TRUST_CATALOGUE)
+    home = cursor.execute(OWNER, {"schema": schema}).fetchone()
+    if home is None:
+        return
+    if names := creators(cursor, schema):
+        raise SchemaUnsafe(
+            schema,
+            found=f"the right to create objects in it granted to {names}",
+            needed="it with its owner alone",
+            do=f"REVOKE CREATE ON SCHEMA ... FROM {names}, or choose another schema",
+        )
+    if home["planted"]:
+        raise SchemaUnsafe(
+            schema,
+            found=f"in it the {home['planted']}",
+            needed="only objects of its owner's or a superuser's",
+            do="drop what does not belong there, or choose another schema",
+        )
+    if is_to_be_filled and not home["is_trusted"]:
+        raise SchemaUnsafe(
+            schema,
+            found=f"it owned by {home['owner']}, to which this role does not belong",
+            needed="a schema of this role's, or of a role that it is a member of",
+            do="connect as its owner, or choose another schema",
+        )
+
+
+def creators(cursor: Cursor[DictRow], schema: str) -> str:
+    """The roles other than the schema's owner, and no superusers, that may create objects in it."""
+    row = cursor.execute(CREATORS, {"schema": schema}).fetchone()
+    return (row and row["names"]) or ""
