@@ -114,6 +114,10 @@ WHERE NOT EXISTS (
     WHERE attrelid = log.oid AND attname = 'notification_id' AND attidentity = 'a'
 )
 UNION ALL
+SELECT 'the sequence of positions was set back: an event may lie where no reader looks any more'
+WHERE pg_sequence_last_value(pg_get_serial_sequence('journal_events', 'notification_id')::regclass)
+    < (SELECT max(notification_id) FROM journal_events)
+UNION ALL
 SELECT format('there is no valid unique index on %%s', columns)
 FROM log
 CROSS JOIN (

@@ -6,6 +6,11 @@ import pytest
 
 import recovery_journal as rj
 
+APPEND: LiteralString = (
+    "INSERT INTO journal_events (originator_id, originator_version, topic, state) "
+    "VALUES (%s, 1, 't', '{}')"
+)
+
 ALTERED: tuple[tuple[LiteralString, str], ...] = (
     ("ALTER TABLE journal_events DISABLE TRIGGER journal_refuse_change", "not always enabled"),
     ("ALTER TABLE journal_events ENABLE TRIGGER journal_note_position", "not always enabled"),
@@ -81,3 +86,43 @@ def test_others_that_may_create_in_the_schema_are_a_problem(journal: rj.Journal)
     [problem] = journal.status().problems
 
     assert problem.what.startswith("PUBLIC may create objects in the schema")
+
+
+def test_the_owner_can_backdate_an_event_by_as_long_as_its_statement_has_run(
+    journal: rj.Journal,
+) -> None:
+    with journal.database.cursor() as cursor:
+        cursor.execute(
+            "DO $$ BEGIN PERFORM pg_sleep(0.3); "
+            "INSERT INTO journal_events "
+            "(originator_id, originator_version, topic, state, recorded_at) "
+            "VALUES ('backdated', 1, 't', '{}', statement_timestamp()); END $$"
+        )
+        row = cursor.execute(
+            "SELECT clock_timestamp() - recorded_at > interval '0.3s' AS is_backdated "
+            "FROM journal_events WHERE originator_id = 'backdated'"
+        ).fetchone()
+
+    assert row == {"is_backdated": True}
+
+
+def test_a_sequence_of_positions_that_was_set_back_is_a_problem(journal: rj.Journal) -> None:
+    with journal.database.transaction() as cursor:
+        cursor.execute(APPEND, ["rolled back"])
+        cursor.connection.execute("ROLLBACK")
+        cursor.connection.execute("BEGIN")
+    for number in range(3):
+        with journal.database.cursor() as cursor:
+            cursor.execute(APPEND, [f"s-{number}"])
+    assert journal.status().problems == []
+
+    with journal.database.cursor() as cursor:
+        cursor.execute("SELECT setval('journal_events_notification_id_seq', 1, false)")
+        cursor.execute(APPEND, ["late"])
+        row = cursor.execute(
+            "SELECT notification_id AS position FROM journal_events WHERE originator_id = 'late'"
+        ).fetchone()
+
+    assert row == {"position": 1}
+    [problem] = journal.status().problems
+    assert "the sequence of positions was set back" in problem.what

@@ -130,8 +130,8 @@ def test_all_settings_at_once_change_nothing(database_dsn: str) -> None:
     work_through(database_dsn)
 
 
-def settings_of(dsn: str, **options: str) -> dict[str, str]:
-    with rj.open(dsn, **options) as journal, journal.database.cursor() as cursor:
+def settings_of(dsn: str) -> dict[str, str]:
+    with rj.open(dsn) as journal, journal.database.cursor() as cursor:
         rows = cursor.execute("SELECT name, setting FROM pg_settings").fetchall()
     return {row["name"]: row["setting"] for row in rows}
 
@@ -151,7 +151,7 @@ def test_every_pinned_setting_is_one_of_the_servers(database_dsn: str) -> None:
         connection.execute("DO $$ BEGIN END $$")  # which brings PL/pgSQL's own settings
         rows = connection.execute("SELECT lower(name), context FROM pg_settings").fetchall()
         version = connection.info.server_version
-    contexts = dict(rows)
+    contexts: dict[str, str] = dict(rows)
 
     newer = {"transaction_timeout", "restrict_nonsystem_relation_kind"} if version < 170000 else ()
     for name in set(PINNED) - set(newer):
