@@ -1,0 +1,173 @@
+"""Writing: a value to MessagePack with extensions, or a refusal that says where.
+
+msgspec would write much that MessagePack cannot tell apart again, such as subclasses, enumerations
+and dataclasses. So types are compared first, and exactly: of plain values at the speed of C, of
+others while they are taken apart.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from msgspec import Raw
+from msgspec.msgpack import Encoder, Ext
+
+from domain.wording import message_of, shown
+from recovery_journal.values.codec import Codec, Codecs
+from recovery_journal.values.extensions import BY_TYPE, CODEC_CODE, SUPPORTED, Extension
+from recovery_journal.values.plain import DEEPEST, PLAIN, Value, is_plain, require_fewer
+from recovery_journal.values.reader import Reader
+from recovery_journal.values.refusals import CannotWrite, CodecBroke, key_part, type_name
+
+CHECKED: Final = frozenset({int, str})
+"""Plain types of which not every value can be written: msgspec finds them, but not their place."""
+
+INTEGERS: Final = range(-(2**63), 2**64)
+
+
+class Writer:
+    """Writes values. With `is_canonical`, equal dicts are written alike, whatever order their keys
+    are in; else a dict keeps its order. Raises `CannotWrite`."""
+
+    def __init__(self, codecs: Codecs, reader: Reader, *, is_canonical: bool = False) -> None:
+        self._codecs = codecs
+        self._reader = None if is_canonical else reader
+        self._encoder = Encoder(order="deterministic" if is_canonical else None)
+
+    def write(self, value: Value) -> bytes:
+        """The bytes of this value."""
+        try:
+            form = value if is_plain(value) else self._parting(PLAIN).form(value, 0)
+            return self._encoder.encode(form)
+        except (OverflowError, UnicodeEncodeError):
+            self._parting(PLAIN - CHECKED).form(value, 0)
+            raise
+
+    def _parting(self, unchecked: frozenset[type]) -> "_Parting":
+        return _Parting(self._encoder, self._codecs, self._reader, unchecked)
+
+
+class _Parting:
+    """Takes one value apart. Parts of the `unchecked` types are taken as they are."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        codecs: Codecs,
+        reader: Reader | None,
+        unchecked: frozenset[type],
+    ) -> None:
+        self._encode = encoder.encode
+        self._codecs = codecs.by_type
+        self._reader = reader
+        self._unchecked = unchecked
+        self._count = 0
+
+    def form(self, value: Value, depth: int) -> Value:
+        """What msgspec is to write for this value."""
+        kind = type(value)
+        if kind in PLAIN:
+            return value if kind in self._unchecked else _checked(value)
+        if depth >= DEEPEST:
+            raise CannotWrite(f"nested deeper than {DEEPEST} levels, or within itself")
+        if kind is list:
+            return self._forms(value, depth + 1)
+        if kind is dict:
+            return self._dict(value, depth + 1)
+        if extension := BY_TYPE.get(kind):
+            return Ext(extension.code, self._body(extension, value, depth + 1))
+        if codec := self._codecs.get(kind):
+            return Ext(CODEC_CODE, self._own(codec, value, depth + 1))
+        raise CannotWrite(_unsupported(value))
+
+    def _forms(self, values: Collection[Value], depth: int) -> list[Value]:
+        self._count = require_fewer(self._count + len(values))
+        unchecked, forms = self._unchecked, []
+        try:
+            for value in values:  # not a comprehension: how far it came is told
+                forms.append(value if type(value) in unchecked else self.form(value, depth))  # noqa: PERF401
+        except CannotWrite as refused:
+            refused.path.append(f"[{len(forms)}]")
+            raise
+        return forms
+
+    def _dict(self, values: dict[Value, Value], depth: int) -> dict[str, Value]:
+        self._count = require_fewer(self._count + len(values))
+        unchecked, forms = self._unchecked, {}
+        for key, value in values.items():
+            try:
+                _require_text(key, is_checked=str not in unchecked)
+                forms[key] = value if type(value) in unchecked else self.form(value, depth)
+            except CannotWrite as refused:
+                refused.path.append(key_part(key))
+                raise
+        return forms
+
+    def _body(self, extension: Extension, value: Value, depth: int) -> bytes:
+        if not extension.is_container:
+            try:
+                return self._encode(extension.form(value))
+            except UnicodeEncodeError:
+                raise CannotWrite(f"a {type_name(value)} with a lone surrogate") from None
+        if extension.is_ordered:
+            return self._encode(self._forms(value, depth))
+        return self._encode([Raw(element) for element in sorted(self._elements(value, depth))])
+
+    def _elements(self, values: Collection[Value], depth: int) -> Iterable[bytes]:
+        """The elements of a set, each as its bytes, by which they are put in order."""
+        self._count = require_fewer(self._count + len(values))
+        for value in values:
+            try:
+                yield self._encode(self.form(value, depth))
+            except CannotWrite as refused:
+                refused.path.append(f"{{{shown(value)}}}")
+                raise
+
+    def _own(self, codec: Codec, value: Value, depth: int) -> bytes:
+        """A value of a type of the user's own. One that does not come back is refused."""
+        try:
+            form = self.form(_made(codec, value), depth)
+        except CannotWrite as refused:
+            refused.path.append(f"<{codec.name}>")
+            raise
+        body = self._encode([codec.name, form])
+        if self._reader is not None:
+            try:
+                self._reader.read_own(body)
+            except CodecBroke as broke:
+                found = f"a {type_name(value)} of which decode of codec {broke.name!r} made"
+                raise CannotWrite(f"{found} {broke.found}") from broke
+        return body
+
+
+def _made(codec: Codec, value: Value) -> Value:
+    """What a codec makes of a value."""
+    try:
+        return codec.encode(value)
+    except Exception as error:
+        found = f"a {type_name(value)} of which encode of codec {codec.name!r} made"
+        raise CannotWrite(f"{found} {type(error).__name__}: {message_of(error)}") from error
+
+
+def _require_text(key: object, *, is_checked: bool) -> None:
+    if type(key) is not str:
+        raise CannotWrite(f"a key of type {type_name(key)}, not str")
+    if is_checked:
+        _checked(key)
+
+
+def _checked(value: Value) -> Value:
+    """A plain value, or its refusal."""
+    if type(value) is int and value not in INTEGERS:
+        raise CannotWrite("int of more than 64 bits")
+    if type(value) is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise CannotWrite("str with a lone surrogate") from None
+    return value
+
+
+def _unsupported(value: Value) -> str:
+    """The type of a value that is not accepted, and why it is not taken for its base."""
+    base = next((it for it in type(value).__mro__[1:] if it in SUPPORTED), None)
+    return type_name(value) + (f", a subclass of {base.__name__}" if base else "")
