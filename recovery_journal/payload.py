@@ -6,7 +6,6 @@ canonical one, in which the order of a dict's keys does not count.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -71,7 +70,7 @@ class Values:
         what they need, `CodecFailed` where a codec does not give its value again.
         """
         try:
-            return with_room(partial(self._reader.read, encoded))
+            return with_room(self._reader.read, encoded)
         except CannotRead as error:
             raise CodecMissing(what, found=str(error)) from error
         except CodecBroke as error:
@@ -94,7 +93,7 @@ def require_digest(encoded: bytes, *, digest: str, what: str) -> bytes:
 
 def _written(writer: Writer, value: Value, name: str) -> bytes:
     try:
-        encoded = with_room(partial(writer.write, value))
+        encoded = with_room(writer.write, value)
     except CannotWrite as error:
         raise _refused(name, error.at(name)) from error.__cause__
     except Exception as error:  # values of the user's own may raise anything

@@ -15,7 +15,8 @@ from recovery_journal.values.plain import PLAIN
 from recovery_journal.values.zones import zone_form, zone_of
 
 CODEC_CODE: Final = 0
-"""A value of a type of the user's own: the name of its codec, and what the codec made of it."""
+"""A value of a type of the user's own: the name of its codec, and the
+bytes of what the codec made of it: these are not looked into where the codec is not known."""
 
 
 class Extension(Struct, frozen=True):

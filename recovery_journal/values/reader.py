@@ -23,17 +23,18 @@ class Reader:
 
     def read_own(self, body: bytes | memoryview) -> Value:
         """The value of a type of the user's own."""
-        name, form = self._decoder.decode(body)
+        name, encoded = self._decoder.decode(body)
         codec = self._codecs.get(name)
         if codec is None:
             raise CannotRead(f"a value of codec {name!r}, which this journal does not have")
+        form = self._decoder.decode(encoded)
         try:
             value = codec.decode(form)
         except Exception as error:
             found = f"{type(error).__name__}: {message_of(error)}"
             raise CodecBroke(name, found) from error
         if type(value) is not codec.type:
-            raise CodecBroke(name, f"a {type_name(value)}, not a {codec.type.__qualname__}")
+            raise CodecBroke(name, f"a {type_name(value)}, not a {codec.type.__name__}")
         return value
 
     def _extended(self, code: int, body: memoryview) -> Value:

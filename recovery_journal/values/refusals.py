@@ -45,4 +45,4 @@ def key_part(key: object) -> str:
 
 def type_name(value: object) -> str:
     """The name of a value's type, as an error shows it."""
-    return type(value).__qualname__
+    return type(value).__name__

@@ -4,21 +4,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+Argument = TypeVar("Argument")
 Answer = TypeVar("Answer")
 
 
-def with_room(call: Callable[[], Answer]) -> Answer:
+def with_room(call: Callable[[Argument], Answer], argument: Argument) -> Answer:
     """Call it; where the caller has left it too little room, again in a thread of its own.
 
     Raises what the call raises, as a `RecursionError` where even that is too little.
     """
     try:
-        return call()
+        return call(argument)
     except Exception as error:
         if not _is_out_of_room(error):
             raise
     with ThreadPoolExecutor(max_workers=1) as beside:
-        return beside.submit(call).result()
+        return beside.submit(call, argument).result()
 
 
 def _is_out_of_room(error: BaseException | None) -> bool:

@@ -5,7 +5,7 @@ and dataclasses. So types are compared first, and exactly: of plain values at th
 others while they are taken apart.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from msgspec import Raw
@@ -14,7 +14,14 @@ from msgspec.msgpack import Encoder, Ext
 from domain.wording import message_of, shown
 from recovery_journal.values.codec import Codec, Codecs
 from recovery_journal.values.extensions import BY_TYPE, CODEC_CODE, SUPPORTED, Extension
-from recovery_journal.values.plain import DEEPEST, PLAIN, Value, is_plain, require_fewer
+from recovery_journal.values.plain import (
+    DEEPEST,
+    LARGEST_PAYLOAD,
+    PLAIN,
+    Value,
+    is_plain,
+    require_fewer,
+)
 from recovery_journal.values.reader import Reader
 from recovery_journal.values.refusals import CannotWrite, CodecBroke, key_part, type_name
 
@@ -61,6 +68,7 @@ class _Parting:
         self._reader = reader
         self._unchecked = unchecked
         self._count = 0
+        self._held_bytes = 0
 
     def form(self, value: Value, depth: int) -> Value:
         """What msgspec is to write for this value."""
@@ -74,10 +82,19 @@ class _Parting:
         if kind is dict:
             return self._dict(value, depth + 1)
         if extension := BY_TYPE.get(kind):
-            return Ext(extension.code, self._body(extension, value, depth + 1))
+            return self._ext(extension.code, lambda: self._body(extension, value, depth + 1))
         if codec := self._codecs.get(kind):
-            return Ext(CODEC_CODE, self._own(codec, value, depth + 1))
+            return self._ext(CODEC_CODE, lambda: self._own(codec, value, depth + 1))
         raise CannotWrite(_unsupported(value))
+
+    def _ext(self, code: int, make: Callable[[], bytes]) -> Ext:
+        """A body with its code. Those within it are a part of it, so that only it counts."""
+        held_before = self._held_bytes
+        body = make()
+        self._held_bytes = held_before + len(body)
+        if self._held_bytes > LARGEST_PAYLOAD:
+            raise CannotWrite(f"more than {LARGEST_PAYLOAD:,} bytes")
+        return Ext(code, body)
 
     def _forms(self, values: Collection[Value], depth: int) -> list[Value]:
         self._count = require_fewer(self._count + len(values))
@@ -129,7 +146,7 @@ class _Parting:
         except CannotWrite as refused:
             refused.path.append(f"<{codec.name}>")
             raise
-        body = self._encode([codec.name, form])
+        body = self._encode([codec.name, self._encode(form)])
         if self._reader is not None:
             try:
                 self._reader.read_own(body)
