@@ -123,8 +123,11 @@ class _Parting:
         if not extension.is_container:
             try:
                 return self._encode(extension.form(value))
+            except CannotWrite as refused:
+                raise CannotWrite(f"{type_name(value)} {refused.found}") from None
             except UnicodeEncodeError:
-                raise CannotWrite(f"a {type_name(value)} with a lone surrogate") from None
+                zone = "in a time zone whose name has a lone surrogate"
+                raise CannotWrite(f"{type_name(value)} {zone}") from None
         if extension.is_ordered:
             return self._encode(self._forms(value, depth))
         return self._encode([Raw(element) for element in sorted(self._elements(value, depth))])

@@ -174,6 +174,35 @@ def test_a_reducer_whose_state_would_not_come_back_is_to_blame_with_its_path(
     assert "the folded state.n[0]: complex" in failed.message
 
 
+FOLDS: dict[str, tuple[Any, Any, int]] = {
+    "keys in another order": ({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"d": 2, "c": 1}, "a": 1}, 1),
+    "elements in another order": ({8 * it for it in (1, 0)}, {8 * it for it in (0, 1)}, 1),
+    "a float for an int": ({"n": 1}, {"n": 1.0}, 0),
+    "a tuple for a list": ({"n": [1]}, {"n": (1,)}, 0),
+    "another exponent": (Decimal("1.0"), Decimal("1.00"), 0),
+    "a list in another order": ([1, 2], [2, 1], 0),
+    "the other half hour": (time(2, 30), time(2, 30, fold=1), 0),
+}
+
+
+@pytest.mark.parametrize("case", FOLDS)
+def test_folded_states_are_compared_by_type_and_content_and_not_by_order(
+    open_journal: OpenJournal, case: str
+) -> None:
+    swept, claimed, claim_count = FOLDS[case]
+    sweeper = open_journal(reducers={KIND: lambda *_: swept})
+    claimer = open_journal(reducers={KIND: lambda *_: claimed})
+    lease = held(sweeper, kind=KIND)
+    lease.record_step("step")
+    report(sweeper, lease)
+
+    claims = claimer.claim(worker_id="w")
+
+    assert [shape(claim.folded_state) for claim in claims] == [shape(claimed)] * claim_count
+    if not claims:
+        assert last_of(sweeper, Quarantined).cause is QuarantineCause.DIVERGED
+
+
 # One run, opened again -------------------------------------------------------------------------
 
 
