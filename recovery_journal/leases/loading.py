@@ -1,7 +1,7 @@
 """Loading: all that the worker of a held lease needs, checked before any of its code runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -12,7 +12,7 @@ from domain.pipeline import RecoveryContext
 from domain.recovery import Recovery
 from domain.replay import replay_chain
 from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.runs import RunStore, StoredStep, TailStep
 from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Value
 from recovery_journal.recovering.replayer import Folding, TailReplayer
@@ -62,10 +62,11 @@ class ClaimLoading:
         where it cannot be had here."""
         tip = usable(kept.tip)
         _compare_chain(recovery, tip)
-        tail = self._runs.tail(tip, kept.outputs)
+        stored = self._runs.stored_tail(tip, kept.outputs)
+        tail = self._runs.tail(tip, stored)
         folded = None
         if self._replayer.has_reducer(recovery.granted.kind):
-            folded = self._fold(recovery, tip, kept)
+            folded = self._fold(recovery, tip, stored, kept)
         return Claim(
             lease=lease,
             input=self._runs.input(lease.run_id, kept),
@@ -76,11 +77,12 @@ class ClaimLoading:
             context=recovery.context() if recovery.reloaded else None,
         )
 
-    def _fold(self, recovery: Recovery, tip: Checkpoint, kept: Kept) -> Value:
+    def _fold(
+        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[StoredStep], kept: Kept
+    ) -> Value:
         """The state after the tail, which must be the one that the recovery's replay came to."""
         what = f"the folded state of run {recovery.run_id!r}"
         start = self._replayer.stored_start(tip, kept)
-        tail = self._runs.stored_tail(tip, kept.outputs)
         folded = self._folding.fold(recovery.granted.kind, start, tail, self._keep_alive)
         if folded.is_unreadable:
             raise CodecMissing(what, found=folded.message)

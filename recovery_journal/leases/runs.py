@@ -13,7 +13,7 @@ from domain.checkpoint import (
     CheckpointProblem,
     CheckpointRef,
 )
-from domain.errors import InvalidInput, RunMismatch, RunPruned
+from domain.errors import InvalidInput, PayloadCorrupt, RunMismatch, RunPruned
 from domain.lease import Progress
 from recovery_journal.leases.tips import Kept, read_end, read_kept, step_key
 from recovery_journal.payload import BUILT_IN, Payload, Value, Values, require_digest
@@ -196,7 +196,8 @@ class RunStore:
             return require_digest(kept.input, digest=kept.tip.input_digest, what=what)
         with self._database.cursor() as cursor:
             row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
-        assert row is not None, f"run {run_id!r} has an attempt and no row"
+        if row is None:  # as after a restore, of a run that began in a lost future
+            raise PayloadCorrupt(what, found="of nothing: the run has no row", needed="its own")
         return require_digest(row["input"], digest=row["input_digest"], what=what)
 
     def load_state(self, tip: Checkpoint, *, kept: bytes | None = None) -> Value:
@@ -215,17 +216,15 @@ class RunStore:
         stored = b"".join(self.state(tip.ref, limit_bytes=self._state_bytes))
         return require_digest(stored, digest=tip.state_digest, what=_state_of(tip))
 
-    def tail(
-        self, tip: Checkpoint, kept: Sequence[bytes | None] | None = None
-    ) -> tuple[TailStep, ...]:
-        """The tail with its outputs, decoded. Raises as `Values.decode`."""
+    def tail(self, tip: Checkpoint, stored: Sequence[StoredStep]) -> tuple[TailStep, ...]:
+        """The tail with its outputs, decoded. Raises as `Values.decode_digested`."""
         return tuple(
             TailStep(
                 ordinal=step.ordinal,
                 name=step.name,
                 output=self.values.decode_digested(step.output, what=_output_of(tip, step.ordinal)),
             )
-            for step in self.stored_tail(tip, kept)
+            for step in stored
         )
 
     def stored_tail(

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import recovery_journal as rj
+from domain.errors import PayloadCorrupt
 from domain.events import (
     LeaseExpired,
     QuarantineCause,
@@ -201,6 +202,14 @@ def test_folded_states_are_compared_by_type_and_content_and_not_by_order(
     assert [shape(claim.folded_state) for claim in claims] == [shape(claimed)] * claim_count
     if not claims:
         assert last_of(sweeper, Quarantined).cause is QuarantineCause.DIVERGED
+
+
+def test_the_input_of_a_run_that_is_gone_is_missed_in_words(damaged: rj.Journal) -> None:
+    lease = held(damaged, input=1)
+    change(damaged, "DELETE FROM runs")
+
+    with pytest.raises(PayloadCorrupt, match="the input of run 'run of a-1'.* has no row"):
+        lease.input  # noqa: B018 - reading it is the test
 
 
 # One run, opened again -------------------------------------------------------------------------
