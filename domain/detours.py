@@ -106,8 +106,8 @@ def await_codec(
     policy: Policy,
     now: datetime,
 ) -> tuple[AnyEvent, ...]:
-    """A stored value needs a codec, or a time zone, that this process lacks: leave it to a process
-    that has it, and after a long wait to a person. It never counts as a try of the step."""
+    """Postpone a step whose stored values need a codec or time zone that this process lacks; after
+    a long wait, quarantine. It never counts as a try of the step."""
     since = recovery.undecoded_since
     if since is not None and policy.has_waited(since, now):
         waited = f"{message}; none came within {policy.version_wait_s:g} s"

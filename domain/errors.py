@@ -14,7 +14,7 @@
     │   ├── CheckpointTooNew        a newer program wrote the run's checkpoint
     │   ├── CheckpointTooLarge      the run's checkpoint is above the limit of what is loaded
     │   ├── CodecMissing            a stored value needs a codec or time zone that is not here
-    │   ├── CodecFailed             a codec of the user's does not give a stored value again
+    │   ├── CodecFailed             a codec of the user's fails to decode a stored value
     │   ├── ReducerFailed           the user's reducer raised, died or never ended
     │   ├── ServerTooOld            the server lacks what the log needs
     │   ├── SchemaMissing           nobody has run `init` here
@@ -216,12 +216,12 @@ class CodecMissing(Refused):
 
 
 class CodecFailed(Refused):
-    """A codec of the user's does not give a stored value again."""
+    """The decode function of a user codec fails for a stored value."""
 
     def __init__(self, what: str, *, codec: str, found: str) -> None:
         super().__init__(
             f"cannot decode {what}: found that decode of codec {codec!r} made {found}, needed the "
-            "value that was encoded; mend the codec"
+            "value that was encoded; fix the codec"
         )
         self.what = what
         self.codec = codec

@@ -91,7 +91,8 @@ def leave_to_decoder(
     policy: Policy,
     now: datetime,
 ) -> tuple[AnyEvent, ...]:
-    """The claimer lacks a codec of the run's values: the attempt is left to those who have it."""
+    """Requeue an attempt whose values need a codec that the claimer lacks, for a claimer that has
+    it; the loss counts against nothing."""
     lost = expire(recovery, decision, lease=lease, loss=LossReason.HANDED_BACK, fence=fence)
     if not lost:
         return ()

@@ -84,8 +84,8 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     `newest_writer` is the newest epoch under which its run may have been written to.
     `excused_count` is how often in a row it was lost with most of the fleet, without progress.
     `waits_since` is since when it waits for a program that can read its checkpoint.
-    `undecoded_since` is since when processes without the codecs of its values have had to leave it
-    to others, `undecoded_count` how often, without progress.
+    `undecoded_since` is when the first process without the codecs of its values requeued it since
+    its last progress, `undecoded_count` how many did.
     """
 
     attempt_id: str

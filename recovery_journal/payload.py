@@ -1,8 +1,8 @@
 """Payloads: inputs, outputs, states and results, as MessagePack with extension types.
 
-A value comes back as it went in, of the same exact type, in the same order, or it is refused. Of a
-payload there are two digests: that of the stored bytes, and for values that are compared a
-canonical one, in which the order of a dict's keys does not count.
+A value is read with the exact type, order and content with which it was written, or is refused. A
+payload has two digests: one of the stored bytes, and a canonical one, to compare values between
+processes, which the order of a dict's keys does not change.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Payload(Struct, frozen=True):
 
 
 class Values:
-    """Encodes and decodes values, with the codecs of one journal."""
+    """Encode and decode values, with the codecs of one journal."""
 
     def __init__(self, codecs: Sequence[Codec] = ()) -> None:
         known = Codecs(codecs)
@@ -48,26 +48,26 @@ class Values:
         self._canonical = Writer(known, self._reader, is_canonical=True)
 
     def encode(self, value: Value, *, name: str) -> Payload:
-        """Encode a value of the user's. Raises `InvalidInput` where it would not come back."""
+        """Encode a value. Raises `InvalidInput`, with the path, where it would not come back."""
         encoded = _written(self._writer, value, name)
         return Payload(encoded, payload_digest(encoded))
 
     def canonical_digest(self, value: Value, *, name: str) -> str:
-        """A digest that is the same in every process, for values of the same types and contents:
-        whatever order sets and dicts are in. Raises `InvalidInput`."""
+        """Digest a value by types and contents, independent of the order of dict keys and set
+        elements, so of the process. Raises `InvalidInput`."""
         return canonical_digest(_written(self._canonical, value, name))
 
     def decode(self, encoded: bytes, *, digest: str, what: str) -> Value:
-        """The value again. Raises `PayloadCorrupt` where the bytes are not those that were stored,
-        and as `decode_digested`."""
+        """Verify the digest of the stored bytes, then decode them. Raises `PayloadCorrupt` for
+        another digest, and as `decode_digested`."""
         require_digest(encoded, digest=digest, what=what)
         return self.decode_digested(encoded, what=what)
 
     def decode_digested(self, encoded: bytes, *, what: str) -> Value:
-        """The value of bytes whose digest is known to be right.
+        """Decode bytes whose digest is verified already.
 
-        Raises `PayloadCorrupt` where they say nothing, `CodecMissing` where this process lacks
-        what they need, `CodecFailed` where a codec does not give its value again.
+        Raises `PayloadCorrupt` where they are no value, `CodecMissing` where this process lacks a
+        codec, time zone or extension type, `CodecFailed` where a user codec fails.
         """
         try:
             return with_room(self._reader.read, encoded)
@@ -84,7 +84,7 @@ class Values:
 
 
 def require_digest(encoded: bytes, *, digest: str, what: str) -> bytes:
-    """The bytes, if they are those that were stored. Raises `PayloadCorrupt`."""
+    """Return the bytes if they have this digest. Raises `PayloadCorrupt`."""
     found = payload_digest(encoded)
     if found != digest:
         raise PayloadCorrupt(what, found=found, needed=digest)
@@ -96,7 +96,7 @@ def _written(writer: Writer, value: Value, name: str) -> bytes:
         encoded = with_room(writer.write, value)
     except CannotWrite as error:
         raise _refused(name, error.at(name)) from error.__cause__
-    except Exception as error:  # values of the user's own may raise anything
+    except Exception as error:  # hash and repr of user types may raise anything
         raise _refused(name, f"{name}: {type(error).__name__}: {message_of(error)}") from error
     if len(encoded) > LARGEST_PAYLOAD:
         raise InvalidInput(
@@ -118,7 +118,7 @@ def _refused(name: str, found: str) -> InvalidInput:
 
 
 BUILT_IN: Final = Values()
-"""The values of a journal without codecs."""
+"""The value codec of a journal without user codecs."""
 
 encode = BUILT_IN.encode
 decode = BUILT_IN.decode

@@ -108,9 +108,10 @@ class Lease:
 
     @property
     def input(self) -> Value:
-        """The run's input as it is stored, decoded: what a worker that recovers the run is given.
+        """The run's input, decoded from the stored bytes: the value that a recovery reads.
 
-        It is read anew each time. Raises `PayloadCorrupt`, `CodecMissing`, `CodecFailed`.
+        Every access reads and decodes it again. Raises `PayloadCorrupt`, `CodecMissing`,
+        `CodecFailed`.
         """
         return self._runs.input(self.run_id)
 
@@ -148,10 +149,10 @@ class Lease:
         return step_key(self.run_id, ordinal)
 
     def record_step(self, name: str, output: Value = None) -> Value:
-        """Record the output of the next run step, durably; returns it as a recovery would read it.
+        """Record the output of the next run step, durably; return it decoded from the stored bytes.
 
-        Go on with what is returned, not with the object that was given: then an undisturbed run
-        works with the same values as a recovered one. `step_key` is the step's key.
+        Continue with the returned value instead of the given object: then an undisturbed run
+        computes with the values that a recovered one reads. `step_key` is the step's key.
         """
         inputs.identifier("name", name)
         if self._announced not in (None, name):
@@ -175,8 +176,8 @@ class Lease:
         return recorded
 
     def checkpoint(self, state: Value) -> Value:
-        """Save the run's state after the last recorded run step; returns it as a recovery would
-        read it, to go on with. `checkpoint_ref` names the checkpoint."""
+        """Save the run's state after the last recorded run step; return it decoded from the stored
+        bytes, to continue with. `checkpoint_ref` names the checkpoint."""
         payload, saved = self._encode(state, name="state")
         number = self._progress.checkpoint_count + 1
         self._writes.save(
@@ -221,7 +222,7 @@ class Lease:
         self._go_on(self._endings.give_up(self._held(), loss, reason))
 
     def _encode(self, value: Value, *, name: str) -> tuple[Payload, Value]:
-        """A value to be stored, and what will be read of it; before anything is written."""
+        """Encode a value and decode the bytes again, before anything is written."""
         payload = self._runs.values.encode(value, name=name)
         return payload, self._runs.values.decode_digested(payload.encoded, what=f"the {name}")
 

@@ -121,7 +121,7 @@ class RunStore:
         return str(found["input_digest"])
 
     def _is_input(self, cursor: Cursor[DictRow], run_id: str, given: Payload) -> bool:
-        """Whether a given input is the run's own, with the keys of a dict in another order."""
+        """Whether the given input equals the stored one up to the order of dict keys."""
         row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
         if row is None or row["input"] is None:
             return False
@@ -196,7 +196,7 @@ class RunStore:
             return require_digest(kept.input, digest=kept.tip.input_digest, what=what)
         with self._database.cursor() as cursor:
             row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
-        if row is None:  # as after a restore, of a run that began in a lost future
+        if row is None:  # after a restore that discarded the run
             raise PayloadCorrupt(what, found="of nothing: the run has no row", needed="its own")
         return require_digest(row["input"], digest=row["input_digest"], what=what)
 

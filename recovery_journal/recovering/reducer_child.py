@@ -35,8 +35,8 @@ KEEP_ALIVE_S: Final = 0.1
 
 class Folded(Struct, frozen=True, kw_only=True):
     """What the child answers for one run: the canonical digest of the folded state and, if it was
-    asked for, the state as it is stored; or what went wrong. `is_unreadable` says that nothing did:
-    this program lacks a codec."""
+    asked for, the encoded state; or what went wrong. `is_unreadable` means that this process lacks
+    a codec, which is no failure of the reducer."""
 
     state_digest: str | None = None
     state: bytes | None = None
@@ -96,7 +96,7 @@ class ReducerChild:
 
 
 def question(kind: str, state: bytes, tail: Sequence[StoredStep], *, wants_state: bool) -> bytes:
-    """What a child is asked for one run: payloads are handed on as they are stored."""
+    """Encode the question for one run; payloads are passed on as stored, to be decoded there."""
     return msgspec.msgpack.encode((kind, state, tail, wants_state))
 
 

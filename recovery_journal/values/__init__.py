@@ -1,1 +1,1 @@
-"""Values of the user's: which are accepted, and how each is written and read."""
+"""The value codec: which types are accepted, and how each is encoded and decoded."""

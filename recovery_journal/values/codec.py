@@ -1,4 +1,4 @@
-"""Codecs: how values of the user's own types are stored."""
+"""User codecs: how values of types outside of the table of extensions are stored."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from recovery_journal.values.extensions import SUPPORTED
 
 
 class Codec(Struct, frozen=True, kw_only=True):
-    """Stores values of exactly this `type`, none of its subclasses.
+    """Store values of exactly this `type`, not of its subclasses.
 
-    `encode` is given such a value and returns one that is supported, or has a codec; `decode` is
-    given that again and returns the value. Both are pure. The `name` is stored with each value, so
-    it stays the same for as long as any of them is to be read.
+    `encode` maps such a value to a supported one, or to one with a codec of its own; `decode` maps
+    that back. Both are pure. The `name` is stored with each value: keep it for as long as any of
+    them is to be read.
     """
 
     name: str
@@ -26,7 +26,8 @@ class Codec(Struct, frozen=True, kw_only=True):
 
 
 class Codecs:
-    """The codecs of one journal, by the exact type and by the name. Raises `InvalidInput`."""
+    """Index the codecs of one journal by exact type and by name. Raises `InvalidInput` for names or
+    types that occur twice, and for types that need no codec."""
 
     def __init__(self, codecs: Sequence[Codec] = ()) -> None:
         require_kind("codecs", codecs, Sequence, "a list of Codecs")

@@ -1,6 +1,6 @@
-"""The types beyond plain MessagePack: each has an extension code, and a form of plain values.
+"""The table of MessagePack extension types: code, Python type, encoder and decoder of each.
 
-Codes are stored, so that none is ever given to another type.
+Codes are stored, so a code is never reused for another type.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from recovery_journal.values.plain import PLAIN
 from recovery_journal.values.zones import zone_form, zone_of
 
 CODEC_CODE: Final = 0
-"""A value of a type of the user's own: the name of its codec, and the
-bytes of what the codec made of it: these are not looked into where the codec is not known."""
+"""A value with a user codec: the codec's name, and the encoded value that the codec returned. A
+reader without the codec does not decode the latter."""
 
 
 class Extension(Struct, frozen=True):
-    """How values of exactly this type are stored: as `form(value)`, of which `value_of` makes the
-    same value again. Of a container the form is a list of its elements."""
+    """Store values of exactly this type as `form(value)`, a plain value; `value_of` inverts it. The
+    form of a container is the list of its elements."""
 
     code: int
     type: type[Any]
@@ -31,12 +31,12 @@ class Extension(Struct, frozen=True):
     is_ordered: bool = True
 
 
-_WORDS: Final = Context(capitals=1)  # the program's own may say E or e
+_WORDS: Final = Context(capitals=1)  # the caller's context may write E or e
 
 
 def _decimal_of(text: str) -> Decimal:
     value = Decimal(text)
-    if _WORDS.to_sci_string(value) != text:  # as of any text, where the program traps nothing
+    if _WORDS.to_sci_string(value) != text:  # malformed text is NaN where the caller traps nothing
         raise ValueError(f"no decimal number: {text[:50]!r}")
     return value
 

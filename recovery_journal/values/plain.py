@@ -1,4 +1,4 @@
-"""Plain values: those that MessagePack keeps as they are."""
+"""Plain values: those that MessagePack represents without an extension type."""
 
 from types import NoneType
 from typing import Any, Final, TypeAlias
@@ -9,20 +9,20 @@ Value: TypeAlias = Any
 """Whatever a user stores: of a supported type, or of one with a codec."""
 
 PLAIN: Final = frozenset({NoneType, bool, int, float, str, bytes})
-"""Types that hold nothing else, and that MessagePack tells apart."""
+"""Scalar types, which MessagePack keeps apart."""
 
 TEXT: Final = frozenset({str})
 
 DEEPEST: Final = 100
-"""Containers within one another. Far fewer than a decoder has room for on Python's usual stack, so
-that what one process wrote another can read."""
+"""Levels of nested containers: far fewer than Python's default recursion limit lets a decoder
+descend, so that every accepted value can be decoded in any process."""
 
 LARGEST_PAYLOAD: Final = 64 * 1024 * 1024  # bytes; far below what one PostgreSQL value may hold
 
 
 def is_plain(value: Value) -> bool:
-    """Whether a value is of plain types, lists, and dicts with text keys all through, exactly, and
-    not too deep. Types are compared level by level, at the speed of C."""
+    """Whether a value consists of exactly the plain types, lists and dicts with text keys, and is
+    not nested too deeply. Compares types level by level, without a Python loop over scalars."""
     if type(value) in PLAIN:
         return True
     level, count = [value], 0
@@ -33,7 +33,7 @@ def is_plain(value: Value) -> bool:
             if kind is dict:
                 if not TEXT.issuperset(map(type, part)):
                     return False
-                part = part.values()  # noqa: PLW2901 - from here on it is like a list
+                part = part.values()  # noqa: PLW2901 - checked like a list from here on
             elif kind is not list:
                 return False
             count = require_fewer(count + len(part))
@@ -46,7 +46,7 @@ def is_plain(value: Value) -> bool:
 
 
 def require_fewer(count: int) -> int:
-    """Refuse more parts than a payload has bytes, before they are all looked at."""
+    """Refuse more parts than a payload may have bytes, before visiting them all."""
     if count > LARGEST_PAYLOAD:
         raise CannotWrite(f"more than {LARGEST_PAYLOAD:,} parts")
     return count

@@ -1,4 +1,4 @@
-"""Reading: MessagePack with extensions to the value that was written."""
+"""Decoding: from MessagePack with extension types to the value that was encoded."""
 
 from msgspec.msgpack import Decoder
 
@@ -10,19 +10,19 @@ from recovery_journal.values.refusals import CannotRead, CodecBroke, type_name
 
 
 class Reader:
-    """Reads values. Raises `CannotRead` for what is not known here, `CodecBroke` where a codec
-    does not give the value again, and anything else for bytes that nobody wrote."""
+    """Decode values. Raises `CannotRead` for a codec, time zone or extension type that is not known
+    here, `CodecBroke` where a user codec fails, and any other exception for damaged bytes."""
 
     def __init__(self, codecs: Codecs) -> None:
         self._codecs = codecs.by_name
-        self._decoder = Decoder(ext_hook=self._extended)
+        self._decoder = Decoder(ext_hook=self._extension)
 
     def read(self, encoded: bytes | memoryview) -> Value:
-        """The value of these bytes."""
+        """Decode one value."""
         return self._decoder.decode(encoded)
 
-    def read_own(self, body: bytes | memoryview) -> Value:
-        """The value of a type of the user's own."""
+    def read_with_codec(self, body: bytes | memoryview) -> Value:
+        """Decode the body of a value with a user codec."""
         name, encoded = self._decoder.decode(body)
         codec = self._codecs.get(name)
         if codec is None:
@@ -37,9 +37,9 @@ class Reader:
             raise CodecBroke(name, f"a {type_name(value)}, not a {codec.type.__name__}")
         return value
 
-    def _extended(self, code: int, body: memoryview) -> Value:
+    def _extension(self, code: int, body: memoryview) -> Value:
         if code == CODEC_CODE:
-            return self.read_own(body)
+            return self.read_with_codec(body)
         extension = BY_CODE.get(code)
         if extension is None:
             raise CannotRead(f"a value of extension type {code}, as of a newer program")

@@ -1,15 +1,15 @@
-"""Why a value cannot be written, with the path to it; why one cannot be read here."""
+"""Why a value cannot be encoded, with its path; why one cannot be decoded here."""
 
 from typing import Final
 
 from domain.wording import shown
 
 LONGEST_PATH: Final = 12
-"""Parts of a path that are shown; of a longer one, half of them at each end."""
+"""Parts of a path that a message shows; a longer path is cut in its middle."""
 
 
 class CannotWrite(Exception):
-    """A part of a value is not accepted. `path` is built while it passes the parts around it."""
+    """A part of a value is not accepted. Each enclosing part appends itself to `path`."""
 
     def __init__(self, found: str) -> None:
         super().__init__(found)
@@ -17,7 +17,7 @@ class CannotWrite(Exception):
         self.path: list[str] = []
 
     def at(self, name: str) -> str:
-        """The argument, the path within it and what was found there."""
+        """Render argument, path and finding, as `output.lines[3].price: Money`."""
         parts = self.path[::-1]
         if len(parts) > LONGEST_PATH:
             half = LONGEST_PATH // 2
@@ -26,11 +26,11 @@ class CannotWrite(Exception):
 
 
 class CannotRead(Exception):
-    """This process lacks what a stored value needs: nothing is wrong with the value."""
+    """This process lacks what a stored value needs; the value itself is sound."""
 
 
 class CodecBroke(Exception):
-    """A codec of the user's did not give a value again."""
+    """The decode function of a user codec failed."""
 
     def __init__(self, name: str, found: str) -> None:
         super().__init__(name, found)
@@ -39,10 +39,10 @@ class CodecBroke(Exception):
 
 
 def key_part(key: object) -> str:
-    """A key of a dict, as a part of a path."""
+    """Render a dict key as a part of a path."""
     return f".{key}" if type(key) is str and key.isidentifier() else f"[{shown(key)}]"
 
 
 def type_name(value: object) -> str:
-    """The name of a value's type, as an error shows it."""
+    """Name the type of a value in an error."""
     return type(value).__name__

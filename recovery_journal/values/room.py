@@ -1,4 +1,4 @@
-"""Room on the stack: Python's recursion limit counts what the caller has used up already."""
+"""Stack room: Python's recursion limit includes the frames that the caller uses already."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +9,9 @@ Answer = TypeVar("Answer")
 
 
 def with_room(call: Callable[[Argument], Answer], argument: Argument) -> Answer:
-    """Call it; where the caller has left it too little room, again in a thread of its own.
+    """Call the function; retry it in a thread, with a stack of its own, after a `RecursionError`.
 
-    Raises what the call raises, as a `RecursionError` where even that is too little.
+    Raises what the function raises; a `RecursionError` where a whole stack is too small.
     """
     try:
         return call(argument)

@@ -1,8 +1,7 @@
-"""Writing: a value to MessagePack with extensions, or a refusal that says where.
+"""Encoding: from a value to MessagePack with extension types, or a refusal with the path.
 
-msgspec would write much that MessagePack cannot tell apart again, such as subclasses, enumerations
-and dataclasses. So types are compared first, and exactly: of plain values at the speed of C, of
-others while they are taken apart.
+msgspec alone encodes subclasses, enumerations and dataclasses as something else without an error.
+So the writer compares exact types first: of plain values in bulk, of others part by part.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -26,14 +25,14 @@ from recovery_journal.values.reader import Reader
 from recovery_journal.values.refusals import CannotWrite, CodecBroke, key_part, type_name
 
 CHECKED: Final = frozenset({int, str})
-"""Plain types of which not every value can be written: msgspec finds them, but not their place."""
+"""Plain types with values that msgspec refuses, without saying where they are."""
 
 INTEGERS: Final = range(-(2**63), 2**64)
 
 
 class Writer:
-    """Writes values. With `is_canonical`, equal dicts are written alike, whatever order their keys
-    are in; else a dict keeps its order. Raises `CannotWrite`."""
+    """Encode values. With `is_canonical` the order of a dict's keys does not change the bytes;
+    otherwise a dict keeps its order. Raises `CannotWrite`."""
 
     def __init__(self, codecs: Codecs, reader: Reader, *, is_canonical: bool = False) -> None:
         self._codecs = codecs
@@ -41,20 +40,20 @@ class Writer:
         self._encoder = Encoder(order="deterministic" if is_canonical else None)
 
     def write(self, value: Value) -> bytes:
-        """The bytes of this value."""
+        """Encode one value."""
         try:
-            form = value if is_plain(value) else self._parting(PLAIN).form(value, 0)
+            form = value if is_plain(value) else self._builder(PLAIN).form(value, 0)
             return self._encoder.encode(form)
         except (OverflowError, UnicodeEncodeError):
-            self._parting(PLAIN - CHECKED).form(value, 0)
+            self._builder(PLAIN - CHECKED).form(value, 0)
             raise
 
-    def _parting(self, unchecked: frozenset[type]) -> "_Parting":
-        return _Parting(self._encoder, self._codecs, self._reader, unchecked)
+    def _builder(self, unchecked: frozenset[type]) -> "_FormBuilder":
+        return _FormBuilder(self._encoder, self._codecs, self._reader, unchecked)
 
 
-class _Parting:
-    """Takes one value apart. Parts of the `unchecked` types are taken as they are."""
+class _FormBuilder:
+    """Build the form of one value that msgspec encodes. Accepts `unchecked` types as they are."""
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class _Parting:
         self._held_bytes = 0
 
     def form(self, value: Value, depth: int) -> Value:
-        """What msgspec is to write for this value."""
+        """Map a value, at this depth, to plain values and extension types."""
         kind = type(value)
         if kind in PLAIN:
             return value if kind in self._unchecked else _checked(value)
@@ -84,11 +83,11 @@ class _Parting:
         if extension := BY_TYPE.get(kind):
             return self._ext(extension.code, lambda: self._body(extension, value, depth + 1))
         if codec := self._codecs.get(kind):
-            return self._ext(CODEC_CODE, lambda: self._own(codec, value, depth + 1))
+            return self._ext(CODEC_CODE, lambda: self._with_codec(codec, value, depth + 1))
         raise CannotWrite(_unsupported(value))
 
     def _ext(self, code: int, make: Callable[[], bytes]) -> Ext:
-        """A body with its code. Those within it are a part of it, so that only it counts."""
+        """Make an extension. Its size replaces that of the extensions nested in it."""
         held_before = self._held_bytes
         body = make()
         self._held_bytes = held_before + len(body)
@@ -100,7 +99,7 @@ class _Parting:
         self._count = require_fewer(self._count + len(values))
         unchecked, forms = self._unchecked, []
         try:
-            for value in values:  # not a comprehension: how far it came is told
+            for value in values:  # no comprehension: a refusal needs the index
                 forms.append(value if type(value) in unchecked else self.form(value, depth))  # noqa: PERF401
         except CannotWrite as refused:
             refused.path.append(f"[{len(forms)}]")
@@ -133,7 +132,7 @@ class _Parting:
         return self._encode([Raw(element) for element in sorted(self._elements(value, depth))])
 
     def _elements(self, values: Collection[Value], depth: int) -> Iterable[bytes]:
-        """The elements of a set, each as its bytes, by which they are put in order."""
+        """Encode each element of a set on its own; the caller sorts them by their bytes."""
         self._count = require_fewer(self._count + len(values))
         for value in values:
             try:
@@ -142,25 +141,25 @@ class _Parting:
                 refused.path.append(f"{{{shown(value)}}}")
                 raise
 
-    def _own(self, codec: Codec, value: Value, depth: int) -> bytes:
-        """A value of a type of the user's own. One that does not come back is refused."""
+    def _with_codec(self, codec: Codec, value: Value, depth: int) -> bytes:
+        """Encode a value with its user codec; refuse one that the codec does not decode again."""
         try:
-            form = self.form(_made(codec, value), depth)
+            form = self.form(_encoded_by(codec, value), depth)
         except CannotWrite as refused:
             refused.path.append(f"<{codec.name}>")
             raise
         body = self._encode([codec.name, self._encode(form)])
         if self._reader is not None:
             try:
-                self._reader.read_own(body)
+                self._reader.read_with_codec(body)
             except CodecBroke as broke:
                 found = f"a {type_name(value)} of which decode of codec {broke.name!r} made"
                 raise CannotWrite(f"{found} {broke.found}") from broke
         return body
 
 
-def _made(codec: Codec, value: Value) -> Value:
-    """What a codec makes of a value."""
+def _encoded_by(codec: Codec, value: Value) -> Value:
+    """Call the encode function of a user codec."""
     try:
         return codec.encode(value)
     except Exception as error:
@@ -176,7 +175,7 @@ def _require_text(key: object, *, is_checked: bool) -> None:
 
 
 def _checked(value: Value) -> Value:
-    """A plain value, or its refusal."""
+    """Refuse an int or str that MessagePack cannot hold."""
     if type(value) is int and value not in INTEGERS:
         raise CannotWrite("int of more than 64 bits")
     if type(value) is str:
@@ -188,6 +187,6 @@ def _checked(value: Value) -> Value:
 
 
 def _unsupported(value: Value) -> str:
-    """The type of a value that is not accepted, and why it is not taken for its base."""
+    """Name a type that is not accepted, and the accepted type that it derives from."""
     base = next((it for it in type(value).__mro__[1:] if it in SUPPORTED), None)
     return type_name(value) + (f", a subclass of {base.__name__}" if base else "")

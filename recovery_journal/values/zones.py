@@ -1,4 +1,4 @@
-"""Time zones of datetimes and times: by a fixed offset, with or without a name, or by a key."""
+"""Time zones of datetimes and times: a fixed offset with an optional name, or a ZoneInfo key."""
 
 from datetime import timedelta, timezone, tzinfo
 from pickle import PicklingError
@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 from recovery_journal.values.refusals import CannotRead, CannotWrite, type_name
 
 OffsetForm: TypeAlias = list[int | str]
-"""Days, seconds and microseconds of the offset, and the name if it has one."""
+"""Days, seconds and microseconds of the offset, then the name if there is one."""
 
 ZoneForm: TypeAlias = str | OffsetForm | None
 
 
 def zone_form(zone: tzinfo | None) -> ZoneForm:
-    """A time zone as plain data. Raises `CannotWrite` for one that cannot be had again from it."""
+    """Map a time zone to plain data. Raises `CannotWrite` for other classes of time zones."""
     if zone is None:
         return None
     if type(zone) is timezone:
@@ -26,14 +26,14 @@ def zone_form(zone: tzinfo | None) -> ZoneForm:
 
 
 def zone_of(form: ZoneForm) -> tzinfo | None:
-    """The time zone again. Raises `CannotRead` for a key that is not known here."""
+    """Rebuild the time zone. Raises `CannotRead` for a key that is not known here."""
     if form is None:
         return None
     if isinstance(form, str):
         try:
             return ZoneInfo(form)
         except Exception as error:
-            # Whatever is wrong with this machine's time zone data says nothing of the value.
+            # A fault of this machine's time zone data is no damage of the value.
             raise CannotRead(f"the time zone {form!r}, which is not known here") from error
     days, seconds, microseconds, *name = form
     offset = timedelta(days, seconds, microseconds)  # type: ignore[arg-type]  # a str is refused
@@ -41,8 +41,8 @@ def zone_of(form: ZoneForm) -> tzinfo | None:
 
 
 def _key_of(zone: ZoneInfo) -> str:
-    """The key. A zone that was read from a file of the user's has data of its own, so that its
-    key, if it has one, does not name it; as pickle knows."""
+    """Return the key. A zone from `ZoneInfo.from_file` may have data that its key does not name;
+    pickle refuses exactly these zones."""
     try:
         zone.__reduce__()
     except PicklingError:
