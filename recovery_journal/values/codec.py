@@ -11,7 +11,7 @@ from recovery_journal import inputs
 from recovery_journal.values.extensions import SUPPORTED
 
 
-class Codec(Struct, frozen=True, kw_only=True):
+class Codec(Struct, frozen=True):
     """Store values of exactly this `type`, not of its subclasses.
 
     `encode` maps such a value to a supported one, or to one with a codec of its own; `decode` maps

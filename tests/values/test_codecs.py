@@ -163,3 +163,7 @@ def test_codecs_that_cannot_be_told_apart_are_refused(codecs: Sequence[Any], fou
         Values(codecs)
     with pytest.raises(InvalidInput):
         rj.open("host=/nowhere", codecs=codecs)
+
+
+def test_a_codec_may_be_written_in_one_line() -> None:
+    assert rj.Codec("money", Money, MONEY.encode, MONEY.decode) == MONEY
