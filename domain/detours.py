@@ -4,6 +4,7 @@ recovery that is abandoned."""
 from datetime import datetime
 
 from domain.events import (
+    CODEC_MISSING,
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -92,6 +93,34 @@ def await_reader(
         policy=policy,
         now=now,
         try_count=try_count,
+        waits_since=since or now,
+    )
+
+
+def await_codec(
+    recovery: Recovery,
+    decision: Decision,
+    step: RecoveryStep,
+    *,
+    message: str,
+    policy: Policy,
+    now: datetime,
+) -> tuple[AnyEvent, ...]:
+    """Postpone a step whose stored values need a codec or time zone that this process lacks; after
+    a long wait, quarantine. It never counts as a try of the step."""
+    since = recovery.undecoded_since
+    if since is not None and policy.has_waited(since, now):
+        waited = f"{message}; none came within {policy.version_wait_s:g} s"
+        return quarantine(recovery, decision, QuarantineCause.TOO_NEW, waited)
+    return fail_step(
+        recovery,
+        decision,
+        step,
+        error_class=CODEC_MISSING,
+        message=message,
+        policy=policy,
+        now=now,
+        try_count=recovery.undecoded_count + 1,
         waits_since=since or now,
     )
 

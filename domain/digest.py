@@ -1,15 +1,21 @@
 """Digests: of payloads, and the chain that ties a run's steps together.
 
 A digest names its codec, and digests of different codecs are never compared. `cs1` is the
-sha256 of the deterministic MessagePack encoding of a value; `ch1` is the chain of run steps.
+sha256 of a value as it is stored, `cv1` that of its canonical encoding, in which the order of a
+dict's keys does not count; `ch1` is the chain of run steps.
 """
 
 from hashlib import sha256
 
 
 def payload_digest(encoded: bytes) -> str:
-    """The digest of an already deterministically encoded payload."""
+    """The digest of a payload as it is stored: for damage, and for the chain."""
     return f"cs1:{sha256(encoded).hexdigest()}"
+
+
+def canonical_digest(encoded: bytes) -> str:
+    """The digest of a canonically encoded value: for comparing values between processes."""
+    return f"cv1:{sha256(encoded).hexdigest()}"
 
 
 def chain_origin(run_id: str, input_digest: str) -> str:

@@ -13,6 +13,8 @@
     │   ├── StepOutOfOrder          a run step does not continue the recorded chain
     │   ├── CheckpointTooNew        a newer program wrote the run's checkpoint
     │   ├── CheckpointTooLarge      the run's checkpoint is above the limit of what is loaded
+    │   ├── CodecMissing            a stored value needs a codec or time zone that is not here
+    │   ├── CodecFailed             a codec of the user's fails to decode a stored value
     │   ├── ReducerFailed           the user's reducer raised, died or never ended
     │   ├── ServerTooOld            the server lacks what the log needs
     │   ├── SettingRefused          a setting breaks what the journal promises
@@ -200,6 +202,31 @@ class CheckpointTooLarge(Refused):
             "the limit `state_bytes`, or fall back to a smaller checkpoint"
         )
         self.run_id = run_id
+
+
+class CodecMissing(Refused):
+    """A stored value needs a codec, a time zone or a newer program that this process lacks."""
+
+    def __init__(self, what: str, *, found: str) -> None:
+        super().__init__(
+            f"cannot decode {what}: found {found}, needed a process that has it; open the journal "
+            "with all `codecs` of its values, install the time zone data (tzdata), or upgrade "
+            "recovery-journal"
+        )
+        self.what = what
+        self.found = found
+
+
+class CodecFailed(Refused):
+    """The decode function of a user codec fails for a stored value."""
+
+    def __init__(self, what: str, *, codec: str, found: str) -> None:
+        super().__init__(
+            f"cannot decode {what}: found that decode of codec {codec!r} made {found}, needed the "
+            "value that was encoded; fix the codec"
+        )
+        self.what = what
+        self.codec = codec
 
 
 class ReducerFailed(Refused):

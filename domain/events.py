@@ -195,6 +195,10 @@ class Confirmed(RecoveryEvent, frozen=True, kw_only=True, tag="confirmed"):
     ordinal: Number
 
 
+CODEC_MISSING: Final = "CodecMissing"
+"""The error class of a step for which a process lacks a codec: a wait, and no failure."""
+
+
 class StepFailed(RecoveryEvent, frozen=True, kw_only=True, tag="step-failed"):
     """A step of the pipeline could not be taken; it is tried again at `retry_at`.
 

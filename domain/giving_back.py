@@ -7,7 +7,7 @@ of the recoveries in a row that may come to nothing.
 
 from datetime import datetime
 
-from domain.detours import await_reader, fail_step
+from domain.detours import await_codec, await_reader, fail_step
 from domain.events import AnyEvent, QuarantineCause
 from domain.lease import Fence, LeaseView, LossReason
 from domain.pipeline import RecoveryStep
@@ -78,4 +78,24 @@ def leave_to_newer(
         now=now,
         try_count=after.recovery_no,
     )
+    return (*lost, *failed)
+
+
+def leave_to_decoder(
+    recovery: Recovery,
+    decision: Decision,
+    *,
+    lease: LeaseView,
+    fence: Fence,
+    message: str,
+    policy: Policy,
+    now: datetime,
+) -> tuple[AnyEvent, ...]:
+    """Requeue an attempt whose values need a codec that the claimer lacks, for a claimer that has
+    it; the loss counts against nothing."""
+    lost = expire(recovery, decision, lease=lease, loss=LossReason.HANDED_BACK, fence=fence)
+    if not lost:
+        return ()
+    after, step = recovery.apply(lost), RecoveryStep.CHECKPOINT_RELOAD
+    failed = await_codec(after, decision, step, message=message, policy=policy, now=now)
     return (*lost, *failed)

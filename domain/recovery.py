@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from domain.errors import CorruptEvent, LeaseLost, WrongStage
 from domain.events import (
+    CODEC_MISSING,
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -83,6 +84,8 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     `newest_writer` is the newest epoch under which its run may have been written to.
     `excused_count` is how often in a row it was lost with most of the fleet, without progress.
     `waits_since` is since when it waits for a program that can read its checkpoint.
+    `undecoded_since` is when the first process without the codecs of its values requeued it since
+    its last progress, `undecoded_count` how many did.
     """
 
     attempt_id: str
@@ -107,6 +110,8 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     ready: ReadyForDispatch | None = None
     try_count: int = 0
     waits_since: datetime | None = None
+    undecoded_since: datetime | None = None
+    undecoded_count: int = 0
     quarantined: Quarantined | None = None
     refused: frozenset[tuple[int, WriteKind]] = frozenset()
     ended: LeaseEnded | Abandoned | None = None
@@ -235,7 +240,20 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
         case Dispatched():
             return _dispatched(recovery, event)
         case Confirmed():
-            return replace(recovery, version=version, is_confirmed=True)
+            return replace(
+                recovery,
+                version=version,
+                is_confirmed=True,
+                undecoded_since=None,
+                undecoded_count=0,
+            )
+        case StepFailed() if event.error_class == CODEC_MISSING and event.waits_since:
+            return replace(
+                recovery,
+                version=version,
+                undecoded_since=recovery.undecoded_since or event.waits_since,
+                undecoded_count=recovery.undecoded_count + 1,
+            )
         case StepFailed():
             waits_since = event.waits_since or recovery.waits_since
             return replace(
@@ -403,5 +421,7 @@ def _reopened(
         quarantined=None,
         try_count=0,
         waits_since=None,
+        undecoded_since=None,
+        undecoded_count=0,
         ended=None,
     )

@@ -26,6 +26,7 @@ class ReplayResult(StrEnum):
     DIVERGED = "diverged"
     RAISED = "raised"
     UNAVAILABLE = "unavailable"
+    UNREADABLE = "unreadable"  # to this process, which lacks a codec
 
 
 class ReplayOutcome(Struct, frozen=True, kw_only=True, gc=False):

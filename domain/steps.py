@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from domain.detours import fail_step
+from domain.detours import await_codec, fail_step
 from domain.events import (
     AnyEvent,
     LeaseExpired,
@@ -80,6 +80,11 @@ def replay(
             ordinal=ordinal,
             found_digest=outcome.digest,
             expected_digest=outcome.expected_digest,
+        )
+    if outcome.result is ReplayResult.UNREADABLE:
+        message = outcome.message
+        return await_codec(
+            recovery, decision, RecoveryStep.REPLAY, message=message, policy=policy, now=now
         )
     has_given_up = (
         outcome.result is ReplayResult.RAISED and recovery.try_count + 1 >= policy.raise_limit

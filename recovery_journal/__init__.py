@@ -6,6 +6,8 @@ from domain.errors import (
     AttemptExists,
     CheckpointTooLarge,
     CheckpointTooNew,
+    CodecFailed,
+    CodecMissing,
     HookFailed,
     InvalidInput,
     LeaseLost,
@@ -51,6 +53,7 @@ from recovery_journal.recovering.quarantine_hook import QuarantineCommand
 from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.recovering.swept import StepTaken, Swept
 from recovery_journal.restoring.restore import Restored
+from recovery_journal.values.codec import Codec
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.working.worker import Worker
 
@@ -61,6 +64,9 @@ __all__ = [
     "CheckpointTooLarge",
     "CheckpointTooNew",
     "Claim",
+    "Codec",
+    "CodecFailed",
+    "CodecMissing",
     "CrashRecoveryPipeline",
     "DispatchReadyRow",
     "Durability",

@@ -7,11 +7,13 @@ from msgspec import Struct
 
 from domain.ports import Reducer
 from projections.projection import Projection
+from recovery_journal.values.codec import Codec
 
 
 class App(Struct, frozen=True, kw_only=True):
-    """Named by `--app module:attribute`: the reducers by kind of run, and the projections, that
-    the journal is opened with."""
+    """Named by `--app module:attribute`: the reducers by kind of run, the codecs and the
+    projections, that the journal is opened with."""
 
     reducers: Mapping[str, Reducer] = {}
+    codecs: tuple[Codec, ...] = ()
     projections: tuple[Projection[Any], ...] = ()

@@ -9,6 +9,8 @@ from typing import Any, Self, overload
 from domain.errors import (
     CheckpointTooLarge,
     CheckpointTooNew,
+    CodecFailed,
+    CodecMissing,
     HookFailed,
     PayloadCorrupt,
     ReducerFailed,
@@ -40,7 +42,7 @@ from recovery_journal.leases.writes import LeaseWrites
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.payload import Value, encode
+from recovery_journal.payload import Value, Values
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.server_settings import weakened
 from recovery_journal.reading.as_of import ListReading
@@ -62,6 +64,7 @@ from recovery_journal.recovering.sweep import Sweep
 from recovery_journal.recovering.swept import Observer, Swept
 from recovery_journal.restoring.restore import Restore, Restored
 from recovery_journal.uncollected import uncollected
+from recovery_journal.values.codec import Codec, Codecs
 
 
 class Journal:
@@ -73,23 +76,31 @@ class Journal:
         database: Database,
         *,
         reducers: Mapping[str, Reducer] | None = None,
+        codecs: Sequence[Codec] = (),
         projections: Sequence[Projection[Any]] = BUILT_IN,
         limits: Limits = DEFAULTS,
         observer: Observer = lambda _step: None,
         on_close: Sequence[Any] = (),
     ) -> None:
-        settle(reducers=reducers, projections=projections, limits=limits, observer=observer)
+        settle(
+            reducers=reducers,
+            codecs=codecs,
+            projections=projections,
+            limits=limits,
+            observer=observer,
+        )
         require_kind("database", database, Database, "a Database")
         self.database = database
         self.limits = limits
         self.projections = tuple(projections)
         self.application = JournalApplication(database)
         self._on_close = on_close
-        # A reducer is the user's code: what it leaves is collected as ever.
-        self._claiming = nullcontext if reducers else uncollected
+        # A reducer or a codec is the user's code: what it leaves is collected as ever.
+        self._claiming = nullcontext if reducers or codecs else uncollected
+        self._values = Values(codecs)
         ledger = Ledger(self.application)
         self._ledger = ledger
-        self._runs = RunStore(database, state_bytes=limits.state_bytes)
+        self._runs = RunStore(database, state_bytes=limits.state_bytes, values=self._values)
         self._replayer = TailReplayer(self._runs, dict(reducers or {}), reducer_s=limits.reducer_s)
         self._writes = LeaseWrites(database, ledger)
         self._endings = LeaseEndings(database, ledger, limits)
@@ -101,7 +112,7 @@ class Journal:
         losses = Losses(database, ledger, limits, self._session_watch)
         self._sweep = Sweep(losses, cohorts, self._session_watch, limits, observer)
         self._history = History(self.application)
-        self._reading = Reading(database)
+        self._reading = Reading(database, self._values)
         self._lists = ListReading(database)
         self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
@@ -164,7 +175,7 @@ class Journal:
             run_id=inputs.identifier("run_id", run_id),
             holder=self._holder(worker_id),
             kind=inputs.identifier("kind", kind),
-            input=encode(input, name="input"),
+            input=self._values.encode(input, name="input"),
             code_version=inputs.label("code_version", code_version),
             tenant=inputs.label("tenant", tenant),
             priority=inputs.whole_number("priority", priority, inputs.PRIORITIES),
@@ -224,14 +235,20 @@ class Journal:
                     claims.append(loading.load(lease, recovery, kept_of_run))
                 except PayloadCorrupt as problem:
                     self._claims.distrust(lease, problem)
-                except (CheckpointTooNew, CheckpointTooLarge, ReducerFailed) as problem:
+                except (
+                    CheckpointTooNew,
+                    CheckpointTooLarge,
+                    CodecMissing,
+                    CodecFailed,
+                    ReducerFailed,
+                ) as problem:
                     self._claims.give_back(lease, problem)
         return claims
 
     def load(self, lease: Lease) -> Claim:
         """All that the worker of a held lease needs: of a fresh attempt, its run's input and what
         earlier attempts of the run left. Raises `PayloadCorrupt`, `CheckpointTooNew`,
-        `CheckpointTooLarge`, `ReducerFailed`."""
+        `CheckpointTooLarge`, `CodecMissing`, `CodecFailed`, `ReducerFailed`."""
         require_kind("lease", lease, Lease, "a Lease")
         # In this order: what the store keeps is then never behind what the stream says of it.
         recovery = self.recovery(lease.attempt_id)
@@ -335,7 +352,7 @@ class Journal:
 
     def result(self, attempt_id: str) -> Value:
         """What a completed attempt came to. Raises `UnknownAttempt`, `WrongStage`,
-        `ResultPruned`."""
+        `ResultPruned`, `PayloadCorrupt`, `CodecMissing`, `CodecFailed`."""
         return self._reading.result(_attempt(attempt_id))
 
     def log(self, *, after: int = 0, limit: int = 1_000) -> list[HistoryEntry]:
@@ -542,7 +559,7 @@ class Journal:
 
     def _lease(self, terms: LeaseTerms) -> Lease:
         """The handle of terms that are known to be right."""
-        return Lease(terms, self._writes, self._endings, self._sweep.go_on)
+        return Lease(terms, self._writes, self._endings, self._runs, self._sweep.go_on)
 
     def _holder(self, worker_id: str) -> Holder:
         return Holder(
@@ -564,6 +581,7 @@ def _timeout_s(timeout: timedelta | None) -> float | None:
 def settle(
     *,
     reducers: object,
+    codecs: Sequence[Codec],
     projections: object,
     limits: object,
     observer: object,
@@ -571,6 +589,7 @@ def settle(
     """Refuse settings that no journal can work with. Raises `InvalidInput`."""
     if reducers is not None:
         inputs.functions("reducers", reducers, inputs.plain_function)
+    Codecs(codecs)
     require_kind("projections", projections, Sequence, "a list of projections")
     require_kind("limits", limits, Limits, "Limits")
     inputs.observer("observer", observer)

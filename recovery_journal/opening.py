@@ -26,6 +26,7 @@ from recovery_journal.postgres.embedded import EmbeddedServer
 from recovery_journal.postgres.server_settings import DurabilityWeakened, words_of
 from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.recovering.swept import Observer
+from recovery_journal.values.codec import Codec
 
 DSN_VARIABLE: Final = "RECOVERY_JOURNAL_DSN"
 SCHEMA_VARIABLE: Final = "RECOVERY_JOURNAL_SCHEMA"
@@ -38,6 +39,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     schema: str | None = None,
     data: Path | None = None,
     reducers: Mapping[str, Reducer] | None = None,
+    codecs: Sequence[Codec] = (),
     projections: Sequence[Projection[Any]] = (),
     limits: Limits | None = None,
     observer: Observer = lambda _step: None,
@@ -50,10 +52,10 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     Without a DSN it uses `$RECOVERY_JOURNAL_DSN`, else the embedded server with its data in the
     folder `data` (or the user's own); without a schema `$RECOVERY_JOURNAL_SCHEMA`, else
     `recovery_journal`. `reducers` maps a run's kind to the function that folds its
-    run steps. `projections` are your own, beside the built-in ones; one that the journal does not
-    know yet gets its table, and is followed from the beginning. `observer` is told of every step
-    of a recovery once it is durable. With `must_exist`, a schema without a journal is refused
-    instead of filled.
+    run steps, `codecs` say how values of your own types are stored. `projections` are your own,
+    beside the built-in ones; one that the journal does not know yet gets its table, and is followed
+    from the beginning. `observer` is told of every step of a recovery once it is durable. With
+    `must_exist`, a schema without a journal is refused instead of filled.
 
     A journal that was restored, or failed over to a standby, is refused until `after_restore` has
     accepted the server, now and at every reconnect; `must_be_accepted=False` opens it for that,
@@ -72,6 +74,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     _require(dsn=dsn, schema=schema, data=data)
     settle(
         reducers=reducers,
+        codecs=codecs,
         projections=projections,
         limits=DEFAULTS if limits is None else limits,
         observer=observer,
@@ -93,6 +96,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
             journal = Journal(
                 database,
                 reducers=reducers,
+                codecs=codecs,
                 projections=all_projections,
                 limits=DEFAULTS if limits is None else limits,
                 observer=observer,

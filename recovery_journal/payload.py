@@ -1,46 +1,103 @@
-"""Payloads: inputs, outputs, states and results, as deterministic MessagePack.
+"""Payloads: inputs, outputs, states and results, as MessagePack with extension types.
 
-The same value always has the same bytes, so its digest is a digest of the value. MessagePack keeps
-bytes apart from text; keys are text; tuples come back as lists and sets as sorted lists.
+A value is read with the exact type, order and content with which it was written, or is refused. A
+payload has two digests: one of the stored bytes, and a canonical one, to compare values between
+processes, which the order of a dict's keys does not change.
 """
 
-from typing import Any, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
-from domain.digest import payload_digest
-from domain.errors import InvalidInput, PayloadCorrupt
+from domain.digest import canonical_digest, payload_digest
+from domain.errors import CodecFailed, CodecMissing, InvalidInput, PayloadCorrupt
 from domain.wording import message_of
+from recovery_journal.values import plain
+from recovery_journal.values.codec import Codec, Codecs
+from recovery_journal.values.plain import DEEPEST, LARGEST_PAYLOAD
+from recovery_journal.values.reader import Reader
+from recovery_journal.values.refusals import CannotRead, CannotWrite, CodecBroke
+from recovery_journal.values.room import with_room
+from recovery_journal.values.writer import Writer
 
-LARGEST_PAYLOAD: Final = 64 * 1024 * 1024  # bytes; far below what one PostgreSQL value may hold
+NEEDED: Final = (
+    "None, bool, int of 64 bits, float, str, bytes, list, tuple, set, frozenset, dict with text "
+    "keys, Decimal, UUID, date, time, timedelta or datetime, no subclasses, and at most "
+    f"{DEEPEST} levels of them"
+)
 
-Value: TypeAlias = Any
-"""Whatever a user stores: of any type that MessagePack can encode."""
 
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
-_decoder = msgspec.msgpack.Decoder()
+Value: TypeAlias = plain.Value
 
 
 class Payload(Struct, frozen=True):
-    """An encoded value and its digest."""
+    """An encoded value and the digest of its bytes."""
 
     encoded: bytes
     digest: str
 
 
-def encode(value: Value, *, name: str) -> Payload:
-    """Encode a value of the user's. Raises `InvalidInput` where it cannot be stored."""
+class Values:
+    """Encode and decode values, with the codecs of one journal."""
+
+    def __init__(self, codecs: Sequence[Codec] = ()) -> None:
+        known = Codecs(codecs)
+        self._reader = Reader(known)
+        self._writer = Writer(known, self._reader)
+        self._canonical = Writer(known, self._reader, is_canonical=True)
+
+    def encode(self, value: Value, *, name: str) -> Payload:
+        """Encode a value. Raises `InvalidInput`, with the path, where it would not come back."""
+        encoded = _written(self._writer, value, name)
+        return Payload(encoded, payload_digest(encoded))
+
+    def canonical_digest(self, value: Value, *, name: str) -> str:
+        """Digest a value by types and contents, independent of the order of dict keys and set
+        elements, so of the process. Raises `InvalidInput`."""
+        return canonical_digest(_written(self._canonical, value, name))
+
+    def decode(self, encoded: bytes, *, digest: str, what: str) -> Value:
+        """Verify the digest of the stored bytes, then decode them. Raises `PayloadCorrupt` for
+        another digest, and as `decode_digested`."""
+        require_digest(encoded, digest=digest, what=what)
+        return self.decode_digested(encoded, what=what)
+
+    def decode_digested(self, encoded: bytes, *, what: str) -> Value:
+        """Decode bytes whose digest is verified already.
+
+        Raises `PayloadCorrupt` where they are no value, `CodecMissing` where this process lacks a
+        codec, time zone or extension type, `CodecFailed` where a user codec fails.
+        """
+        try:
+            return with_room(self._reader.read, encoded)
+        except CannotRead as error:
+            raise CodecMissing(what, found=str(error)) from error
+        except CodecBroke as error:
+            raise CodecFailed(what, codec=error.name, found=error.found) from error
+        except Exception as error:
+            raise PayloadCorrupt(
+                what,
+                found=f"{payload_digest(encoded)} of bytes that say nothing ({message_of(error)})",
+                needed="MessagePack",
+            ) from error
+
+
+def require_digest(encoded: bytes, *, digest: str, what: str) -> bytes:
+    """Return the bytes if they have this digest. Raises `PayloadCorrupt`."""
+    found = payload_digest(encoded)
+    if found != digest:
+        raise PayloadCorrupt(what, found=found, needed=digest)
+    return encoded
+
+
+def _written(writer: Writer, value: Value, name: str) -> bytes:
     try:
-        encoded = _encoder.encode(value)
-    except Exception as error:  # a value of the user's own, as a time zone, may raise anything
-        raise InvalidInput(
-            name,
-            found=f"a value that cannot be encoded ({type(error).__name__}: {message_of(error)})",
-            needed="None, booleans, 64-bit integers, floats, text, bytes, dates, "
-            "and lists, structs or dicts with text keys of those",
-            do="convert it first",
-        ) from error
+        encoded = with_room(writer.write, value)
+    except CannotWrite as error:
+        raise _refused(name, error.at(name)) from error.__cause__
+    except Exception as error:  # hash and repr of user types may raise anything
+        raise _refused(name, f"{name}: {type(error).__name__}: {message_of(error)}") from error
     if len(encoded) > LARGEST_PAYLOAD:
         raise InvalidInput(
             name,
@@ -48,25 +105,21 @@ def encode(value: Value, *, name: str) -> Payload:
             needed=f"at most {LARGEST_PAYLOAD:,} bytes",
             do="store it elsewhere and record its address",
         )
-    return Payload(encoded, payload_digest(encoded))
+    return encoded
 
 
-def decode(encoded: bytes, *, digest: str, what: str) -> Value:
-    """The value again. Raises `PayloadCorrupt` where the bytes are not those that were stored."""
-    found = payload_digest(encoded)
-    if found != digest:
-        raise PayloadCorrupt(what, found=found, needed=digest)
-    return decode_digested(encoded, what=what)
+def _refused(name: str, found: str) -> InvalidInput:
+    return InvalidInput(
+        name,
+        found=f"{found}, which cannot be encoded",
+        needed=NEEDED,
+        do="convert it first, or open the journal with a codec for exactly its type",
+    )
 
 
-def decode_digested(encoded: bytes, *, what: str) -> Value:
-    """The value of bytes whose digest has been taken already. Raises `PayloadCorrupt` where they
-    say nothing."""
-    try:
-        return _decoder.decode(encoded)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadCorrupt(
-            what,
-            found=f"{payload_digest(encoded)} of bytes that say nothing ({error})",
-            needed="MessagePack",
-        ) from error
+BUILT_IN: Final = Values()
+"""The value codec of a journal without user codecs."""
+
+encode = BUILT_IN.encode
+decode = BUILT_IN.decode
+decode_digested = BUILT_IN.decode_digested

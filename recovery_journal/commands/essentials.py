@@ -116,7 +116,11 @@ def _confirmed(event: Confirmed) -> Iterable[str]:
 def _step_failed(event: StepFailed) -> Iterable[str]:
     yield f"{spaced(event.failed_step)}: {event.error_class}: {event.message}"
     yield f"try {event.try_count}, again at {moment(event.retry_at)}"
-    yield f"for a newer program since {moment(event.waits_since)}" if event.waits_since else ""
+    yield (
+        f"for a program that can read it since {moment(event.waits_since)}"
+        if event.waits_since
+        else ""
+    )
 
 
 def _abandoned(event: Abandoned) -> Iterable[str]:

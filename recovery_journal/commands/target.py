@@ -40,8 +40,9 @@ class Target(Struct, frozen=True, kw_only=True):
         """Open the journal; a schema is made, and a server not yet accepted let in, only where
         that is asked for.
 
-        An `--app` that is an App adds its reducers and projections; one that is, or returns, a
-        Journal brings server, schema and limits too, and then no other option may name them.
+        An `--app` that is an App adds its reducers, codecs and projections; one that is, or
+        returns, a Journal brings server, schema and limits too, and then no other option may name
+        them.
         """
         if self.dsn and self.data:
             raise typer.BadParameter("--dsn and --data name two servers; give one of them")
@@ -59,6 +60,7 @@ class Target(Struct, frozen=True, kw_only=True):
             schema=self.schema,
             data=self.data,
             reducers=found.reducers,
+            codecs=found.codecs,
             projections=found.projections,
             must_exist=must_exist,
             must_be_accepted=must_be_accepted,

@@ -101,7 +101,7 @@ class Acquisition:
 
     def _grant(self, request: Request) -> LeaseTerms:
         with self._database.transaction() as cursor:
-            self._runs.open_run(cursor, request.run_id, request.kind, request.input)
+            input_digest = self._runs.open_run(cursor, request.run_id, request.kind, request.input)
             try:
                 progress = self._runs.end(request.run_id, cursor)
             except (PayloadCorrupt, CheckpointTooNew, CheckpointTooLarge):
@@ -125,7 +125,7 @@ class Acquisition:
                 kind=request.kind,
                 code_version=request.code_version,
                 attempt_no=last["attempt_no"] + 1 if last else 1,
-                input_digest=request.input.digest,
+                input_digest=input_digest,
                 tenant=request.tenant,
                 priority=request.priority,
                 timeout_s=request.timeout_s,

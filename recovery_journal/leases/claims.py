@@ -16,6 +16,8 @@ from domain import giving_back, holding
 from domain.errors import (
     CheckpointTooLarge,
     CheckpointTooNew,
+    CodecFailed,
+    CodecMissing,
     PayloadCorrupt,
     RecoveryJournalError,
     ReducerFailed,
@@ -78,7 +80,7 @@ SELECT EXISTS (
 """
 
 
-Unusable = CheckpointTooNew | CheckpointTooLarge | ReducerFailed
+Unusable = CheckpointTooNew | CheckpointTooLarge | CodecMissing | CodecFailed | ReducerFailed
 """Why a claimer cannot go on with what it has won, though another one may."""
 
 Decide = Callable[[Recovery, LeaseRow, Cursor[DictRow]], tuple[AnyEvent, ...]]
@@ -167,6 +169,8 @@ class Claims:
             }
             if isinstance(problem, CheckpointTooNew):
                 return giving_back.leave_to_newer(recovery, decision, message=reason, **lost)
+            if isinstance(problem, CodecMissing):
+                return giving_back.leave_to_decoder(recovery, decision, message=reason, **lost)
             step, error_class = RecoveryStep.CHECKPOINT_RELOAD, type(problem).__name__
             if isinstance(problem, ReducerFailed):
                 step, error_class = RecoveryStep.REPLAY, problem.error_class

@@ -15,9 +15,10 @@ from domain.recovery import Recovery
 from domain.wording import cleaned, message_of
 from recovery_journal import inputs
 from recovery_journal.leases.endings import LeaseEndings
+from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.tips import step_key
 from recovery_journal.leases.writes import Held, LeaseWrites, Renewal
-from recovery_journal.payload import Value, encode
+from recovery_journal.payload import Payload, Value
 
 
 class LeaseTerms(Struct, frozen=True, kw_only=True):
@@ -60,6 +61,7 @@ class Lease:
         terms: LeaseTerms,
         writes: LeaseWrites,
         endings: LeaseEndings,
+        runs: RunStore,
         go_on: Callable[[Recovery], object],
     ) -> None:
         require_kind("terms", terms, LeaseTerms, "LeaseTerms")
@@ -74,6 +76,7 @@ class Lease:
         self._announced: str | None = None
         self._writes = writes
         self._endings = endings
+        self._runs = runs
         self._go_on = go_on
 
     def __repr__(self) -> str:
@@ -103,6 +106,27 @@ class Lease:
             is_confirmed=self._is_confirmed,
         )
 
+    @property
+    def input(self) -> Value:
+        """The run's input, decoded from the stored bytes: the value that a recovery reads.
+
+        Every access reads and decodes it again. Raises `PayloadCorrupt`, `CodecMissing`,
+        `CodecFailed`.
+        """
+        return self._runs.input(self.run_id)
+
+    @property
+    def step_key(self) -> str | None:
+        """The key of the run's last recorded run step; None before the first."""
+        ordinal = self._progress.ordinal
+        return step_key(self.run_id, ordinal) if ordinal else None
+
+    @property
+    def checkpoint_ref(self) -> CheckpointRef | None:
+        """The run's newest checkpoint; None before the first."""
+        number = self._progress.checkpoint_count
+        return CheckpointRef(run_id=self.run_id, checkpoint_no=number) if number else None
+
     def heartbeat(self, *, session_lock: int | UnsetType | None = UNSET) -> Renewal:
         """Renew the lease for another TTL; every other write renews it too.
 
@@ -124,14 +148,18 @@ class Lease:
         self._announced = name
         return step_key(self.run_id, ordinal)
 
-    def record_step(self, name: str, output: Value = None) -> str:
-        """Record the output of the next run step, durably; returns the step's key."""
+    def record_step(self, name: str, output: Value = None) -> Value:
+        """Record the output of the next run step, durably; return it decoded from the stored bytes.
+
+        Continue with the returned value instead of the given object: then an undisturbed run
+        computes with the values that a recovered one reads. `step_key` is the step's key.
+        """
         inputs.identifier("name", name)
         if self._announced not in (None, name):
             raise inputs.refused(
                 "name", repr(name), f"{self._announced!r}, as announced", "record that step first"
             )
-        payload = encode(output, name="output")
+        payload, recorded = self._encode(output, name="output")
         before = self._progress
         ordinal = before.ordinal + 1
         chain = chain_next(before.digest, ordinal=ordinal, name=name, output_digest=payload.digest)
@@ -145,21 +173,22 @@ class Lease:
         )
         self._advance(ordinal=ordinal, digest=chain)
         self._announced = None
-        return step_key(self.run_id, ordinal)
+        return recorded
 
-    def checkpoint(self, state: Value) -> CheckpointRef:
-        """Save the run's state after the last recorded run step."""
-        payload = encode(state, name="state")
+    def checkpoint(self, state: Value) -> Value:
+        """Save the run's state after the last recorded run step; return it decoded from the stored
+        bytes, to continue with. `checkpoint_ref` names the checkpoint."""
+        payload, saved = self._encode(state, name="state")
         number = self._progress.checkpoint_count + 1
         self._writes.save(
             self._held(), checkpoint_no=number, ordinal=self._progress.ordinal, state=payload
         )
         self._advance(checkpoint_count=number)
-        return CheckpointRef(run_id=self.run_id, checkpoint_no=number)
+        return saved
 
     def complete(self, result: Value = None) -> str:
         """End the attempt with its result; returns the result's digest."""
-        payload = encode(result, name="result")
+        payload = self._runs.values.encode(result, name="result")
         self._endings.end(
             self._held(), Ending.COMPLETED, result=payload, ordinal=self._progress.ordinal
         )
@@ -191,6 +220,11 @@ class Lease:
         """Declare the own lease lost on this evidence; the pipeline takes the attempt at once."""
         loss, reason = inputs.loss_reason(loss), inputs.text("reason", reason)
         self._go_on(self._endings.give_up(self._held(), loss, reason))
+
+    def _encode(self, value: Value, *, name: str) -> tuple[Payload, Value]:
+        """Encode a value and decode the bytes again, before anything is written."""
+        payload = self._runs.values.encode(value, name=name)
+        return payload, self._runs.values.decode_digested(payload.encoded, what=f"the {name}")
 
     def _held(self) -> Held:
         return Held(

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from domain.checkpoint import Checkpoint, InDoubt, usable
-from domain.errors import PayloadCorrupt, ReducerFailed
+from domain.digest import same_codec
+from domain.errors import CodecMissing, PayloadCorrupt, ReducerFailed
 from domain.pipeline import RecoveryContext
 from domain.recovery import Recovery
 from domain.replay import replay_chain
 from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.runs import RunStore, StoredStep, TailStep
 from recovery_journal.leases.tips import Kept
-from recovery_journal.payload import Value, decode_digested
+from recovery_journal.payload import Value
 from recovery_journal.recovering.replayer import Folding, TailReplayer
 
 
@@ -57,13 +58,15 @@ class ClaimLoading:
 
     def load(self, lease: Lease, recovery: Recovery, kept: Kept) -> Claim:
         """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
-        `CheckpointTooNew`, `CheckpointTooLarge` or `ReducerFailed` where it cannot be had here."""
+        `CheckpointTooNew`, `CheckpointTooLarge`, `CodecMissing`, `CodecFailed` or `ReducerFailed`
+        where it cannot be had here."""
         tip = usable(kept.tip)
         _compare_chain(recovery, tip)
-        tail = self._runs.tail(tip, kept.outputs)
+        stored = self._runs.stored_tail(tip, kept.outputs)
+        tail = self._runs.tail(tip, stored)
         folded = None
         if self._replayer.has_reducer(recovery.granted.kind):
-            folded = self._fold(recovery, tip, tail, kept)
+            folded = self._fold(recovery, tip, stored, kept)
         return Claim(
             lease=lease,
             input=self._runs.input(lease.run_id, kept),
@@ -75,20 +78,23 @@ class ClaimLoading:
         )
 
     def _fold(
-        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[TailStep], kept: Kept
+        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[StoredStep], kept: Kept
     ) -> Value:
         """The state after the tail, which must be the one that the recovery's replay came to."""
         what = f"the folded state of run {recovery.run_id!r}"
-        start = self._replayer.start_state(tip, kept)
+        start = self._replayer.stored_start(tip, kept)
         folded = self._folding.fold(recovery.granted.kind, start, tail, self._keep_alive)
+        if folded.is_unreadable:
+            raise CodecMissing(what, found=folded.message)
         if folded.state is None or folded.state_digest is None:
             raise ReducerFailed(
                 recovery.run_id, error_class=folded.error_class, message=folded.message
             )
         needed = recovery.replayed.state_digest if recovery.replayed else None
-        if needed is not None and folded.state_digest != needed:
+        is_comparable = needed is not None and same_codec(folded.state_digest, needed)
+        if needed is not None and is_comparable and folded.state_digest != needed:
             raise PayloadCorrupt(what, found=folded.state_digest, needed=needed)
-        return decode_digested(folded.state, what=what)
+        return self._runs.values.decode_digested(folded.state, what=what)
 
 
 class Often:

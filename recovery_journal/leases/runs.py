@@ -1,7 +1,7 @@
 """The built-in store of runs: inputs, run steps, announcements and checkpoints."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 from psycopg import Cursor
@@ -13,10 +13,10 @@ from domain.checkpoint import (
     CheckpointProblem,
     CheckpointRef,
 )
-from domain.errors import InvalidInput, RunMismatch, RunPruned
+from domain.errors import InvalidInput, PayloadCorrupt, RunMismatch, RunPruned
 from domain.lease import Progress
 from recovery_journal.leases.tips import Kept, read_end, read_kept, step_key
-from recovery_journal.payload import Payload, Value, decode, decode_digested
+from recovery_journal.payload import BUILT_IN, Payload, Value, Values, require_digest
 from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
 
 STATE_PIECE_BYTES: Final = 1024 * 1024
@@ -89,25 +89,52 @@ class TailStep(Struct, frozen=True, kw_only=True):
     output: Value
 
 
+class StoredStep(NamedTuple):
+    """One recorded run step after the checkpoint, with its output as it is stored."""
+
+    ordinal: int
+    name: str
+    output: bytes
+
+
 class RunStore:
     """Runs and what their workers recorded. Implements the `CheckpointStore` port."""
 
-    def __init__(self, database: Database, *, state_bytes: int) -> None:
+    def __init__(self, database: Database, *, state_bytes: int, values: Values = BUILT_IN) -> None:
         self._database = database
         self._state_bytes = state_bytes
+        self.values = values
 
-    def open_run(self, cursor: Cursor[DictRow], run_id: str, kind: str, given: Payload) -> None:
-        """Make the run or find it, locked. Raises `RunMismatch` for another kind or input, and
-        `RunPruned`."""
+    def open_run(self, cursor: Cursor[DictRow], run_id: str, kind: str, given: Payload) -> str:
+        """Make the run or find it, locked; the digest of its input as it is stored. Raises
+        `RunMismatch` for another kind or input, and `RunPruned`."""
         run = {"run_id": run_id, "kind": kind, "input_digest": given.digest}
         cursor.execute(OPEN_RUN, {**run, "input": given.encoded})
         found = cursor.execute(LOCK_RUN, run).fetchone()
         assert found is not None
+        _require_unpruned(run_id, found)
         if found["kind"] != kind:
             raise RunMismatch(run_id, what="kind", found=repr(found["kind"]), given=repr(kind))
-        if found["input_digest"] != given.digest:
+        if found["input_digest"] != given.digest and not self._is_input(cursor, run_id, given):
             raise RunMismatch(run_id, what="input", found=found["input_digest"], given=given.digest)
-        _require_unpruned(run_id, found)
+        return str(found["input_digest"])
+
+    def _is_input(self, cursor: Cursor[DictRow], run_id: str, given: Payload) -> bool:
+        """Whether the given input equals the stored one up to the order of dict keys."""
+        row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
+        if row is None or row["input"] is None:
+            return False
+        stored = require_digest(
+            row["input"], digest=row["input_digest"], what=f"the input of run {run_id!r}"
+        )
+        left, right = (
+            self.values.canonical_digest(
+                self.values.decode_digested(encoded, what=f"the input of run {run_id!r}"),
+                name="input",
+            )
+            for encoded in (stored, given.encoded)
+        )
+        return left == right
 
     def tips(
         self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None
@@ -155,47 +182,75 @@ class RunStore:
                     yield bytes(piece["piece"])
 
     def input(self, run_id: str, kept: Kept | None = None) -> Value:
-        """The run's input, from what is at hand or from the store. Raises `PayloadCorrupt`, and
-        `RunPruned` to a worker whose attempt has ended."""
+        """The run's input, decoded, from what is at hand or from the store. Raises as
+        `Values.decode`."""
+        return self.values.decode_digested(
+            self.stored_input(run_id, kept), what=f"the input of run {run_id!r}"
+        )
+
+    def stored_input(self, run_id: str, kept: Kept | None = None) -> bytes:
+        """The run's input as it is stored. Raises `PayloadCorrupt`, and `RunPruned` to a
+        worker whose attempt has ended."""
+        what = f"the input of run {run_id!r}"
         if kept is not None and kept.input is not None and isinstance(kept.tip, Checkpoint):
-            what = f"the input of run {run_id!r}"
-            return decode(kept.input, digest=kept.tip.input_digest, what=what)
+            return require_digest(kept.input, digest=kept.tip.input_digest, what=what)
         with self._database.cursor() as cursor:
             row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
-        assert row is not None, f"run {run_id!r} has an attempt and no row"
+        if row is None:  # after a restore that discarded the run
+            raise PayloadCorrupt(what, found="of nothing: the run has no row", needed="its own")
         _require_unpruned(run_id, row)
-        return decode(row["input"], digest=row["input_digest"], what=f"the input of run {run_id!r}")
+        return require_digest(row["input"], digest=row["input_digest"], what=what)
 
     def load_state(self, tip: Checkpoint, *, kept: bytes | None = None) -> Value:
         """The saved state, decoded, from the bytes `kept` at hand or from the store; None where
-        the start is the input. Raises `PayloadCorrupt`."""
+        the start is the input. Raises as `Values.decode`."""
         if tip.ref is None or tip.state_digest is None:
             return None
-        what = f"checkpoint {tip.ref.checkpoint_no} of run {tip.run_id!r}"
-        if kept is not None:
-            return decode_digested(kept, what=what)
-        kept = b"".join(self.state(tip.ref, limit_bytes=self._state_bytes))
-        return decode(kept, digest=tip.state_digest, what=what)
+        return self.values.decode_digested(self.stored_state(tip, kept), what=_state_of(tip))
 
-    def tail(
+    def stored_state(self, tip: Checkpoint, kept: bytes | None = None) -> bytes:
+        """The saved state as it is stored. Raises `PayloadCorrupt`."""
+        if kept is not None:
+            return kept
+        assert tip.ref is not None, "it has a state"
+        assert tip.state_digest is not None, "it has a state"
+        stored = b"".join(self.state(tip.ref, limit_bytes=self._state_bytes))
+        return require_digest(stored, digest=tip.state_digest, what=_state_of(tip))
+
+    def tail(self, tip: Checkpoint, stored: Sequence[StoredStep]) -> tuple[TailStep, ...]:
+        """The tail with its outputs, decoded. Raises as `Values.decode_digested`."""
+        return tuple(
+            TailStep(
+                ordinal=step.ordinal,
+                name=step.name,
+                output=self.values.decode_digested(step.output, what=_output_of(tip, step.ordinal)),
+            )
+            for step in stored
+        )
+
+    def stored_tail(
         self, tip: Checkpoint, kept: Sequence[bytes | None] | None = None
-    ) -> tuple[TailStep, ...]:
-        """The tail with its outputs, from those `kept` at hand or from the store. They must be
-        those whose digests the tip carries."""
+    ) -> tuple[StoredStep, ...]:
+        """The tail with its outputs as they are stored, from those `kept` at hand or from the
+        store. They must be those whose digests the tip carries. Raises `PayloadCorrupt`."""
         if kept is not None and len(kept) == len(tip.tail) and None not in kept:
             return tuple(
-                _tail_step(tip.run_id, step.ordinal, step.name, output or b"")
+                StoredStep(step.ordinal, step.name, output or b"")
                 for step, output in zip(tip.tail, kept, strict=True)
             )
         digests = {step.ordinal: step.output_digest for step in tip.tail}
         with self._database.cursor() as cursor:
             rows = cursor.execute(OUTPUTS, {"run_id": tip.run_id, "after": tip.ordinal}).fetchall()
         return tuple(
-            _tail_step(
-                tip.run_id, row["ordinal"], row["name"], row["output"], digests[row["ordinal"]]
+            StoredStep(
+                ordinal,
+                row["name"],
+                require_digest(
+                    row["output"], digest=digests[ordinal], what=_output_of(tip, ordinal)
+                ),
             )
             for row in rows
-            if row["ordinal"] in digests
+            if (ordinal := row["ordinal"]) in digests
         )
 
     def set_aside(self, cursor: Cursor[DictRow], run_id: str) -> None:
@@ -240,13 +295,10 @@ def _require_unpruned(run_id: str, row: DictRow) -> None:
         raise RunPruned(run_id, pruned_at=f"{row['pruned_at']:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def _tail_step(
-    run_id: str, ordinal: int, name: str, encoded: bytes, digest: str | None = None
-) -> TailStep:
-    """A run step with its output; without a digest, bytes from which the tip's was taken."""
-    what = f"the output of run step {step_key(run_id, ordinal)}"
-    if digest is None:
-        output = decode_digested(encoded, what=what)
-    else:
-        output = decode(encoded, digest=digest, what=what)
-    return TailStep(ordinal=ordinal, name=name, output=output)
+def _output_of(tip: Checkpoint, ordinal: int) -> str:
+    return f"the output of run step {step_key(tip.run_id, ordinal)}"
+
+
+def _state_of(tip: Checkpoint) -> str:
+    number = tip.ref.checkpoint_no if tip.ref else 0
+    return f"checkpoint {number} of run {tip.run_id!r}"

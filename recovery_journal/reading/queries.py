@@ -9,7 +9,7 @@ from projections.recovery_context_row import RecoveryContextRow
 from projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
 from recovery_journal.following.legibility import legible
 from recovery_journal.following.row_form import RowForm
-from recovery_journal.payload import Value, decode
+from recovery_journal.payload import Value, Values
 from recovery_journal.postgres.database import Database
 
 ACTIVE = """
@@ -47,8 +47,9 @@ RESULT = "SELECT status, result, result_digest FROM leases WHERE attempt_id = %(
 class Reading:
     """Queries on the projections' tables, and the results of attempts."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, values: Values) -> None:
         self._database = database
+        self._values = values
         self._listed = RowForm(DispatchReady.row_type)
         self._contexts = RowForm(RecoveryContexts.row_type)
 
@@ -87,7 +88,8 @@ class Reading:
             return self._contexts.from_json(row["rows"])
 
     def result(self, attempt_id: str) -> Value:
-        """What an attempt came to. Raises `UnknownAttempt`, `WrongStage`, `ResultPruned`."""
+        """What an attempt came to. Raises `UnknownAttempt`, `WrongStage`, `ResultPruned`,
+        and as `Values.decode`."""
         with self._database.cursor() as cursor:
             row = cursor.execute(RESULT, {"attempt_id": attempt_id}).fetchone()
         if row is None:
@@ -103,4 +105,4 @@ class Reading:
         if row["result"] is None:
             raise ResultPruned(attempt_id, digest=row["result_digest"])
         what = f"the result of attempt {attempt_id!r}"
-        return decode(row["result"], digest=row["result_digest"], what=what)
+        return self._values.decode(row["result"], digest=row["result_digest"], what=what)

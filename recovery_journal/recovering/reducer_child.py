@@ -17,10 +17,12 @@ from typing import Final, NoReturn
 import msgspec
 from msgspec import Struct
 
+from domain.errors import CodecMissing, RecoveryJournalError
 from domain.ports import Reducer
 from domain.wording import message_of
 from recovery_journal.forks import SignalMask, fork_in_group
-from recovery_journal.payload import Value, encode
+from recovery_journal.leases.runs import StoredStep
+from recovery_journal.payload import Values
 
 DEADLINE_PASSED: Final = "DeadlinePassed"
 CHILD_DIED: Final = "ChildDied"
@@ -32,23 +34,25 @@ KEEP_ALIVE_S: Final = 0.1
 
 
 class Folded(Struct, frozen=True, kw_only=True):
-    """What the child answers for one run: a digest and, if it was asked for, the state; or what
-    went wrong."""
+    """What the child answers for one run: the canonical digest of the folded state and, if it was
+    asked for, the encoded state; or what went wrong. `is_unreadable` means that this process lacks
+    a codec, which is no failure of the reducer."""
 
     state_digest: str | None = None
     state: bytes | None = None
     error_class: str = ""
     message: str = ""
+    is_unreadable: bool = False
 
 
 class ReducerChild:
     """A fork knows the user's reducers as they are, lambdas too; it uses nothing else of its
     parent, and dies with it."""
 
-    def __init__(self, reducers: Mapping[str, Reducer]) -> None:
+    def __init__(self, reducers: Mapping[str, Reducer], values: Values) -> None:
         self._here, there = Pipe(duplex=True)
         try:
-            self._pid = fork_in_group(partial(_live, self._here, there, reducers))
+            self._pid = fork_in_group(partial(_live, self._here, there, reducers, values))
         except OSError:  # no more processes for us
             self._here.close()
             raise
@@ -91,10 +95,8 @@ class ReducerChild:
         return f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def question(
-    kind: str, state: Value, tail: Sequence[tuple[str, Value]], *, wants_state: bool
-) -> bytes:
-    """What a child is asked for one run."""
+def question(kind: str, state: bytes, tail: Sequence[StoredStep], *, wants_state: bool) -> bytes:
+    """Encode the question for one run; payloads are passed on as stored, to be decoded there."""
     return msgspec.msgpack.encode((kind, state, tail, wants_state))
 
 
@@ -102,6 +104,7 @@ def _live(
     inherited: Connection,
     questions: Connection,
     reducers: Mapping[str, Reducer],
+    values: Values,
     mask: SignalMask,
 ) -> NoReturn:
     """The child's whole life: fold what is asked, end with the parent. It never returns."""
@@ -110,20 +113,37 @@ def _live(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         while True:
             kind, state, tail, wants_state = msgspec.msgpack.decode(questions.recv_bytes())
-            folded = _folded(reducers[kind], state, tail, wants_state=wants_state)
+            folded = _folded(reducers[kind], values, state, tail, wants_state=wants_state)
             questions.send_bytes(msgspec.msgpack.encode(folded))
     except EOFError:  # nobody asks any more
         os._exit(0)
 
 
 def _folded(
-    reducer: Reducer, state: Value, tail: Sequence[tuple[str, Value]], *, wants_state: bool
+    reducer: Reducer,
+    values: Values,
+    start: bytes,
+    tail: Sequence[tuple[int, str, bytes]],
+    *,
+    wants_state: bool,
 ) -> Folded:
     try:
-        for name, output in tail:
+        state = values.decode_digested(start, what="the state to fold from")
+        outputs = [
+            (name, values.decode_digested(output, what=f"the output of run step {ordinal}"))
+            for ordinal, name, output in tail
+        ]
+    except CodecMissing as lacking:
+        message, kind = message_of(lacking), type(lacking).__name__
+        return Folded(error_class=kind, message=message, is_unreadable=True)
+    except RecoveryJournalError as error:
+        return Folded(error_class=type(error).__name__, message=message_of(error))
+    try:
+        for name, output in outputs:
             state = reducer(state, name, output)
-        payload = encode(state, name="the folded state")
+        digest = values.canonical_digest(state, name="the folded state")
+        folded = values.encode(state, name="the folded state") if wants_state else None
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded
         traceback.print_exc(file=sys.stderr)
         return Folded(error_class=type(error).__name__, message=message_of(error))
-    return Folded(state_digest=payload.digest, state=payload.encoded if wants_state else None)
+    return Folded(state_digest=digest, state=folded.encoded if folded else None)

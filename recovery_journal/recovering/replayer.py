@@ -19,9 +19,9 @@ from domain.pipeline import RecoveryContext
 from domain.ports import Reducer
 from domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
 from domain.wording import message_of
-from recovery_journal.leases.runs import RunStore, TailStep
+from recovery_journal.leases.runs import RunStore, StoredStep
 from recovery_journal.leases.tips import Kept
-from recovery_journal.payload import Value
+from recovery_journal.payload import Values
 from recovery_journal.recovering.reducer_child import (
     DEADLINE_PASSED,
     FATAL,
@@ -77,7 +77,7 @@ class TailReplayer:
     @contextmanager
     def folding(self) -> Iterator["Folding"]:
         """Within, tails may be folded one after the other, for the state that they lead to."""
-        folding = Folding(self._reducers, self._reducer_s)
+        folding = Folding(self._reducers, self._runs.values, self._reducer_s)
         try:
             yield folding
         finally:
@@ -87,11 +87,12 @@ class TailReplayer:
         """Whether this process can fold runs of this kind."""
         return kind in self._reducers
 
-    def start_state(self, tip: Checkpoint, kept: Kept) -> Value:
-        """The state to fold from: the saved one, or the run's input where none was saved."""
+    def stored_start(self, tip: Checkpoint, kept: Kept) -> bytes:
+        """The state to fold from, as it is stored: the saved one, or the run's input where none
+        was saved."""
         if tip.state_digest is None:
-            return self._runs.input(tip.run_id, kept)
-        return self._runs.load_state(tip, kept=kept.state)
+            return self._runs.stored_input(tip.run_id, kept)
+        return self._runs.stored_state(tip, kept.state)
 
     def _fold(
         self, work: Sequence[Work], keep_alive: Callable[[], object], kept: Mapping[str, Kept]
@@ -113,7 +114,7 @@ class TailReplayer:
         hung: Counter[str],
     ) -> list[Folded]:
         try:
-            child = ReducerChild(self._reducers)
+            child = ReducerChild(self._reducers, self._runs.values)
         except OSError as error:
             return [_without_child(error)] * len(work)
         answers: list[Folded] = []
@@ -147,18 +148,19 @@ class TailReplayer:
         """What the child is asked for one run, or why it cannot be asked."""
         at_hand = kept.get(tip.run_id) or Kept(tip=tip)
         try:
-            state = self.start_state(tip, at_hand)
-            tail = self._runs.tail(tip, at_hand.outputs)
+            state = self.stored_start(tip, at_hand)
+            tail = self._runs.stored_tail(tip, at_hand.outputs)
         except RecoveryJournalError as error:
             return Folded(error_class=type(error).__name__, message=message_of(error))
-        return question(context.kind, state, _steps(tail), wants_state=False)
+        return question(context.kind, state, tail, wants_state=False)
 
 
 class Folding:
     """Folds for a claimer, in a child that begins with the first tail and is replaced once lost."""
 
-    def __init__(self, reducers: Mapping[str, Reducer], reducer_s: float) -> None:
+    def __init__(self, reducers: Mapping[str, Reducer], values: Values, reducer_s: float) -> None:
         self._reducers = reducers
+        self._values = values
         self._reducer_s = reducer_s
         self._child: ReducerChild | None = None
         self._hung: Counter[str] = Counter()
@@ -166,19 +168,19 @@ class Folding:
     def fold(
         self,
         kind: str,
-        state: Value,
-        tail: Sequence[TailStep],
+        state: bytes,
+        tail: Sequence[StoredStep],
         keep_alive: Callable[[], object],
     ) -> Folded:
         """Fold a tail onto a state by the kind's reducer. `keep_alive` is called meanwhile."""
         if self._hung[kind] >= HUNG_LIMIT:
             return _postponed(kind)
         try:
-            child = self._child = self._child or ReducerChild(self._reducers)
+            child = self._child = self._child or ReducerChild(self._reducers, self._values)
         except OSError as error:
             return _without_child(error)
         keep_alive()
-        child.ask(question(kind, state, _steps(tail), wants_state=True))
+        child.ask(question(kind, state, tail, wants_state=True))
         folded = child.answer(self._reducer_s, keep_alive)
         self._hung[kind] += folded.error_class == DEADLINE_PASSED
         if folded.error_class in FATAL:
@@ -202,10 +204,6 @@ def _without_child(error: OSError) -> Folded:
     return Folded(error_class=POSTPONED, message=f"no process for a reducer: {message_of(error)}")
 
 
-def _steps(tail: Sequence[TailStep]) -> list[tuple[str, Value]]:
-    return [(step.name, step.output) for step in tail]
-
-
 def _may_ask(next_one: Folded | bytes, asked: Sequence[Folded | int]) -> bool:
     """Whether a question may go on its way before those that were asked are answered."""
     if not asked or isinstance(next_one, Folded):
@@ -224,12 +222,18 @@ def _ask(child: ReducerChild, asked: Folded | bytes) -> Folded | int:
 
 def _with_fold(outcome: ReplayOutcome, folded: Folded) -> ReplayOutcome:
     if folded.error_class:
-        is_postponed = folded.error_class == POSTPONED
         return replace(
             outcome,
-            result=ReplayResult.UNAVAILABLE if is_postponed else ReplayResult.RAISED,
+            result=_result_of(folded),
             mode=ReplayMode.FOLD,
             error_class=folded.error_class,
             message=folded.message,
         )
     return replace(outcome, mode=ReplayMode.FOLD, state_digest=folded.state_digest)
+
+
+def _result_of(failed: Folded) -> ReplayResult:
+    if failed.is_unreadable:
+        return ReplayResult.UNREADABLE
+    is_postponed = failed.error_class == POSTPONED
+    return ReplayResult.UNAVAILABLE if is_postponed else ReplayResult.RAISED

@@ -65,11 +65,11 @@ def counting(executions: Executions, passing: Pass) -> Callable[[rj.Claim], Stat
             output = statistics_of(root / path)
             executions.note(key)
             passing(Moment.DONE, ordinal)
-            lease.record_step(path, output)
+            output = lease.record_step(path, output)
             passing(Moment.RECORDED, ordinal)
             state = merged(state, path, output)
             if ordinal % claim.input["checkpoint_every"] == 0:
-                lease.checkpoint(state)
+                state = lease.checkpoint(state)
         return dict(state)
 
     return count

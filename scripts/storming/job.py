@@ -93,8 +93,8 @@ def work(claim: rj.Claim) -> State:
         lease.begin_step(name)
         time.sleep(given["pause_s"])
         made = output(given["seed"], name)
-        lease.record_step(name, made)
+        made = lease.record_step(name, made)
         state = folded(state, name, made)
         if ordinal % given["checkpoint_every"] == 0:
-            lease.checkpoint(state)
+            state = lease.checkpoint(state)
     return state

@@ -7,7 +7,6 @@ from uuid import uuid4
 from msgspec import UNSET, UnsetType
 
 import recovery_journal as rj
-from domain.checkpoint import CheckpointRef
 from recovery_journal.leases.writes import Renewal
 from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
@@ -31,12 +30,12 @@ class WatchedLease(rj.Lease):
         with self._calling(Action.ANNOUNCE, ordinal=self.progress.ordinal + 1):
             return super().begin_step(name)
 
-    def record_step(self, name: str, output: Value = None) -> str:
+    def record_step(self, name: str, output: Value = None) -> Value:
         """As any lease's."""
         with self._calling(Action.RECORD, ordinal=self.progress.ordinal + 1):
             return super().record_step(name, output)
 
-    def checkpoint(self, state: Value) -> CheckpointRef:
+    def checkpoint(self, state: Value) -> Value:
         """As any lease's."""
         progress = self.progress
         saved = {
@@ -71,7 +70,7 @@ class WatchedJournal(rj.Journal):
 
     def _lease(self, terms: rj.LeaseTerms) -> WatchedLease:
         """A watched handle, whether adopted, acquired or claimed."""
-        lease = WatchedLease(terms, self._writes, self._endings, self._sweep.go_on)
+        lease = WatchedLease(terms, self._writes, self._endings, self._runs, self._sweep.go_on)
         lease.calls = self.calls
         return lease
 

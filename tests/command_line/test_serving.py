@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import recovery_journal as rj
 from recovery_journal import Journal, Stage
 from recovery_journal.postgres.schema import VERSION
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 from tests.command_line.processes import Spoken
+from tests.values.money import CODECS, PRICE
 
 MAKE_AN_APP = """
 import recovery_journal
@@ -148,6 +150,23 @@ def test_an_app_may_be_reducers_with_which_tails_are_folded(
     assert replayed is not None
     assert replayed.mode == "fold"
     assert replayed.state_digest is not None
+
+
+def test_an_app_may_bring_the_codecs_of_its_values(
+    command: Command, server_dsn: str, schema: str
+) -> None:
+    with rj.open(server_dsn, schema=schema, codecs=CODECS) as journal:
+        lease = journal.acquire(
+            attempt_id="a-1", run_id="r-1", worker_id="w-1", kind="bill", input={"limit": PRICE}
+        )
+        lease.record_step("line", PRICE)
+
+        said = command("report-lost", "w-1", "--reason", "gone", "--app", "tests.values.money:APP")
+
+        assert said.code == 0
+        (claim,) = journal.claim(worker_id="w-2")
+        replayed = journal.recovery("a-1").replayed
+        assert (claim.tail[0].output, replayed and replayed.mode) == (PRICE, "fold")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from domain.events import (
     WriteKind,
     tag_of,
 )
-from domain.giving_back import give_back, leave_to_newer
+from domain.giving_back import give_back, leave_to_decoder, leave_to_newer
 from domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
 from domain.interventions import cancel, lift, resume
 from domain.lease import Fence, LossReason, Progress
@@ -216,6 +216,13 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
         fence = self.new_fence()
         policy = self.policy
         self.ask(leave_to_newer, lease=lease, fence=fence, message="", policy=policy, now=NOW)
+
+    @rule()
+    def leave_to_decoder(self) -> None:
+        lease = lease_view(self.recovery.fence.epoch)
+        fence = self.new_fence()
+        policy = self.policy
+        self.ask(leave_to_decoder, lease=lease, fence=fence, message="", policy=policy, now=NOW)
 
     @rule()
     def miss_version(self) -> None:

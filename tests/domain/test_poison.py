@@ -18,7 +18,7 @@ from domain.events import (
     Quarantined,
     StepFailed,
 )
-from domain.giving_back import give_back, leave_to_newer
+from domain.giving_back import give_back, leave_to_decoder, leave_to_newer
 from domain.lease import LossReason
 from domain.pipeline import RecoveryStep
 from domain.policy import Policy
@@ -387,7 +387,7 @@ def test_a_claimer_that_is_too_old_leaves_it_to_a_newer_one_and_counts_nothing()
     assert recovery.apply(events).fruitless_count == recovery.fruitless_count
 
 
-@pytest.mark.parametrize("act", [give_back, leave_to_newer])
+@pytest.mark.parametrize("act", [give_back, leave_to_newer, leave_to_decoder])
 def test_giving_back_again_is_no_news(act: Any) -> None:
     recovery = standing_at(Stage.EXPIRED)
     settings: dict[str, Any] = {

@@ -161,7 +161,8 @@ def test_a_lost_tip_may_be_accepted_as_it_is(journal: rj.Journal) -> None:
     claim = claim_one(journal)
     assert claim.state == {"sum": 1}
     assert [step.ordinal for step in claim.tail] == [2]
-    assert claim.lease.record_step("step-3", {"n": 3}) == "run of a-1/3"
+    claim.lease.record_step("step-3", {"n": 3})
+    assert claim.lease.step_key == "run of a-1/3"
     go_on_to_the_end(journal, claim)
 
 
@@ -186,7 +187,8 @@ def test_a_corrupt_state_may_be_set_aside_for_its_parent(journal: rj.Journal) ->
     claim = claim_one(journal)
     assert claim.state == {"sum": 1}
     assert [step.ordinal for step in claim.tail] == [2, 3, 4, 5]
-    assert claim.lease.checkpoint({"sum": 15}).checkpoint_no == 3
+    claim.lease.checkpoint({"sum": 15})
+    assert claim.lease.progress.checkpoint_count == 3
     go_on_to_the_end(journal, claim)
 
 
@@ -214,8 +216,9 @@ def test_any_damage_may_be_answered_by_starting_over(
     assert last_of(journal, ReadyForDispatch).start is StartPoint.INPUT
     claim = claim_one(journal)
     assert (claim.state, claim.tail) == (None, ())
-    key = claim.lease.record_step("step-1, again", {"n": 1})
-    assert key == f"run of a-1/{stored['last'] + 1}"  # no key of an effect is used twice
+    claim.lease.record_step("step-1, again", {"n": 1})
+    # No key of an effect is used twice.
+    assert claim.lease.step_key == f"run of a-1/{stored['last'] + 1}"
     go_on_to_the_end(journal, claim)
 
 

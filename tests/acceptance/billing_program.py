@@ -1,0 +1,14 @@
+"""A worker that bills, in a process of its own: `python -m tests.acceptance.billing_program
+<settings>`. It goes on with what was lost, where there is something."""
+
+import recovery_journal as rj
+from tests.acceptance.billing import begin, go_on
+from tests.acceptance.job import LIMITS
+from tests.acceptance.stop import Stop, say, settings
+
+given = settings()
+stop = Stop(given.stop_at)
+with rj.open(given.dsn, schema=given.schema, limits=LIMITS) as journal:
+    claims = journal.claim(worker_id="w-2") or [begin(journal)]
+    go_on(claims[0], stop.reach)
+    say("completed")

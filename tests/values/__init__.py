@@ -1,0 +1,1 @@
+"""Which values are accepted, and that each comes back as it went in."""
