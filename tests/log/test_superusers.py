@@ -90,7 +90,8 @@ def work(dsn: str) -> None:
 
 @pytest.mark.parametrize("must_exist", [False, True])
 def test_a_whole_journal_of_another_role_is_not_run_by_a_superuser(
-    mallory: Mallory, must_exist: bool
+    mallory: Mallory,
+    must_exist: bool,  # noqa: FBT001 - pytest passes it by name
 ) -> None:
     rj.open(mallory.dsn).close()
     mallory.plant_function()
