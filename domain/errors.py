@@ -230,12 +230,10 @@ class SettingRefused(Refused):
 
     def __init__(self, name: str, *, found: str, needed: str, do: str | None = None) -> None:
         do = do or (
-            "only a superuser may change it: find where it is set with "
-            f"`SELECT * FROM pg_db_role_setting`, and ALTER ROLE or ALTER DATABASE ... RESET {name}"
+            "only a superuser may change it: pg_db_role_setting shows where it is set; "
+            f"ALTER ROLE or ALTER DATABASE ... RESET {name}"
         )
-        super().__init__(
-            f"cannot use this database: found {name} = {found}, needed {needed}; {do}"
-        )
+        super().__init__(f"cannot use this database: found {name} = {found}, needed {needed}; {do}")
 
 
 class SchemaMissing(Refused):

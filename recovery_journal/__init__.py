@@ -40,6 +40,8 @@ from recovery_journal.leases.loading import Claim
 from recovery_journal.leases.pruning import Pruned
 from recovery_journal.limits import Limits
 from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well
+from recovery_journal.postgres.server_settings import DurabilityWeakened
+from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.reading.history import HistoryEntry
 from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.reading.status import Status
@@ -61,6 +63,8 @@ __all__ = [
     "Claim",
     "CrashRecoveryPipeline",
     "DispatchReadyRow",
+    "Durability",
+    "DurabilityWeakened",
     "Follower",
     "HistoryEntry",
     "HookFailed",

@@ -29,6 +29,7 @@ from recovery_journal.commands.output import (
 from recovery_journal.commands.target import Target
 from recovery_journal.identity import program
 from recovery_journal.opening import DEFAULT_SCHEMA, DSN_VARIABLE, SCHEMA_VARIABLE
+from recovery_journal.postgres.session_settings import Durability
 
 SERVING: Final = "Recovering"
 LOOKING: Final = "Looking"
@@ -36,7 +37,7 @@ DECIDING: Final = "Deciding (with --by and --reason, which the log keeps)"
 UPKEEP: Final = "Looking after the journal"
 
 # These name the journal, not what to do with it, so they may also stand after the command.
-GLOBAL_OPTIONS: Final = ("--dsn", "--schema", "--data", "--app")
+GLOBAL_OPTIONS: Final = ("--dsn", "--schema", "--data", "--app", "--durability")
 
 
 class Commands(TyperGroup):
@@ -97,6 +98,13 @@ def journal(
             "server, schema and limits.",
         ),
     ] = None,
+    durability: Annotated[
+        Durability,
+        typer.Option(
+            help="relaxed: what was acknowledged in the last second before a crash of the server "
+            "may be lost."
+        ),
+    ] = Durability.FULL,
     _version: Annotated[
         bool,
         typer.Option(
@@ -105,7 +113,7 @@ def journal(
     ] = False,
 ) -> None:
     """Recovers the attempts of dead workers, and keeps the proof."""
-    context.obj = Target(dsn=dsn, schema=schema, data=data, app=app_name)
+    context.obj = Target(dsn=dsn, schema=schema, data=data, app=app_name, durability=durability)
 
 
 app.command(rich_help_panel=SERVING)(serving.init)

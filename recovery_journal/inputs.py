@@ -13,6 +13,7 @@ from domain.lease import LossReason
 from domain.ranges import YEAR_S, require_number
 from domain.wording import shown
 from projections.projection import Projection, RowT
+from recovery_journal.postgres.session_settings import Durability
 
 LONGEST_ID: Final = 200  # characters
 LONGEST_TEXT: Final = 2_000  # characters, for reasons and messages
@@ -231,6 +232,14 @@ def loss_reason(value: object) -> LossReason:
         return LossReason(str(value))
     needed = " or ".join(reason.value for reason in LossReason)
     raise refused("loss", shown(value), needed, "choose one of them")
+
+
+def durability(value: object) -> Durability:
+    """When a write counts as done."""
+    if isinstance(value, str) and value in set(Durability):
+        return Durability(str(value))
+    needed = " or ".join(one.value for one in Durability)
+    raise refused("durability", shown(value), needed, "choose one of the two")
 
 
 def projection(value: Projection[RowT] | str, known: Sequence[Projection[Any]]) -> Projection[RowT]:

@@ -42,6 +42,7 @@ from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.server_settings import weakened
 from recovery_journal.reading.as_of import ListReading
 from recovery_journal.reading.history import History, HistoryEntry
 from recovery_journal.reading.positions import Positions
@@ -455,6 +456,12 @@ class Journal:
     def outdated(self) -> tuple[OutdatedProjection, ...]:
         """The projections whose rows another fold made, as of now, and the command that helps."""
         return outdated_of(ProjectionTracking(self.database).all(), self.projections)
+
+    @property
+    def weakened(self) -> tuple[str, ...]:
+        """The server's settings by which it may lose or damage what it has acknowledged."""
+        with self.database.cursor() as cursor:
+            return tuple(weakened(cursor))
 
     # Upkeep ----------------------------------------------------------------------------------
 

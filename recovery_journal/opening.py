@@ -23,6 +23,8 @@ from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import EmbeddedServer
+from recovery_journal.postgres.server_settings import DurabilityWeakened, words_of
+from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.recovering.swept import Observer
 
 DSN_VARIABLE: Final = "RECOVERY_JOURNAL_DSN"
@@ -41,6 +43,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     observer: Observer = lambda _step: None,
     must_exist: bool = False,
     must_be_accepted: bool = True,
+    durability: str = Durability.FULL,
 ) -> Journal:
     """Open the journal in a schema of a PostgreSQL server, and make its tables if there are none.
 
@@ -56,9 +59,15 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     accepted the server, now and at every reconnect; `must_be_accepted=False` opens it for that,
     and for looking at it.
 
-    Warns of each projection whose rows another fold made, by a `ProjectionOutdated`. Raises
-    `ServerUnavailable`, `ServerTooOld`, `ServerReplaced`, `SchemaTooNew`, `SchemaTooOld`,
-    `SchemaOccupied`, `SchemaMissing`, `EmbeddedServerUnavailable`, `InvalidInput`.
+    Every session is set to synchronous_commit = on, whatever the role or the database say:
+    `durability="relaxed"` sets it off, and a crash of the server may then lose what was
+    acknowledged in its last second.
+
+    Warns of each projection whose rows another fold made, by a `ProjectionOutdated`, and by a
+    `DurabilityWeakened` of a server that does not keep what it acknowledges. Raises
+    `ServerUnavailable`, `ServerTooOld`, `ServerReplaced`, `SettingRefused`, `SchemaUnsafe`,
+    `SchemaTooNew`, `SchemaTooOld`, `SchemaOccupied`, `SchemaMissing`,
+    `EmbeddedServerUnavailable`, `InvalidInput`.
     """
     _require(dsn=dsn, schema=schema, data=data)
     settle(
@@ -69,12 +78,13 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     )
     inputs.flag("must_exist", must_exist)
     inputs.flag("must_be_accepted", must_be_accepted)
+    kept = inputs.durability(durability)
     schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
     dsn = dsn or (None if data else os.environ.get(DSN_VARIABLE))
     server = None if dsn else EmbeddedServer.start(data)
     try:
         all_projections = catalogue(projections)
-        database = Database(dsn or _dsn_of(server), schema)
+        database = Database(dsn or _dsn_of(server), schema, durability=kept)
         try:
             _make(database, all_projections, must_exist=must_exist)
             if must_be_accepted:
@@ -90,6 +100,8 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
             )
             for outdated in journal.outdated:
                 warnings.warn(str(outdated), ProjectionOutdated, stacklevel=2)
+            for name in journal.weakened:
+                warnings.warn(words_of(name), DurabilityWeakened, stacklevel=2)
             return journal
         except BaseException:
             database.close()

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -22,12 +23,12 @@ def own_schema(server_dsn: str) -> Iterator[str]:
 
 
 @contextmanager
-def own_database(server_dsn: str) -> Iterator[str]:
+def own_database(server_dsn: str, options: LiteralString = "") -> Iterator[str]:
     """A database that nothing else uses, dropped in the end; where to connect."""
     name = f"test_{uuid.uuid4().hex[:16]}"
     created, dropped = (
         sql.SQL(text).format(sql.Identifier(name))
-        for text in ("CREATE DATABASE {}", "DROP DATABASE {} WITH (FORCE)")
+        for text in ("CREATE DATABASE {} " + options, "DROP DATABASE {} WITH (FORCE)")
     )
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(created)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from domain.lease import OPEN_STATUSES, LeaseStatus
 from recovery_journal.commands import page, words
+from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.reading.projection_status import ProjectionStatus
 from recovery_journal.reading.status import Status
 
@@ -15,6 +16,9 @@ def overview(status: Status) -> Iterator[RenderableType]:
     """The parts of the page, from what matters most: who waits, what fails, who is behind."""
     yield _title(status)
     yield Text()
+    if status.problems:
+        yield _problems(status)
+        yield Text()
     if status.delays:
         yield _delays(status)
         yield Text()
@@ -46,7 +50,20 @@ def _title(status: Status) -> Text:
             f" on {server.address}, PostgreSQL {server.version} up for "
             f"{words.duration(server.uptime_s)}, {words.moment(server.now)} UTC"
         )
+    ).append_text(_durability(status))
+
+
+def _durability(status: Status) -> Text:
+    if status.server.durability is Durability.FULL:
+        return Text()
+    return page.text(
+        ", durability relaxed: a crash of the server may lose the last second", "yellow"
     )
+
+
+def _problems(status: Status) -> RenderableType:
+    rows = [(page.text(one.what, "bold red"), one.do) for one in status.problems]
+    return page.table(("problem", "what helps"), rows)
 
 
 def _delays(status: Status) -> RenderableType:

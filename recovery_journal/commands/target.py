@@ -18,6 +18,8 @@ from recovery_journal.app import App
 from recovery_journal.commands import page
 from recovery_journal.following.outdated import ProjectionOutdated
 from recovery_journal.journal import Journal
+from recovery_journal.postgres.server_settings import DurabilityWeakened, words_of
+from recovery_journal.postgres.session_settings import Durability
 
 APP_FORM: Final = "module:attribute"
 NEEDED: Final = (
@@ -32,6 +34,7 @@ class Target(Struct, frozen=True, kw_only=True):
     schema: str | None = None
     data: Path | None = None
     app: str | None = None
+    durability: str = Durability.FULL
 
     def open(self, *, must_exist: bool = True, must_be_accepted: bool = True) -> Journal:
         """Open the journal; a schema is made, and a server not yet accepted let in, only where
@@ -59,6 +62,7 @@ class Target(Struct, frozen=True, kw_only=True):
             projections=found.projections,
             must_exist=must_exist,
             must_be_accepted=must_be_accepted,
+            durability=self.durability,
         )
 
 
@@ -72,15 +76,17 @@ def target_of(context: typer.Context) -> Target:
 def journal_of(context: typer.Context, *, must_be_accepted: bool = True) -> Journal:
     """The journal to work on, which must exist. Close it, or use it in a `with`.
 
-    Each projection whose rows are outdated is told to people in one line, to programs by `status`.
+    Outdated projections, and a server that does not keep what it acknowledges, are reported to
+    people in one line each, to programs by `status`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProjectionOutdated)
+        warnings.simplefilter("ignore", DurabilityWeakened)
         journal = target_of(context).open(must_be_accepted=must_be_accepted)
     if not context.params.get("as_json"):
         try:
-            for outdated in journal.outdated:
-                page.console(is_error=True).print(page.text(f"recovery-journal: {outdated}"))
+            for warning in (*journal.outdated, *map(words_of, journal.weakened)):
+                page.console(is_error=True).print(page.text(f"recovery-journal: {warning}"))
         except BaseException:
             journal.close()
             raise

@@ -86,13 +86,13 @@ BEGIN
             -- to 32 too high. An assignment, because PERFORM would begin a query.
             noted := pg_catalog.set_config(
                 'recovery_journal.last_position',
-                coalesce(pg_catalog.pg_sequence_last_value(%L), 0)::pg_catalog.text,
+                coalesce(pg_catalog.pg_sequence_last_value(%2$L), 0)::pg_catalog.text,
                 true
             );
             RETURN NULL;
         END
         $$
-    $create$, positions);
+    $create$, home, positions);
 
     EXECUTE format($create$
         CREATE FUNCTION journal_check_appended() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""The DSN of an embedded server: complete, so that no libpq variable of the shell leads elsewhere."""
+"""The DSN of an embedded server, complete: no libpq variable of the shell leads elsewhere."""
 
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ PARAMETERS: Final = {
     "options": "",
     "channel_binding": "disable",
     "sslmode": "disable",
+    "sslrootcert": "",
     "ssl_min_protocol_version": "",
     "ssl_max_protocol_version": "",
     "gssencmode": "disable",

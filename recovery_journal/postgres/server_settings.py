@@ -24,10 +24,18 @@ class DurabilityWeakened(UserWarning):
 def require_unicode(connection: Connection[DictRow]) -> None:
     """Raise `SettingRefused` where the database cannot store every text: ids, reasons and names
     are any Unicode."""
-    found = connection.info.parameter_status("server_encoding") or "unknown"
+    found = connection.info.parameter_status("server_encoding") or _asked(connection)
     if found != ENCODING:
         do = f"CREATE DATABASE ... ENCODING '{ENCODING}' TEMPLATE template0, and use that one"
         raise SettingRefused("server_encoding", found=found, needed=ENCODING, do=do)
+
+
+def _asked(connection: Connection[DictRow]) -> str:
+    """A pooler need not pass on what the server reports at the start."""
+    row = connection.execute("SHOW server_encoding").fetchone()
+    assert row is not None
+    encoding: str = row["server_encoding"]
+    return encoding
 
 
 def weakened(cursor: Cursor[DictRow]) -> list[str]:

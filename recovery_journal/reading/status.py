@@ -1,7 +1,7 @@
 """How the journal fares, in one look: what waits, what fails, how far readers are behind."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -23,8 +23,12 @@ from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
+from recovery_journal.postgres.schema_privileges import creators
+from recovery_journal.postgres.server_settings import weakened, words_of
+from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.reading.delays import Delay, delays
 from recovery_journal.reading.projection_status import ProjectionStatus, projection_status
+from recovery_journal.reading.protections import missing_protections
 
 KindT = TypeVar("KindT", bound=StrEnum)
 
@@ -108,6 +112,14 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
     started_at: datetime
     uptime_s: float
     now: datetime
+    durability: Durability
+
+
+class StatusProblem(Struct, frozen=True, kw_only=True):
+    """What breaks a promise of the journal's as the server or the schema stands, and what helps."""
+
+    what: str
+    do: str
 
 
 class WaitingStatus(Struct, frozen=True, kw_only=True):
@@ -162,6 +174,7 @@ class Status(Struct, frozen=True, kw_only=True):
     settled_position: int
     last_position: int
     delays: list[Delay]
+    problems: list[StatusProblem]
 
 
 class StatusReading:
@@ -232,7 +245,18 @@ class StatusReading:
                 settled_position=settled,
                 last_position=last,
                 delays=delayed,
+                problems=list(self._problems(cursor)),
             )
+
+    def _problems(self, cursor: Cursor[DictRow]) -> Iterator[StatusProblem]:
+        for what in missing_protections(cursor):
+            do = "find out who changed it and what was written since, then make it as log.sql does"
+            yield StatusProblem(what=f"the log is not protected: {what}", do=do)
+        if names := creators(cursor, self._database.schema):
+            what = f"{names} may create objects in the schema, and so choose what our SQL means"
+            yield StatusProblem(what=what, do=f"REVOKE CREATE ON SCHEMA ... FROM {names}")
+        for name in weakened(cursor):
+            yield StatusProblem(what=words_of(name), do=f"set {name} = on")
 
     def _settled_position(self) -> int:
         """What is settled, after a moment for the writers of this moment to end: a reader that
@@ -247,7 +271,10 @@ class StatusReading:
 
     def _server(self, cursor: Cursor[DictRow]) -> ServerStatus:
         return ServerStatus(
-            address=self._database.server, schema=self._database.schema, **_one(cursor, SERVER)
+            address=self._database.server,
+            schema=self._database.schema,
+            durability=self._database.durability,
+            **_one(cursor, SERVER),
         )
 
 

@@ -26,6 +26,7 @@ class Weapon(StrEnum):
     KILL_BACKEND = "server's backend killed"
     KILL_SERVER = "server killed"
     FILL_DISK = "disk full"
+    CHANGE_SETTING = "setting of the role or database changed"
 
 
 WEIGHTS: Final = {
@@ -44,6 +45,7 @@ WEIGHTS: Final = {
     Weapon.KILL_BACKEND: 2,
     Weapon.KILL_SERVER: 2,
     Weapon.FILL_DISK: 1,
+    Weapon.CHANGE_SETTING: 6,
 }
 
 KILLS: Final = frozenset(weapon for weapon in Weapon if weapon.name.startswith("KILL_"))

@@ -28,6 +28,22 @@ WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 ORDER BY pid
 """
 
+# What every new session finds: each broke a promise before sessions were pinned.
+CHANGED_SETTINGS: Final = (
+    "synchronous_commit = off",
+    "standard_conforming_strings = off",
+    "array_nulls = off",
+    "DateStyle = 'German'",
+    "TimeZone = 'Asia/Kathmandu'",
+    "default_transaction_read_only = on",
+    "default_transaction_isolation = 'serializable'",
+    "session_replication_role = 'replica'",
+    "statement_timeout = '200ms'",
+    "idle_session_timeout = '500ms'",
+    "search_path = 'nowhere'",
+)
+SETTING_OWNERS: Final = ("ROLE postgres", "DATABASE postgres")
+
 CUT: Final = "SELECT pg_terminate_backend(%(pid)s)"
 
 
@@ -93,6 +109,29 @@ class StormServer:
         except psycopg.OperationalError:  # it is away, or was struck meanwhile
             return 0
         return len(chosen)
+
+    def change_setting(self, aim: float) -> bool:
+        """Change a setting of the role or the database, for every session that begins from now on;
+        whether the server took it."""
+        random = Random(aim)  # noqa: S311 - a plan, no secret
+        owner, setting = random.choice(SETTING_OWNERS), random.choice(CHANGED_SETTINGS)
+        return self._alter(f"ALTER {owner} SET {setting}")
+
+    def reset_settings(self) -> None:
+        """Take all changed settings back, so that what looks at the outcome sees it as it is."""
+        for owner in SETTING_OWNERS:
+            assert self._alter(f"ALTER {owner} RESET ALL"), "the server is there in the end"
+
+    def _alter(self, statement: str) -> bool:
+        options = "-c default_transaction_read_only=off -c statement_timeout=0"
+        try:
+            with psycopg.connect(
+                self.dsn, connect_timeout=CONNECT_S, autocommit=True, options=options
+            ) as own:
+                own.execute(statement.encode())
+        except psycopg.OperationalError:  # it is away, or was struck meanwhile
+            return False
+        return True
 
     def _first(self) -> psutil.Process | None:
         """The first of its processes, by its own number."""

@@ -87,6 +87,7 @@ class Storm:
         self._looked_at = -LOOK_S
         self._fleet.calm()
         self._tend()
+        self._server.reset_settings()
         self.survived.wrongs += self._fleet.dismiss(Role.STARTER)
         while (count := self._open_count()) != 0:
             self._tend()
@@ -135,6 +136,8 @@ class Storm:
                     return False
                 self._server_back_at = time.monotonic() + blow.length_s / 2
                 return True
+            case Weapon.CHANGE_SETTING:
+                return self._server.change_setting(blow.aim)
             case Weapon.FILL_DISK:
                 if self._server.disk is None or self._server_back_at is not None:
                     return False

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import recovery_journal as rj
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
@@ -31,3 +32,10 @@ def application(database: Database) -> Iterator[JournalApplication]:
     """The application over the log."""
     with JournalApplication(database) as application:
         yield application
+
+
+@pytest.fixture
+def journal(server_dsn: str, schema: str) -> Iterator[rj.Journal]:
+    """A whole journal, for what no part of it shows by itself."""
+    with rj.open(server_dsn, schema=schema) as journal:
+        yield journal

@@ -16,7 +16,13 @@ def test_every_weapon_is_used_and_has_a_target_or_is_the_servers() -> None:
     used = {blow.weapon for blow in islice(blows(7), 2_000)}
 
     assert used == set(Weapon) == set(WEIGHTS)
-    of_the_server = {Weapon.CUT, Weapon.KILL_BACKEND, Weapon.KILL_SERVER, Weapon.FILL_DISK}
+    of_the_server = {
+        Weapon.CUT,
+        Weapon.KILL_BACKEND,
+        Weapon.KILL_SERVER,
+        Weapon.FILL_DISK,
+        Weapon.CHANGE_SETTING,
+    }
     assert set(TARGETS) == set(Weapon) - of_the_server
     assert Weapon.SUSPEND_WORKER not in KILLS
 
