@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
 from domain.errors import SchemaUnsafe
-from tests.schemas import own_database
+from tests.schemas import own_database, own_role
 
 BODY = (
     "LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'ALTER ROLE {role} SUPERUSER'; RETURN {value}; "
@@ -58,24 +58,11 @@ class Mallory:
 
 @pytest.fixture
 def mallory(server_dsn: str) -> Iterator[Mallory]:
-    name = f"mallory_{uuid4().hex[:12]}"
-    role = sql.Identifier(name)
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-        try:
-            with own_database(server_dsn) as dsn:
-                database = sql.Identifier(dsn_name(dsn))
-                connection.execute(
-                    sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, role)
-                )
-                yield Mallory(dsn, name)
-        finally:
-            connection.execute(sql.SQL("DROP ROLE {}").format(role))
-
-
-def dsn_name(dsn: str) -> str:
-    with psycopg.connect(dsn) as connection:
-        return connection.info.dbname
+    with own_role(server_dsn) as name, own_database(server_dsn) as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            database, role = sql.Identifier(connection.info.dbname), sql.Identifier(name)
+            connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, role))
+        yield Mallory(dsn, name)
 
 
 def work(dsn: str) -> None:
