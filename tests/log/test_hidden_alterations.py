@@ -1,4 +1,4 @@
-"""`status` compares what protects the log as a whole: what keeps its name and kind is not enough."""
+"""An altered protection of the log that keeps its name, kind and body is still a problem."""
 
 from typing import LiteralString
 
