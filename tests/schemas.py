@@ -36,3 +36,15 @@ def own_database(server_dsn: str, options: LiteralString = "") -> Iterator[str]:
             yield make_conninfo(server_dsn, dbname=name)
         finally:
             connection.execute(dropped)
+
+
+@contextmanager
+def own_role(server_dsn: str) -> Iterator[str]:
+    """The name of a role that may log in and nothing else, dropped in the end."""
+    name = f"role_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+        try:
+            yield name
+        finally:
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))

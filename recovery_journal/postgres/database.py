@@ -24,7 +24,7 @@ from domain.errors import (
     StoreBusy,
 )
 from recovery_journal.postgres.server_settings import require_unicode
-from recovery_journal.postgres.session_settings import Durability, SessionSettings
+from recovery_journal.postgres.session_settings import Durability, SessionSettings, without_limits
 
 OLDEST_SERVER: Final = 14
 CONNECT_S: Final = 10.0
@@ -47,7 +47,7 @@ ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY
 # Reached a limit, lost a deadlock, or could not be serialised: the same call may succeed later.
 BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 READ_ONLY_STATE: Final = "25006"
-IDLE_TOO_LONG_STATE: Final = "25P03"
+TOO_LONG_STATES: Final = frozenset({"25P03", "25P04"})  # idle in a transaction, or in it at all
 
 
 Guard: TypeAlias = Callable[[Connection[DictRow]], object]
@@ -167,11 +167,21 @@ class Database:
         `options` are libpq's. Errors as in `transaction`."""
         with self.translated():
             connection = self._connect(**options)
+        version = self.server_version(connection)
         try:
-            return OwnConnection(connection, is_direct=self._prepare(connection))
-        except BaseException:
-            connection.close()
-            raise
+            return self._prepared(connection)
+        except (StoreBusy, ServerUnavailable) as error:
+            # A limit of the role's may have struck before ours was set. Not given at every start:
+            # poolers refuse there what they do not know.
+            given = {**self._options, **options}.get("options", os.environ.get("PGOPTIONS", ""))
+            try:
+                with self.translated():
+                    connection = self._connect(
+                        **{**options, "options": without_limits(given, version)}
+                    )
+                    return self._prepared(connection)
+            except ServerUnavailable as again:
+                raise error from again
 
     def session_no(self) -> int:
         """A number that grows each time this thread's connection had to be opened again."""
@@ -226,7 +236,7 @@ class Database:
         if error.sqlstate == READ_ONLY_STATE:
             return ReadOnlyServer("write to the journal")
         is_gone = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        if is_gone or error.sqlstate == IDLE_TOO_LONG_STATE:
+        if is_gone or error.sqlstate in TOO_LONG_STATES:
             return ServerUnavailable(server=self.server, reason=_one_line(error))
         return None
 
@@ -293,6 +303,13 @@ class Database:
             # the server, which may have let us in meanwhile, would keep it until garbage is
             # collected.
             traceback.clear_frames(error.__traceback__)
+            raise
+
+    def _prepared(self, connection: Connection[DictRow]) -> OwnConnection:
+        try:
+            return OwnConnection(connection, is_direct=self._prepare(connection))
+        except BaseException:
+            connection.close()
             raise
 
     def _prepare(self, connection: Connection[DictRow]) -> bool:

@@ -34,6 +34,8 @@ WITH RECURSIVE home AS (
         CASE WHEN nspowner = to_regrole('pg_database_owner') THEN datdba ELSE nspowner END AS owner
     FROM pg_namespace, pg_database
     WHERE nspname = %(schema)s AND datname = current_database()
+), tables AS (
+    SELECT pg_class.* FROM pg_class, home WHERE relnamespace = schema_id
 ), ours (role) AS (
     SELECT oid FROM pg_roles WHERE rolname = current_user
     UNION
@@ -45,7 +47,12 @@ WITH RECURSIVE home AS (
 ), superusers (role) AS (
     SELECT oid FROM pg_roles WHERE rolsuper
 ), planted (owner, name) AS (
-    SELECT relowner, 'relation ' || relname FROM pg_class, home WHERE relnamespace = schema_id
+    SELECT relowner, 'relation ' || relname FROM tables
+    UNION ALL
+    SELECT proowner, 'trigger ' || tgname
+    FROM tables
+    JOIN pg_trigger ON tgrelid = tables.oid AND NOT tgisinternal
+    JOIN pg_proc ON pg_proc.oid = tgfoid
     UNION ALL
     SELECT proowner, 'function ' || proname FROM pg_proc, home WHERE pronamespace = schema_id
     UNION ALL
@@ -58,12 +65,21 @@ WITH RECURSIVE home AS (
 )
 SELECT owner::regrole::text AS owner,
     owner IN (TABLE ours UNION ALL TABLE superusers) AS is_trusted,
+    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
     (
         SELECT min(planted.name || ' of ' || planted.owner::regrole::text)
         FROM planted
         WHERE planted.owner NOT IN (TABLE theirs UNION ALL TABLE superusers)
             AND planted.owner NOT IN (SELECT oid FROM pg_roles WHERE rolname = current_user)
-    ) AS planted
+    ) AS planted,
+    (
+        SELECT string_agg(
+            DISTINCT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, ', '
+        )
+        FROM tables, aclexplode(relacl)
+        WHERE privilege_type = 'TRIGGER'
+            AND grantee NOT IN (TABLE theirs UNION ALL TABLE superusers)
+    ) AS trigger_makers
 FROM home
 """
 
@@ -101,6 +117,29 @@ def require_safe_here(cursor: Cursor[DictRow], schema: str, *, is_to_be_filled: 
             found=f"it owned by {home['owner']}, to which this role does not belong",
             needed="a schema of this role's, or of a role that it is a member of",
             do="connect as its owner, or choose another schema",
+        )
+    if home["is_superuser"]:
+        _require_trusted(schema, home)
+
+
+def _require_trusted(schema: str, home: DictRow) -> None:
+    """A superuser's session must not run code of a role that is none: an owner's functions and
+    triggers, and the triggers of a role with that privilege, could make it a superuser."""
+    if not home["is_trusted"]:
+        raise SchemaUnsafe(
+            schema,
+            found=f"it owned by {home['owner']} and this role a superuser",
+            needed="a schema of a superuser's, or of a role that this one was made a member of",
+            do=f"connect as {home['owner']}, or GRANT {home['owner']} TO this role to trust it",
+        )
+    if home["trigger_makers"]:
+        raise SchemaUnsafe(
+            schema,
+            found=f"TRIGGER on its tables granted to {home['trigger_makers']}, and this role a "
+            "superuser",
+            needed="that privilege with the schema's owner alone",
+            do=f"REVOKE TRIGGER ON ALL TABLES IN SCHEMA ... FROM {home['trigger_makers']}, or "
+            "connect as the schema's owner",
         )
 
 

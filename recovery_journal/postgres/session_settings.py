@@ -55,6 +55,15 @@ PINNED: Final = {
     "transaction_timeout": "0",
 }
 
+# A role's own limit of a millisecond may end a session before the statement that pins ours. These
+# are given at the start of its second try; those that this version of the server does not know,
+# by the version since which it does, would be refused there.
+LIMITS_AT_START: Final = {
+    "statement_timeout": 14,
+    "idle_session_timeout": 14,
+    "transaction_timeout": 17,
+}
+
 # Only a superuser may set these, also for another role, which then cannot set them back.
 REQUIRED: Final = {
     "session_replication_role": "origin",  # else foreign keys and triggers are switched off
@@ -108,6 +117,13 @@ class SessionSettings:
         for name, found in _required(connection):
             _require(connection, name, found)
         return backend_id
+
+
+def without_limits(options: str, server_version: int) -> str:
+    """The `options` for libpq under which no limit of the role or the database ends the session
+    before ours are set."""
+    names = (name for name, since in LIMITS_AT_START.items() if server_version >= since * 10_000)
+    return " ".join((options, *(f"-c {name}=0" for name in names))).strip()
 
 
 def _required(connection: Connection[DictRow]) -> list[tuple[str, str]]:

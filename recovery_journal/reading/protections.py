@@ -12,12 +12,14 @@ from psycopg.rows import DictRow
 
 SCRIPT: Final = "log/log.sql"
 FUNCTION: Final = re.compile(r"CREATE FUNCTION (\w+)\([^;]*?AS \$\$(.*?)\$\$", re.DOTALL)
-PROTECTING: Final = (
-    "journal_refuse_change",
-    "journal_refuse_append",
-    "journal_note_position",
-    "journal_check_appended",
-)
+PROTECTING: Final = {
+    "journal_refuse_change": "",
+    "journal_refuse_append": "journal_events, bigint",
+    "journal_note_position": "",
+    "journal_check_appended": "",
+}
+"""What they take: another function of that name does not count."""
+WITH_SEARCH_PATH: Final = frozenset({"journal_refuse_append"})
 PLACED: Final = frozenset({"journal_note_position", "journal_check_appended"})
 """Their bodies name the schema and the sequence; the script fills them in."""
 
@@ -32,8 +34,15 @@ TRIGGERS: Final = {
 MISSING: Final = """
 WITH log AS (
     SELECT * FROM pg_class WHERE oid = 'journal_events'::regclass
+), positions AS (
+    SELECT * FROM pg_class
+    WHERE oid = pg_get_serial_sequence('journal_events', 'notification_id')::regclass
 ), wanted_function AS (
     SELECT wanted ->> 'name' AS name,
+        to_regprocedure(format('%%s(%%s)', wanted ->> 'name', wanted ->> 'takes')) AS function_id,
+        CASE WHEN (wanted ->> 'has_search_path')::boolean
+            THEN ARRAY['search_path=' || current_setting('search_path')]
+        END AS settings,
         CASE
             WHEN (wanted ->> 'is_placed')::boolean
             THEN format(
@@ -54,11 +63,13 @@ WHERE NOT EXISTS (
     SELECT
     FROM pg_proc
     JOIN pg_language ON pg_language.oid = prolang
-    WHERE pronamespace = relnamespace
-        AND proname = name
+    WHERE pg_proc.oid = function_id
+        AND pronamespace = relnamespace
         AND prosrc = body
         AND lanname = 'plpgsql'
-        AND NOT prosecdef
+        AND provolatile = 'v'
+        AND proconfig IS NOT DISTINCT FROM settings
+        AND NOT (prosecdef OR proisstrict)
 )
 UNION ALL
 SELECT format(
@@ -78,6 +89,8 @@ WHERE pg_trigger.oid IS NULL
     OR tgenabled <> 'A'
     OR tgtype <> kind
     OR tgqual IS NOT NULL
+    OR tgattr::text <> ''
+    OR tgnargs > 0
     OR proname <> name
     OR pronamespace <> relnamespace
 UNION ALL
@@ -129,6 +142,7 @@ WHERE NOT EXISTS (
     WHERE indrelid = log.oid
         AND indisunique
         AND indisvalid
+        AND indimmediate
         AND indpred IS NULL
         AND columns = (
             SELECT string_agg(attname, ', ' ORDER BY place)
@@ -136,16 +150,66 @@ WHERE NOT EXISTS (
             JOIN pg_attribute ON attrelid = log.oid AND attnum = number
         )
 )
+UNION ALL
+SELECT 'the sequence of positions skips, repeats or keeps back numbers, or is not stored as the log'
+FROM positions
+CROSS JOIN log
+JOIN pg_sequence ON seqrelid = positions.oid
+WHERE seqincrement <> 1
+    OR seqcycle
+    OR seqcache <> 1
+    OR positions.relpersistence <> log.relpersistence
+UNION ALL
+SELECT format('the column %%s may be null', attname)
+FROM log
+JOIN pg_attribute ON attrelid = log.oid AND attnum > 0 AND NOT attisdropped AND NOT attnotnull
+UNION ALL
+SELECT format('the constraint %%s is missing or not valid', name)
+FROM log
+CROSS JOIN unnest(%(constraints)s::text[]) AS wanted(name)
+WHERE NOT EXISTS (
+    SELECT FROM pg_constraint
+    WHERE conrelid = log.oid AND conname = name AND contype = 'c' AND convalidated
+)
+UNION ALL
+SELECT format(
+    '%%s has %%s on %%s',
+    CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END,
+    string_agg(DISTINCT privilege_type, ', ' ORDER BY privilege_type),
+    place
+)
+FROM (
+    SELECT 'the log' AS place, relowner AS owner, granted.*
+    FROM log CROSS JOIN LATERAL aclexplode(relacl) AS granted
+    UNION ALL
+    SELECT 'the log', relowner, granted.*
+    FROM log
+    JOIN pg_attribute ON attrelid = log.oid
+    CROSS JOIN LATERAL aclexplode(attacl) AS granted
+    UNION ALL
+    SELECT 'the sequence of positions', relowner, granted.*
+    FROM positions CROSS JOIN LATERAL aclexplode(relacl) AS granted
+) AS grants
+WHERE grantee <> owner AND privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER')
+GROUP BY grantee, place
 ORDER BY 1
 """
+
+CONSTRAINTS: Final = (
+    "journal_events_originator_version_check",
+    "journal_events_state_check",
+    "journal_events_topic_check",
+)
 
 
 class _Function(msgspec.Struct, frozen=True):
     """A function that protects the log, as this program makes it."""
 
     name: str
+    takes: str
     body: str
     is_placed: bool
+    has_search_path: bool
 
 
 def missing_protections(cursor: Cursor[DictRow]) -> list[str]:
@@ -153,11 +217,20 @@ def missing_protections(cursor: Cursor[DictRow]) -> list[str]:
     wanted = {
         "functions": msgspec.json.encode(_functions()).decode(),
         "triggers": msgspec.json.encode(TRIGGERS).decode(),
+        "constraints": list(CONSTRAINTS),
     }
     return [row["what"] for row in cursor.execute(MISSING.encode(), wanted).fetchall()]
 
 
-def _functions() -> Sequence[_Function]:
+def body_of(name: str) -> str:
+    """The body of a function of the log's, as its script has it."""
     script = files("recovery_journal").joinpath(SCRIPT).read_text(encoding="utf-8")
-    bodies = dict(FUNCTION.findall(script))
-    return [_Function(name, bodies[name], name in PLACED) for name in PROTECTING]
+    bodies: dict[str, str] = dict(FUNCTION.findall(script))
+    return bodies[name]
+
+
+def _functions() -> Sequence[_Function]:
+    return [
+        _Function(name, takes, body_of(name), name in PLACED, name in WITH_SEARCH_PATH)
+        for name, takes in PROTECTING.items()
+    ]
