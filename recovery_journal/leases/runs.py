@@ -29,8 +29,10 @@ from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
 
 LARGEST_PIECE_BYTES: Final = 1024 * 1024
 SMALLEST_PIECE_BYTES: Final = 16 * 1024
-PIECE_S: Final = 0.05
-"""A piece that took longer is followed by one of half the size, else by one of twice the size."""
+FAST_PIECE_S: Final = 0.1
+SLOW_PIECE_S: Final = 0.5
+"""A fast piece is followed by one of twice the size, a slow one by one of half the size. Not sooner:
+of a compressed value, the server reads all that is before a piece, too."""
 STEPS_AT_ONCE: Final = 32
 
 OPEN_RUN = """
@@ -296,7 +298,7 @@ def _pieces(
     cursor: Cursor[DictRow], statement: str, wanted: dict[str, Any], size: int
 ) -> Iterator[bytes]:
     """A stored value, in pieces that are small enough to come fast."""
-    start, step = 1, LARGEST_PIECE_BYTES // 4
+    start, step = 1, 4 * SMALLEST_PIECE_BYTES
     while start <= size:
         asked_at = time.monotonic()
         row = cursor.execute(statement, {**wanted, "start": start, "size": step}).fetchone()
@@ -304,9 +306,11 @@ def _pieces(
             return
         yield bytes(row["piece"])
         start += step
-        is_fast = time.monotonic() - asked_at < PIECE_S
-        step = min(step * 2, LARGEST_PIECE_BYTES) if is_fast else step // 2
-        step = max(step, SMALLEST_PIECE_BYTES)
+        took_s = time.monotonic() - asked_at
+        if took_s < FAST_PIECE_S:
+            step = min(step * 2, LARGEST_PIECE_BYTES)
+        elif took_s > SLOW_PIECE_S:
+            step = max(step // 2, SMALLEST_PIECE_BYTES)
 
 
 def _joined(pieces: Iterable[bytes], keep_alive: KeepAlive) -> bytes:
