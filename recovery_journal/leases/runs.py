@@ -31,8 +31,8 @@ LARGEST_PIECE_BYTES: Final = 1024 * 1024
 SMALLEST_PIECE_BYTES: Final = 16 * 1024
 FAST_PIECE_S: Final = 0.1
 SLOW_PIECE_S: Final = 0.5
-"""A fast piece is followed by one of twice the size, a slow one by one of half the size. Not sooner:
-of a compressed value, the server reads all that is before a piece, too."""
+"""A fast piece is followed by one of twice the size, a slow one by one of half the size. Not
+sooner: of a compressed value, the server reads all that is before a piece, too."""
 STEPS_AT_ONCE: Final = 32
 
 OPEN_RUN = """
