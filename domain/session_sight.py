@@ -3,6 +3,9 @@
 A lock that is gone says that its session ended, and not yet that its worker is dead. It is believed
 only where one unbroken session saw it held and then, over the grace, gone and gone again: whatever
 takes all sessions away takes the one that looks away as well.
+
+Any role may ask for the lock of a living worker, and is granted it when that worker dies. So a lock
+counts as held only while the holder is the session that was first seen with it.
 """
 
 from collections.abc import Mapping
@@ -24,10 +27,20 @@ Life: TypeAlias = tuple[int | str | datetime, ...]
 """What tells one life of the looking session from the next."""
 
 
+class LockHolder(Struct, frozen=True, kw_only=True):
+    """The session that holds a lock: its process at the server and its role there. `started_at` is
+    None where the looking role may not see it."""
+
+    pid: int
+    role: int
+    started_at: datetime | None = None
+
+
 class SessionSight(Struct, frozen=True, kw_only=True):
     """What one life of a session has seen: when each lock was held last, and which are gone.
 
-    `attempts` are those that the worker of a lock had when it went, as far as that is known.
+    `holders` are those first seen with the locks that are held, gone or ended. `attempts` are those
+    that the worker of a lock had when it went, as far as that is known.
     """
 
     life: Life
@@ -35,6 +48,7 @@ class SessionSight(Struct, frozen=True, kw_only=True):
     held: Mapping[int, datetime]
     gone: Mapping[int, SessionLoss]
     ended: Mapping[int, SessionLoss]
+    holders: Mapping[int, LockHolder] = {}
     attempts: Mapping[int, frozenset[str]] = {}
 
     def with_attempts(self, found: Mapping[int, frozenset[str]]) -> "SessionSight":
@@ -65,14 +79,17 @@ def look_again(
     before: SessionSight | None,
     *,
     life: Life,
-    held: frozenset[int],
+    holders: Mapping[int, LockHolder],
     now: datetime,
     grace_s: float,
 ) -> SessionSight:
-    """What is known after one more look at which locks are held; another life knows nothing yet."""
+    """What is known after one more look at who holds which lock; another life knows nothing yet."""
     if before is None or before.life != life:
-        held_now = dict.fromkeys(held, now)
-        return SessionSight(life=life, seen_at=now, held=held_now, gone={}, ended={})
+        held_now = dict.fromkeys(holders, now)
+        return SessionSight(
+            life=life, seen_at=now, held=held_now, gone={}, ended={}, holders=holders
+        )
+    held = {lock for lock, holder in holders.items() if before.holders.get(lock, holder) == holder}
     newly_gone = {
         lock: SessionLoss(session_lock=lock, held_at=held_at, gone_at=now, grace_s=grace_s)
         for lock, held_at in before.held.items()
@@ -94,6 +111,9 @@ def look_again(
         held=dict.fromkeys(held, now),
         gone=gone,
         ended=ended,
+        holders={
+            lock: before.holders.get(lock) or holders[lock] for lock in {*held, *gone, *ended}
+        },
         attempts={
             lock: had for lock, had in before.attempts.items() if lock in gone or lock in ended
         },

@@ -1,5 +1,6 @@
 """The composition root: one journal on one schema, and everything a user may ask of it."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from domain.errors import (
     ReducerFailed,
 )
 from domain.events import LiftOption
-from domain.lease import Holder, Incarnation
+from domain.lease import Holder, Incarnation, LeaseStatus
 from domain.ports import Reducer
 from domain.ranges import require_kind
 from domain.recovery import Recovery
@@ -32,9 +33,10 @@ from recovery_journal.leases.acquisition import Acquisition, Request
 from recovery_journal.leases.claims import Claims, Wanted
 from recovery_journal.leases.endings import LeaseEndings
 from recovery_journal.leases.interventions import Interventions
+from recovery_journal.leases.keeping import Keeping
 from recovery_journal.leases.lease import Lease, LeaseTerms, require_terms
 from recovery_journal.leases.ledger import Ledger
-from recovery_journal.leases.loading import Claim, ClaimLoading, Often
+from recovery_journal.leases.loading import Claim, ClaimLoading
 from recovery_journal.leases.pruning import Pruned, Pruning
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.superseded import DEFAULT_KEPT
@@ -223,12 +225,16 @@ class Journal:
             session_lock=inputs.session_lock(session_lock),
         )
         inputs.demand(wanted.kinds, wanted.code_versions)
-        claims = []
+        claims: list[Claim] = []
         with self._claiming(), self._replayer.folding() as folding:
+            since = time.monotonic()
             won = self._claims.take(wanted)
-            keep = Often(lambda: self._claims.keep(wanted), every_s=wanted.ttl_s / 3)
+            if not won:
+                return claims
+            keep = self._keeping([terms for terms, _ in won], since=since)
             loading = ClaimLoading(self._runs, self._replayer, folding, keep)
-            kept = self._runs.kept([terms.run_id for terms, _ in won]) if won else ()
+            with keep.beside():
+                kept = self._runs.kept([terms.run_id for terms, _ in won])
             for (terms, recovery), kept_of_run in zip(won, kept, strict=True):
                 lease = self._lease(terms)
                 try:
@@ -243,7 +249,8 @@ class Journal:
                     ReducerFailed,
                 ) as problem:
                     self._claims.give_back(lease, problem)
-        return claims
+            held = keep.held()
+        return [claim for claim in claims if claim.lease.attempt_id in held]
 
     def load(self, lease: Lease) -> Claim:
         """All that the worker of a held lease needs: of a fresh attempt, its run's input and what
@@ -252,12 +259,16 @@ class Journal:
         require_kind("lease", lease, Lease, "a Lease")
         # In this order: what the store keeps is then never behind what the stream says of it.
         recovery = self.recovery(lease.attempt_id)
-        [kept] = self._runs.kept([lease.run_id])
-        keep = Often(lease.heartbeat, every_s=lease.ttl_s / 3)
+        keep = self._keeping([lease.terms])
+        with keep.beside():
+            [kept] = self._runs.kept([lease.run_id])
         with self._replayer.folding() as folding:
-            return ClaimLoading(self._runs, self._replayer, folding, keep).load(
+            claim = ClaimLoading(self._runs, self._replayer, folding, keep).load(
                 lease, recovery, kept
             )
+        if lease.attempt_id not in keep.held():
+            lease.heartbeat()  # which says that it is lost
+        return claim
 
     # Recovery --------------------------------------------------------------------------------
 
@@ -560,6 +571,16 @@ class Journal:
     def _lease(self, terms: LeaseTerms) -> Lease:
         """The handle of terms that are known to be right."""
         return Lease(terms, self._writes, self._endings, self._runs, self._sweep.go_on)
+
+    def _keeping(self, terms: Sequence[LeaseTerms], since: float | None = None) -> Keeping:
+        """Keeps leases of one TTL until the caller has them."""
+        return Keeping(
+            self.database,
+            [(one.attempt_id, one.fence) for one in terms],
+            status=LeaseStatus.HELD,
+            ttl_s=terms[0].ttl_s,
+            since=since,
+        )
 
     def _holder(self, worker_id: str) -> Holder:
         return Holder(

@@ -15,6 +15,7 @@ RANGES: Ranges = {
     "reducer_s": (0.01, YEAR_S),
     "hook_s": (0.01, YEAR_S),
     "state_bytes": (1, 1024**3),
+    "claim_bytes": (1, 1024**4),
     "fleet_workers": (1, 1_000_000),
     "fleet_share": (0.0, 1.0),
 }
@@ -32,6 +33,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     `reducer_s`: how long one run's tail may take to fold.
     `hook_s`: how long a command that is called for a quarantine may take.
     `state_bytes`: the largest state that is loaded.
+    `claim_bytes`: how much one claim loads, and a sweeper at a time, of stored inputs, states and
+    tails; one attempt at least, whatever its size.
     `fleet_workers`, `fleet_share`: a loss of at least so many workers, and of that share of all
     that hold leases, in one sweep is a loss of the fleet and no fault of the runs.
     """
@@ -45,6 +48,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     reducer_s: float = 10.0
     hook_s: float = 30.0
     state_bytes: int = 64 * 1024 * 1024
+    claim_bytes: int = 64 * 1024 * 1024
     fleet_workers: int = 3
     fleet_share: float = 0.5
     policy: Policy = Policy()

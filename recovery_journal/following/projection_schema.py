@@ -73,7 +73,7 @@ def add_projections(database: Database, projections: Sequence[Projection[Any]]) 
     if not unknown:
         return
     with database.transaction() as cursor:
-        schemas.lock(cursor, database.schema)
+        schemas.lock(cursor)
         for projection in unknown:
             _add(cursor, tracking, projection)
 

@@ -53,7 +53,7 @@ SET session_lock = %(session_lock)s
 WHERE {THIS_CLAIM}
 """
 
-# Loading may take longer than a lease lasts, where a reducer does not end.
+# What is found again was won some time ago.
 KEEP = f"""
 UPDATE leases
 SET renewed_at = clock_timestamp(),
@@ -125,11 +125,6 @@ class Claims:
             except ServerUnavailable:
                 pass
         return asking_again(lambda: self._find_or_take(wanted))
-
-    def keep(self, wanted: Wanted) -> None:
-        """Renew all that this very claim has won and still holds."""
-        with self._database.cursor() as cursor:
-            cursor.execute(KEEP, _claim(wanted))
 
     def distrust(self, lease: Lease, problem: PayloadCorrupt) -> None:
         """Quarantine a claimed attempt before any user code ran: what is stored, or what it folds
@@ -209,6 +204,7 @@ class Claims:
 
     def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.transaction() as cursor:
+            cursor.execute(KEEP, _claim(wanted))
             self._declare(cursor, wanted)
             return [
                 (terms_of(row), self._ledger.load_one(cursor, attempt_id))
@@ -218,7 +214,8 @@ class Claims:
     def _take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.transaction() as cursor:
             with legible(DISPATCH_READY):
-                found = take(cursor, _parameters(wanted))
+                bound = {"limit_bytes": self._limits.claim_bytes}
+                found = take(cursor, _parameters(wanted) | bound)
             if not found:
                 return []
             taken = {taken.row.attempt_id: taken for taken in found}

@@ -1,7 +1,6 @@
 """Loading: all that the worker of a held lease needs, checked before any of its code runs."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -12,7 +11,7 @@ from domain.pipeline import RecoveryContext
 from domain.recovery import Recovery
 from domain.replay import replay_chain
 from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.runs import RunStore, StoredStep, TailStep
+from recovery_journal.leases.runs import KeepAlive, RunStore, StoredStep, TailStep
 from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Value
 from recovery_journal.recovering.replayer import Folding, TailReplayer
@@ -49,7 +48,7 @@ class ClaimLoading:
         runs: RunStore,
         replayer: TailReplayer,
         folding: Folding,
-        keep_alive: Callable[[], object],
+        keep_alive: KeepAlive,
     ) -> None:
         self._runs = runs
         self._replayer = replayer
@@ -62,17 +61,17 @@ class ClaimLoading:
         where it cannot be had here."""
         tip = usable(kept.tip)
         _compare_chain(recovery, tip)
-        stored = self._runs.stored_tail(tip, kept.outputs)
-        tail = self._runs.tail(tip, stored)
+        stored = self._runs.stored_tail(tip, kept.outputs, self._keep_alive)
+        tail = self._runs.tail(tip, stored, self._keep_alive)
         folded = None
         if self._replayer.has_reducer(recovery.granted.kind):
             folded = self._fold(recovery, tip, stored, kept)
         return Claim(
             lease=lease,
-            input=self._runs.input(lease.run_id, kept),
+            input=self._runs.input(lease.run_id, kept, self._keep_alive),
             checkpoint=tip,
             tail=tail,
-            state=self._runs.load_state(tip, kept=kept.state),
+            state=self._runs.load_state(tip, kept=kept.state, keep_alive=self._keep_alive),
             folded_state=folded,
             context=recovery.context() if recovery.reloaded else None,
         )
@@ -82,7 +81,8 @@ class ClaimLoading:
     ) -> Value:
         """The state after the tail, which must be the one that the recovery's replay came to."""
         what = f"the folded state of run {recovery.run_id!r}"
-        start = self._replayer.stored_start(tip, kept)
+        start = self._replayer.stored_start(tip, kept, self._keep_alive)
+        self._keep_alive(tip.state_bytes)
         folded = self._folding.fold(recovery.granted.kind, start, tail, self._keep_alive)
         if folded.is_unreadable:
             raise CodecMissing(what, found=folded.message)
@@ -94,22 +94,8 @@ class ClaimLoading:
         is_comparable = needed is not None and same_codec(folded.state_digest, needed)
         if needed is not None and is_comparable and folded.state_digest != needed:
             raise PayloadCorrupt(what, found=folded.state_digest, needed=needed)
+        self._keep_alive(len(folded.state))
         return self._runs.values.decode_digested(folded.state, what=what)
-
-
-class Often:
-    """Calls something again and again, but not more often than at this pace."""
-
-    def __init__(self, call: Callable[[], object], *, every_s: float) -> None:
-        self._call = call
-        self._every_s = every_s
-        self._called_at = time.monotonic()
-
-    def __call__(self) -> None:
-        """Call it if it is time."""
-        if time.monotonic() - self._called_at >= self._every_s:
-            self._call()
-            self._called_at = time.monotonic()
 
 
 def _compare_chain(recovery: Recovery, tip: Checkpoint) -> None:

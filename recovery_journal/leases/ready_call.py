@@ -7,9 +7,14 @@ call that is lost costs nothing but time.
 A call is heard by everybody, and a fleet of a thousand idle workers must not come running for one
 attempt. So it says how many attempts are ready and how many workers are asleep, and of those only
 some come, each by its own lot. Who has had work a moment ago is not asleep yet, and always comes.
+
+Any role that may connect to the database may send notifications on the channel, and hold the
+advisory lock of the sleepers. So a call is a hint: `Call.read` accepts any text, no call makes a
+worker wait longer than its ordinary pause, and a lock that another session holds is not waited for.
 """
 
 import random
+import re
 from contextlib import suppress
 from typing import Final
 
@@ -29,17 +34,24 @@ AT_ONCE: Final = 16
 SPREAD_S: Final = 0.001
 """If more come they come one after another, about as fast as a server grants claims."""
 
+LONGEST_TURN_S: Final = 1.0
+"""Less than an ordinary pause, whatever the call says."""
+NUMBERS: Final = re.compile(r"([0-9]{1,9}) ([0-9]{1,9})", re.ASCII)
+"""What a payload of ours is. Nine digits are more attempts and workers than there are."""
+
 # A channel belongs to the whole database; the number of its sequence tells one journal from others.
 CALL: Final = """
 SELECT pg_notify(
     'recovery_journal_ready_' || 'session_locks'::regclass::oid,
-    %(ready_count)s || ' ' || count(*)
+    %(ready_count)s || ' ' || count(DISTINCT pid)
 )
 FROM pg_locks
 WHERE locktype = 'advisory'
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND classid = 'epochs'::regclass
+    AND objid = 0
     AND objsubid = 1
+    AND mode = 'ShareLock'
     AND granted
 """
 
@@ -47,8 +59,12 @@ CHANNEL: Final = "SELECT 'recovery_journal_ready_' || 'session_locks'::regclass:
 
 # All sleepers share one lock, and are counted by its holders. It goes with their sessions. The
 # number of a sequence tells it from other locks, as it does for session locks.
-FALL_ASLEEP: Final = "SELECT pg_advisory_lock_shared('epochs'::regclass::oid::bigint << 32)"
-AWAKE: Final = "SELECT pg_advisory_unlock_shared('epochs'::regclass::oid::bigint << 32)"
+FALL_ASLEEP: Final = """
+SELECT pg_try_advisory_lock_shared('epochs'::regclass::oid::bigint << 32) AS is_counted
+"""
+AWAKE: Final = """
+SELECT NOT pg_advisory_unlock_shared('epochs'::regclass::oid::bigint << 32) AS is_counted
+"""
 
 
 class Call(Struct, frozen=True):
@@ -59,11 +75,11 @@ class Call(Struct, frozen=True):
 
     @classmethod
     def read(cls, payload: str) -> "Call":
-        """From a notification. One without numbers is for everybody."""
-        ready, _, asleep = payload.partition(" ")
-        if not (ready.isdecimal() and asleep.isdecimal()):
+        """From a notification, whatever its text. One without two numbers is for everybody."""
+        numbers = NUMBERS.fullmatch(payload)
+        if numbers is None:
             return cls(ready_count=0, asleep_count=0)
-        return cls(ready_count=int(ready), asleep_count=int(asleep))
+        return cls(ready_count=int(numbers[1]), asleep_count=int(numbers[2]))
 
     @property
     def comer_count(self) -> int:
@@ -75,7 +91,8 @@ class Call(Struct, frozen=True):
         if is_asleep and random.random() * self.asleep_count >= self.comer_count:  # noqa: S311 - a lot
             return None
         crowd = min(self.comer_count, self.asleep_count)
-        return random.random() * SPREAD_S * crowd if crowd > AT_ONCE else 0.0  # noqa: S311 - likewise
+        turn_s = min(SPREAD_S * crowd, LONGEST_TURN_S)
+        return random.random() * turn_s if crowd > AT_ONCE else 0.0  # noqa: S311 - likewise
 
 
 def call(database: Database, ready_count: int) -> None:

@@ -1,7 +1,8 @@
 """The built-in store of runs: inputs, run steps, announcements and checkpoints."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 from psycopg import Cursor
@@ -15,11 +16,24 @@ from domain.checkpoint import (
 )
 from domain.errors import InvalidInput, PayloadCorrupt, RunMismatch, RunPruned
 from domain.lease import Progress
-from recovery_journal.leases.tips import Kept, read_end, read_kept, step_key
+from recovery_journal.leases.tips import (
+    INLINE_BYTES,
+    Kept,
+    read_end,
+    read_kept,
+    read_sizes,
+    step_key,
+)
 from recovery_journal.payload import BUILT_IN, Payload, Value, Values, require_digest
 from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
 
-STATE_PIECE_BYTES: Final = 1024 * 1024
+LARGEST_PIECE_BYTES: Final = 1024 * 1024
+SMALLEST_PIECE_BYTES: Final = 16 * 1024
+FAST_PIECE_S: Final = 0.1
+SLOW_PIECE_S: Final = 0.5
+"""A fast piece is followed by one of twice the size, a slow one by one of half the size. Not
+sooner: of a compressed value, the server reads all that is before a piece, too."""
+STEPS_AT_ONCE: Final = 32
 
 OPEN_RUN = """
 INSERT INTO runs (run_id, kind, input, input_digest)
@@ -46,13 +60,29 @@ FROM checkpoints
 WHERE run_id = %(run_id)s AND checkpoint_no = %(checkpoint_no)s
 """
 
-INPUT = "SELECT input, input_digest, pruned_at FROM runs WHERE run_id = %(run_id)s"
+INPUT = """
+SELECT octet_length(input) AS size, input_digest, pruned_at FROM runs WHERE run_id = %(run_id)s
+"""
+
+INPUT_PIECE = """
+SELECT substring(input FROM %(start)s FOR %(size)s) AS piece FROM runs WHERE run_id = %(run_id)s
+"""
 
 OUTPUTS = """
-SELECT ordinal, name, output, chain
+SELECT ordinal,
+    name,
+    octet_length(output) AS size,
+    CASE WHEN octet_length(output) <= %(inline_bytes)s THEN output END AS output
 FROM run_steps
 WHERE run_id = %(run_id)s AND ordinal > %(after)s
 ORDER BY ordinal
+LIMIT %(limit)s
+"""
+
+OUTPUT_PIECE = """
+SELECT substring(output FROM %(start)s FOR %(size)s) AS piece
+FROM run_steps
+WHERE run_id = %(run_id)s AND ordinal = %(ordinal)s
 """
 
 SET_ASIDE = """
@@ -79,6 +109,14 @@ UPDATE leases
 SET ordinal = %(ordinal)s, chain = %(chain)s, checkpoint_count = %(checkpoint_count)s
 WHERE attempt_id = %(attempt_id)s
 """
+
+
+KeepAlive = Callable[[int], object]
+"""Called between short pieces of work, with the number of bytes that one call is about to take."""
+
+
+def keep_nothing(_size_bytes: int) -> None:
+    """Where no lease has to be kept meanwhile."""
 
 
 class TailStep(Struct, frozen=True, kw_only=True):
@@ -121,15 +159,14 @@ class RunStore:
 
     def _is_input(self, cursor: Cursor[DictRow], run_id: str, given: Payload) -> bool:
         """Whether the given input equals the stored one up to the order of dict keys."""
+        what = f"the input of run {run_id!r}"
         row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
-        if row is None or row["input"] is None:
-            return False
-        stored = require_digest(
-            row["input"], digest=row["input_digest"], what=f"the input of run {run_id!r}"
-        )
+        assert row is not None, f"run {run_id!r} is locked"
+        pieces = _pieces(cursor, INPUT_PIECE, {"run_id": run_id}, row["size"])
+        stored = require_digest(b"".join(pieces), digest=row["input_digest"], what=what)
         left, right = (
             self.values.canonical_digest(
-                self.values.decode_digested(encoded, what=f"the input of run {run_id!r}"),
+                self.values.decode_digested(encoded, what=what),
                 name="input",
             )
             for encoded in (stored, given.encoded)
@@ -162,7 +199,7 @@ class RunStore:
         return read_kept(cursor, runs, limit_bytes=self._state_bytes)
 
     def state(self, ref: CheckpointRef, *, limit_bytes: int) -> Iterator[bytes]:
-        """The encoded state in pieces of a megabyte."""
+        """The encoded state in pieces of at most a megabyte."""
         wanted = {"run_id": ref.run_id, "checkpoint_no": ref.checkpoint_no}
         with self._database.cursor() as cursor:
             row = cursor.execute(STATE_SIZE, wanted).fetchone()
@@ -174,21 +211,20 @@ class RunStore:
                     needed=f"at most {limit_bytes:,} bytes",
                     do="raise the limit",
                 )
-            for start in range(1, size + 1, STATE_PIECE_BYTES):
-                piece = cursor.execute(
-                    STATE_PIECE, {**wanted, "start": start, "size": STATE_PIECE_BYTES}
-                ).fetchone()
-                if piece is not None:
-                    yield bytes(piece["piece"])
+            yield from _pieces(cursor, STATE_PIECE, wanted, size)
 
-    def input(self, run_id: str, kept: Kept | None = None) -> Value:
+    def input(
+        self, run_id: str, kept: Kept | None = None, keep_alive: KeepAlive = keep_nothing
+    ) -> Value:
         """The run's input, decoded, from what is at hand or from the store. Raises as
         `Values.decode`."""
-        return self.values.decode_digested(
-            self.stored_input(run_id, kept), what=f"the input of run {run_id!r}"
-        )
+        stored = self.stored_input(run_id, kept, keep_alive)
+        keep_alive(len(stored))
+        return self.values.decode_digested(stored, what=f"the input of run {run_id!r}")
 
-    def stored_input(self, run_id: str, kept: Kept | None = None) -> bytes:
+    def stored_input(
+        self, run_id: str, kept: Kept | None = None, keep_alive: KeepAlive = keep_nothing
+    ) -> bytes:
         """The run's input as it is stored. Raises `PayloadCorrupt`, and `RunPruned` to a
         worker whose attempt has ended."""
         what = f"the input of run {run_id!r}"
@@ -196,40 +232,55 @@ class RunStore:
             return require_digest(kept.input, digest=kept.tip.input_digest, what=what)
         with self._database.cursor() as cursor:
             row = cursor.execute(INPUT, {"run_id": run_id}).fetchone()
-        if row is None:  # after a restore that discarded the run
-            raise PayloadCorrupt(what, found="of nothing: the run has no row", needed="its own")
-        _require_unpruned(run_id, row)
-        return require_digest(row["input"], digest=row["input_digest"], what=what)
+            if row is None:  # after a restore that discarded the run
+                raise PayloadCorrupt(what, found="of nothing: the run has no row", needed="its own")
+            _require_unpruned(run_id, row)
+            pieces = _pieces(cursor, INPUT_PIECE, {"run_id": run_id}, row["size"])
+            stored = _joined(pieces, keep_alive)
+        return require_digest(stored, digest=row["input_digest"], what=what)
 
-    def load_state(self, tip: Checkpoint, *, kept: bytes | None = None) -> Value:
+    def load_state(
+        self, tip: Checkpoint, *, kept: bytes | None = None, keep_alive: KeepAlive = keep_nothing
+    ) -> Value:
         """The saved state, decoded, from the bytes `kept` at hand or from the store; None where
         the start is the input. Raises as `Values.decode`."""
         if tip.ref is None or tip.state_digest is None:
             return None
-        return self.values.decode_digested(self.stored_state(tip, kept), what=_state_of(tip))
+        stored = self.stored_state(tip, kept, keep_alive)
+        keep_alive(len(stored))
+        return self.values.decode_digested(stored, what=_state_of(tip))
 
-    def stored_state(self, tip: Checkpoint, kept: bytes | None = None) -> bytes:
+    def stored_state(
+        self, tip: Checkpoint, kept: bytes | None = None, keep_alive: KeepAlive = keep_nothing
+    ) -> bytes:
         """The saved state as it is stored. Raises `PayloadCorrupt`."""
         if kept is not None:
             return kept
         assert tip.ref is not None, "it has a state"
         assert tip.state_digest is not None, "it has a state"
-        stored = b"".join(self.state(tip.ref, limit_bytes=self._state_bytes))
+        stored = _joined(self.state(tip.ref, limit_bytes=self._state_bytes), keep_alive)
         return require_digest(stored, digest=tip.state_digest, what=_state_of(tip))
 
-    def tail(self, tip: Checkpoint, stored: Sequence[StoredStep]) -> tuple[TailStep, ...]:
+    def tail(
+        self,
+        tip: Checkpoint,
+        stored: Sequence[StoredStep],
+        keep_alive: KeepAlive = keep_nothing,
+    ) -> tuple[TailStep, ...]:
         """The tail with its outputs, decoded. Raises as `Values.decode_digested`."""
-        return tuple(
-            TailStep(
-                ordinal=step.ordinal,
-                name=step.name,
-                output=self.values.decode_digested(step.output, what=_output_of(tip, step.ordinal)),
-            )
-            for step in stored
-        )
+        return tuple(self._decoded(tip, step, keep_alive) for step in stored)
+
+    def _decoded(self, tip: Checkpoint, step: StoredStep, keep_alive: KeepAlive) -> TailStep:
+        keep_alive(len(step.output))
+        what = _output_of(tip, step.ordinal)
+        output = self.values.decode_digested(step.output, what=what)
+        return TailStep(ordinal=step.ordinal, name=step.name, output=output)
 
     def stored_tail(
-        self, tip: Checkpoint, kept: Sequence[bytes | None] | None = None
+        self,
+        tip: Checkpoint,
+        kept: Sequence[bytes | None] | None = None,
+        keep_alive: KeepAlive = keep_nothing,
     ) -> tuple[StoredStep, ...]:
         """The tail with its outputs as they are stored, from those `kept` at hand or from the
         store. They must be those whose digests the tip carries. Raises `PayloadCorrupt`."""
@@ -239,19 +290,36 @@ class RunStore:
                 for step, output in zip(tip.tail, kept, strict=True)
             )
         digests = {step.ordinal: step.output_digest for step in tip.tail}
-        with self._database.cursor() as cursor:
-            rows = cursor.execute(OUTPUTS, {"run_id": tip.run_id, "after": tip.ordinal}).fetchall()
         return tuple(
             StoredStep(
                 ordinal,
-                row["name"],
-                require_digest(
-                    row["output"], digest=digests[ordinal], what=_output_of(tip, ordinal)
-                ),
+                name,
+                require_digest(output, digest=digests[ordinal], what=_output_of(tip, ordinal)),
             )
-            for row in rows
-            if (ordinal := row["ordinal"]) in digests
+            for ordinal, name, output in self._outputs(tip, keep_alive)
+            if ordinal in digests
         )
+
+    def sizes(self, runs: Sequence[str]) -> dict[str, int]:
+        """How many bytes the next worker of each run is handed."""
+        with self._database.cursor() as cursor:
+            return read_sizes(cursor, runs)
+
+    def _outputs(self, tip: Checkpoint, keep_alive: KeepAlive) -> Iterator[tuple[int, str, bytes]]:
+        """The encoded outputs after a checkpoint, few at a time, and large ones in pieces."""
+        run = {"run_id": tip.run_id}
+        wanted = {**run, "inline_bytes": INLINE_BYTES, "limit": STEPS_AT_ONCE}
+        after = tip.ordinal
+        with self._database.cursor() as cursor:
+            while rows := cursor.execute(OUTPUTS, {**wanted, "after": after}).fetchall():
+                for row in rows:
+                    after, output = row["ordinal"], row["output"]
+                    if output is None:
+                        one = {**run, "ordinal": after}
+                        pieces = _pieces(cursor, OUTPUT_PIECE, one, row["size"])
+                        output = _joined(pieces, keep_alive)
+                    yield after, row["name"], output
+                keep_alive(0)
 
     def set_aside(self, cursor: Cursor[DictRow], run_id: str) -> None:
         """Fall back from the newest checkpoint to its parent, as a person chose."""
@@ -288,6 +356,35 @@ class RunStore:
             "checkpoint_count": tip.progress.checkpoint_count,
         }
         cursor.execute(REALIGN, at)
+
+
+def _pieces(
+    cursor: Cursor[DictRow], statement: str, wanted: dict[str, Any], size: int
+) -> Iterator[bytes]:
+    """A stored value, in pieces that are small enough to come fast."""
+    start, step = 1, 4 * SMALLEST_PIECE_BYTES
+    while start <= size:
+        asked_at = time.monotonic()
+        row = cursor.execute(statement, {**wanted, "start": start, "size": step}).fetchone()
+        if row is None or not row["piece"]:  # pruned meanwhile: the digest will not fit
+            return
+        yield bytes(row["piece"])
+        start += step
+        took_s = time.monotonic() - asked_at
+        if took_s < FAST_PIECE_S:
+            step = min(step * 2, LARGEST_PIECE_BYTES)
+        elif took_s > SLOW_PIECE_S:
+            step = max(step // 2, SMALLEST_PIECE_BYTES)
+
+
+def _joined(pieces: Iterable[bytes], keep_alive: KeepAlive) -> bytes:
+    """All pieces, ready to be decoded in one call."""
+    found = []
+    for piece in pieces:
+        found.append(piece)
+        keep_alive(0)
+    keep_alive(sum(map(len, found)))
+    return b"".join(found)
 
 
 def _require_unpruned(run_id: str, row: DictRow) -> None:

@@ -6,7 +6,8 @@
 -- Larger for every lease granted or seized, and never used again.
 CREATE SEQUENCE epochs AS bigint CACHE 1;
 
--- Numbers of session locks: a worker draws one for each session in which it holds such a lock.
+-- Its own number tells the session locks and the channel of this journal from those of others. No
+-- number is drawn from it: those of session locks are random, so that none can be foreseen.
 CREATE SEQUENCE session_locks AS integer CYCLE;
 
 CREATE TABLE runs (

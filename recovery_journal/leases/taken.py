@@ -10,6 +10,7 @@ from psycopg.rows import DictRow, tuple_row
 from domain.lease import Fence, Holder
 from recovery_journal.leases.lease import LeaseTerms
 from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.leases.tips import STORED, STORED_BYTES
 
 QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
 
@@ -30,16 +31,42 @@ WHERE listed.left_position IS NULL
     )
 """
 
+LOCKED = f"""
+FROM {READY}
+ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE OF leases SKIP LOCKED
+"""
+
 # Epoch and time are drawn for the rows that are locked, after their locks.
 TAKE = f"""
 SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
 FROM (
 SELECT {QUALIFIED}
-FROM {READY}
-ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
-LIMIT %(limit)s
-FOR NO KEY UPDATE OF leases SKIP LOCKED
-) AS taken
+{LOCKED}) AS taken
+"""
+
+
+# Those that are too much stay on the list, and are free again when the claim has committed.
+TAKE_WITHIN = f"""
+WITH wanted AS MATERIALIZED (
+    SELECT {QUALIFIED}, listed.priority AS listed_priority, listed.ready_at AS listed_at
+    {LOCKED}
+), sized AS (
+    SELECT wanted.*, {STORED_BYTES} AS bytes,
+        sum({STORED_BYTES}) OVER (
+            ORDER BY listed_priority DESC, listed_at, attempt_id ROWS UNBOUNDED PRECEDING
+        ) AS bytes_so_far
+    FROM wanted
+    {STORED}
+), within AS MATERIALIZED (
+    SELECT *
+    FROM sized
+    WHERE bytes_so_far <= %(limit_bytes)s OR bytes_so_far = bytes
+    ORDER BY listed_priority DESC, listed_at, attempt_id
+)
+SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
+FROM within
 """
 
 
@@ -52,9 +79,11 @@ class Taken(NamedTuple):
 
 
 def take(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[Taken]:
-    """Lock the ready leases that a claim takes, in the order of the list."""
+    """Lock the ready leases that a claim takes, in the order of the list: of several only so many
+    as fit into `limit_bytes`, and the first one anyway."""
+    statement = TAKE if parameters["limit"] == 1 else TAKE_WITHIN
     with cursor.connection.cursor(binary=True, row_factory=tuple_row) as taking:
-        rows = taking.execute(TAKE, parameters).fetchall()
+        rows = taking.execute(statement, parameters).fetchall()
     return [Taken(LeaseRow(*row[:-2]), row[-2], row[-1]) for row in rows]
 
 

@@ -83,6 +83,33 @@ WHERE run_steps.ordinal > coalesce(tip.ordinal, 0)
 ORDER BY run_id, run_steps.ordinal
 """
 
+# What a run's next worker is handed, without reading it: of a large value the server reads the
+# header alone. `wanted` is what it is joined to.
+STORED = """
+JOIN runs ON runs.run_id = wanted.run_id
+LEFT JOIN LATERAL (
+    SELECT checkpoints.ordinal, octet_length(state) AS bytes
+    FROM checkpoints
+    WHERE checkpoints.run_id = wanted.run_id AND NOT is_void
+    ORDER BY checkpoint_no DESC
+    LIMIT 1
+) AS tip ON true
+LEFT JOIN LATERAL (
+    SELECT sum(octet_length(output)) AS bytes
+    FROM run_steps
+    WHERE run_steps.run_id = wanted.run_id AND run_steps.ordinal > coalesce(tip.ordinal, 0)
+) AS tail ON true
+"""
+STORED_BYTES = """
+coalesce(octet_length(runs.input), 0) + coalesce(tip.bytes, 0) + coalesce(tail.bytes, 0)
+"""
+
+SIZES = f"""
+SELECT wanted.run_id, ({STORED_BYTES})::bigint AS bytes
+FROM unnest(%(run_ids)s::text[]) AS wanted(run_id)
+{STORED}
+"""
+
 # Of the tail alone: a run step before the checkpoint is nobody's start any more.
 LAST_STEP = """
 SELECT run_id,
@@ -181,6 +208,12 @@ def read_kept(cursor: Cursor[DictRow], runs: Sequence[str], *, limit_bytes: int)
         _kept(run_id, found.get(run_id), tails, announced.get(run_id, ()), limit_bytes)
         for run_id in runs
     ]
+
+
+def read_sizes(cursor: Cursor[DictRow], runs: Sequence[str]) -> dict[str, int]:
+    """How many bytes the next worker of each run is handed."""
+    rows = cursor.execute(SIZES, {"run_ids": array(runs)}).fetchall()
+    return {row["run_id"]: row["bytes"] for row in rows}
 
 
 def read_end(cursor: Cursor[DictRow], run_id: str, *, limit_bytes: int) -> Checkpoint:

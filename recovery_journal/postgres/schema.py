@@ -17,8 +17,8 @@ SCRIPTS: Final = ("log/log.sql", "leases/stores.sql", "postgres/accepted_servers
 
 Step: TypeAlias = Callable[[Cursor[DictRow]], None]
 
-# Held to the end of the transaction: of two that make the schema at once, one finds it made.
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('recovery_journal ' || %(schema)s, 0))"
+# Of what only its owner may change, unlike an advisory lock, which is anybody's.
+LOCK = "LOCK TABLE journal_schema IN SHARE ROW EXCLUSIVE MODE"
 
 HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s) AS found"
 
@@ -47,36 +47,44 @@ SET_VERSION = "INSERT INTO journal_schema (version) VALUES (%(version)s)"
 
 VERSION_FOUND = "SELECT version FROM journal_schema"
 
-# Something of this name is there: a table, view, index or sequence, a type, a function.
-TAKEN = (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction)
+# Something of this name is there: a table, view, index or sequence, a type, a function. Or another
+# transaction has just made it, for whose end this one waited.
+TAKEN = (
+    errors.DuplicateTable,
+    errors.DuplicateObject,
+    errors.DuplicateFunction,
+    errors.DuplicateSchema,
+    errors.UniqueViolation,
+)
 
 
 def create(database: Database, *steps: Step) -> bool:
     """Make the journal's tables unless they are there; whether they were made now.
 
     `steps` are taken in the same transaction, after our own, only when the tables are made.
-    Any number of processes may do this at once. Raises `SchemaUnsafe`, `SchemaTooNew`,
-    `SchemaTooOld`, and `SchemaOccupied` where something else has a name that is needed.
+    Any number of processes may do this at once: of two, one waits for the other at the name that
+    both make first, which only a role can hold up that may make things there. Raises
+    `SchemaUnsafe`, `SchemaTooNew`, `SchemaTooOld`, and `SchemaOccupied` where something else has a
+    name that is needed.
     """
     if _found_version(database) is not None:
         return False
     require_safe(database, is_to_be_filled=True)
     try:
         with database.transaction() as cursor:
-            lock(cursor, database.schema)
-            if _version(cursor, database.schema) is not None:
-                return False
             _make(cursor, database.schema, steps)
         # What a new schema grants by default shows only now.
         require_safe(database)
     except TAKEN as error:
+        if _found_version(database) is not None:
+            return False
         raise SchemaOccupied(database.schema, found=str(error.diag.message_primary)) from error
     return True
 
 
-def lock(cursor: Cursor[DictRow], schema: str) -> None:
-    """Be alone in making tables in the schema, until the transaction ends."""
-    cursor.execute(LOCK, {"schema": schema})
+def lock(cursor: Cursor[DictRow]) -> None:
+    """Be alone in changing what the schema has, until the transaction ends."""
+    cursor.execute(LOCK)
 
 
 def check(database: Database) -> None:
@@ -108,11 +116,11 @@ def _version(cursor: Cursor[DictRow], schema: str) -> int | None:
 
 def _make(cursor: Cursor[DictRow], schema: str, steps: tuple[Step, ...]) -> None:
     _create_schema(cursor, schema)
+    cursor.execute(CREATE_VERSION)  # first of all: others wait for it
     for script in SCRIPTS:
         cursor.execute(files("recovery_journal").joinpath(script).read_bytes())
     for step in steps:
         step(cursor)
-    cursor.execute(CREATE_VERSION)
     cursor.execute(SET_VERSION, {"version": VERSION})
 
 

@@ -35,7 +35,7 @@ from recovery_journal.rebuilding.progress import (
     RebuildReport,
     RebuiltProjection,
 )
-from recovery_journal.rebuilding.rebuild_lock import RebuildLock
+from recovery_journal.rebuilding.rebuild_lock import RebuildLock, holder, is_under_way
 from recovery_journal.rebuilding.registry import Begun, Registry
 from recovery_journal.rebuilding.switch import Switch
 
@@ -111,8 +111,10 @@ class Rebuild:
     def _under_way(self) -> Exception:
         with self._database.cursor() as cursor:
             begun = self._registry.find(cursor)
-        if begun is None:  # it has the lock, and has not begun or has just ended
-            return StoreBusy("rebuild: another rebuild is at work", limit="0 s")
+            is_rebuild = is_under_way(cursor, self._database.schema)
+            found = holder(cursor, self._database.schema) or "a session that has just ended"
+        if begun is None or not is_rebuild:  # not begun, just ended, or held by another program
+            return StoreBusy(f"rebuild: its advisory lock is held by {found}", limit="0 s")
         done = begun.range_count - begun.open_range_count
         return RebuildUnderWay(
             process_id=begun.process_id,

@@ -17,18 +17,19 @@ SELECT pg_advisory_unlock(hashtextextended('recovery_journal rebuild ' || %(sche
 """
 
 # As pg_locks shows a lock of one 64-bit number: its halves. To ask for the lock instead would keep
-# a rebuild from starting.
-IS_TAKEN: Final = """
-SELECT EXISTS (
-    SELECT
-    FROM pg_locks
-    WHERE locktype = 'advisory'
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND objsubid = 1
-        AND granted
-        AND (classid::bigint << 32 | objid::bigint)
-            = hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)
-) AS found
+# a rebuild from starting. Any role may hold it; only one that may write the log can rebuild.
+HOLDER: Final = """
+SELECT pid, usename::text AS role, has_table_privilege(usesysid, 'leases', 'UPDATE') AS can_rebuild
+FROM pg_locks
+JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory'
+    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND objsubid = 1
+    AND granted
+    AND (classid::bigint << 32 | objid::bigint)
+        = hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)
+ORDER BY can_rebuild DESC, pid
+LIMIT 1
 """
 
 
@@ -62,7 +63,13 @@ class RebuildLock:
         return row is not None and bool(row["found"])
 
 
+def holder(cursor: Cursor[DictRow], schema: str) -> str | None:
+    """Process and role of the session that has the lock."""
+    row = cursor.execute(HOLDER.encode(), {"schema": schema}).fetchone()
+    return f"process {row['pid']} of role {row['role']!r}" if row else None
+
+
 def is_under_way(cursor: Cursor[DictRow], schema: str) -> bool:
-    """Whether anybody has the lock: a rebuild is at work in the schema."""
-    row = cursor.execute(IS_TAKEN.encode(), {"schema": schema}).fetchone()
-    return row is not None and bool(row["found"])
+    """Whether a role that can rebuild has the lock: a rebuild is at work in the schema."""
+    row = cursor.execute(HOLDER.encode(), {"schema": schema}).fetchone()
+    return row is not None and bool(row["can_rebuild"])

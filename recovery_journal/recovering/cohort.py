@@ -9,7 +9,7 @@ goes on from one stage to the next then leaves its row alone: what the row says 
 stays true. Where its stream has moved, as a refused stale write moves it, it is read again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ from domain.recovery import Decision, Recovery, Stage
 from domain.replay import ReplayOutcome
 from domain.wording import message_of
 from recovery_journal.identity import actor, sweeper_holder
+from recovery_journal.leases.keeping import Keeping
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.ready_call import call
@@ -33,7 +34,6 @@ from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.tips import Kept
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.renewal import Renewal
 from recovery_journal.recovering.replayer import TailReplayer
 from recovery_journal.recovering.swept import Observer, StepTaken, Swept
 
@@ -50,7 +50,7 @@ AtHand = dict[str, Kept]
 """By run, what a reload has read and the replay needs again."""
 
 Decide = Callable[[Recovery, Cursor[DictRow], datetime], tuple[AnyEvent, ...]]
-TakeStep = Callable[[Sequence[Recovery], AtHand, Renewal], dict[str, Answer]]
+TakeStep = Callable[[Sequence[Recovery], AtHand, Keeping], dict[str, Answer]]
 
 
 class Cohorts:
@@ -74,11 +74,37 @@ class Cohorts:
 
     def drive(self, recoveries: Iterable[Recovery]) -> list[Swept]:
         """Take every attempt, taken just now, through the steps that are left to it, and call the
-        workers that wait for those that have become ready."""
+        workers that wait for those that have become ready. Those whose payloads are more than
+        `claim_bytes` together go one part after another, and are all renewed meanwhile."""
+        group = list(recoveries)
+        renew = Keeping(
+            self._database,
+            [(recovery.attempt_id, recovery.fence) for recovery in group],
+            status=LeaseStatus.RECOVERING,
+            ttl_s=self._limits.sweeper_ttl_s,
+        )
+        return [one for part in self._parts(group) for one in self._drive(part, renew)]
+
+    def _parts(self, group: Sequence[Recovery]) -> Iterator[list[Recovery]]:
+        if len(group) < 2:
+            yield from [[one] for one in group]
+            return
+        sizes = self._runs.sizes([recovery.run_id for recovery in group])
+        part: list[Recovery] = []
+        left = self._limits.claim_bytes
+        for recovery in group:
+            size = sizes.get(recovery.run_id, 0)
+            if part and size > left:
+                yield part
+                part, left = [], self._limits.claim_bytes
+            part.append(recovery)
+            left -= size
+        yield part
+
+    def _drive(self, part: Sequence[Recovery], renew: Keeping) -> list[Swept]:
         at_hand: AtHand = {}
-        done: dict[str, Recovery] = {recovery.attempt_id: recovery for recovery in recoveries}
+        done: dict[str, Recovery] = {recovery.attempt_id: recovery for recovery in part}
         errors: dict[str, str] = {}
-        renew = Renewal(self._database, list(done.values()), self._limits.sweeper_ttl_s)
         for stage, step in STEP_AT_STAGE.items():
             group = [
                 recovery
@@ -96,7 +122,7 @@ class Cohorts:
         return swept
 
     def _take(
-        self, step: RecoveryStep, group: Sequence[Recovery], at_hand: AtHand, renew: Renewal
+        self, step: RecoveryStep, group: Sequence[Recovery], at_hand: AtHand, renew: Keeping
     ) -> dict[str, Answer]:
         """One step of a batch; where the batch as a whole fails, of each alone."""
         if not group:
@@ -124,12 +150,12 @@ class Cohorts:
         }
 
     def _reload(
-        self, group: Sequence[Recovery], at_hand: AtHand, _renew: Renewal
+        self, group: Sequence[Recovery], at_hand: AtHand, renew: Keeping
     ) -> dict[str, Answer]:
         decision, policy = self._decision(), self._limits.policy
         # Their old workers are fenced, so it does not move any more. What is damaged before the
         # replay is found by the claimer, who recomputes the chain before any user code goes on.
-        at_hand |= self._keep(group)
+        at_hand |= self._keep(group, renew)
 
         def decide(
             recovery: Recovery, cursor: Cursor[DictRow], now: datetime
@@ -143,10 +169,10 @@ class Cohorts:
         return self._go_on(group, decide)
 
     def _replay(
-        self, group: Sequence[Recovery], at_hand: AtHand, renew: Renewal
+        self, group: Sequence[Recovery], at_hand: AtHand, renew: Keeping
     ) -> dict[str, Answer]:
         # Another sweeper reloaded those that are not at hand, and is gone.
-        at_hand |= self._keep([one for one in group if one.run_id not in at_hand])
+        at_hand |= self._keep([one for one in group if one.run_id not in at_hand], renew)
         kept = {recovery.run_id: at_hand.pop(recovery.run_id) for recovery in group}
         work = {
             recovery.attempt_id: (recovery.context(), tip)
@@ -171,7 +197,7 @@ class Cohorts:
         return self._go_on(group, decide)
 
     def _make_ready(
-        self, group: Sequence[Recovery], _at_hand: AtHand, _renew: Renewal
+        self, group: Sequence[Recovery], _at_hand: AtHand, _renew: Keeping
     ) -> dict[str, Answer]:
         decision = self._decision()
 
@@ -243,10 +269,13 @@ class Cohorts:
         locked = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
         return [recovery for recovery in group if recovery.attempt_id in locked]
 
-    def _keep(self, group: Sequence[Recovery]) -> AtHand:
+    def _keep(self, group: Sequence[Recovery], renew: Keeping) -> AtHand:
         """What the store keeps of these runs, to be at hand until their replay."""
         runs = [recovery.run_id for recovery in group]
-        return dict(zip(runs, self._runs.kept(runs), strict=True)) if runs else {}
+        if not runs:
+            return {}
+        with renew.beside():
+            return dict(zip(runs, self._runs.kept(runs), strict=True))
 
     def _try_to_fail(
         self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError

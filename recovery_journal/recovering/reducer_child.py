@@ -64,12 +64,12 @@ class ReducerChild:
         with suppress(BrokenPipeError, ConnectionResetError):
             self._here.send_bytes(question)
 
-    def answer(self, limit_s: float, keep_alive: Callable[[], object]) -> Folded:
+    def answer(self, limit_s: float, keep_alive: Callable[[int], object]) -> Folded:
         """The answer to the oldest question. `keep_alive` is called while it is waited for."""
         deadline = time.monotonic() + limit_s
         try:
             while not self._here.poll(min(KEEP_ALIVE_S, max(deadline - time.monotonic(), 0))):
-                keep_alive()
+                keep_alive(0)
                 if time.monotonic() >= deadline:
                     message = f"no answer within {limit_s:g} s"
                     return Folded(error_class=DEADLINE_PASSED, message=message)

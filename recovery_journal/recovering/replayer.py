@@ -6,7 +6,7 @@ cohort, or of the claim, nothing.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final
@@ -19,7 +19,7 @@ from domain.pipeline import RecoveryContext
 from domain.ports import Reducer
 from domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
 from domain.wording import message_of
-from recovery_journal.leases.runs import RunStore, StoredStep
+from recovery_journal.leases.runs import KeepAlive, RunStore, StoredStep, keep_nothing
 from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Values
 from recovery_journal.recovering.reducer_child import (
@@ -55,7 +55,7 @@ class TailReplayer:
     def replay(
         self,
         work: Sequence[Work],
-        keep_alive: Callable[[], object] = lambda: None,
+        keep_alive: KeepAlive = keep_nothing,
         kept: Mapping[str, Kept] = MappingProxyType({}),
     ) -> Sequence[ReplayOutcome]:
         """Replay each tail. `keep_alive` is called between runs that are folded. `kept` are
@@ -87,15 +87,15 @@ class TailReplayer:
         """Whether this process can fold runs of this kind."""
         return kind in self._reducers
 
-    def stored_start(self, tip: Checkpoint, kept: Kept) -> bytes:
+    def stored_start(self, tip: Checkpoint, kept: Kept, keep_alive: KeepAlive) -> bytes:
         """The state to fold from, as it is stored: the saved one, or the run's input where none
         was saved."""
         if tip.state_digest is None:
-            return self._runs.stored_input(tip.run_id, kept)
-        return self._runs.stored_state(tip, kept.state)
+            return self._runs.stored_input(tip.run_id, kept, keep_alive)
+        return self._runs.stored_state(tip, kept.state, keep_alive)
 
     def _fold(
-        self, work: Sequence[Work], keep_alive: Callable[[], object], kept: Mapping[str, Kept]
+        self, work: Sequence[Work], keep_alive: KeepAlive, kept: Mapping[str, Kept]
     ) -> list[Folded]:
         """One child for as many runs as it survives; a new one after each that it does not."""
         answers: list[Folded] = []
@@ -109,7 +109,7 @@ class TailReplayer:
     def _fold_in_child(
         self,
         work: Sequence[Work],
-        keep_alive: Callable[[], object],
+        keep_alive: KeepAlive,
         kept: Mapping[str, Kept],
         hung: Counter[str],
     ) -> list[Folded]:
@@ -122,7 +122,7 @@ class TailReplayer:
             questions = (
                 _postponed(context.kind)
                 if hung[context.kind] >= HUNG_LIMIT
-                else self._question(context, tip, kept)
+                else self._question(context, tip, kept, keep_alive)
                 for context, tip in work
             )
             next_one = next(questions, None)
@@ -131,7 +131,7 @@ class TailReplayer:
                 while next_one is not None and _may_ask(next_one, asked):
                     asked.append(_ask(child, next_one))
                     next_one = next(questions, None)
-                keep_alive()
+                keep_alive(0)
                 first = asked.popleft()
                 if isinstance(first, int):
                     first = child.answer(self._reducer_s, keep_alive)
@@ -143,13 +143,17 @@ class TailReplayer:
         return answers
 
     def _question(
-        self, context: RecoveryContext, tip: Checkpoint, kept: Mapping[str, Kept]
+        self,
+        context: RecoveryContext,
+        tip: Checkpoint,
+        kept: Mapping[str, Kept],
+        keep_alive: KeepAlive,
     ) -> Folded | bytes:
         """What the child is asked for one run, or why it cannot be asked."""
         at_hand = kept.get(tip.run_id) or Kept(tip=tip)
         try:
-            state = self.stored_start(tip, at_hand)
-            tail = self._runs.stored_tail(tip, at_hand.outputs)
+            state = self.stored_start(tip, at_hand, keep_alive)
+            tail = self._runs.stored_tail(tip, at_hand.outputs, keep_alive)
         except RecoveryJournalError as error:
             return Folded(error_class=type(error).__name__, message=message_of(error))
         return question(context.kind, state, tail, wants_state=False)
@@ -170,7 +174,7 @@ class Folding:
         kind: str,
         state: bytes,
         tail: Sequence[StoredStep],
-        keep_alive: Callable[[], object],
+        keep_alive: KeepAlive,
     ) -> Folded:
         """Fold a tail onto a state by the kind's reducer. `keep_alive` is called meanwhile."""
         if self._hung[kind] >= HUNG_LIMIT:
@@ -179,7 +183,7 @@ class Folding:
             child = self._child = self._child or ReducerChild(self._reducers, self._values)
         except OSError as error:
             return _without_child(error)
-        keep_alive()
+        keep_alive(0)
         child.ask(question(kind, state, tail, wants_state=True))
         folded = child.answer(self._reducer_s, keep_alive)
         self._hung[kind] += folded.error_class == DEADLINE_PASSED

@@ -2,17 +2,21 @@
 
 It drops them as well when it crashes itself, is started anew or replaced. So all looks must go
 through one session on one backend of one server; what they saw is forgotten when it is another.
+
+Any role may take advisory locks. So of the sessions that hold locks of these numbers only those
+count whose role may write leases, and exclusively, as a worker holds its own.
 """
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from psycopg.rows import DictRow
 
 from domain.lease import SessionLoss
-from domain.session_sight import SessionSight, look_again
+from domain.session_sight import LockHolder, SessionSight, look_again
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 
@@ -22,15 +26,28 @@ LOOK = """
 SELECT clock_timestamp() AS now,
     pg_backend_pid() AS backend_id,
     pg_postmaster_start_time() AS started_at,
-    ARRAY(
-        SELECT objid::bigint
-        FROM pg_locks
-        WHERE locktype = 'advisory'
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND classid = 'session_locks'::regclass
-            AND objsubid = 1
-            AND granted
-    ) AS held
+    held.numbers,
+    held.pids
+FROM (
+    SELECT coalesce(array_agg(objid::bigint), '{}') AS numbers,
+        coalesce(array_agg(pid), '{}') AS pids
+    FROM pg_locks
+    WHERE locktype = 'advisory'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND classid = 'session_locks'::regclass
+        AND objsubid = 1
+        AND mode = 'ExclusiveLock'
+        AND granted
+        AND pid IS NOT NULL
+) AS held
+"""
+
+# Of sessions that were not known yet. Their start is hidden from whoever is not of their role.
+ROLES = """
+SELECT pid, usesysid::bigint AS role, backend_start AS started_at
+FROM pg_stat_activity
+WHERE pid = ANY(%(pids)s::integer[])
+    AND has_table_privilege(usesysid, 'leases', 'UPDATE')
 """
 
 # Asked once of each lock that goes, in its grace: then its leases are its worker's still.
@@ -48,6 +65,7 @@ class _Seen(threading.local):
     """What one thread knows: each looks through a session of its own."""
 
     sight: SessionSight | None = None
+    holders: Mapping[tuple[int, int], LockHolder | None] = MappingProxyType({})
     is_told: bool = False
 
 
@@ -68,11 +86,12 @@ class SessionWatch:
         before = self._seen.sight
         if self._database.session_no() != session_no or self._is_pooled():
             self._seen.sight = None
+            self._seen.holders = {}
             return self._limits.session_poll_s
         sight = self._seen.sight = look_again(
             before,
             life=(session_no, row["backend_id"], row["started_at"]),
-            held=frozenset(row["held"]),
+            holders=self._holders(list(zip(row["numbers"], row["pids"], strict=True))),
             now=row["now"],
             grace_s=self._limits.session_grace_s,
         )
@@ -100,6 +119,22 @@ class SessionWatch:
         if session_lock is None or self._seen.sight is None:
             return None
         return self._seen.sight.ended.get(session_lock)
+
+    def _holders(self, held: Sequence[tuple[int, int]]) -> dict[int, LockHolder]:
+        """Who holds which lock, by number and process: asked of those that have not been seen yet,
+        so that a look at an idle fleet stays one short statement."""
+        known = self._seen.holders
+        if new := [pid for number, pid in held if (number, pid) not in known]:
+            with self._database.cursor() as cursor:
+                rows = cursor.execute(ROLES, {"pids": new}).fetchall()
+            found = {row["pid"]: LockHolder(**row) for row in rows}
+        else:
+            found = {}
+        known = self._seen.holders = {
+            (number, pid): known[number, pid] if (number, pid) in known else found.get(pid)
+            for number, pid in held
+        }
+        return {number: holder for (number, _), holder in known.items() if holder is not None}
 
     def _attempts_of(self, locks: Iterable[int]) -> dict[int, frozenset[str]]:
         with self._database.cursor() as cursor:

@@ -110,7 +110,7 @@ class Restore:
         fenced = self._fence(found, decision)
         recoveries = [one for one in fenced if isinstance(one, Recovery)]
         with self._database.transaction() as cursor:
-            schemas.lock(cursor, self._database.schema)
+            schemas.lock(cursor)
             self._servers.accept(
                 cursor,
                 comparison.found,

@@ -21,6 +21,7 @@ from recovery_journal.working.session_lock import SessionLock
 HEARTBEATS_A_TTL: Final = 3
 AGAIN_S: Final = 0.25  # after a heartbeat that nobody answered
 LOCK_S: Final = 0.05  # between looks whether there is a session lock again
+HINT_REST_S: Final = 0.05  # a worker at work needs no calls: they only have to be read
 FIRST_S: Final = 0.5  # by then it has a connection, should it have to show a sign of life at once
 STOP_LIMIT_S: Final = 5.0
 
@@ -68,6 +69,8 @@ class Keeper:
         number = self._session_lock.number
         renewal = self._lease.heartbeat(session_lock=number)
         self._declared = number
+        if number == self._session_lock.number:
+            self._session_lock.settle()
         self._deadline = sent_at + self._lease.ttl_s
         self._next_at = sent_at + self._interval_s
         self._judge(renewal, sent_at)
@@ -122,6 +125,8 @@ class Keeper:
             if self._is_stopped.wait_with(self._session_lock.file, left_s):
                 return False
             self._session_lock.is_lost()
+            if self._session_lock.heard() is not None and self._is_stopped.wait(HINT_REST_S):
+                return False
             is_other = self._session_lock.number != self._declared
             if is_other and elapsed_s() >= self._no_sooner_than:
                 return True

@@ -30,6 +30,8 @@ SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
 LONGEST_CALLED_PAUSE_S: Final = 2.0  # where a call ends it sooner
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
+SHORTEST_HINT_PAUSE_S: Final = 0.02
+LONGEST_HINT_PAUSE_S: Final = 0.25
 DRAIN_S: Final = 10.0
 FAILURE_LIMIT: Final = 10
 
@@ -142,6 +144,8 @@ class Worker:
         with self._running():
             while not self._stop.is_set() and ended.total() != max_attempts:
                 self._session_lock.take()
+                self._session_lock.settle()
+                self._session_lock.listen_again()
                 self._say_of_session_lock()
                 claim, has_answer = self._try_to_claim()
                 if claim is not None:
@@ -170,7 +174,7 @@ class Worker:
     def _pause_limit_s(self) -> float:
         if self._longest_pause_s is not None:
             return self._longest_pause_s
-        return LONGEST_PAUSE_S if self._session_lock.number is None else LONGEST_CALLED_PAUSE_S
+        return LONGEST_CALLED_PAUSE_S if self._session_lock.is_listening else LONGEST_PAUSE_S
 
     def _try_to_claim(self) -> tuple[Claim | None, bool]:
         """A claim, if there is one, and whether the question was answered at all.
@@ -236,38 +240,50 @@ class _Pause:
 
     None is quite as long as the next, lest a fleet that was started at once asks at once for ever.
     Who waits as long as it ever will is asleep, and need not come to every call.
+
+    A call is a hint that anybody may have sent: it ends a pause, and never makes it longer. The
+    first one ends it at once; others that bring nothing, after pauses that double up to
+    `LONGEST_HINT_PAUSE_S`, so that a thousand calls cost about as many claims as none.
     """
 
     def __init__(self, stop: Bell, session_lock: SessionLock, shortest_s: float) -> None:
         self._stop = stop
         self._session_lock = session_lock
         self._shortest_s = self._next_s = shortest_s
+        self._hint_s = 0.0
 
     def wait(self, longest_s: float) -> None:
         pause_s = min(self._next_s, longest_s)
         if self._session_lock.sleep(is_asleep=self._next_s > longest_s):
             return  # nothing would wake it: it has to take another lock first
         self._next_s = pause_s * 2
-        until = time.monotonic() + spread(pause_s)
-        while not self._is_to_come():
-            if self._stop.wait_with(self._session_lock.file, until - time.monotonic()):
+        begun = time.monotonic()
+        until, has_heard = begun + spread(pause_s), False
+        while (left_s := until - time.monotonic()) > 0:
+            if (heard := self._session_lock.heard()) is not None:
+                has_heard = True
+                come_in_s = heard.lot(is_asleep=self._session_lock.is_asleep)
+                come_at = max(begun + self._hint_s, time.monotonic() + (come_in_s or 0))
+                if come_in_s is not None and come_at < until:
+                    self._stop.wait(come_at - time.monotonic())
+                    self._come()
+                    return
+                self._stop.wait(min(SHORTEST_HINT_PAUSE_S, left_s))  # a flood is read in parts
+            elif self._stop.wait_with(self._session_lock.file, left_s):
                 return
-            self._session_lock.is_lost()
-            if not self._session_lock.has_heard:  # the time is over, or the lock has gone
+            if self._session_lock.is_lost():
                 return
+        if not has_heard:
+            self._hint_s = 0.0
 
-    def _is_to_come(self) -> bool:
-        """Whether a call has been heard that this worker has to come to; waits for its turn."""
-        heard = self._session_lock.heard()
-        come_in_s = heard.lot(is_asleep=self._session_lock.is_asleep) if heard else None
-        if come_in_s is None:
-            return False
-        self._stop.wait(come_in_s)
-        self.reset()
-        return True
+    def _come(self) -> None:
+        if self._hint_s == 0:
+            self._next_s = self._shortest_s
+        self._hint_s = min(max(self._hint_s * 2, SHORTEST_HINT_PAUSE_S), LONGEST_HINT_PAUSE_S)
 
     def reset(self) -> None:
         self._next_s = self._shortest_s
+        self._hint_s = 0.0
 
 
 def _kinds(

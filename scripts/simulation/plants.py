@@ -162,8 +162,8 @@ PLANTS: Final[dict[str, Plant]] = {
             ),
             Edit(
                 COHORT,
-                "at_hand |= self._keep(group)",
-                "at_hand |= self._keep([one for one in group if one.run_id not in at_hand])",
+                "at_hand |= self._keep(group, renew)",
+                "at_hand |= self._keep([one for one in group if one.run_id not in at_hand], renew)",
             ),
             Edit(
                 COHORT,

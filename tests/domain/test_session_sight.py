@@ -1,9 +1,12 @@
 """What is concluded from looking at session locks, and what never is."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from domain.lease import SessionLoss
-from domain.session_sight import REMEMBERED, TOGETHER, SessionSight, look_again
+from domain.session_sight import REMEMBERED, TOGETHER, LockHolder, SessionSight, look_again
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GRACE_S = 1.0
@@ -14,13 +17,20 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
+def held_by(locks: Iterable[int], *, pid: int = 100, role: int = 10) -> dict[int, LockHolder]:
+    """Each lock in a session of its own, all of one role."""
+    return {lock: LockHolder(pid=pid + lock, role=role) for lock in locks}
+
+
 def seen(
     *looks: tuple[float, set[int]], grace_s: float = GRACE_S, before: SessionSight | None = None
 ) -> SessionSight:
     """What one life of a session knows after these looks."""
     sight = before
     for seconds, held in looks:
-        sight = look_again(sight, life=LIFE, held=frozenset(held), now=at(seconds), grace_s=grace_s)
+        sight = look_again(
+            sight, life=LIFE, holders=held_by(held), now=at(seconds), grace_s=grace_s
+        )
     assert sight is not None
     return sight
 
@@ -58,7 +68,7 @@ def test_another_life_of_the_session_knows_nothing_of_what_was_held_before() -> 
     for life in ((2, 4711, NOON), (1, 4712, NOON), (1, 4711, at(0.5))):
         sight = before
         for seconds in (2, 3, 100):
-            sight = look_again(sight, life=life, held=frozenset(), now=at(seconds), grace_s=GRACE_S)
+            sight = look_again(sight, life=life, holders={}, now=at(seconds), grace_s=GRACE_S)
             assert (sight.gone, sight.ended) == ({}, {})
 
 
@@ -117,3 +127,58 @@ def test_what_a_worker_had_is_forgotten_with_its_lock() -> None:
     forgotten = seen((REMEMBERED.total_seconds() + 3, set()), before=kept)
 
     assert (set(kept.attempts), forgotten.attempts) == ({7}, {})
+
+
+@pytest.mark.parametrize(
+    "successor",
+    [
+        LockHolder(pid=900, role=10),
+        LockHolder(pid=107, role=11),
+        LockHolder(pid=107, role=10, started_at=NOON),
+    ],
+)
+def test_a_lock_that_another_session_holds_now_is_gone(successor: LockHolder) -> None:
+    sight = seen((0, {7, 8}))
+
+    for seconds in (1, 2):
+        sight = look_again(
+            sight,
+            life=LIFE,
+            holders={**held_by({8}), 7: successor},
+            now=at(seconds),
+            grace_s=GRACE_S,
+        )
+
+    assert (set(sight.ended), set(sight.held)) == ({7}, {8})
+
+
+def test_a_successor_that_leaves_again_ends_nothing_twice() -> None:
+    sight = seen((0, {7}))
+    for seconds, holders in ((1, held_by({7}, pid=500)), (2, {}), (3, held_by({7}, pid=600))):
+        sight = look_again(sight, life=LIFE, holders=holders, now=at(seconds), grace_s=GRACE_S)
+
+    assert sight.ended[7].gone_at == at(1)
+    assert (sight.gone, sight.held) == ({}, {})
+
+
+def test_a_session_found_again_with_its_lock_is_not_gone() -> None:
+    sight = seen((0, {7}))
+    for seconds, holders in ((1, held_by({7}, pid=500)), (1.5, held_by({7})), (9, held_by({7}))):
+        sight = look_again(sight, life=LIFE, holders=holders, now=at(seconds), grace_s=GRACE_S)
+
+    assert (sight.gone, sight.ended, set(sight.held)) == ({}, {}, {7})
+
+
+def test_a_number_is_a_new_sessions_once_the_old_one_is_forgotten() -> None:
+    late_s = REMEMBERED.total_seconds() + 5
+    sight = seen((0, {7}), (1, set()), (2, set()), (late_s, set()))
+    for seconds in (late_s + 1, late_s + 2, late_s + 9):
+        sight = look_again(
+            sight,
+            life=LIFE,
+            holders=held_by({7}, pid=500),
+            now=at(seconds),
+            grace_s=GRACE_S,
+        )
+
+    assert (sight.gone, sight.ended, set(sight.held)) == ({}, {}, {7})
