@@ -49,6 +49,7 @@ from recovery_journal.recovering.quarantine_hook import QuarantineCommand
 from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.recovering.swept import StepTaken, Swept
 from recovery_journal.restoring.restore import Restored
+from recovery_journal.restoring.skipping import Skipped
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.working.worker import Worker
 
@@ -101,6 +102,7 @@ __all__ = [
     "RunBusy",
     "RunMismatch",
     "RunPruned",
+    "Skipped",
     "Stage",
     "Status",
     "StepTaken",

@@ -7,8 +7,8 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from domain.errors import LeaseLost, Retry
-from domain.events import Ending, LeaseEnded
+from domain.errors import LeaseLost, Retry, StreamUnusable
+from domain.events import Ending
 from domain.lease import LossReason
 from domain.wording import message_of
 from recovery_journal.leases.loading import Claim
@@ -16,7 +16,6 @@ from recovery_journal.working.child import Word
 from recovery_journal.working.outcome import Outcome
 
 if TYPE_CHECKING:
-    from recovery_journal.journal import Journal
     from recovery_journal.leases.lease import Lease
 
 Function = Callable[[Claim], Any]
@@ -26,24 +25,25 @@ RETRY_S: Final = 0.1
 
 Answer = TypeVar("Answer")
 
-OUTCOMES: Final = {
+OUTCOMES: Final[dict[Ending | LossReason | None, Outcome]] = {
     Ending.COMPLETED: Outcome.COMPLETED,
     Ending.FAILED: Outcome.FAILED,
     Ending.WAITING: Outcome.WAITING,
+    LossReason.HANDED_BACK: Outcome.HANDED_BACK,
 }
 
 
-def work(journal: Journal, function: Function, claim: Claim) -> Word:
+def work(function: Function, claim: Claim) -> Word:
     """Run the function and end the lease with its result or its error.
 
     A function that ended the lease itself is left alone. What the server cannot take just now is
     no fault of the function's, so it fails no attempt: the worker gives the lease up instead.
     """
     try:
-        return _finish(journal, function, claim)
+        return _finish(function, claim)
     except LeaseLost as error:
         return _word(Outcome.LOST, error)
-    except Retry as error:
+    except (Retry, StreamUnusable) as error:
         traceback.print_exc()
         return _word(Outcome.INTERRUPTED, error)
     except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is recorded
@@ -51,28 +51,18 @@ def work(journal: Journal, function: Function, claim: Claim) -> Word:
         return _fail(claim.lease, error)
 
 
-def ending_of(journal: Journal, lease: Lease) -> Outcome | None:
-    """How the lease's own worker ended it, as the log tells; None where it did not.
+def ending_of(lease: Lease) -> Outcome | None:
+    """How the lease's own worker ended it; None where it did not.
 
     A heartbeat cannot tell this from a loss: both find no held lease with that fence.
     """
-    recovery = journal.recovery(lease.attempt_id)
-    ended, lost = recovery.ended, recovery.lost
-    if (
-        isinstance(ended, LeaseEnded)
-        and ended.fence == lease.fence
-        and ended.recorded_by.role == "worker"
-    ):
-        return OUTCOMES.get(ended.ending)
-    if lost is not None and lost.lease.fence == lease.fence and lost.loss is LossReason.HANDED_BACK:
-        return Outcome.HANDED_BACK
-    return None
+    return OUTCOMES.get(lease.own_ending())
 
 
-def _finish(journal: Journal, function: Function, claim: Claim) -> Word:
+def _finish(function: Function, claim: Claim) -> Word:
     result = function(claim)
     lease = claim.lease
-    outcome = _insisting(lease, lambda: ending_of(journal, lease))
+    outcome = _insisting(lease, lambda: ending_of(lease))
     if outcome is None:
         _insisting(lease, lambda: lease.complete(result))
     return Word(outcome=outcome or Outcome.COMPLETED)
@@ -83,7 +73,7 @@ def _fail(lease: Lease, error: BaseException) -> Word:
         _insisting(lease, lambda: lease.fail(error))
     except LeaseLost as lost:
         return _word(Outcome.LOST, lost)
-    except Retry as problem:
+    except (Retry, StreamUnusable) as problem:
         return _word(Outcome.INTERRUPTED, problem)
     return _word(Outcome.FAILED, error)
 
