@@ -194,7 +194,10 @@ class Claims:
             row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
             if row.fence != lease.fence or row.status != LeaseStatus.HELD:
                 return
-            recovery = self._ledger.load_one(cursor, lease.attempt_id, row)
+            recovery = self._ledger.load(cursor, {lease.attempt_id: row})[lease.attempt_id]
+            if isinstance(recovery, RecoveryJournalError):
+                set_aside(cursor, {lease.attempt_id: recovery}, self._limits.policy)
+                return
             events = decide(recovery, row, cursor)
             move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
             self._ledger.record_all(cursor, [move])
@@ -211,9 +214,12 @@ class Claims:
     def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.transaction() as cursor:
             self._declare(cursor, wanted)
+            rows = self._won(cursor, wanted)
+            found = self._ledger.load_from_log(cursor, list(rows))
             return [
-                (terms_of(row), self._ledger.look_at(cursor, attempt_id))
-                for attempt_id, row in self._won(cursor, wanted).items()
+                (terms_of(rows[attempt_id]), recovery)
+                for attempt_id, recovery in found.items()
+                if isinstance(recovery, Recovery)
             ]
 
     def _take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
