@@ -111,5 +111,5 @@ def decode_journal_event(
         says = (event.originator_id, event.originator_version, journal_tag_of(event))
         if says == (JOURNAL_STREAM, version, tag):
             return event
-        reason = f"a state that says {says}"
+        reason = f"a state of something else: {says}"
     raise CorruptEvent(JOURNAL_STREAM, version=version, tag=tag, position=position, reason=reason)

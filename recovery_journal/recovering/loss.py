@@ -232,19 +232,12 @@ class Losses:
         tried: list[str] = []
 
         def take(some: Sequence[str] | None) -> dict[str, Taken]:
-            with self._database.transaction() as cursor:
-                parameters = {
-                    **self._when(cursor),
-                    "attempt_ids": None if some is None else list(some),
-                    "limit": limit,
-                    "after": after,
-                }
-                rows = read_seen(cursor, statement, parameters)
-                tried[:] = [row.attempt_id for row in rows]
-                if not rows:
-                    return {}
-                cursor.execute(BE_BRIEF)
-                return self._move(cursor, rows, decide)
+            wanted = {
+                "attempt_ids": None if some is None else list(some),
+                "limit": limit,
+                "after": after,
+            }
+            return self._take_some(statement, decide, wanted, tried)
 
         try:
             return take(attempt_ids)
@@ -252,6 +245,19 @@ class Losses:
             if not tried:
                 raise
             return Halving(take, self._give_up).halve(list(tried), error)
+
+    def _take_some(
+        self, statement: str, decide: Decide, wanted: dict[str, Any], tried: list[str]
+    ) -> dict[str, Taken]:
+        """One transaction; `tried` then names what was locked, also where it fails."""
+        with self._database.transaction() as cursor:
+            parameters = {**self._when(cursor), **wanted}
+            rows = read_seen(cursor, statement, parameters)
+            tried[:] = [row.attempt_id for row in rows]
+            if not rows:
+                return {}
+            cursor.execute(BE_BRIEF)
+            return self._move(cursor, rows, decide)
 
     def _give_up(self, attempt_id: str, error: StoreBusy) -> Taken:
         """Another transaction has what the next event of this attempt needs: leave it alone."""
