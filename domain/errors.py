@@ -36,8 +36,11 @@
     │   └── HookFailed              who should be told of a quarantine did not take it
     ├── LeaseLost               stop working: somebody else owns the attempt
     └── Stop                    a person must look before anything goes on
-        ├── UnknownEvent            the log holds a tag this program does not know
-        ├── CorruptEvent            an event's bytes do not say what its columns say
+        ├── StreamUnusable          an attempt's stream cannot be decided on; it is set aside
+        │   ├── UnknownEvent            the log holds a tag this program does not know
+        │   ├── CorruptEvent            an event's bytes do not say what its columns say
+        │   ├── ImpossibleEvent         an event cannot follow those before it
+        │   └── LeaseDiffers            the lease row and the stream know different events
         ├── FoldFailed              a projection cannot take an event in
         ├── RowUnstorable           a fold made a row that no table can hold
         ├── TailLost                a reader is ahead of the log
@@ -448,32 +451,83 @@ class LeaseLost(RecoveryJournalError):
         self.epoch = epoch
 
 
-class UnknownEvent(Stop):
+class StreamUnusable(Stop):
+    """No decision can be made on an attempt's stream as it stands. `position` is that of the event
+    in the way, where one is."""
+
+    position: int | None
+
+
+class UnknownEvent(StreamUnusable):
     """An event's tag is not known to this program."""
 
     def __init__(self, attempt_id: str, *, version: int, tag: str, position: int | None) -> None:
         super().__init__(
-            f"cannot read the log at position {position if position is not None else '?'}: found "
-            f"event {tag!r} (attempt {attempt_id!r}, version {version}), needed a tag this "
-            "program knows; upgrade recovery-journal"
+            f"cannot read the log at position {_shown(position)}: found event {tag!r} (attempt "
+            f"{attempt_id!r}, version {version}), needed a tag this program knows; upgrade "
+            f"recovery-journal, or, if no program of yours wrote it, {_skip(position)}"
         )
         self.position = position
         self.tag = tag
 
 
-class CorruptEvent(Stop):
+class CorruptEvent(StreamUnusable):
     """An event cannot be decoded, or contradicts its own columns."""
 
     def __init__(
         self, attempt_id: str, *, version: int, tag: str, position: int | None, reason: str
     ) -> None:
         super().__init__(
-            f"cannot read the log at position {position if position is not None else '?'}: event "
-            f"{tag!r} (attempt {attempt_id!r}, version {version}) is damaged: found {reason}, "
-            "needed what was appended; restore the table from a backup and compare"
+            f"cannot read the log at position {_shown(position)}: event {tag!r} (attempt "
+            f"{attempt_id!r}, version {version}) is damaged: found {reason}, needed what was "
+            "appended; restore the table from a backup and compare, or "
+            f"{_skip(position)}"
         )
         self.position = position
         self.tag = tag
+
+
+class ImpossibleEvent(StreamUnusable):
+    """An event can be read and cannot have happened after those before it."""
+
+    def __init__(
+        self, attempt_id: str, *, version: int, tag: str, position: int | None, reason: str
+    ) -> None:
+        super().__init__(
+            f"cannot use the stream of attempt {attempt_id!r}: found event {tag!r} at position "
+            f"{_shown(position)} (version {version}), {reason}, needed an event that can follow "
+            f"those before it; compare with its history, then {_skip(position)}"
+        )
+        self.position = position
+        self.tag = tag
+
+
+class LeaseDiffers(StreamUnusable):
+    """The lease row and the stream do not know the same events: something else than the journal
+    has appended, or the end of the stream is lost."""
+
+    def __init__(
+        self, attempt_id: str, *, lease_version: int, log_version: int, position: int | None
+    ) -> None:
+        do = f"compare with its history, then {_skip(position)}"
+        if position is None:
+            do = "if events are lost, run `recovery-journal after-restore --restored`"
+        super().__init__(
+            f"cannot use the stream of attempt {attempt_id!r}: found its lease row at version "
+            f"{lease_version} and its stream at version {log_version}"
+            f"{'' if position is None else f', from position {position} on not by the journal'}, "
+            f"needed the same; {do}"
+        )
+        self.position = position
+
+
+def _shown(position: int | None) -> str:
+    return "?" if position is None else str(position)
+
+
+def _skip(position: int | None) -> str:
+    where = "POSITION" if position is None else str(position)
+    return f"pass over it: `recovery-journal skip {where} --by NAME --reason TEXT`"
 
 
 class FoldFailed(Stop):

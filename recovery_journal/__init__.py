@@ -53,6 +53,7 @@ from recovery_journal.recovering.quarantine_hook import QuarantineCommand
 from recovery_journal.recovering.sweeper import Sweeper
 from recovery_journal.recovering.swept import StepTaken, Swept
 from recovery_journal.restoring.restore import Restored
+from recovery_journal.restoring.skipping import Skipped
 from recovery_journal.values.codec import Codec
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.working.worker import Worker
@@ -111,6 +112,7 @@ __all__ = [
     "RunBusy",
     "RunMismatch",
     "RunPruned",
+    "Skipped",
     "Stage",
     "Status",
     "StepTaken",

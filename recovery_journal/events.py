@@ -26,15 +26,19 @@ from domain.events import (
     TipStanding,
     WriteKind,
 )
+from domain.journal_events import AnyJournalEvent, EventSkipped, JournalEvent, RestoreAccepted
 
 __all__ = [
     "AbandonReason",
     "Abandoned",
     "AnyEvent",
+    "AnyJournalEvent",
     "CheckpointReloaded",
     "Confirmed",
     "Dispatched",
     "Ending",
+    "EventSkipped",
+    "JournalEvent",
     "LeaseEnded",
     "LeaseExpired",
     "LeaseGranted",
@@ -44,6 +48,7 @@ __all__ = [
     "ReadyForDispatch",
     "RecoveryEvent",
     "Replayed",
+    "RestoreAccepted",
     "Resumed",
     "SeizeReason",
     "Seized",

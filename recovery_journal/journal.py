@@ -65,6 +65,7 @@ from recovery_journal.recovering.session_watch import SessionWatch
 from recovery_journal.recovering.sweep import Sweep
 from recovery_journal.recovering.swept import Observer, Swept
 from recovery_journal.restoring.restore import Restore, Restored
+from recovery_journal.restoring.skipping import Skipped, Skipping
 from recovery_journal.uncollected import uncollected
 from recovery_journal.values.codec import Codec, Codecs
 
@@ -123,6 +124,7 @@ class Journal:
         self._rows = RowReading(database)
         self._pruning = Pruning(database)
         self._restore = Restore(database, ledger, cohorts, limits)
+        self._skipping = Skipping(database, ledger, cohorts, self.projections, limits)
 
     def __enter__(self) -> Self:
         return self
@@ -343,6 +345,10 @@ class Journal:
         """Every event of an attempt, in order, with position and time. Raises `UnknownAttempt`."""
         return self._history.of(_attempt(attempt_id))
 
+    def history_of_journal(self) -> list[HistoryEntry]:
+        """Every event of the journal's own stream, in order: what people did to the journal."""
+        return self._history.of_journal()
+
     def recovery(
         self,
         attempt_id: str,
@@ -561,6 +567,17 @@ class Journal:
             is_nothing_lost=inputs.flag("is_nothing_lost", is_nothing_lost),
             is_restored=inputs.flag("is_restored", is_restored),
         )
+
+    def skip(self, position: int, *, by: str, reason: str) -> Skipped:
+        """Have every reader pass over an event that is in the way: it is damaged, impossible, or
+        was appended by something else than the journal. The event stays in the log, the act is
+        recorded in the journal's own stream, and an attempt that was set aside for it goes on.
+
+        Asked again it is done already. Raises `InvalidInput` where no event is at the position, or
+        one that the journal has appended and can read.
+        """
+        position = inputs.whole_number("position", position, inputs.POSITIONS)
+        return self._skipping.skip(position, **_person(by, reason))
 
     def differences(self) -> Restored:
         """What `after_restore` would find; nothing is changed."""

@@ -11,17 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from domain.errors import UnknownAttempt
-from domain.events import tag_of
 from domain.recovery import Recovery
 from recovery_journal import inputs
 from recovery_journal.commands import page, words
 from recovery_journal.commands.changes import Change, changes, fields, shown
-from recovery_journal.commands.essentials import essentials
+from recovery_journal.commands.essentials import essentials, tag_shown
 from recovery_journal.commands.moment import At, Moment, moment_of
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.phases import RecoveryPhases, Told, phases, told
 from recovery_journal.commands.target import journal_of
-from recovery_journal.commands.timeline import heading, recoveries, timeline
+from recovery_journal.commands.timeline import heading, journal_timeline, recoveries, timeline
 from recovery_journal.journal import Journal
 from recovery_journal.reading.history import HistoryEntry
 
@@ -71,12 +70,24 @@ class ShowDocument(Struct, frozen=True, kw_only=True):
 
 def history(
     context: typer.Context,
-    attempt: AttemptOrRecovery,
+    attempt: Annotated[
+        str | None,
+        typer.Argument(metavar="ATTEMPT", help="An attempt such as a-42, or its recovery a-42#2."),
+    ] = None,
     *,
     recovery: RecoveryNo = None,
+    of_journal: Annotated[
+        bool,
+        typer.Option("--journal", help="The journal's own history: what people did to it."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell everything that ever happened to an attempt, and how long each recovery took."""
+    if of_journal is (attempt is not None):
+        raise typer.BadParameter("give either an ATTEMPT or --journal")
+    if attempt is None:
+        _show_journal(context, as_json=as_json)
+        return
     with journal_of(context) as journal:
         tale, recovery_no = _tale(journal, attempt, recovery)
     part = _of_recovery(tale, recovery_no)
@@ -95,6 +106,17 @@ def history(
     page.show(heading(last), Text(), timeline(part))
     if found:
         page.show(Text(), recoveries(found))
+
+
+def _show_journal(context: typer.Context, *, as_json: bool) -> None:
+    with journal_of(context) as journal:
+        entries = journal.history_of_journal()
+    if as_json:
+        page.show_json(entries)
+    elif entries:
+        page.show(journal_timeline(entries))
+    else:
+        page.show("Nobody has done anything to the journal itself.")
 
 
 def show(
@@ -152,7 +174,7 @@ def _show(document: ShowDocument) -> None:
 def _event_line(entry: HistoryEntry) -> Text:
     event = entry.event
     line = page.text(f"version {event.originator_version}  ", "bold")
-    line.append_text(page.styled(tag_of(event)))
+    line.append_text(page.styled(tag_shown(event)))
     line.append(f"  position {entry.position}, {words.moment(entry.recorded_at)} UTC")
     return line
 

@@ -22,13 +22,34 @@ from domain.events import (
     Seized,
     StaleWriteRefused,
     StepFailed,
+    tag_of,
+)
+from domain.journal_events import (
+    AnyJournalEvent,
+    EventSkipped,
+    JournalEvent,
+    RestoreAccepted,
+    journal_tag_of,
 )
 from domain.lease import Actor, Holder
 from recovery_journal.commands.words import between, digest, duration, moment, plain, spaced
+from recovery_journal.reading.history import HistoryEntry, UnreadableEvent
+
+Shown = AnyEvent | AnyJournalEvent | UnreadableEvent
+"""What a history or the log may show."""
 
 
-def essentials(event: AnyEvent) -> str:
+def tag_shown(event: Shown) -> str:
+    """The tag of an event, also of one that cannot be read."""
+    if isinstance(event, UnreadableEvent):
+        return event.stored_tag
+    return journal_tag_of(event) if isinstance(event, JournalEvent) else tag_of(event)
+
+
+def essentials(event: Shown) -> str:
     """What of this event a person wants to know first."""
+    if isinstance(event, UnreadableEvent):
+        return plain(f"cannot be read: {event.problem}")
     parts = [*_WORDS[type(event)](event), _decided(event.recorded_by)]
     told = ", ".join(part for part in parts if part)
     return plain(told + (f" - {event.reason}" if event.reason else ""))
@@ -39,7 +60,12 @@ def in_doubt(effects: Iterable[InDoubt]) -> str:
     return plain(", ".join(f"{effect.key} {effect.name}" for effect in effects))
 
 
-def recovery_no_of(event: AnyEvent) -> int:
+def skipped_or(told: str, entry: HistoryEntry) -> str:
+    """What is told of an entry, marked where every reader passes over it."""
+    return f"(skipped) {told}" if entry.is_skipped else told
+
+
+def recovery_no_of(event: Shown) -> int:
     """The recovery that an event names; 0 if it names none."""
     return int(getattr(event, "recovery_no", 0))
 
@@ -152,6 +178,21 @@ def _ended(event: LeaseEnded) -> Iterable[str]:
     yield f"epoch {event.fence.epoch}"
 
 
+def _skipped(event: EventSkipped) -> Iterable[str]:
+    yield (
+        f"position {event.position}: {event.stored_tag}, version {event.version} of attempt "
+        f"{event.attempt_id}, {digest(event.state_digest)}"
+    )
+
+
+def _accepted(event: RestoreAccepted) -> Iterable[str]:
+    yield f"server {event.system_identifier}, timeline {event.timeline}"
+    if event.is_nothing_lost:
+        yield "nothing lost"
+    else:
+        yield f"{event.fenced_count} fenced, {event.difference_count} differences"
+
+
 def _decided(by: Actor) -> str:
     """The person who decided; machines are told of where they matter."""
     return f"by {by.name}" if by.role == "person" and by.name else ""
@@ -167,7 +208,7 @@ def _holder(holder: Holder) -> str:
 
 
 # One row for each event; a test asserts that none is missing.
-_WORDS: Final[dict[type[RecoveryEvent], Callable[[Any], Iterable[str]]]] = {
+_WORDS: Final[dict[type[RecoveryEvent] | type[JournalEvent], Callable[[Any], Iterable[str]]]] = {
     LeaseGranted: _granted,
     LeaseExpired: _expired,
     Seized: _seized,
@@ -183,4 +224,6 @@ _WORDS: Final[dict[type[RecoveryEvent], Callable[[Any], Iterable[str]]]] = {
     Resumed: _resumed,
     StaleWriteRefused: _refused,
     LeaseEnded: _ended,
+    EventSkipped: _skipped,
+    RestoreAccepted: _accepted,
 }

@@ -10,9 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from domain.errors import Retry
-from domain.events import tag_of
 from recovery_journal.commands import page, words
-from recovery_journal.commands.essentials import essentials, recovery_no_of
+from recovery_journal.commands.essentials import essentials, recovery_no_of, skipped_or, tag_shown
 from recovery_journal.commands.exits import report
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.target import journal_of
@@ -125,7 +124,7 @@ class Lines:
 
     def _line(self, entry: HistoryEntry) -> Table:
         event, at = entry.event, entry.recorded_at
-        name = words.recovery_name(event.originator_id, recovery_no_of(event))
+        name = words.recovery_name(event.originator_id, recovery_no_of(event)) or "the journal"
         line = Table.grid(padding=(0, 2, 0, 0))
         line.add_column(justify="right", min_width=8, no_wrap=True)
         line.add_column(no_wrap=True)
@@ -136,7 +135,7 @@ class Lines:
             page.text(entry.position),
             Text(words.time_of_day(at) if self._is_terminal else words.moment(at), style="dim"),
             page.text(name, "bold"),
-            page.styled(tag_of(event)),
-            page.text(essentials(event)),
+            page.styled(tag_shown(event)),
+            page.text(skipped_or(essentials(event), entry)),
         )
         return line

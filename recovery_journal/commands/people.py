@@ -1,5 +1,6 @@
 """What a person decides: `quarantine list`, `quarantine lift`, `resume`, `cancel`."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from recovery_journal.commands.swept import show_swept
 from recovery_journal.commands.target import journal_of
 from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.recovering.swept import Swept
+from recovery_journal.restoring.skipping import Skipped
 
 quarantine = typer.Typer(
     no_args_is_help=True, help="Attempts that no machine goes on with: list them, lift one."
@@ -27,7 +29,8 @@ def list_quarantined(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List the attempts in quarantine: why, since when, and what you may choose for each."""
+    """List the attempts in quarantine, and those that are set aside because no decision can be
+    made on their streams: why, since when, and what you may choose for each."""
     with journal_of(context) as journal:
         found = journal.quarantined(limit=limit)
         now = journal.now()
@@ -35,16 +38,17 @@ def list_quarantined(
         page.show_json(found)
         return
     if not found:
-        page.show("No attempt is in quarantine.")
+        page.show("No attempt is in quarantine or set aside.")
         return
     for one in found:
         name = page.text(words.recovery_name(one.attempt_id, one.recovery_no), "bold")
         name.append_text(page.text(f"  of run {one.run_id}, kind {one.kind}"))
         page.show(name, page.pairs(_lines(one, words.between(one.since, now)), indent=2), Text())
-    page.show(
-        "Let one go on with: recovery-journal quarantine lift ATTEMPT --option OPTION "
-        "--by NAME --reason TEXT"
-    )
+    if any(one.options for one in found):
+        page.show(
+            "Let one go on with: recovery-journal quarantine lift ATTEMPT --option OPTION "
+            "--by NAME --reason TEXT"
+        )
 
 
 @quarantine.command("lift")
@@ -101,10 +105,50 @@ def cancel(
     page.show(page.text(f"Attempt {recovery.attempt_id} of run {recovery.run_id} is cancelled."))
 
 
+def skip(
+    context: typer.Context,
+    position: Annotated[
+        int, typer.Argument(metavar="POSITION", min=1, help="Where the event stands in the log.")
+    ],
+    *,
+    by: By,
+    reason: Reason,
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Have every reader pass over one event that is in the way: damaged, impossible, or appended
+    by something else than the journal.
+
+    It stays in the log. An attempt that was set aside for it goes on, and so do projections that
+    stopped at it. Again, it is done already.
+    """
+    with journal_of(context) as journal:
+        done = journal.skip(position, by=by, reason=reason)
+    if as_json:
+        page.show_json(done)
+    else:
+        page.show(*_told_of_skip(done))
+    is_left = done.left is not None or (done.swept is not None and bool(done.swept.error))
+    return ExitCode.PARTLY if is_left else ExitCode.DONE
+
+
+def _told_of_skip(done: Skipped) -> Iterator[Text]:
+    what = f"version {done.version} of attempt {done.attempt_id} at position {done.position}"
+    now = "from now on" if done.is_done else "since before"
+    yield page.text(f"Every reader passes over {what} {now}.", "bold")
+    if done.left:
+        yield page.text(f"Still in the way: {done.left}", "red")
+    if done.swept:
+        yield page.text(f"The attempt was fenced, and is {done.swept.stage or 'as it was'}.")
+    if done.projections:
+        names = " ".join(done.projections)
+        yield page.text(f"Make rows that hold it anew: recovery-journal rebuild {names}", "yellow")
+
+
 def _lines(one: QuarantinedAttempt, age: str) -> list[tuple[str, object]]:
     lines: list[tuple[str, object]] = [
-        ("cause", page.text(words.spaced(one.cause or "not known"), "bold red")),
+        ("cause", page.text(words.spaced(one.cause or "set aside"), "bold red")),
         ("why", one.explanation or one.error or ""),
+        ("position", "" if one.position is None else one.position),
         ("since", f"{words.moment(one.since)} UTC, for {age}"),
         ("worker", one.worker_id or ""),
         ("tenant", one.tenant),

@@ -25,7 +25,7 @@ from domain.recovery import Recovery, evolve
 from recovery_journal.reading.history import HistoryEntry
 
 # What was going on until the event came. A phase is as long as the way to it from the last one.
-PHASE_BEFORE: Final[dict[type[RecoveryEvent], str]] = {
+PHASE_BEFORE: Final[dict[type[object], str]] = {
     CheckpointReloaded: "reload",
     Replayed: "replay",
     ReadyForDispatch: "make ready",
@@ -75,8 +75,10 @@ def told(history: Iterable[HistoryEntry]) -> list[Told]:
     recovery: Recovery | None = None
     tale = []
     for entry in history:
-        recovery = evolve(recovery, entry.event)
-        tale.append(Told(entry, recovery))
+        if isinstance(entry.event, RecoveryEvent) and not entry.is_skipped:
+            recovery = evolve(recovery, entry.event)
+        if recovery is not None:  # what stands before the grant is skipped
+            tale.append(Told(entry, recovery))
     return tale
 
 
@@ -85,6 +87,8 @@ def phases(tale: Sequence[Told]) -> list[RecoveryPhases]:
     quarantined or resumed before it was ever lost."""
     by_number: dict[int, list[HistoryEntry]] = {}
     for one in tale:
+        if one.entry.is_skipped:
+            continue
         entries = by_number.setdefault(one.after.recovery_no, [])
         if entries or isinstance(one.entry.event, BEGINNINGS):
             entries.append(one.entry)

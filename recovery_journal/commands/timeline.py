@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from domain.events import tag_of
 from domain.recovery import Recovery
 from recovery_journal.commands import page, words
-from recovery_journal.commands.essentials import essentials
+from recovery_journal.commands.essentials import essentials, skipped_or, tag_shown
 from recovery_journal.commands.phases import RecoveryPhases, Told
+from recovery_journal.reading.history import HistoryEntry
 
 HEADINGS = ("position", "time (UTC)", "after", "event", "what")
 
@@ -33,6 +33,20 @@ def timeline(tale: Sequence[Told]) -> Table:
     return page.table(HEADINGS, _rows(tale), numbers=("position", "after"))
 
 
+def journal_timeline(entries: Sequence[HistoryEntry]) -> Table:
+    """One line per event of the journal's own stream."""
+    rows = [
+        (
+            entry.position,
+            words.moment(entry.recorded_at),
+            page.styled(tag_shown(entry.event)),
+            skipped_or(essentials(entry.event), entry),
+        )
+        for entry in entries
+    ]
+    return page.table(("position", "time (UTC)", "event", "what"), rows, numbers=("position",))
+
+
 def _rows(tale: Sequence[Told]) -> Iterable[Sequence[object]]:
     before = None
     for one in tale:
@@ -44,8 +58,8 @@ def _rows(tale: Sequence[Told]) -> Iterable[Sequence[object]]:
             one.entry.position,
             words.time_of_day(at),
             "" if before is None else f"+{words.between(before, at)}",
-            page.styled(tag_of(event)),
-            essentials(event),
+            page.styled(tag_shown(event)),
+            skipped_or(essentials(event), one.entry),
         )
         before = at
 

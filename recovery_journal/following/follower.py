@@ -7,6 +7,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import psycopg
+from psycopg import Cursor
+from psycopg.rows import DictRow
 
 from domain.errors import (
     CorruptEvent,
@@ -40,6 +42,14 @@ LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 # What a projection's own rows may raise: values that a column cannot hold, or rows that are not
 # of the type that the projection now has.
 ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError, RowUnstorable)
+
+
+# Asked under the lock of the tracking row, which a skip takes too.
+SKIPPED: Final = """
+SELECT position
+FROM skipped_events
+WHERE position > %(after)s AND position <= %(upto)s
+"""
 
 
 class Source(Protocol):
@@ -211,6 +221,7 @@ class Follower:
             if place is None or place.position != after or not place.is_of(projection):
                 return 0  # another follower, or a rebuild, has it or has had it
             if upto > after:
+                records = without_skipped(cursor, records, after=after, upto=upto)
                 table_of(projection).apply(cursor, records)
                 self._tracking.advance(cursor, projection.name, upto)
         return len(records)
@@ -223,6 +234,15 @@ class Follower:
             self._tracking.stop(cursor, projection.name, str(error))
         self._given_up.add((projection.name, position))
         self._on_problem(error)
+
+
+def without_skipped(
+    cursor: Cursor[DictRow], records: Sequence[Record], *, after: int, upto: int
+) -> list[Record]:
+    """The records without those that were skipped since they were read."""
+    places = {"after": after, "upto": upto}
+    skipped = {row["position"] for row in cursor.execute(SKIPPED, places).fetchall()}
+    return [record for record in records if record.position not in skipped]
 
 
 def _failure(projection: Projection[Any], record: Record, error: Exception) -> FoldFailed:

@@ -52,6 +52,7 @@ CROSS JOIN LATERAL (
     WHERE originator_id = seen.stream
         AND originator_version > seen.version
         AND topic = ANY(%(tags)s)
+        AND notification_id NOT IN (SELECT position FROM skipped_events)
     -- Keeps this a lookup per stream: as a join it would be planned for the empty log of the
     -- session's first append and scan the whole log ever after.
     OFFSET 0

@@ -167,7 +167,7 @@ class Acquisition:
     def _granted_before(self, cursor: Cursor[DictRow], request: Request) -> LeaseTerms:
         """The lease that this very decision granted, or the refusal of another decision."""
         found = cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone()
-        recovery = self._ledger.load_one(cursor, request.attempt_id)
+        recovery = self._ledger.look_at(cursor, request.attempt_id)
         assert found is not None
         row = LeaseRow.read(found)
         is_ours = recovery.granted.event_id == request.event_id

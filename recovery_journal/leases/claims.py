@@ -5,7 +5,7 @@ claimer has locked; appends `Dispatched`; grants; and takes them off the list. E
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from msgspec import Struct
@@ -22,6 +22,7 @@ from domain.errors import (
     RecoveryJournalError,
     ReducerFailed,
     ServerUnavailable,
+    StoreBusy,
 )
 from domain.events import AnyEvent
 from domain.lease import Holder, LeaseStatus
@@ -37,6 +38,7 @@ from recovery_journal.leases.lease import Lease, LeaseTerms
 from recovery_journal.leases.ledger import Ledger, fences_of
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
+from recovery_journal.leases.set_aside import Halving, set_aside
 from recovery_journal.leases.taken import READY, Taken, granted, take
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
@@ -79,6 +81,9 @@ SELECT EXISTS (
     EXISTS (SELECT FROM {READY}) AS has_ready
 """
 
+
+TURN_LIMIT: Final = 100
+"""How many turns in which all was set aside a claim takes before it answers with nothing."""
 
 Unusable = CheckpointTooNew | CheckpointTooLarge | CodecMissing | CodecFailed | ReducerFailed
 """Why a claimer cannot go on with what it has won, though another one may."""
@@ -188,7 +193,10 @@ class Claims:
             row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
             if row.fence != lease.fence or row.status != LeaseStatus.HELD:
                 return
-            recovery = self._ledger.load_one(cursor, lease.attempt_id)
+            recovery = self._ledger.load(cursor, {lease.attempt_id: row})[lease.attempt_id]
+            if isinstance(recovery, RecoveryJournalError):
+                set_aside(cursor, {lease.attempt_id: recovery}, self._limits.policy)
+                return
             events = decide(recovery, row, cursor)
             move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
             self._ledger.record_all(cursor, [move])
@@ -206,16 +214,56 @@ class Claims:
         with self._database.transaction() as cursor:
             cursor.execute(KEEP, _claim(wanted))
             self._declare(cursor, wanted)
+            rows = self._won(cursor, wanted)
+            found = self._ledger.load_from_log(cursor, list(rows))
             return [
-                (terms_of(row), self._ledger.load_one(cursor, attempt_id))
-                for attempt_id, row in self._won(cursor, wanted).items()
+                (terms_of(rows[attempt_id]), recovery)
+                for attempt_id, recovery in found.items()
+                if isinstance(recovery, Recovery)
             ]
 
     def _take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+        """Until something is won, or nothing more is ready: what is set aside is no answer."""
+        won: list[tuple[LeaseTerms, Recovery]] = []
+        for _ in range(TURN_LIMIT):
+            tried: list[str] = []
+            try:
+                won += self._take_turn(wanted, tried)
+            except StoreBusy as error:
+                if not tried:
+                    raise
+                won += self._take_by_halves(wanted, tried, error)
+            if won or not tried:
+                break
+        return won
+
+    def _take_by_halves(
+        self, wanted: Wanted, attempt_ids: list[str], error: StoreBusy
+    ) -> list[tuple[LeaseTerms, Recovery]]:
+        """One of these is locked. What is won first is the answer: it must not wait for others."""
+        won: list[tuple[LeaseTerms, Recovery]] = []
+
+        def take_some(some: Sequence[str]) -> dict[str, None]:
+            if not won:
+                won.extend(self._take_turn(wanted, [], some))
+            return {}
+
+        def give_up(attempt_id: str, error: StoreBusy) -> None:
+            with self._database.transaction() as cursor:
+                set_aside(cursor, {attempt_id: error}, self._limits.policy)
+
+        Halving(take_some, give_up).halve(attempt_ids, error)
+        return won
+
+    def _take_turn(
+        self, wanted: Wanted, tried: list[str], attempt_ids: Sequence[str] | None = None
+    ) -> list[tuple[LeaseTerms, Recovery]]:
+        """One transaction; `tried` then names what was locked, also where it fails."""
         with self._database.transaction() as cursor:
             with legible(DISPATCH_READY):
                 bound = {"limit_bytes": self._limits.claim_bytes}
-                found = take(cursor, _parameters(wanted) | bound)
+                found = take(cursor, _parameters(wanted, attempt_ids) | bound)
+            tried += [taken.row.attempt_id for taken in found]
             if not found:
                 return []
             taken = {taken.row.attempt_id: taken for taken in found}
@@ -236,24 +284,28 @@ class Claims:
         decision = Decision(
             event_id=wanted.dispatch_id, by=actor("worker", wanted.holder.worker_id)
         )
-        streams = self._ledger.load(cursor, [taken.row.attempt_id for taken in found])
-        moves = []
+        streams = self._ledger.load(cursor, by_attempt([taken.row for taken in found]))
+        moves, problems = [], {}
         fences = fences_of([taken.new_epoch for taken in found])
         for (row, _, _), fence in zip(found, fences, strict=True):
             recovery = streams[row.attempt_id]
-            if isinstance(recovery, RecoveryJournalError):
-                # An unreadable stream must not stand at the head of the list for ever.
-                self._ledger.defer(cursor, [row.attempt_id], self._limits.policy.backoff_limit_s)
+            try:
+                if isinstance(recovery, RecoveryJournalError):
+                    raise recovery
+                events = holding.dispatch(
+                    recovery,
+                    decision,
+                    holder=wanted.holder,
+                    fence=fence,
+                    ttl_s=wanted.ttl_s,
+                    dispatch_id=wanted.dispatch_id,
+                )
+            except RecoveryJournalError as error:
+                # It must not stand at the head of the list for ever.
+                problems[row.attempt_id] = error
                 continue
-            events = holding.dispatch(
-                recovery,
-                decision,
-                holder=wanted.holder,
-                fence=fence,
-                ttl_s=wanted.ttl_s,
-                dispatch_id=wanted.dispatch_id,
-            )
             moves.append(Move(recovery, events, wanted.holder, lasts_s=wanted.ttl_s))
+        set_aside(cursor, problems, self._limits.policy)
         return moves
 
     def _won(self, cursor: Cursor[DictRow], wanted: Wanted) -> dict[str, LeaseRow]:
@@ -271,9 +323,10 @@ def _claim(wanted: Wanted) -> dict[str, Any]:
     return {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
 
 
-def _parameters(wanted: Wanted) -> dict[str, Any]:
-    """What it would take."""
+def _parameters(wanted: Wanted, attempt_ids: Sequence[str] | None = None) -> dict[str, Any]:
+    """What it would take, of these attempts or of all."""
     return {
+        "attempt_ids": None if attempt_ids is None else list(attempt_ids),
         "kinds": wanted.kinds,
         "tenants": wanted.tenants,
         "code_versions": wanted.code_versions,

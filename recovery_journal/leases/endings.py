@@ -7,13 +7,14 @@ from psycopg.rows import DictRow
 
 from domain import holding, steps
 from domain.errors import WrongStage
-from domain.events import AnyEvent, Ending, WriteKind
+from domain.events import AnyEvent, Ending, LeaseEnded, WriteKind
 from domain.lease import LeaseStatus, LossReason
 from domain.recovery import Decision, Recovery, Stage
 from recovery_journal.identity import sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
-from recovery_journal.leases.writes import Held, asking_again, refusal, worker_decision
+from recovery_journal.leases.row import LeaseRow
+from recovery_journal.leases.writes import LOOK, Held, asking_again, refusal, worker_decision
 from recovery_journal.limits import Limits
 from recovery_journal.payload import Payload
 from recovery_journal.postgres.database import Database
@@ -51,7 +52,11 @@ class LeaseEndings:
         reason: str = "",
         ordinal: int = 0,
     ) -> None:
-        """End the lease. Asked again under the same fence with the same result, it is done."""
+        """End the lease. Asked again under the same fence with the same result, it is done.
+
+        Raises `StreamUnusable` where the stream holds what the lease row does not know of, as an
+        end that was recorded by something else: the result is not recorded then.
+        """
         decision = worker_decision(held, reason)
         write = WRITE_OF_ENDING[ending]
 
@@ -97,9 +102,11 @@ class LeaseEndings:
                 if row is None:
                     return None
                 if row.fence != held.fence or row.status != LeaseStatus.HELD:
-                    found = self._ledger.load(cursor, [held.attempt_id]).get(held.attempt_id)
+                    found = self._ledger.load_from_log(cursor, [held.attempt_id]).get(
+                        held.attempt_id
+                    )
                     return found if _was_given_up(found, decision) else None
-                recovery = self._ledger.load_one(cursor, held.attempt_id)
+                recovery = self._ledger.load_one(cursor, held.attempt_id, row)
                 events = steps.expire(
                     recovery,
                     decision,
@@ -116,12 +123,34 @@ class LeaseEndings:
             raise refusal(self._database, self._ledger, held, WriteKind.HAND_BACK)
         return given_up
 
+    def own(self, held: Held) -> Ending | LossReason | None:
+        """How the lease's own worker ended it or handed it back; None where it did not.
+
+        As long as its row is held, nothing that the log says is believed: whoever may append there
+        could make an end up.
+        """
+        with self._database.cursor() as cursor:
+            found = cursor.execute(LOOK, held.parameters).fetchone()
+            row = LeaseRow.read(found) if found else None
+            if row is None or (row.fence == held.fence and row.status == LeaseStatus.HELD):
+                return None
+            recovery = self._ledger.look_at(cursor, held.attempt_id)
+        ended, lost = recovery.ended, recovery.lost
+        if (
+            isinstance(ended, LeaseEnded)
+            and ended.fence == held.fence
+            and ended.recorded_by.role == "worker"
+        ):
+            return ended.ending
+        is_back = lost is not None and lost.lease.fence == held.fence
+        return lost.loss if lost is not None and is_back else None
+
     def _lock(self, cursor: Cursor[DictRow], held: Held) -> Recovery | None:
         """The attempt, its row locked; None where another fence stands there."""
         row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
         if row is None or row.fence != held.fence:
             return None
-        return self._ledger.load_one(cursor, held.attempt_id)
+        return self._ledger.load_one(cursor, held.attempt_id, row)
 
 
 def _was_given_up(found: object, decision: Decision) -> TypeGuard[Recovery]:

@@ -108,9 +108,10 @@ class Interventions:
     ) -> Recovery:
         def once(*, is_again: bool = False) -> Recovery:
             with self._database.transaction() as cursor:
-                if not self._ledger.lock(cursor, [attempt_id]):
+                row = self._ledger.lock(cursor, [attempt_id]).get(attempt_id)
+                if row is None:
                     raise UnknownAttempt(attempt_id)
-                recovery = self._ledger.load_one(cursor, attempt_id)
+                recovery = self._ledger.load_one(cursor, attempt_id, row)
                 if is_again and self._ledger.has_decided(cursor, attempt_id, decision.event_id):
                     return recovery
                 events = decide(recovery, self._ledger.draw_fences(cursor, 1)[0])

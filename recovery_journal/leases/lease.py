@@ -127,6 +127,11 @@ class Lease:
         number = self._progress.checkpoint_count
         return CheckpointRef(run_id=self.run_id, checkpoint_no=number) if number else None
 
+    def own_ending(self) -> Ending | LossReason | None:
+        """How this very lease was given up by its worker: its end, or the loss that it declared;
+        None while it is held, or where it was taken away."""
+        return self._endings.own(self._held())
+
     def heartbeat(self, *, session_lock: int | UnsetType | None = UNSET) -> Renewal:
         """Renew the lease for another TTL; every other write renews it too.
 

@@ -5,15 +5,21 @@ appended, the row is made to say what the attempt now is, and the dispatch-ready
 inline. Locks are taken lease first, then list, each in order of key (rule R8).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from os import urandom
-from typing import Final
+from typing import Final, NamedTuple
 
 from psycopg import Cursor
 from psycopg.rows import DictRow, tuple_row
 
-from domain.errors import AppendConflict, RecoveryJournalError, UnknownAttempt
+from domain.errors import (
+    AppendConflict,
+    LeaseDiffers,
+    RecoveryJournalError,
+    StreamUnusable,
+    UnknownAttempt,
+)
 from domain.events import AnyEvent, LeaseGranted
 from domain.lease import Fence, LeaseStatus
 from domain.recovery import Recovery
@@ -21,6 +27,7 @@ from projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.following.inline import InlineRows
 from recovery_journal.leases.move import Move, change_rows
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
+from recovery_journal.leases.set_aside import take_back
 from recovery_journal.leases.untold import note_quarantines
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.arrays import array
@@ -29,7 +36,7 @@ from recovery_journal.postgres.arrays import array
 # join it is planned by statistics of before the crash, in which no lease is recovering, and scans
 # what is wanted once for each lease.
 LOCK_BY_FENCE = """
-SELECT attempt_id, epoch, lease_id
+SELECT attempt_id, version, epoch, lease_id
 FROM leases
 WHERE attempt_id = ANY(%(attempt_ids)s::text[])
     AND epoch = ANY(%(epochs)s::bigint[])
@@ -52,15 +59,14 @@ LEASE_ID_BYTES: Final = 16
 
 NOW = "SELECT clock_timestamp() AS now"
 
-
-# An unreadable stream is left alone for a while, so that it does not fill every sweep.
-DEFER = """
-UPDATE leases
-SET retry_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
-WHERE attempt_id = ANY(%(attempt_ids)s)
-"""
-
 Moved = Recovery | RecoveryJournalError
+
+
+class Known(NamedTuple):
+    """What a lease row knows of its stream: the last event that changed it, and the status."""
+
+    version: int
+    status: str
 
 
 class Ledger:
@@ -91,9 +97,9 @@ class Ledger:
         cursor: Cursor[DictRow],
         fences: Sequence[tuple[str, Fence]],
         status: LeaseStatus,
-    ) -> set[str]:
-        """Lock the lease rows that still have these fences and this status, in order of id; which
-        they are."""
+    ) -> dict[str, Known]:
+        """Lock the lease rows that still have these fences and this status, in order of id; what
+        they know."""
         wanted = {
             "attempt_ids": array([attempt_id for attempt_id, _ in fences]),
             "epochs": array([fence.epoch for _, fence in fences]),
@@ -102,13 +108,44 @@ class Ledger:
         by_id = {attempt_id: (fence.epoch, fence.lease_id) for attempt_id, fence in fences}
         with cursor.connection.cursor(binary=True, row_factory=tuple_row) as locking:
             rows = locking.execute(LOCK_BY_FENCE, wanted).fetchall()
-        return {id_ for id_, *fence in rows if by_id[id_] == tuple(fence)}
+        return {
+            id_: Known(version=version, status=status.value)
+            for id_, version, *fence in rows
+            if by_id[id_] == tuple(fence)
+        }
 
     def load(
-        self, cursor: Cursor[DictRow] | None, attempt_ids: Sequence[str]
-    ) -> dict[str, Recovery | RecoveryJournalError]:
-        """The attempts as their streams tell them. An unreadable stream answers with its error."""
-        return self._application.load_recoveries(attempt_ids, cursor=cursor)
+        self, cursor: Cursor[DictRow], known: Mapping[str, Known | LeaseRow]
+    ) -> dict[str, Moved]:
+        """Attempts whose lease rows the caller has locked, to decide on. One whose stream cannot
+        be read or makes no sense, or has other events than its row knows of, answers with its
+        `StreamUnusable`, and one without a stream with `UnknownAttempt`."""
+        recoveries = self._application.load_recoveries(list(known), cursor)
+        found: dict[str, Moved] = {}
+        for attempt_id, row in known.items():
+            recovery = recoveries.get(attempt_id) or UnknownAttempt(attempt_id)
+            if isinstance(recovery, Recovery) and not _is_known(recovery, row):
+                recovery = self._difference(cursor, recovery, row)
+            found[attempt_id] = recovery
+        take_back(cursor, [id_ for id_ in known if _is_usable_again(found[id_], known[id_])])
+        return found
+
+    def load_from_log(
+        self, cursor: Cursor[DictRow], attempt_ids: Sequence[str]
+    ) -> dict[str, Recovery | StreamUnusable]:
+        """Attempts as their streams alone tell them, whatever their lease rows know."""
+        return self._application.load_recoveries(attempt_ids, cursor)
+
+    def _difference(
+        self, cursor: Cursor[DictRow], recovery: Recovery, row: Known | LeaseRow
+    ) -> LeaseDiffers:
+        stream = self._application.streams([recovery.attempt_id], cursor)[recovery.attempt_id]
+        return LeaseDiffers(
+            recovery.attempt_id,
+            lease_version=row.version,
+            log_version=recovery.version,
+            position=stream.position_after(row.version),
+        )
 
     def begin(self, cursor: Cursor[DictRow], granted: LeaseGranted) -> None:
         """Begin a stream, whose lease row the caller has made."""
@@ -144,9 +181,20 @@ class Ledger:
             for move, answer in zip(moves, answers, strict=True)
         ]
 
-    def load_one(self, cursor: Cursor[DictRow], attempt_id: str) -> Recovery:
-        """One attempt. Raises `UnknownAttempt`, or the error of an unreadable stream."""
-        found = self.load(cursor, [attempt_id]).get(attempt_id)
+    def load_one(
+        self, cursor: Cursor[DictRow], attempt_id: str, known: Known | LeaseRow
+    ) -> Recovery:
+        """One attempt whose lease row the caller has locked. Raises `UnknownAttempt`,
+        `StreamUnusable`."""
+        found = self.load(cursor, {attempt_id: known})[attempt_id]
+        if isinstance(found, RecoveryJournalError):
+            raise found
+        return found
+
+    def look_at(self, cursor: Cursor[DictRow], attempt_id: str) -> Recovery:
+        """One attempt as its stream alone tells it, to look at and not to decide on. Raises
+        `UnknownAttempt`, `StreamUnusable`."""
+        found = self.load_from_log(cursor, [attempt_id]).get(attempt_id)
         if found is None:
             raise UnknownAttempt(attempt_id)
         if isinstance(found, RecoveryJournalError):
@@ -172,9 +220,21 @@ class Ledger:
         """Record the events of an attempt that no sweeper goes on with."""
         return self.record_all(cursor, [Move(recovery, events, recovery.holder, lasts_s=0)])[0]
 
-    def defer(self, cursor: Cursor[DictRow], attempt_ids: Sequence[str], wait_s: float) -> None:
-        """Leave attempts alone for a while whose streams cannot be read."""
-        cursor.execute(DEFER, {"attempt_ids": list(attempt_ids), "wait_s": wait_s})
+
+def _is_known(recovery: Recovery, row: Known | LeaseRow) -> bool:
+    """Whether the row knows of every event: all but the steps of a recovery change it."""
+    unknown = set(range(row.version + 1, recovery.version + 1))
+    if row.version > recovery.version or not unknown:
+        return row.version == recovery.version
+    steps = (recovery.reloaded, recovery.replayed)
+    return row.status == LeaseStatus.RECOVERING and unknown <= {
+        step.originator_version for step in steps if step is not None
+    }
+
+
+def _is_usable_again(found: Moved, row: Known | LeaseRow) -> bool:
+    """Whether an attempt may have been set aside and can be decided on now."""
+    return isinstance(found, Recovery) and isinstance(row, LeaseRow) and row.retry_at is not None
 
 
 def fences_of(epochs: Sequence[int]) -> list[Fence]:

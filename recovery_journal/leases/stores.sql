@@ -171,3 +171,14 @@ CREATE TABLE server_lives (
 -- The life in which the journal was made; every other one began with an outage.
 INSERT INTO server_lives (timeline, started_at)
 VALUES (left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time());
+
+-- Attempts whose streams no decision can be made on: for what reason, since when, and which event
+-- is in the way. `leases.retry_at` keeps each from claims and sweeps until the next try, which
+-- comes after growing waits; the row goes with the first try that succeeds.
+CREATE TABLE set_aside (
+    attempt_id text COLLATE "C" PRIMARY KEY,
+    position bigint,
+    reason text NOT NULL,
+    try_count integer NOT NULL DEFAULT 1,
+    since timestamptz NOT NULL DEFAULT clock_timestamp()
+);

@@ -10,6 +10,7 @@ from psycopg.rows import DictRow, tuple_row
 from domain.lease import Fence, Holder
 from recovery_journal.leases.lease import LeaseTerms
 from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.leases.set_aside import LOCK_WAIT_S
 from recovery_journal.leases.tips import STORED, STORED_BYTES
 
 QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
@@ -22,6 +23,7 @@ WHERE listed.left_position IS NULL
     AND (listed.not_before IS NULL OR listed.not_before <= clock_timestamp())
     AND (leases.retry_at IS NULL OR leases.retry_at <= clock_timestamp())
     AND (leases.deadline_at IS NULL OR leases.deadline_at > clock_timestamp())
+    AND (%(attempt_ids)s::text[] IS NULL OR listed.attempt_id = ANY(%(attempt_ids)s))
     AND (%(kinds)s::text[] IS NULL OR listed.kind = ANY(%(kinds)s))
     AND (%(tenants)s::text[] IS NULL OR listed.tenant = ANY(%(tenants)s))
     AND (
@@ -38,12 +40,16 @@ LIMIT %(limit)s
 FOR NO KEY UPDATE OF leases SKIP LOCKED
 """
 
+# For the rest of the transaction: one attempt's events must not hold the others up.
+BRIEFLY = f"SELECT set_config('lock_timeout', '{LOCK_WAIT_S * 1000:.0f}ms', true)"
+
 # Epoch and time are drawn for the rows that are locked, after their locks.
 TAKE = f"""
 SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
 FROM (
 SELECT {QUALIFIED}
 {LOCKED}) AS taken
+CROSS JOIN ({BRIEFLY}) AS patience
 """
 
 
@@ -67,6 +73,7 @@ WITH wanted AS MATERIALIZED (
 )
 SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
 FROM within
+CROSS JOIN ({BRIEFLY}) AS patience
 """
 
 

@@ -17,7 +17,13 @@ from psycopg.rows import DictRow
 
 from domain import holding
 from domain.checkpoint import FORMAT_VERSION
-from domain.errors import LeaseLost, ServerUnavailable, StepOutOfOrder, UnknownAttempt
+from domain.errors import (
+    LeaseLost,
+    ServerUnavailable,
+    StepOutOfOrder,
+    StreamUnusable,
+    UnknownAttempt,
+)
 from domain.events import WriteKind
 from domain.lease import Fence
 from domain.recovery import Decision
@@ -213,7 +219,8 @@ class LeaseWrites:
             with self._database.transaction() as cursor:
                 if cursor.execute(statement, values).fetchone() is None:
                     return False
-                recovery = self._ledger.load_one(cursor, held.attempt_id)
+                row = self._ledger.lock(cursor, [held.attempt_id])[held.attempt_id]
+                recovery = self._ledger.load_one(cursor, held.attempt_id, row)
                 events = holding.confirm(recovery, worker_decision(held), write, values["ordinal"])
                 self._ledger.record_one(cursor, recovery, events)
             return True
@@ -271,10 +278,11 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
     def once() -> LeaseLost:
         with database.transaction() as cursor:
             row = ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
-            # Neither may be there: the attempt began in a future that a restore has undone.
-            with suppress(UnknownAttempt):
+            # Neither may be there: the attempt began in a future that a restore has undone. And
+            # a stream that cannot be decided on takes no event; its lease is void all the same.
+            with suppress(UnknownAttempt, StreamUnusable):
                 if row:
-                    recovery = ledger.load_one(cursor, held.attempt_id)
+                    recovery = ledger.load_one(cursor, held.attempt_id, row)
                     events = holding.refuse(recovery, worker_decision(held), write, held.fence)
                     ledger.record_one(cursor, recovery, events)
         return LeaseLost(

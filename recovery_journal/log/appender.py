@@ -8,7 +8,7 @@ from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEv
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import AppendConflict, ServerUnavailable
+from domain.errors import AppendConflict, ServerUnavailable, StreamUnusable
 from domain.events import AnyEvent
 from projections.projection import Record
 from recovery_journal.log.datastore import journal_error, journal_errors
@@ -34,6 +34,7 @@ FROM unnest(%(streams)s::text[]) AS wanted(originator_id)
 """
 
 Place: TypeAlias = tuple[str, int]
+Found: TypeAlias = Record | StreamUnusable
 
 
 class Appender:
@@ -114,15 +115,15 @@ class Appender:
                 raise conflict_of(cursor, events) from error
 
 
-def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[Place, Record]:
-    """What the log holds in the places of these events."""
+def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[Place, Found]:
+    """What the log holds in the places of these events; the error where it cannot be read."""
     places = [_place(event) for event in events]
     wanted = {
         "streams": [stream for stream, _ in places],
         "versions": [version for _, version in places],
     }
     rows = cursor.execute(FIND, wanted, prepare=True).fetchall()
-    return {(row["originator_id"], row["originator_version"]): record_of(row) for row in rows}
+    return {(row["originator_id"], row["originator_version"]): _found(row) for row in rows}
 
 
 def last_versions(cursor: Cursor[DictRow], streams: Sequence[str]) -> dict[str, int]:
@@ -145,6 +146,13 @@ def record_of(row: DictRow) -> Record:
     return Record(event, position, recorded_at)
 
 
+def _found(row: DictRow) -> Found:
+    try:
+        return record_of(row)
+    except StreamUnusable as error:
+        return error
+
+
 def conflict_of(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> AppendConflict:
     """Why these events could not be appended, with the stored event that is in the way."""
     found = find(cursor, events)
@@ -160,8 +168,13 @@ def conflict_of(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> AppendCo
     return conflict_after(events[0], last[events[0].originator_id])
 
 
-def conflict_with(event: AnyEvent, record: Record) -> AppendConflict:
+def conflict_with(event: AnyEvent, record: Found) -> AppendConflict:
     """The refusal of an event whose place is taken."""
+    if isinstance(record, StreamUnusable):
+        found = f"an event there, at position {record.position}, that cannot be read"
+        return AppendConflict(
+            event.originator_id, expected_version=event.originator_version, found=found
+        )
     return AppendConflict(
         event.originator_id,
         expected_version=event.originator_version,
@@ -185,10 +198,11 @@ def _own_positions(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[
     positions = []
     for event in events:
         record = found.get(_place(event))
-        if record is not None and record.event.event_id != event.event_id:
+        if record is None:
+            continue
+        if isinstance(record, StreamUnusable) or record.event.event_id != event.event_id:
             raise conflict_with(event, record)
-        if record is not None:
-            positions.append(record.position)
+        positions.append(record.position)
     # A few of them without the others were never appended by us: the insert will conflict.
     return positions if len(positions) == len(events) else []
 

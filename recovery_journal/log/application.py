@@ -1,43 +1,28 @@
 """The eventsourcing application over the log: appending, loading streams, reading in order."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
-from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.application import Application
 from eventsourcing.persistence import BaseInfrastructureFactory, InfrastructureFactory
 from eventsourcing.postgres import PostgresFactory
 from eventsourcing.utils import Environment, EnvType
 from psycopg import Cursor
-from psycopg.rows import DictRow, tuple_row
+from psycopg.rows import DictRow
 
-from domain.errors import AppendConflict, CorruptEvent, RecoveryJournalError, UnknownAttempt
+from domain.errors import AppendConflict, RecoveryJournalError, StreamUnusable, UnknownAttempt
 from domain.events import AnyEvent
-from domain.recovery import Recovery, evolve, project
+from domain.recovery import Recovery
 from projections.projection import Record
-from recovery_journal.log.appender import Appender, find, record_of
+from recovery_journal.log.appender import Appender, find
 from recovery_journal.log.cohort_appender import CohortAppender
-from recovery_journal.log.datastore import JournalDatastore, journal_errors
-from recovery_journal.log.mapper import UNREADABLE, JournalMapper, decode_block
+from recovery_journal.log.datastore import JournalDatastore
+from recovery_journal.log.mapper import UNREADABLE, JournalMapper
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.log.recorder import JournalRecorder
-from recovery_journal.postgres.arrays import array
+from recovery_journal.log.streams import Stream, decidable, streams
 from recovery_journal.postgres.database import Database
-
-LOAD_MANY: Final = b"""
-SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
-FROM journal_events
-WHERE originator_id = ANY(%(streams)s)
-ORDER BY originator_id, originator_version
-"""
-
-STREAMS: Final = b"""
-SELECT originator_id, originator_version, topic, state
-FROM journal_events
-WHERE originator_id = ANY(%(streams)s::text[])
-ORDER BY originator_id, originator_version
-"""
 
 STATES: Final = b"SELECT state FROM journal_events WHERE originator_id = %(stream)s"
 
@@ -117,64 +102,44 @@ class JournalApplication(Application[str]):
 
     def recovery(self, attempt_id: str, *, version: int | None = None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`."""
-        try:
-            with journal_errors(self._database):
-                recovery: Recovery = self.repository.get(
-                    attempt_id, version=version, projector_func=project
-                )
-        except AggregateNotFoundError as error:
-            raise UnknownAttempt(attempt_id) from error
+        with self._database.cursor() as cursor:
+            stream = streams(cursor, [attempt_id]).get(attempt_id)
+        recovery = stream.recovery(upto=version) if stream else None
+        if recovery is None:
+            raise UnknownAttempt(attempt_id)
         return recovery
+
+    def streams(
+        self, attempt_ids: Sequence[str], cursor: Cursor[DictRow] | None = None
+    ) -> dict[str, Stream]:
+        """Whole streams in one query; those that exist."""
+        if cursor is not None:
+            return streams(cursor, attempt_ids)
+        with self._database.cursor() as own:
+            return streams(own, attempt_ids)
 
     def load_many(
         self, attempt_ids: Sequence[str], cursor: Cursor[DictRow] | None = None
     ) -> dict[str, list[Record] | RecoveryJournalError]:
-        """Whole streams in one query; those that exist. An unreadable one answers by its error."""
-        if cursor is None:
-            with self._database.cursor() as own:
-                return self.load_many(attempt_ids, own)
-        rows = cursor.execute(LOAD_MANY, {"streams": list(attempt_ids)}, prepare=True).fetchall()
-        streams: defaultdict[str, list[DictRow]] = defaultdict(list)
-        for row in rows:
-            streams[row["originator_id"]].append(row)
-        return {stream: self._records(rows) for stream, rows in streams.items()}
+        """The events of these streams that are not skipped. An unreadable stream answers by its
+        error."""
+        found = self.streams(attempt_ids, cursor)
+        return {attempt_id: _records(stream) for attempt_id, stream in found.items()}
 
     def load_recoveries(
-        self, attempt_ids: Sequence[str], cursor: Cursor[DictRow] | None = None
-    ) -> dict[str, Recovery | RecoveryJournalError]:
-        """Attempts as their streams tell them; those that exist."""
-        if cursor is not None and (read := self._recoveries(attempt_ids, cursor)) is not None:
-            return read
-        recoveries: dict[str, Recovery | RecoveryJournalError] = {}
-        for attempt_id, found in self.load_many(attempt_ids, cursor).items():
-            if isinstance(found, RecoveryJournalError):
-                recoveries[attempt_id] = found
-            elif recovery := folded(found):
-                recoveries[attempt_id] = recovery
-        return recoveries
-
-    def _recoveries(
         self, attempt_ids: Sequence[str], cursor: Cursor[DictRow]
-    ) -> dict[str, Recovery | RecoveryJournalError] | None:
-        """The attempts, decoded all at once; None where one of their events cannot be read."""
-        wanted = {"streams": array(attempt_ids)}
-        with cursor.connection.cursor(binary=True, row_factory=tuple_row) as streams:
-            rows = streams.execute(STREAMS, wanted, prepare=True).fetchall()
-        try:
-            events = decode_block([row[:3] for row in rows], [row[3] for row in rows])
-            recoveries: dict[str, Recovery | RecoveryJournalError] = {}
-            for event in events:
-                found = recoveries.get(event.originator_id)
-                assert not isinstance(found, RecoveryJournalError)
-                recoveries[event.originator_id] = evolve(found, event)
-        except (ValueError, CorruptEvent):  # JSON errors are values too
-            return None
-        return recoveries
+    ) -> dict[str, Recovery | StreamUnusable]:
+        """Attempts to decide on; those that exist."""
+        return decidable(cursor, attempt_ids)
 
     def records(self, cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[Record]:
         """Appended events with their positions and times, in order of position."""
-        found = find(cursor, events)
-        return sorted(found.values(), key=lambda record: record.position)
+        found = []
+        for record in find(cursor, events).values():
+            if isinstance(record, StreamUnusable):
+                raise record
+            found.append(record)
+        return sorted(found, key=lambda record: record.position)
 
     def has_decision(
         self, attempt_id: str, event_id: str, cursor: Cursor[DictRow] | None = None
@@ -186,12 +151,6 @@ class JournalApplication(Application[str]):
         rows = cursor.execute(STATES, {"stream": attempt_id}, prepare=True).fetchall()
         return any(self._event_id(row["state"]) == event_id for row in rows)
 
-    def _records(self, rows: Sequence[DictRow]) -> list[Record] | RecoveryJournalError:
-        try:
-            return [record_of(row) for row in rows]
-        except RecoveryJournalError as error:
-            return error
-
     def _event_id(self, state: bytes) -> str | None:
         try:
             return self._event_id_of(state).event_id
@@ -199,9 +158,8 @@ class JournalApplication(Application[str]):
             return None
 
 
-def folded(records: Iterable[Record]) -> Recovery | RecoveryJournalError | None:
-    """The attempt that a whole stream tells of; where that has no beginning, the error."""
+def _records(stream: Stream) -> list[Record] | RecoveryJournalError:
     try:
-        return project(None, (record.event for record in records))
-    except CorruptEvent as error:
+        return stream.records()
+    except StreamUnusable as error:
         return error

@@ -21,7 +21,8 @@ from recovery_journal.postgres.database import Database
 BLOCK_EVENTS: Final = 2_000
 
 BY_STREAM: Final = b"""
-SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
+SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
+    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
 FROM journal_events
 WHERE (originator_id, originator_version) > (%(stream)s, %(version)s)
     AND notification_id <= %(upto)s
@@ -43,7 +44,8 @@ FROM (
         AND originator_version + 0 = %(first_version)s
 ) AS begun
 CROSS JOIN LATERAL (
-    SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
+    SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
+        notification_id IN (SELECT position FROM skipped_events) AS is_skipped
     FROM journal_events
     WHERE originator_id = begun.originator_id
         AND notification_id <= %(upto)s
@@ -61,7 +63,8 @@ SELECT set_config('enable_memoize', 'off', true),
 """
 
 BY_POSITION: Final = b"""
-SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
+SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
+    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
 FROM journal_events
 WHERE notification_id > %(after)s AND notification_id <= %(upto)s
 ORDER BY notification_id
@@ -77,13 +80,14 @@ _TAG_OF: Final = {kind: tag_of(kind) for kind in get_args(AnyEvent)}
 _record: Final[Callable[[tuple[AnyEvent, int, datetime]], Record]] = partial(tuple.__new__, Record)
 """`Record._make`, without the Python in it."""
 
-_Row: TypeAlias = tuple[str, int, str, bytes, int, datetime]
-"""Stream, version, tag, state, position, recorded at."""
+_Row: TypeAlias = tuple[str, int, str, bytes, int, datetime, bool]
+"""Stream, version, tag, state, position, recorded at, whether readers pass over it."""
 
 
 class LogBlocks:
     """Reads the log block by block, over the connection of the thread that calls; in its
-    transaction, inside of one. A block is never empty.
+    transaction, inside of one. A block is never empty, and holds events of attempts that are not
+    skipped.
 
     All readers raise `ServerUnavailable`, `StoreBusy`, and `UnknownEvent` or `CorruptEvent` when
     they come to such an event; what lies before it has been given then.
@@ -131,6 +135,9 @@ class LogBlocks:
 
 def _decoded(rows: Sequence[_Row]) -> Iterator[list[Record]]:
     """The block, or what comes before its first event that cannot be read, and its error."""
+    rows = [row for row in rows if row[0] and not row[6]]
+    if not rows:
+        return
     records = _all_at_once(rows)
     if records is None:
         yield from _one_by_one(rows)
@@ -141,7 +148,7 @@ def _decoded(rows: Sequence[_Row]) -> Iterator[list[Record]]:
 def _all_at_once(rows: Sequence[_Row]) -> list[Record] | None:
     """The records; None where an event cannot be read or is not the one that its columns name.
     Column by column, because a loop over events would take half as long as their decoding."""
-    streams, versions, tags, states, positions, times = zip(*rows, strict=True)
+    streams, versions, tags, states, positions, times, _ = zip(*rows, strict=True)
     try:
         events = _decoder.decode(b"[" + b",".join(states) + b"]")
     except UNREADABLE:
@@ -157,7 +164,7 @@ def _all_at_once(rows: Sequence[_Row]) -> list[Record] | None:
 
 def _one_by_one(rows: Sequence[_Row]) -> Iterator[list[Record]]:
     records: list[Record] = []
-    for stream, version, tag, state, position, recorded_at in rows:
+    for stream, version, tag, state, position, recorded_at, _ in rows:
         try:
             event = decode(
                 attempt_id=stream, version=version, tag=tag, state=state, position=position

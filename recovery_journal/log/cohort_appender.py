@@ -11,7 +11,7 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import AppendConflict, InvalidInput
+from domain.errors import AppendConflict, InvalidInput, StreamUnusable
 from domain.events import AnyEvent, tag_of
 from recovery_journal.log.appender import conflict_after, conflict_with, find, last_versions
 from recovery_journal.log.mapper import JournalMapper
@@ -199,7 +199,11 @@ def _stale(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> dict[str, Appen
 def _decided(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> set[str]:
     """The streams in which all of these decisions are recorded already."""
     found = find(cursor, [event for batch in batches for event in batch.events])
-    ids = {place: record.event.event_id for place, record in found.items()}
+    ids = {
+        place: record.event.event_id
+        for place, record in found.items()
+        if not isinstance(record, StreamUnusable)
+    }
     return {
         batch.stream
         for batch in batches

@@ -164,6 +164,17 @@ FROM journal_events
 ORDER BY notification_id;
 
 
+-- Events over which every reader passes, because a person said so; the journal's own stream says
+-- who, and why. Readers believe this table and not that stream: whoever may append to the log may
+-- append there too, and must not be able to take an event out of anybody's sight.
+
+CREATE TABLE skipped_events (
+    position bigint PRIMARY KEY,
+    -- Of the event in the journal's own stream that says so.
+    version bigint NOT NULL
+);
+
+
 -- What a role needs to append and to read, and nothing more:
 --     SELECT journal_grant_writer('my_writer');
 -- Without a privilege on the other columns it cannot even name a position or a time.
@@ -176,7 +187,7 @@ DECLARE
     );
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', home, writer);
-    EXECUTE format('GRANT SELECT ON journal_events, journal_log TO %s', writer);
+    EXECUTE format('GRANT SELECT ON journal_events, journal_log, skipped_events TO %s', writer);
     EXECUTE format('GRANT SELECT ON SEQUENCE journal_events_notification_id_seq TO %s', writer);
     EXECUTE format(
         'GRANT INSERT (originator_id, originator_version, topic, state) ON journal_events TO %s',

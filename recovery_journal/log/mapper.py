@@ -9,8 +9,15 @@ from eventsourcing.persistence import Mapper, Notification, StoredEvent
 
 from domain.errors import CorruptEvent, UnknownEvent
 from domain.events import AnyEvent, RecoveryEvent, tag_of
+from domain.journal_events import (
+    JOURNAL_STREAM,
+    AnyJournalEvent,
+    JournalEvent,
+    journal_tag_of,
+)
 
 TAGS: Final = frozenset(tag_of(event) for event in get_args(AnyEvent))
+JOURNAL_TAGS: Final = frozenset(journal_tag_of(event) for event in get_args(AnyJournalEvent))
 
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -18,6 +25,7 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encode = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder[AnyEvent](AnyEvent)
+_journal_decoder: Final = msgspec.json.Decoder[AnyJournalEvent](AnyJournalEvent)
 _block_decoder: Final = msgspec.json.Decoder[list[AnyEvent]](list[AnyEvent])
 
 
@@ -82,3 +90,26 @@ def decode(
             return event
         reason = f"a state that says {says}"
     raise CorruptEvent(attempt_id, version=version, tag=tag, position=position, reason=reason)
+
+
+def encode_journal_event(event: JournalEvent) -> bytes:
+    """The state of an event of the journal's own stream, as it is appended."""
+    return _encode(event)
+
+
+def decode_journal_event(
+    *, version: int, tag: str, state: bytes, position: int | None
+) -> AnyJournalEvent:
+    """The event of one row of the journal's own stream. Raises `UnknownEvent`, `CorruptEvent`."""
+    if tag not in JOURNAL_TAGS:
+        raise UnknownEvent(JOURNAL_STREAM, version=version, tag=tag, position=position)
+    try:
+        event: AnyJournalEvent = _journal_decoder.decode(state)
+    except UNREADABLE as error:
+        reason = str(error)
+    else:
+        says = (event.originator_id, event.originator_version, journal_tag_of(event))
+        if says == (JOURNAL_STREAM, version, tag):
+            return event
+        reason = f"a state of something else: {says}"
+    raise CorruptEvent(JOURNAL_STREAM, version=version, tag=tag, position=position, reason=reason)

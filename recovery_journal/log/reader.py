@@ -17,6 +17,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow, args_row
 
 from domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
+from domain.journal_events import JOURNAL_STREAM
 from projections.projection import Record
 from recovery_journal.log.mapper import decode, decode_block
 from recovery_journal.postgres.database import Database
@@ -29,7 +30,8 @@ CONTIGUOUS_LIMIT: Final = 10_000
 LAST_POSITION: Final = 2**63 - 1
 
 PAGE = b"""
-SELECT notification_id, recorded_at, originator_id, originator_version, topic, state
+SELECT notification_id, recorded_at, originator_id, originator_version, topic, state,
+    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
 FROM journal_events
 WHERE notification_id > %(after)s
     AND notification_id <= %(stop)s
@@ -38,7 +40,8 @@ LIMIT %(limit)s
 """
 
 PAGE_OF_TAGS = b"""
-SELECT notification_id, recorded_at, originator_id, originator_version, topic, state
+SELECT notification_id, recorded_at, originator_id, originator_version, topic, state,
+    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
 FROM journal_events
 WHERE notification_id > %(after)s
     AND notification_id <= %(stop)s
@@ -84,6 +87,13 @@ class Row(NamedTuple):
     version: int
     tag: str
     state: bytes
+    is_skipped: bool
+
+    @property
+    def is_of_an_attempt(self) -> bool:
+        """Whether it is for those who fold attempts: the journal's own stream is not, and what a
+        person has skipped neither."""
+        return self.stream != JOURNAL_STREAM and not self.is_skipped
 
 
 class Page(NamedTuple):
@@ -118,7 +128,8 @@ class SettledReader:
         self._skipped: tuple[Skipped, ...] = ()
 
     def read(self, after: int, limit: int) -> Page:
-        """Up to `limit` events after a settled position (0 is the beginning).
+        """Up to `limit` events after a settled position (0 is the beginning), without those of the
+        journal's own stream and those that are skipped.
 
         Waits a moment at a gap that may yet be filled, then returns what comes before it. Before
         an event that cannot be decoded it ends, and raises only when that event comes first.
@@ -127,8 +138,14 @@ class SettledReader:
         rows = self.rows(after, limit)
         if not rows:
             self._require_tail(after)
-        records = _all_at_once(rows) or _until_unreadable(rows)
-        return Page(records, settled=records[-1].position if records else after)
+        wanted = [row for row in rows if row.is_of_an_attempt]
+        records = _all_at_once(wanted)
+        if records is not None:
+            return Page(records, settled=rows[-1].position if rows else after)
+        records = _until_unreadable(wanted)
+        unreadable = wanted[len(records)].position if len(records) < len(wanted) else LAST_POSITION
+        before = [row.position for row in rows if row.position < unreadable]
+        return Page(records, settled=before[-1] if before else after)
 
     def rows(
         self, after: int, limit: int, *, stop: int | None = None, topics: Sequence[str] = ()
@@ -259,13 +276,13 @@ def _position(cursor: Cursor[DictRow]) -> int:
     return position
 
 
-def _all_at_once(rows: Sequence[Row]) -> list[Record]:
-    """The records, decoded by one call; none where one of them cannot be read."""
+def _all_at_once(rows: Sequence[Row]) -> list[Record] | None:
+    """The records, decoded by one call; None where one of them cannot be read."""
     places = [(row.stream, row.version, row.tag) for row in rows]
     try:
         events = decode_block(places, [row.state for row in rows])
     except ValueError:  # which JSON errors are too
-        return []
+        return None
     return [
         Record(event, row.position, row.recorded_at)
         for event, row in zip(events, rows, strict=True)

@@ -133,13 +133,18 @@ class JournalRecorder(PostgresApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        """Settled events in the log's order. `start` must be settled itself, or a beginning.
+        """Settled events of attempts in the log's order, without those that are skipped. `start`
+        must be settled itself, or a beginning.
 
         At a gap that may yet be filled, it is what comes before.
         """
         after = (start or 0) - (1 if inclusive_of_start and start else 0)
         with library_errors():
-            rows = self.reader.rows(after, limit, stop=stop, topics=topics)
+            while read := self.reader.rows(after, limit, stop=stop, topics=topics):
+                rows = [row for row in read if row.is_of_an_attempt]
+                if rows:
+                    break
+                after = read[-1].position
         return [
             Notification(
                 id=row.position,
@@ -148,7 +153,7 @@ class JournalRecorder(PostgresApplicationRecorder):
                 topic=row.tag,
                 state=row.state,
             )
-            for row in rows
+            for row in (rows if read else ())
         ]
 
     @retry((InterfaceError, OperationalError), max_attempts=2)

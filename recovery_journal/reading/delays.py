@@ -65,6 +65,45 @@ WHERE ended_at IS NULL
     AND lost_at < clock_timestamp() - make_interval(secs => %(unswept_s)s)
 """
 
+ASIDE: Final = """
+SELECT count(*) OVER () AS count, attempt_id, reason, aside.since
+FROM set_aside AS aside
+JOIN leases USING (attempt_id)
+WHERE ended_at IS NULL
+ORDER BY aside.since, attempt_id
+LIMIT 1
+"""
+
+# One look at the end of each open attempt's stream. Those that a sweep or a claim has met are set
+# aside already; the worker of one that is held may not have noticed.
+DIFFERING: Final = """
+SELECT count(*) OVER () AS count, leases.attempt_id, unknown.recorded_at AS since,
+    unknown.notification_id AS position
+FROM leases
+CROSS JOIN LATERAL (
+    SELECT max(originator_version) AS version
+    FROM journal_events
+    WHERE originator_id = leases.attempt_id
+) AS stream
+LEFT JOIN LATERAL (
+    SELECT notification_id, recorded_at
+    FROM journal_events
+    WHERE originator_id = leases.attempt_id
+        AND originator_version > leases.version
+        AND NOT (
+            leases.status = 'recovering' AND topic IN ('checkpoint-reloaded', 'replayed')
+        )
+    ORDER BY originator_version
+    LIMIT 1
+) AS unknown ON true
+WHERE leases.ended_at IS NULL
+    AND leases.version IS DISTINCT FROM stream.version
+    AND (unknown.notification_id IS NOT NULL OR leases.version > coalesce(stream.version, 0))
+    AND NOT EXISTS (SELECT FROM set_aside WHERE set_aside.attempt_id = leases.attempt_id)
+ORDER BY unknown.notification_id, leases.attempt_id
+LIMIT 1
+"""
+
 # Every process may count the sessions, and few may see whose they are.
 CONNECTIONS: Final = """
 SELECT (SELECT sum(numbackends) FROM pg_stat_database)::integer AS count,
@@ -82,6 +121,9 @@ class DelayKind(StrEnum):
     NOT_FOLLOWED = "not_followed"
     AHEAD_OF_THE_LOG = "ahead_of_the_log"
     CONNECTIONS = "connections"
+    SET_ASIDE = "set_aside"
+    DIFFERS_FROM_THE_LOG = "differs_from_the_log"
+    PROJECTION_STOPPED = "projection_stopped"
 
 
 class Delay(Struct, frozen=True, kw_only=True):
@@ -107,7 +149,10 @@ def delays(
     return [
         *_server(cursor, servers),
         *_ahead(projections, last),
+        *_set_aside(cursor),
+        *_differing(cursor),
         *_unswept(cursor, limits),
+        *_stopped(projections),
         *_writers(cursor),
         *_unfollowed(projections, settled, now),
         *_connections(cursor),
@@ -152,6 +197,47 @@ def _unswept(cursor: Cursor[DictRow], limits: Limits) -> Iterator[Delay]:
             since=row["since"],
             do="see that a sweeper runs: recovery-journal run",
         )
+
+
+def _set_aside(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    row = cursor.execute(ASIDE).fetchone()
+    if row:
+        yield Delay(
+            kind=DelayKind.SET_ASIDE,
+            what=f"attempts that are set aside ({row['count']:,}), as {row['attempt_id']}: "
+            f"{row['reason']}",
+            since=row["since"],
+            do="recovery-journal quarantine list",
+        )
+
+
+def _differing(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    row = cursor.execute(DIFFERING).fetchone()
+    if row:
+        attempt_id, position = row["attempt_id"], row["position"]
+        lost = "recovery-journal after-restore --restored, if events are lost"
+        yield Delay(
+            kind=DelayKind.DIFFERS_FROM_THE_LOG,
+            what=f"attempts whose lease rows and streams know different events "
+            f"({row['count']:,}), as {attempt_id}"
+            + (f", from position {position} on" if position else ""),
+            since=row["since"],
+            do=f"compare with recovery-journal history {attempt_id}, then recovery-journal skip "
+            f"{position} --by NAME --reason TEXT"
+            if position
+            else lost,
+        )
+
+
+def _stopped(projections: list[ProjectionStatus]) -> Iterator[Delay]:
+    for one in projections:
+        if one.state is ProjectionState.STOPPED:
+            yield Delay(
+                kind=DelayKind.PROJECTION_STOPPED,
+                what=f"projection {one.name}, stopped behind position {one.position}: {one.error}",
+                since=None,
+                do="see the error: upgrade, mend the fold, or recovery-journal skip",
+            )
 
 
 def _writers(cursor: Cursor[DictRow]) -> Iterator[Delay]:

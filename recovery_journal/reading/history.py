@@ -1,21 +1,44 @@
 """Reading the log: the history of one attempt, an attempt as of any event, the log in order."""
 
 from datetime import datetime
+from hashlib import sha256
+from typing import Final
 
 from msgspec import Struct
+from psycopg.rows import DictRow
 
-from domain.errors import InvalidInput, RecoveryJournalError, UnknownAttempt
+from domain.errors import InvalidInput, StreamUnusable, UnknownAttempt
 from domain.events import AnyEvent
+from domain.journal_events import JOURNAL_STREAM, AnyJournalEvent
+from domain.lease import Actor
 from domain.recovery import Recovery
 from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.mapper import decode, decode_journal_event
+
+UNKNOWN: Final = Actor(role="unknown", host="", pid=0, program="")
 
 
-class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """One event, its place in the log, and when the database recorded it."""
+class UnreadableEvent(Struct, frozen=True, kw_only=True, tag="unreadable"):
+    """An event that is skipped, or one of the journal's own stream, that cannot be decoded; the
+    digest is that of its stored bytes. What it says of who recorded it cannot be known."""
+
+    originator_id: str
+    originator_version: int
+    recorded_by: Actor = UNKNOWN
+    reason: str = ""
+    stored_tag: str
+    state_digest: str
+    problem: str
+
+
+class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event, its place in the log, and when the database recorded it. `is_skipped`: a person
+    has every reader pass over it, as the journal's own history says."""
 
     position: int
     recorded_at: datetime
-    event: AnyEvent
+    event: AnyEvent | AnyJournalEvent | UnreadableEvent
+    is_skipped: bool = False
 
 
 class History:
@@ -26,15 +49,15 @@ class History:
 
     def of(self, attempt_id: str) -> list[HistoryEntry]:
         """Every event of an attempt, in order. Raises `UnknownAttempt`, `UnknownEvent`."""
-        found = self._application.load_many([attempt_id]).get(attempt_id)
-        if found is None:
+        stream = self._application.streams([attempt_id]).get(attempt_id)
+        if stream is None:
             raise UnknownAttempt(attempt_id)
-        if isinstance(found, RecoveryJournalError):
-            raise found
-        return [
-            HistoryEntry(position=position, recorded_at=recorded_at, event=event)
-            for event, position, recorded_at in found
-        ]
+        return [_entry(row) for row in stream.rows]
+
+    def of_journal(self) -> list[HistoryEntry]:
+        """Every event of the journal's own stream, in order."""
+        stream = self._application.streams([JOURNAL_STREAM]).get(JOURNAL_STREAM)
+        return [_entry(row) for row in stream.rows] if stream else []
 
     def recovery(self, attempt_id: str, *, version: int | None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`, and
@@ -50,9 +73,62 @@ class History:
         return recovery
 
     def log(self, *, after: int, limit: int) -> list[HistoryEntry]:
-        """Settled events after a position: what is read here never changes."""
-        page = self._application.reader.read(after, limit)
-        return [
-            HistoryEntry(position=position, recorded_at=recorded_at, event=event)
-            for event, position, recorded_at in page.records
-        ]
+        """Settled events after a position, also those that are skipped and those of the journal's
+        own stream: what is read here never changes. Ends before one that cannot be read, and
+        raises only when that one comes first."""
+        entries: list[HistoryEntry] = []
+        for row in self._application.reader.rows(after, limit):
+            try:
+                entries.append(
+                    _entry(
+                        {
+                            "originator_id": row.stream,
+                            "originator_version": row.version,
+                            "topic": row.tag,
+                            "state": row.state,
+                            "notification_id": row.position,
+                            "recorded_at": row.recorded_at,
+                            "is_skipped": row.is_skipped,
+                        }
+                    )
+                )
+            except StreamUnusable:
+                if not entries:
+                    raise
+                break
+        return entries
+
+
+def _entry(row: DictRow) -> HistoryEntry:
+    """Raises `StreamUnusable` for an event that others have to stop at too."""
+    event: AnyEvent | AnyJournalEvent | UnreadableEvent
+    try:
+        event = _decoded(row)
+    except StreamUnusable as error:
+        if row["originator_id"] != JOURNAL_STREAM and not row["is_skipped"]:
+            raise
+        event = UnreadableEvent(
+            originator_id=row["originator_id"],
+            originator_version=row["originator_version"],
+            stored_tag=row["topic"],
+            state_digest=f"sha256:{sha256(row['state']).hexdigest()}",
+            problem=str(error),
+        )
+    return HistoryEntry(
+        position=row["notification_id"],
+        recorded_at=row["recorded_at"],
+        event=event,
+        is_skipped=row["is_skipped"],
+    )
+
+
+def _decoded(row: DictRow) -> AnyEvent | AnyJournalEvent:
+    stored = {
+        "version": row["originator_version"],
+        "tag": row["topic"],
+        "state": row["state"],
+        "position": row["notification_id"],
+    }
+    if row["originator_id"] == JOURNAL_STREAM:
+        return decode_journal_event(**stored)
+    return decode(attempt_id=row["originator_id"], **stored)

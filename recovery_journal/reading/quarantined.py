@@ -6,35 +6,39 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import RecoveryJournalError
+from domain.errors import StreamUnusable
 from domain.events import LiftOption, QuarantineCause, Quarantined
-from projections.projection import Record
-from recovery_journal.log.application import JournalApplication, folded
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.streams import Stream
 from recovery_journal.postgres.database import Database
 
 # The longest in quarantine first: a quarantined lease row changes only by leaving quarantine.
 LISTED = """
-SELECT attempt_id, run_id, kind, tenant, recovery_no, renewed_at
+SELECT leases.attempt_id, run_id, kind, tenant, recovery_no, renewed_at,
+    aside.since AS aside_since, aside.position, aside.reason
 FROM leases
-WHERE ended_at IS NULL AND status = 'quarantined'
-ORDER BY renewed_at, attempt_id
+LEFT JOIN set_aside AS aside USING (attempt_id)
+WHERE ended_at IS NULL AND (status = 'quarantined' OR aside.attempt_id IS NOT NULL)
+ORDER BY coalesce(aside.since, renewed_at), leases.attempt_id
 LIMIT %(limit)s
 """
 
 
 # A stale write that was refused since then has moved the row's version on.
 ONE = """
-SELECT attempt_id, run_id, kind, tenant, recovery_no, renewed_at
+SELECT attempt_id, run_id, kind, tenant, recovery_no, renewed_at,
+    NULL::timestamptz AS aside_since, NULL::bigint AS position, NULL AS reason
 FROM leases
 WHERE attempt_id = %(attempt_id)s AND status = 'quarantined' AND version >= %(version)s
 """
 
 
 class QuarantinedAttempt(Struct, frozen=True, kw_only=True):
-    """One attempt in quarantine, as its stream tells it.
+    """One attempt in quarantine, as its stream tells it, or one that is set aside.
 
-    `options` are those that `lift_quarantine` accepts. Of a stream that cannot be read, `error`
-    says why, and cause and options are not known.
+    `options` are those that `lift_quarantine` accepts. Of an attempt that is set aside, because no
+    decision can be made on its stream, `error` says why and what to do, `position` which event is
+    in the way, if one is, and cause and options are not known.
     """
 
     attempt_id: str
@@ -48,6 +52,7 @@ class QuarantinedAttempt(Struct, frozen=True, kw_only=True):
     explanation: str = ""
     options: tuple[LiftOption, ...] = ()
     error: str | None = None
+    position: int | None = None
 
 
 class QuarantineReading:
@@ -70,16 +75,23 @@ class QuarantineReading:
             return next(iter(self._read(cursor, cursor.execute(ONE, wanted).fetchall())), None)
 
     def _read(self, cursor: Cursor[DictRow], rows: list[DictRow]) -> list[QuarantinedAttempt]:
-        streams = self._application.load_many([row["attempt_id"] for row in rows], cursor)
-        return [_attempt(row, streams.get(row["attempt_id"], [])) for row in rows]
+        wanted = [row["attempt_id"] for row in rows if row["reason"] is None]
+        streams = self._application.streams(wanted, cursor)
+        return [_attempt(row, streams.get(row["attempt_id"])) for row in rows]
 
 
-def _attempt(row: DictRow, stream: list[Record] | RecoveryJournalError) -> QuarantinedAttempt:
-    since = row.pop("renewed_at")
-    recovery = stream if isinstance(stream, RecoveryJournalError) else folded(stream)
-    if isinstance(stream, RecoveryJournalError) or isinstance(recovery, RecoveryJournalError):
-        return QuarantinedAttempt(**row, since=since, error=str(recovery))
-    quarantined = [record for record in stream if isinstance(record.event, Quarantined)]
+def _attempt(row: DictRow, stream: Stream | None) -> QuarantinedAttempt:
+    since, aside_since, position, reason = (
+        row.pop(name) for name in ("renewed_at", "aside_since", "position", "reason")
+    )
+    if reason is not None:
+        return QuarantinedAttempt(**row, since=aside_since, error=reason, position=position)
+    try:
+        recovery = stream.recovery() if stream else None
+        records = stream.records() if stream else []
+    except StreamUnusable as error:
+        return QuarantinedAttempt(**row, since=since, error=str(error), position=error.position)
+    quarantined = [record for record in records if isinstance(record.event, Quarantined)]
     if recovery is None or recovery.quarantined is None or not quarantined:
         return QuarantinedAttempt(**row, since=since)  # lifted since its row was read
     return QuarantinedAttempt(

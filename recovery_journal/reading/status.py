@@ -83,7 +83,10 @@ SELECT leases.attempt_id,
     leases.retry_at,
     contexts.stage,
     coalesce(contexts.failed_step_count, 0) AS failed_step_count,
-    CASE WHEN contexts.retry_at IS NOT NULL THEN contexts.last_error END AS error,
+    coalesce(
+        (SELECT reason FROM set_aside WHERE set_aside.attempt_id = leases.attempt_id),
+        CASE WHEN contexts.retry_at IS NOT NULL THEN contexts.last_error END
+    ) AS error,
     count(*) OVER () AS total
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)

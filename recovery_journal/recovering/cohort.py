@@ -27,10 +27,11 @@ from domain.replay import ReplayOutcome
 from domain.wording import message_of
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.keeping import Keeping
-from recovery_journal.leases.ledger import Ledger
+from recovery_journal.leases.ledger import Known, Ledger
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.ready_call import call
 from recovery_journal.leases.runs import RunStore
+from recovery_journal.leases.set_aside import BE_BRIEF, set_aside
 from recovery_journal.leases.tips import Kept
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
@@ -124,7 +125,7 @@ class Cohorts:
     def _take(
         self, step: RecoveryStep, group: Sequence[Recovery], at_hand: AtHand, renew: Keeping
     ) -> dict[str, Answer]:
-        """One step of a batch; where the batch as a whole fails, of each alone."""
+        """One step of a batch; where the batch as a whole fails, of half as many at a time."""
         if not group:
             return {}
         try:
@@ -133,10 +134,10 @@ class Cohorts:
         except (StoreBusy, Stop) as error:
             if len(group) == 1:
                 return {group[0].attempt_id: self._try_to_fail(step, group[0], error)}
-            answers = {}
-            for recovery in group:
-                answers |= self._take(step, [recovery], at_hand, renew)
-            return answers
+            middle = len(group) // 2
+            return self._take(step, group[:middle], at_hand, renew) | self._take(
+                step, group[middle:], at_hand, renew
+            )
         moved = tuple(id_ for id_, answer in answers.items() if isinstance(answer, Recovery))
         self._observer(StepTaken(step=step, attempt_ids=moved))
         return answers
@@ -216,7 +217,9 @@ class Cohorts:
         moved."""
         moves, owner = [], sweeper_holder()
         with self._database.transaction() as cursor:
-            mine = self._lock(cursor, group)
+            cursor.execute(BE_BRIEF)
+            locked = self._lock(cursor, group)
+            mine = [recovery for recovery in group if recovery.attempt_id in locked]
             now = self._ledger.now(cursor)
             for recovery in mine:
                 if recovery.lifted is not None:  # deciding may change its row
@@ -243,12 +246,15 @@ class Cohorts:
         if not group:
             return answers
         moves, owner = [], sweeper_holder()
+        problems: dict[str, RecoveryJournalError] = {}
         with self._database.transaction() as cursor:
+            cursor.execute(BE_BRIEF)
+            locked = self._lock(cursor, group)
             mine: dict[str, Recovery | RecoveryJournalError] = {
-                recovery.attempt_id: recovery for recovery in self._lock(cursor, group)
+                recovery.attempt_id: recovery for recovery in group if recovery.attempt_id in locked
             }
             if not is_known:
-                mine = self._ledger.load(cursor, list(mine))
+                mine = self._ledger.load(cursor, locked)
             now = self._ledger.now(cursor)
             for attempt_id, recovery in mine.items():
                 try:
@@ -256,18 +262,18 @@ class Cohorts:
                         raise recovery
                     events = decide(recovery, cursor, now)
                 except RecoveryJournalError as error:
-                    answers[attempt_id] = error
+                    answers[attempt_id] = problems[attempt_id] = error
                     continue
                 moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
             for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
                 answers[move.recovery.attempt_id] = answer
+            set_aside(cursor, problems, self._limits.policy)
         return answers
 
-    def _lock(self, cursor: Cursor[DictRow], group: Sequence[Recovery]) -> list[Recovery]:
-        """Those that are still this sweeper's, their rows locked."""
+    def _lock(self, cursor: Cursor[DictRow], group: Sequence[Recovery]) -> dict[str, Known]:
+        """Those that are still this sweeper's, their rows locked, and what these know."""
         fences = [(recovery.attempt_id, recovery.fence) for recovery in group]
-        locked = self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
-        return [recovery for recovery in group if recovery.attempt_id in locked]
+        return self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
 
     def _keep(self, group: Sequence[Recovery], renew: Keeping) -> AtHand:
         """What the store keeps of these runs, to be at hand until their replay."""
@@ -280,11 +286,13 @@ class Cohorts:
     def _try_to_fail(
         self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError
     ) -> Answer:
-        """Note a failure where the stream can be written; else its lease expires, and the next
-        sweeper tries."""
+        """Note a failure where the stream can be written; else it is set aside."""
         try:
             return self._fail(step, recovery, error)
         except (StoreBusy, Stop) as second:
+            with self._database.transaction() as cursor:
+                if self._lock(cursor, [recovery]):
+                    set_aside(cursor, {recovery.attempt_id: second}, self._limits.policy)
             return second
 
     def _fail(self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError) -> Answer:

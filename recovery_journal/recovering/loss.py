@@ -16,7 +16,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from domain import detours, holding, steps
-from domain.errors import RecoveryJournalError, UnknownAttempt
+from domain.errors import RecoveryJournalError, StoreBusy
 from domain.events import AnyEvent, SeizeReason
 from domain.lease import Fence, LossReason
 from domain.recovery import Decision, Recovery
@@ -24,7 +24,8 @@ from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.askers import MISSED, pace_s
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
-from recovery_journal.leases.row import COLUMNS, SeenRow, read_seen
+from recovery_journal.leases.row import COLUMNS, SeenRow, by_attempt, read_seen
+from recovery_journal.leases.set_aside import BE_BRIEF, Halving, set_aside
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.outage import Outage
@@ -226,28 +227,53 @@ class Losses:
         after: str,
         attempt_ids: Sequence[str] | None = None,
     ) -> dict[str, Taken]:
-        """Lock what the statement finds, decide for each, and record it all at once."""
-        with self._database.transaction() as cursor:
-            parameters = {
-                **self._when(cursor),
-                "attempt_ids": None if attempt_ids is None else list(attempt_ids),
+        """Lock what the statement finds, decide for each, and record it all at once; where one of
+        them is locked by another transaction, for half as many at a time."""
+        tried: list[str] = []
+
+        def take(some: Sequence[str] | None) -> dict[str, Taken]:
+            wanted = {
+                "attempt_ids": None if some is None else list(some),
                 "limit": limit,
                 "after": after,
             }
+            return self._take_some(statement, decide, wanted, tried)
+
+        try:
+            return take(attempt_ids)
+        except StoreBusy as error:
+            if not tried:
+                raise
+            return Halving(take, self._give_up).halve(list(tried), error)
+
+    def _take_some(
+        self, statement: str, decide: Decide, wanted: dict[str, Any], tried: list[str]
+    ) -> dict[str, Taken]:
+        """One transaction; `tried` then names what was locked, also where it fails."""
+        with self._database.transaction() as cursor:
+            parameters = {**self._when(cursor), **wanted}
             rows = read_seen(cursor, statement, parameters)
+            tried[:] = [row.attempt_id for row in rows]
             if not rows:
                 return {}
+            cursor.execute(BE_BRIEF)
             return self._move(cursor, rows, decide)
+
+    def _give_up(self, attempt_id: str, error: StoreBusy) -> Taken:
+        """Another transaction has what the next event of this attempt needs: leave it alone."""
+        with self._database.transaction() as cursor:
+            set_aside(cursor, {attempt_id: error}, self._limits.policy)
+        return error
 
     def _move(
         self, cursor: Cursor[DictRow], rows: Sequence[SeenRow], decide: Decide
     ) -> dict[str, Taken]:
-        streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
+        streams = self._ledger.load(cursor, by_attempt(rows))
         fences = self._ledger.draw_fences(cursor, len(rows))
         taken: dict[str, Taken] = {}
         moves, owner = [], sweeper_holder()
         for row, fence in zip(rows, fences, strict=True):
-            recovery = streams.get(row.attempt_id) or UnknownAttempt(row.attempt_id)
+            recovery = streams[row.attempt_id]
             try:
                 if isinstance(recovery, RecoveryJournalError):
                     raise recovery
@@ -258,13 +284,9 @@ class Losses:
             moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
         for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
             taken[move.recovery.attempt_id] = answer
-        self._defer(cursor, taken)
+        failed = {id_: it for id_, it in taken.items() if isinstance(it, RecoveryJournalError)}
+        set_aside(cursor, failed, self._limits.policy)
         return taken
-
-    def _defer(self, cursor: Cursor[DictRow], taken: dict[str, Taken]) -> None:
-        failed = [id_ for id_, answer in taken.items() if isinstance(answer, RecoveryJournalError)]
-        if failed:
-            self._ledger.defer(cursor, failed, self._limits.policy.backoff_limit_s)
 
     def _when(self, cursor: Cursor[DictRow]) -> dict[str, Any]:
         """What the conditions measure time by."""

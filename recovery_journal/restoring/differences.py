@@ -40,7 +40,7 @@ WHERE leases.version IS DISTINCT FROM stream.version
     )
 UNION ALL
 SELECT originator_id,
-    convert_from(state, 'UTF8')::jsonb ->> 'run_id',
+    journal_event_json(state) ->> 'run_id',
     NULL,
     0,
     (
@@ -50,6 +50,7 @@ SELECT originator_id,
     )
 FROM journal_events AS events
 WHERE originator_version = 1
+    AND originator_id <> ''
     AND NOT EXISTS (SELECT FROM leases WHERE attempt_id = events.originator_id)
 ORDER BY 1
 """

@@ -22,6 +22,7 @@ from recovery_journal.identity import sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move, change_rows
 from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
+from recovery_journal.leases.set_aside import set_aside
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.swept import Swept
@@ -101,21 +102,29 @@ class Fencing:
             error = "left as it is: its run has another open attempt; cancel one of the two"
             return Swept(attempt_id=difference.attempt_id, error=error)
 
+    def fence_one(self, cursor: Cursor[DictRow], row: LeaseRow, decision: Decision) -> Fenced:
+        """Make one lease row, which the caller has locked, say what the log says."""
+        return self._fence(cursor, [row], decision)[0]
+
     def _fence(
         self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], decision: Decision
     ) -> list[Fenced]:
-        streams = self._ledger.load(cursor, [row.attempt_id for row in rows])
+        streams = self._ledger.load_from_log(cursor, [row.attempt_id for row in rows])
         fences = self._ledger.draw_fences(cursor, len(rows))
         fenced: list[Fenced] = []
         moves: list[Move] = []
+        problems: dict[str, RecoveryJournalError] = {}
         for row, fence in zip(rows, fences, strict=True):
             found = streams.get(row.attempt_id) or UnknownAttempt(row.attempt_id)
             try:
                 if isinstance(found, RecoveryJournalError):
                     raise found
+                # An epoch that was never given out must not come into a row.
+                found.require_newer("fence the attempt", fence)
                 events = self._decide(cursor, row, found, fence, decision)
             except RecoveryJournalError as error:
                 cursor.execute(REFENCE, _fenced(row.attempt_id, fence))
+                problems[row.attempt_id] = error
                 fenced.append(Swept(attempt_id=row.attempt_id, error=str(error)))
                 continue
             if events:
@@ -124,7 +133,11 @@ class Fencing:
             else:
                 _repeat(cursor, found)
                 fenced.append(Swept.of(found))
-        return [*fenced, *self._ledger.record_all(cursor, moves)]
+        set_aside(cursor, problems, self._limits.policy)
+        for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
+            left = Swept(attempt_id=move.recovery.attempt_id, error=str(answer))
+            fenced.append(answer if isinstance(answer, Recovery) else left)
+        return fenced
 
     def _decide(
         self,

@@ -9,10 +9,12 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from domain.errors import ReadOnlyServer
+from domain.journal_events import RestoreAccepted
 from domain.recovery import Decision, Recovery
 from recovery_journal.identity import actor
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.limits import Limits
+from recovery_journal.log import journal_stream
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparison, Server
 from recovery_journal.postgres.database import Database
@@ -95,6 +97,7 @@ class Restore:
         if is_nothing_lost:
             with self._database.transaction() as cursor:
                 self._servers.accept(cursor, comparison.found, by=by, reason=reason)
+                _note(cursor, comparison.found, by=by, reason=reason, is_nothing_lost=True)
             return _restored(comparison, is_done=True, differences=found)
         return self._restore(comparison, found, by=by, reason=reason)
 
@@ -118,6 +121,17 @@ class Restore:
                 reason=reason,
                 fenced_count=len(recoveries),
                 differences=found,
+            )
+            _note(
+                cursor,
+                comparison.found,
+                by=by,
+                reason=reason,
+                is_nothing_lost=False,
+                fenced_count=len(recoveries),
+                difference_count=len(found),
+                skipped_to_epoch=raised.epochs.skipped_to,
+                skipped_to_position=raised.positions.skipped_to,
             )
         swept = [one for one in fenced if isinstance(one, Swept)]
         for start in range(0, len(recoveries), self._limits.cohort_size):
@@ -149,6 +163,19 @@ class Restore:
     def _unlink(self, cursor: Cursor[DictRow]) -> tuple[str, ...]:
         rows = cursor.execute(UNLINK).fetchall()
         return tuple(sorted(row["projection"] for row in rows))
+
+
+def _note(cursor: Cursor[DictRow], server: Server, *, by: str, reason: str, **done: object) -> None:
+    """Record the act in the journal's own stream."""
+    journal_stream.append(
+        cursor,
+        RestoreAccepted,
+        by=by,
+        reason=reason,
+        system_identifier=str(server.system_identifier),
+        timeline=server.timeline,
+        **done,
+    )
 
 
 def _restored(comparison: Comparison, **found: Any) -> Restored:

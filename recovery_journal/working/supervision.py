@@ -98,7 +98,7 @@ class Supervision:
         if self._stop.is_set():
             return self._give_up(claim.lease, Cause.DRAINED, keeper.deadline)
         try:
-            child = Child(lambda: work(self._journal, function, claim), deadline=keeper.deadline)
+            child = Child(lambda: work(function, claim), deadline=keeper.deadline)
         except OSError as error:
             self._problem(claim.lease, error)
             return self._give_up(claim.lease, Cause.UNSTARTED, keeper.deadline)
@@ -187,7 +187,7 @@ class Supervision:
 
     def _ending(self, lease: Lease) -> Outcome | None:
         try:
-            return ending_of(self._journal, lease)
+            return ending_of(lease)
         except RecoveryJournalError as error:
             self._problem(lease, error)
             return None

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from domain.errors import LeaseLost, Retry
-from domain.events import Ending, LeaseEnded
+from domain.errors import LeaseLost, Retry, StreamUnusable
+from domain.events import Ending
 from domain.lease import LossReason
 from domain.wording import message_of
 from recovery_journal.leases.loading import Claim
@@ -18,7 +18,6 @@ from recovery_journal.working.child import Word
 from recovery_journal.working.outcome import Outcome
 
 if TYPE_CHECKING:
-    from recovery_journal.journal import Journal
     from recovery_journal.leases.lease import Lease
 
 Function = Callable[[Claim], Any]
@@ -27,55 +26,49 @@ awaited, in an event loop of its own."""
 
 RETRY_S: Final = 0.1
 
+NO_FAULT: Final = (Retry, StreamUnusable)
+"""Refusals of a write that say nothing of the function."""
+
 Answer = TypeVar("Answer")
 
-OUTCOMES: Final = {
+OUTCOMES: Final[dict[Ending | LossReason | None, Outcome]] = {
     Ending.COMPLETED: Outcome.COMPLETED,
     Ending.FAILED: Outcome.FAILED,
     Ending.WAITING: Outcome.WAITING,
+    LossReason.HANDED_BACK: Outcome.HANDED_BACK,
 }
 
 
-def work(journal: Journal, function: Function, claim: Claim) -> Word:
+def work(function: Function, claim: Claim) -> Word:
     """Run the function and end the lease with its result or its error.
 
     A function that ended the lease itself is left alone. What the server cannot take just now is
     no fault of the function's, so it fails no attempt: the worker gives the lease up instead.
     """
     try:
-        return _finish(journal, function, claim)
+        return _finish(function, claim)
     except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is recorded
         error = _cause(raised)
         if isinstance(error, LeaseLost):
             return _word(Outcome.LOST, error)
         traceback.print_exc()
-        if isinstance(error, Retry):
+        if isinstance(error, NO_FAULT):
             return _word(Outcome.INTERRUPTED, error)
         return _fail(claim.lease, raised)
 
 
-def ending_of(journal: Journal, lease: Lease) -> Outcome | None:
-    """How the lease's own worker ended it, as the log tells; None where it did not.
+def ending_of(lease: Lease) -> Outcome | None:
+    """How the lease's own worker ended it; None where it did not.
 
     A heartbeat cannot tell this from a loss: both find no held lease with that fence.
     """
-    recovery = journal.recovery(lease.attempt_id)
-    ended, lost = recovery.ended, recovery.lost
-    if (
-        isinstance(ended, LeaseEnded)
-        and ended.fence == lease.fence
-        and ended.recorded_by.role == "worker"
-    ):
-        return OUTCOMES.get(ended.ending)
-    if lost is not None and lost.lease.fence == lease.fence and lost.loss is LossReason.HANDED_BACK:
-        return Outcome.HANDED_BACK
-    return None
+    return OUTCOMES.get(lease.own_ending())
 
 
-def _finish(journal: Journal, function: Function, claim: Claim) -> Word:
+def _finish(function: Function, claim: Claim) -> Word:
     result = _call(function, claim)
     lease = claim.lease
-    outcome = _insisting(lease, lambda: ending_of(journal, lease))
+    outcome = _insisting(lease, lambda: ending_of(lease))
     if outcome is None:
         _insisting(lease, lambda: lease.complete(result))
     return Word(outcome=outcome or Outcome.COMPLETED)
@@ -96,7 +89,7 @@ def _cause(raised: BaseException) -> BaseException:
     if not isinstance(raised, BaseExceptionGroup):
         return raised
     lost, _ = raised.split(LeaseLost)
-    retry, others = raised.split(Retry)
+    retry, others = raised.split(NO_FAULT)
     part: BaseException = lost or (raised if others else retry) or raised
     while part is not raised and isinstance(part, BaseExceptionGroup):
         part = part.exceptions[0]
@@ -108,7 +101,7 @@ def _fail(lease: Lease, error: BaseException) -> Word:
         _insisting(lease, lambda: lease.fail(error))
     except LeaseLost as lost:
         return _word(Outcome.LOST, lost)
-    except Retry as problem:
+    except (Retry, StreamUnusable) as problem:
         return _word(Outcome.INTERRUPTED, problem)
     return _word(Outcome.FAILED, error)
 

@@ -17,7 +17,7 @@ from recovery_journal.leases.move import MOVE
 from recovery_journal.leases.taken import TAKE
 from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
 from recovery_journal.limits import DEFAULTS
-from recovery_journal.log.application import STREAMS
+from recovery_journal.log.streams import STREAMS
 from recovery_journal.postgres.database import ONE_SNAPSHOT
 from scripts.benchmark.append_writers import STATE, TAG
 
@@ -66,7 +66,7 @@ FROM (
 def claim_script() -> str:
     """The script; it wants `limit`, how many attempts a claim takes."""
     table, inline = table_of(DISPATCH_READY), InlineRows(DISPATCH_READY)
-    everything = {"kinds": "NULL", "tenants": "NULL", "code_versions": "NULL"}
+    everything = dict.fromkeys(("attempt_ids", "kinds", "tenants", "code_versions"), "NULL")
     move = {"host": "worker_id", "boot_id": "worker_id", "process_started": "worker_id"}
     move |= {"dispatch_id": "lease_id", "ttl_s": "lasts_s"}
     move |= {"is_deadline_waived": "is_confirmed", "has_ended": "is_confirmed"}

@@ -7,7 +7,8 @@ from typing import Final
 from msgspec import Struct
 
 import recovery_journal as rj
-from domain.events import LeaseExpired, tag_of
+from domain.events import LeaseExpired
+from recovery_journal.commands.essentials import tag_shown
 from recovery_journal.payload import encode
 from recovery_journal.rebuilding.check import CheckedProjection
 from scripts.storming.history import Operation, by_attempt, operations
@@ -100,7 +101,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
         found: Counter[str] = Counter()
         for entry in (it for entries in self.entries.values() for it in entries):
             event = entry.event
-            found[tag_of(event)] += 1
+            found[tag_shown(event)] += 1
             if isinstance(event, LeaseExpired):
                 found[f"lost by {event.loss}"] += 1
         return dict(sorted(found.items()))

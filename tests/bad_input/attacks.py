@@ -193,6 +193,8 @@ ATTACKS: Final[Mapping[str, Attack]] = {
     "Journal.now": _on_journal("now"),
     "Journal.position_at": _on_journal("position_at"),
     "Journal.prune": _on_journal("prune"),
+    "Journal.history_of_journal": _on_journal("history_of_journal"),
+    "Journal.skip": _on_journal("skip", position=1),
     "Journal.quarantined": _on_journal("quarantined"),
     "Journal.rebuild": Attack(
         lambda scene: scene.journal.rebuild, fixed={"process_count": 1}, example_count=10
@@ -214,6 +216,7 @@ ATTACKS: Final[Mapping[str, Attack]] = {
     "Lease.give_up": _on_lease("give_up"),
     "Lease.hand_back": _on_lease("hand_back"),
     "Lease.heartbeat": _on_lease("heartbeat"),
+    "Lease.own_ending": _on_lease("own_ending"),
     "Lease.record_step": _on_lease("record_step"),
     "Lease.wait": _on_lease("wait"),
     "Limits": Attack(lambda _scene: rj.Limits),

@@ -46,6 +46,7 @@ RIGHT: Final[Mapping[str, Sequence[str]]] = {
     "older_than": ("30d", "0s"),
     "on_quarantine": ("true",),
     "option": ("retry", "restart"),
+    "position": ("1", "2", "1000000"),
     "process_count": ("1",),
     "reason": ("to see",),
     "recovery": ("0", "1"),

@@ -66,7 +66,7 @@ def test_a_stream_that_cannot_be_read_is_listed_with_its_error(
 def test_an_empty_quarantine_is_said(command: Command, journal: Journal) -> None:
     scenes.held(journal)
 
-    assert command("quarantine", "list").out == "No attempt is in quarantine.\n"
+    assert command("quarantine", "list").out == "No attempt is in quarantine or set aside.\n"
 
 
 def test_lifting_goes_on_as_the_person_chose(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from domain.contradictions import contradiction
 from domain.detours import abandon, fail_step, miss_version, seize
 from domain.errors import LeaseLost, Refused
 from domain.events import (
@@ -250,8 +251,10 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
             events = command(self.recovery, self.decide(), *args, **kwargs)
         except (Refused, LeaseLost):
             return
+        for event in events:
+            assert contradiction(self.recovery, event) is None
+            self.recovery = self.recovery.apply([event])
         self.events += events
-        self.recovery = self.recovery.apply(events)
 
     @property
     def is_seldom(self) -> bool:

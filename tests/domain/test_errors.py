@@ -17,7 +17,9 @@ from domain.errors import (
     EmbeddedServerUnavailable,
     FoldFailed,
     HookFailed,
+    ImpossibleEvent,
     InvalidInput,
+    LeaseDiffers,
     LeaseLost,
     PayloadCorrupt,
     PositionNotReached,
@@ -45,13 +47,14 @@ from domain.errors import (
     StepOutOfOrder,
     Stop,
     StoreBusy,
+    StreamUnusable,
     TailLost,
     UnknownAttempt,
     UnknownEvent,
     WrongStage,
 )
 
-REACTIONS = (RecoveryJournalError, Refused, Retry, Stop)
+REACTIONS = (RecoveryJournalError, Refused, Retry, Stop, StreamUnusable)
 
 EXAMPLES: list[RecoveryJournalError] = [
     InvalidInput("run id", found="201 characters", needed="at most 200", do="shorten it"),
@@ -90,6 +93,8 @@ EXAMPLES: list[RecoveryJournalError] = [
     LeaseLost("a-1", operation="record a run step", epoch=3, found="epoch 5"),
     UnknownEvent("a-1", version=3, tag="something-new", position=17),
     CorruptEvent("a-1", version=3, tag="dispatched", position=17, reason="its state is not JSON"),
+    ImpossibleEvent("a-1", version=3, tag="seized", position=17, reason="after its end"),
+    LeaseDiffers("a-1", lease_version=3, log_version=4, position=17),
     FoldFailed("workers", position=17, attempt_id="a-1", tag="dispatched", reason="KeyError"),
     RowUnstorable("mine", reason="integer out of range"),
     TailLost(reader="contexts", found=9, last=7),

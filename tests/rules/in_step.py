@@ -4,7 +4,15 @@ from collections.abc import Iterable
 
 from psycopg.rows import DictRow
 
-from domain.events import Abandoned, AbandonReason, Ending, LeaseEnded, ReadyForDispatch, StepFailed
+from domain.events import (
+    Abandoned,
+    AbandonReason,
+    AnyEvent,
+    Ending,
+    LeaseEnded,
+    ReadyForDispatch,
+    StepFailed,
+)
 from domain.recovery import RECOVERING, Recovery, Stage
 from projections.dispatch_ready import DISPATCH_READY, DispatchReady, DispatchReadyRow
 from projections.projection import Record
@@ -70,6 +78,8 @@ def folded_list(entries: Iterable[HistoryEntry]) -> list[DispatchReadyRow]:
     """The dispatch-ready list as the log tells it."""
     rows: dict[str, list[DispatchReadyRow]] = {}
     for entry in entries:
+        if entry.is_skipped or not isinstance(entry.event, AnyEvent):
+            continue
         record = Record(entry.event, entry.position, entry.recorded_at)
         of_attempt = rows.setdefault(entry.event.originator_id, [])
         before = None

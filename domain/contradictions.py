@@ -1,0 +1,100 @@
+"""Which events cannot have happened after those before them.
+
+Commands append none of these, so such an event was appended by something else, or one before it is
+missing. `evolve` folds them all the same; decisions are not made on such a stream.
+"""
+
+from typing import Final
+
+from domain.events import (
+    Abandoned,
+    AnyEvent,
+    CheckpointReloaded,
+    Confirmed,
+    Dispatched,
+    Ending,
+    LeaseEnded,
+    LeaseExpired,
+    LeaseGranted,
+    Quarantined,
+    QuarantineLifted,
+    ReadyForDispatch,
+    RecoveryEvent,
+    Replayed,
+    Resumed,
+    Seized,
+    StaleWriteRefused,
+    StepFailed,
+)
+from domain.lease import Fence
+from domain.recovery import RECOVERING, Recovery, Stage
+
+OPEN: Final = frozenset(Stage) - {Stage.ENDED}
+
+# In which stages an event may come.
+STAGES: Final[dict[type[RecoveryEvent], frozenset[Stage]]] = {
+    LeaseGranted: frozenset(),
+    LeaseExpired: frozenset({Stage.HELD}),
+    Seized: frozenset(RECOVERING),
+    CheckpointReloaded: frozenset({Stage.EXPIRED}),
+    Replayed: frozenset({Stage.RELOADED}),
+    ReadyForDispatch: frozenset({Stage.REPLAYED}),
+    Dispatched: frozenset({Stage.READY}),
+    Confirmed: frozenset({Stage.HELD}),
+    StepFailed: frozenset(RECOVERING),
+    Abandoned: frozenset({*RECOVERING, Stage.READY}),
+    # The timeout may pass, and a person may cancel, wherever it stands.
+    Quarantined: OPEN,
+    QuarantineLifted: frozenset({Stage.QUARANTINED}),
+    Resumed: frozenset({Stage.WAITING}),
+    StaleWriteRefused: frozenset(Stage),
+    LeaseEnded: OPEN,
+}
+
+
+def contradiction(recovery: Recovery, event: AnyEvent) -> str | None:
+    """Why the event cannot have happened to this attempt; None where it can."""
+    kind = type(event)
+    if kind is LeaseGranted:
+        return "which grants an attempt that was granted before"
+    if event.run_id != recovery.run_id:
+        return f"which names run {event.run_id!r} and not {recovery.run_id!r}"
+    if recovery.stage not in STAGES[kind]:
+        return f"which cannot come in stage {recovery.stage.value}"
+    return _wrong_number(recovery, event) or _wrong_fence(recovery, event)
+
+
+def _wrong_number(recovery: Recovery, event: AnyEvent) -> str | None:
+    expected = recovery.recovery_no + isinstance(event, LeaseExpired)
+    found = getattr(event, "recovery_no", expected)
+    return None if found == expected else f"of recovery {found} and not {expected}"
+
+
+def _wrong_fence(recovery: Recovery, event: AnyEvent) -> str | None:
+    """Fences only grow, and whoever writes under one names the newest."""
+    match event:
+        case LeaseExpired(fence=None):
+            return None
+        case Seized(from_fence=before) if before != recovery.fence:
+            return f"which takes epoch {before.epoch} for the newest, not {recovery.fence.epoch}"
+        case (
+            LeaseExpired(fence=Fence() as fence)
+            | Seized(fence=fence)
+            | Dispatched(fence=fence)
+            | QuarantineLifted(fence=fence)
+            | Resumed(fence=fence)
+        ):
+            is_newer = fence.epoch > recovery.fence.epoch
+            return None if is_newer else f"epoch {fence.epoch} after epoch {recovery.fence.epoch}"
+        case LeaseEnded(ending=Ending.COMPLETED) if recovery.stage is not Stage.HELD:
+            return f"which cannot come in stage {recovery.stage.value}"
+        case Confirmed() | LeaseEnded():
+            return _other_fence(recovery, event.fence)
+        case _:
+            return None
+
+
+def _other_fence(recovery: Recovery, fence: Fence) -> str | None:
+    if fence == recovery.fence:
+        return None
+    return f"under epoch {fence.epoch}, while epoch {recovery.fence.epoch} is the newest"

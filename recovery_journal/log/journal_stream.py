@@ -1,0 +1,98 @@
+"""The journal's own stream: acts of people that concern no attempt."""
+
+from hashlib import sha256
+from typing import Final
+from uuid import uuid4
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from domain.journal_events import (
+    JOURNAL_STREAM,
+    AnyJournalEvent,
+    EventSkipped,
+    journal_tag_of,
+)
+from recovery_journal.identity import actor
+from recovery_journal.log.mapper import encode_journal_event
+
+# One act at a time: each takes the next version. By the table of what is skipped, because whoever
+# may append to the log can hold a lock on that one.
+BE_ALONE: Final = "LOCK TABLE skipped_events IN SHARE ROW EXCLUSIVE MODE"
+
+NEXT_VERSION: Final = """
+SELECT coalesce(max(originator_version), 0) + 1 AS version
+FROM journal_events
+WHERE originator_id = %(stream)s
+"""
+
+APPEND: Final = """
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+VALUES (%(stream)s, %(version)s, %(tag)s, %(state)s)
+RETURNING notification_id AS position
+"""
+
+NOTE_SKIPPED: Final = """
+INSERT INTO skipped_events (position, version)
+VALUES (%(position)s, %(version)s)
+"""
+
+FIND: Final = """
+SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
+    EXISTS (SELECT FROM skipped_events WHERE position = notification_id) AS is_skipped
+FROM journal_events
+WHERE notification_id = %(position)s
+"""
+
+
+def find(cursor: Cursor[DictRow], position: int) -> DictRow | None:
+    """The stored event at a position; None where none is."""
+    return cursor.execute(FIND, {"position": position}).fetchone()
+
+
+def append(
+    cursor: Cursor[DictRow],
+    event_type: type[AnyJournalEvent],
+    *,
+    by: str,
+    reason: str,
+    **fields: object,
+) -> AnyJournalEvent:
+    """Record a person's act, in the caller's transaction."""
+    cursor.execute(BE_ALONE)
+    row = cursor.execute(NEXT_VERSION, {"stream": JOURNAL_STREAM}).fetchone()
+    assert row is not None
+    event = event_type(
+        originator_version=row["version"],
+        event_id=uuid4().hex,
+        recorded_by=actor("person", by),
+        reason=reason,
+        **fields,  # type: ignore[arg-type]  # by each event's own fields
+    )
+    stored = {
+        "stream": JOURNAL_STREAM,
+        "version": event.originator_version,
+        "tag": journal_tag_of(event),
+        "state": encode_journal_event(event),
+    }
+    cursor.execute(APPEND, stored)
+    return event
+
+
+def skip(cursor: Cursor[DictRow], stored: DictRow, *, by: str, reason: str, obstacle: str) -> None:
+    """Have every reader pass over a stored event, which `find` has found, from the end of the
+    caller's transaction on."""
+    event = append(
+        cursor,
+        EventSkipped,
+        by=by,
+        reason=reason,
+        position=stored["notification_id"],
+        attempt_id=stored["originator_id"],
+        version=stored["originator_version"],
+        stored_tag=stored["topic"],
+        state_digest=f"sha256:{sha256(stored['state']).hexdigest()}",
+        obstacle=obstacle,
+    )
+    position = {"position": stored["notification_id"], "version": event.originator_version}
+    cursor.execute(NOTE_SKIPPED, position)
