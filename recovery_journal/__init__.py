@@ -2,6 +2,7 @@
 Begin with `open`; the README has a short example.
 """
 
+from domain.error_texts import ErrorTexts
 from domain.errors import (
     AttemptExists,
     CheckpointTooLarge,
@@ -61,6 +62,7 @@ __all__ = [
     "Claim",
     "CrashRecoveryPipeline",
     "DispatchReadyRow",
+    "ErrorTexts",
     "Follower",
     "HistoryEntry",
     "HookFailed",

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from domain.checkpoint import InDoubt
 from domain.events import (
     Abandoned,
@@ -27,8 +29,11 @@ from domain.lease import Actor, Holder
 from recovery_journal.commands.words import between, digest, duration, moment, plain, spaced
 
 
-def essentials(event: AnyEvent) -> str:
-    """What of this event a person wants to know first."""
+def essentials(event: AnyEvent, error_text: str | None = None) -> str:
+    """What of this event a person wants to know first, with what its failure said where that is
+    kept beside the log."""
+    if error_text is not None and isinstance(event, StepFailed | Quarantined | LeaseEnded):
+        event = replace(event, message=error_text)
     parts = [*_WORDS[type(event)](event), _decided(event.recorded_by)]
     told = ", ".join(part for part in parts if part)
     return plain(told + (f" - {event.reason}" if event.reason else ""))
@@ -114,7 +119,7 @@ def _confirmed(event: Confirmed) -> Iterable[str]:
 
 
 def _step_failed(event: StepFailed) -> Iterable[str]:
-    yield f"{spaced(event.failed_step)}: {event.error_class}: {event.message}"
+    yield f"{spaced(event.failed_step)}: {_failure(event.error_class, event)}"
     yield f"try {event.try_count}, again at {moment(event.retry_at)}"
     yield f"for a newer program since {moment(event.waits_since)}" if event.waits_since else ""
 
@@ -124,7 +129,7 @@ def _abandoned(event: Abandoned) -> Iterable[str]:
 
 
 def _quarantined(event: Quarantined) -> Iterable[str]:
-    yield f"{spaced(event.cause)}: {event.explanation}"
+    yield f"{spaced(event.cause)}: {_failure(event.explanation, event)}"
     yield f"a person may choose {' or '.join(event.options)}"
 
 
@@ -143,9 +148,18 @@ def _refused(event: StaleWriteRefused) -> Iterable[str]:
 
 def _ended(event: LeaseEnded) -> Iterable[str]:
     yield event.ending.value
-    yield f"{event.error_class}: {event.message}".strip(": ") if event.error_class else ""
+    yield _failure(event.error_class, event) if event.error_class else ""
     yield f"result {digest(event.result_digest)}" if event.result_digest else ""
     yield f"epoch {event.fence.epoch}"
+
+
+def _failure(what: str, event: StepFailed | Quarantined | LeaseEnded) -> str:
+    """What failed, and what it said; of an erased text its digest."""
+    if event.message:
+        return f"{what}: {event.message}"
+    if event.message_digest:
+        return f"{what}, its text erased, {digest(event.message_digest)}"
+    return what
 
 
 def _decided(by: Actor) -> str:

@@ -137,6 +137,6 @@ class Lines:
             Text(words.time_of_day(at) if self._is_terminal else words.moment(at), style="dim"),
             page.text(name, "bold"),
             page.styled(tag_of(event)),
-            page.text(essentials(event)),
+            page.text(essentials(event, entry.error_text)),
         )
         return line

@@ -86,14 +86,30 @@ def show(*parts: RenderableType) -> None:
 def show_json(document: object) -> None:
     """Print one JSON document."""
     text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{harmless(text)}\n")
     sys.stdout.flush()
 
 
 def show_json_line(document: object) -> None:
     """Print one document of a stream, on one line."""
-    sys.stdout.write(f"{msgspec.json.encode(document).decode()}\n")
+    sys.stdout.write(f"{harmless(msgspec.json.encode(document).decode())}\n")
     sys.stdout.flush()
+
+
+def harmless(document: str) -> str:
+    """The same JSON, in which what a terminal might obey is written as its escape: C1 controls,
+    marks that turn the direction of writing, whatever else is not printable."""
+    if document.isascii() and "\x7f" not in document:
+        return document
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else _json_escape(letter)
+        for letter in document
+    )
+
+
+def _json_escape(letter: str) -> str:
+    units = letter.encode("utf-16-be", errors="surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def text(content: object, style: str = "") -> Text:

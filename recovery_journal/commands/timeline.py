@@ -45,7 +45,7 @@ def _rows(tale: Sequence[Told]) -> Iterable[Sequence[object]]:
             words.time_of_day(at),
             "" if before is None else f"+{words.between(before, at)}",
             page.styled(tag_of(event)),
-            essentials(event),
+            essentials(event, one.entry.error_text),
         )
         before = at
 

@@ -34,7 +34,8 @@ def prune(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Forget run steps, checkpoints and results of runs that ended long ago; never the log.
+    """Forget run steps, checkpoints and results of runs that ended long ago, and what failures
+    said so long ago; never the log.
 
     A pruned run cannot be taken up again.
     """
@@ -47,5 +48,6 @@ def prune(
         f"Pruned {words.plural(pruned.runs, 'run')}: {words.plural(pruned.run_steps, 'run step')}, "
         f"{words.plural(pruned.checkpoints, 'checkpoint')}, "
         f"{words.plural(pruned.announcements, 'announcement')}, "
-        f"{words.plural(pruned.results, 'result')}."
+        f"{words.plural(pruned.results, 'result')}, "
+        f"{words.plural(pruned.error_texts, 'error text')}."
     )

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from domain.errors import SchemaMissing, SchemaOccupied, SchemaTooNew, SchemaTooOld
 from recovery_journal.postgres.database import Database
 
-VERSION: Final = 3
+VERSION: Final = 4
 SCRIPTS: Final = ("log/log.sql", "leases/stores.sql", "postgres/accepted_servers.sql")
 
 Step: TypeAlias = Callable[[Cursor[DictRow]], None]

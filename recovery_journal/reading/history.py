@@ -1,5 +1,6 @@
 """Reading the log: the history of one attempt, an attempt as of any event, the log in order."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec import Struct
@@ -7,21 +8,30 @@ from msgspec import Struct
 from domain.errors import InvalidInput, RecoveryJournalError, UnknownAttempt
 from domain.events import AnyEvent
 from domain.recovery import Recovery
+from projections.projection import Record
+from recovery_journal.leases.failure_texts import find_texts
 from recovery_journal.log.application import JournalApplication
+from recovery_journal.postgres.database import Database
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """One event, its place in the log, and when the database recorded it."""
+    """One event, its place in the log, and when the database recorded it.
+
+    `error_text` is what the failure said of which the event tells, where that is kept beside the
+    log and not yet erased.
+    """
 
     position: int
     recorded_at: datetime
     event: AnyEvent
+    error_text: str | None = None
 
 
 class History:
     """What the log says; no projection is asked."""
 
-    def __init__(self, application: JournalApplication) -> None:
+    def __init__(self, database: Database, application: JournalApplication) -> None:
+        self._database = database
         self._application = application
 
     def of(self, attempt_id: str) -> list[HistoryEntry]:
@@ -31,10 +41,7 @@ class History:
             raise UnknownAttempt(attempt_id)
         if isinstance(found, RecoveryJournalError):
             raise found
-        return [
-            HistoryEntry(position=position, recorded_at=recorded_at, event=event)
-            for event, position, recorded_at in found
-        ]
+        return self._entries([attempt_id], found)
 
     def recovery(self, attempt_id: str, *, version: int | None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`, and
@@ -52,7 +59,17 @@ class History:
     def log(self, *, after: int, limit: int) -> list[HistoryEntry]:
         """Settled events after a position: what is read here never changes."""
         page = self._application.reader.read(after, limit)
+        return self._entries({r.event.originator_id for r in page.records}, page.records)
+
+    def _entries(self, attempt_ids: Iterable[str], records: Iterable[Record]) -> list[HistoryEntry]:
+        with self._database.cursor() as cursor:
+            texts = find_texts(cursor, list(attempt_ids))
         return [
-            HistoryEntry(position=position, recorded_at=recorded_at, event=event)
-            for event, position, recorded_at in page.records
+            HistoryEntry(
+                position=position,
+                recorded_at=recorded_at,
+                event=event,
+                error_text=texts.get((event.originator_id, event.originator_version)),
+            )
+            for event, position, recorded_at in records
         ]

@@ -9,6 +9,7 @@ from psycopg.rows import DictRow
 from domain.errors import RecoveryJournalError
 from domain.events import LiftOption, QuarantineCause, Quarantined
 from projections.projection import Record
+from recovery_journal.leases.failure_texts import Texts, find_texts
 from recovery_journal.log.application import JournalApplication, folded
 from recovery_journal.postgres.database import Database
 
@@ -71,10 +72,13 @@ class QuarantineReading:
 
     def _read(self, cursor: Cursor[DictRow], rows: list[DictRow]) -> list[QuarantinedAttempt]:
         streams = self._application.load_many([row["attempt_id"] for row in rows], cursor)
-        return [_attempt(row, streams.get(row["attempt_id"], [])) for row in rows]
+        texts = find_texts(cursor, [row["attempt_id"] for row in rows])
+        return [_attempt(row, streams.get(row["attempt_id"], []), texts) for row in rows]
 
 
-def _attempt(row: DictRow, stream: list[Record] | RecoveryJournalError) -> QuarantinedAttempt:
+def _attempt(
+    row: DictRow, stream: list[Record] | RecoveryJournalError, texts: Texts
+) -> QuarantinedAttempt:
     since = row.pop("renewed_at")
     recovery = stream if isinstance(stream, RecoveryJournalError) else folded(stream)
     if isinstance(stream, RecoveryJournalError) or isinstance(recovery, RecoveryJournalError):
@@ -87,6 +91,12 @@ def _attempt(row: DictRow, stream: list[Record] | RecoveryJournalError) -> Quara
         since=quarantined[-1].recorded_at,
         worker_id=recovery.holder.worker_id,
         cause=recovery.quarantined.cause,
-        explanation=recovery.quarantined.explanation,
+        explanation=_explanation(recovery.quarantined, texts),
         options=recovery.quarantined.options,
     )
+
+
+def _explanation(event: Quarantined, texts: Texts) -> str:
+    """Why, with what the error said where that is still kept."""
+    said = event.message or texts.get((event.originator_id, event.originator_version))
+    return f"{event.explanation}: {said}" if said else event.explanation

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.ports import Reducer
-from domain.wording import message_of
+from domain.wording import class_of, message_of
 from recovery_journal.forks import SignalMask, fork_in_group
 from recovery_journal.payload import Value, encode
 
@@ -125,5 +125,5 @@ def _folded(
         payload = encode(state, name="the folded state")
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded
         traceback.print_exc(file=sys.stderr)
-        return Folded(error_class=type(error).__name__, message=message_of(error))
+        return Folded(error_class=class_of(error), message=message_of(error))
     return Folded(state_digest=payload.digest, state=payload.encoded if wants_state else None)
