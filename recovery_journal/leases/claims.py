@@ -150,13 +150,14 @@ class Claims:
     def give_back(self, lease: Lease, problem: Unusable) -> None:
         """Take the lease back from a claimer that cannot go on with it, for a sweeper to try after
         a while: another machine, or this one at another time, may be able to."""
-        message = message_of(problem)
+        message = reason = message_of(problem)
         step, error_class = RecoveryStep.CHECKPOINT_RELOAD, type(problem).__name__
         if isinstance(problem, ReducerFailed):
             step, error_class = RecoveryStep.REPLAY, problem.error_class
-        # The class alone: a reason stays in the log for ever, and a message may quote a payload.
+            # A reason stays in the log for ever, and the user's message may quote a payload.
+            reason = problem.reason
         decision = Decision(
-            event_id=uuid4().hex, by=actor("worker", lease.worker_id), reason=error_class
+            event_id=uuid4().hex, by=actor("worker", lease.worker_id), reason=reason
         )
 
         def decide(

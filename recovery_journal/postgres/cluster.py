@@ -15,7 +15,8 @@ from urllib.parse import quote
 import psutil
 
 from domain.errors import EmbeddedServerUnavailable
-from recovery_journal.postgres.account import server_account
+from recovery_journal.postgres.account import server_account, server_uid, server_user
+from recovery_journal.postgres.folders import make_folder, require_ours, runnable
 
 StopMode = Literal["smart", "fast", "immediate"]
 
@@ -61,7 +62,10 @@ class Cluster:
     @property
     def dsn(self) -> str:
         """Where to connect, the same in every life of the server."""
-        return f"postgresql://postgres@/postgres?host={quote(str(self._socket_folder), safe='')}"
+        user = server_user()  # whoever else serves there is an impostor, and is refused
+        peer = "" if user is None else f"&requirepeer={quote(user, safe='')}"
+        host = quote(str(self._socket_folder), safe="")
+        return f"postgresql://postgres@/postgres?host={host}{peer}"
 
     @property
     def _socket_folder(self) -> Path:
@@ -73,7 +77,9 @@ class Cluster:
 
     def create(self) -> None:
         """Make the data folder; a finished one is left as it is, half of one is made anew."""
-        if self.data.exists():
+        make_folder(self.folder, self.folder)
+        if self.data.exists() or self.data.is_symlink():
+            require_ours(self.data, server_uid())
             return
         unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -81,7 +87,8 @@ class Cluster:
         # C collation: text sorts by its bytes on every machine, whatever its language.
         self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8",
                   "--no-locale", "-D", str(unfinished), limit_s=START_LIMIT_S)  # fmt: skip
-        with (unfinished / "postgresql.conf").open("a", encoding="utf-8") as settings:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(unfinished / "postgresql.conf", flags), "a") as settings:
             settings.write(SETTINGS)
         unfinished.rename(self.data)
 
@@ -143,12 +150,9 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str, limit_s: float) -> None:
         account = server_account()
-        if account is not None:
-            account.admit_programs(self.bin_path)
-            account.admit(self.data)
         try:
             done = subprocess.run(
-                [str(self.bin_path / program), *arguments],
+                [str(runnable(self.bin_path) / program), *arguments],
                 cwd="/",  # ours may be closed to the server's account
                 env={name: text for name, text in os.environ.items() if name[:2] != "PG"},
                 user=None if account is None else account.uid,

@@ -100,7 +100,7 @@ def test_an_attempt_that_is_just_being_opened_keeps_its_run(
         other.start()
         other.join(timeout=30)
 
-    assert pruned == [Pruned()]
+    assert pruned == [Pruned(error_texts=1)]
     assert len(rows(server_dsn, schema, "run_steps")) == 2
 
 

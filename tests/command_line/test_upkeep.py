@@ -141,5 +141,7 @@ def test_pruning_says_what_it_forgot(command: Command, journal: Journal) -> None
     again = command("prune", "--older-than", "0s", "--json")
 
     assert kept.out.startswith("Pruned 0 runs: ")
-    assert pruned.out == ("Pruned 1 run: 2 run steps, 1 checkpoint, 0 announcements, 1 result.\n")
+    assert pruned.out == (
+        "Pruned 1 run: 2 run steps, 1 checkpoint, 0 announcements, 1 result, 0 error texts.\n"
+    )
     assert set(again.document.values()) == {0}
