@@ -1,5 +1,6 @@
 """One connection per thread to the journal's schema, and PostgreSQL's errors in our words."""
 
+import logging
 import os
 import threading
 import traceback
@@ -123,6 +124,9 @@ class Database:
         _check_schema_name(schema)
         self.schema = schema
         self._given = parse(dsn)
+        if not self._given.is_certain:
+            # Its lines name the host and the port of each attempt to connect.
+            logging.getLogger("psycopg").addFilter(above_debugging)
         self._options: dict[str, Any] = {
             "application_name": application_name,
             "connect_timeout": max(2, round(connect_s)),  # libpq takes whole seconds, from two
@@ -346,6 +350,11 @@ def _check_schema_name(schema: str) -> None:
 
 def _milliseconds(seconds: float) -> str:
     return f"{round(seconds * 1000)}ms"
+
+
+def above_debugging(record: logging.LogRecord) -> bool:
+    """Whether a line of a log is more than a help in debugging."""
+    return record.levelno > logging.DEBUG
 
 
 def _one_line(error: psycopg.Error) -> str:

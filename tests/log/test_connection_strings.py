@@ -1,5 +1,6 @@
 """Nothing is shown of a connection string that can be read in two ways."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -83,6 +84,14 @@ def test_a_dsn_in_the_wrong_place_is_not_repeated(
         assert main([*words, *flags]) == 2
 
     assert WORD not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("dsn", SHIFTED)
+def test_no_part_of_it_is_logged(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), pytest.raises((rj.InvalidInput, ServerUnavailable)):
+        rj.open(dsn)
+
+    assert WORD not in caplog.text
 
 
 @pytest.mark.parametrize("dsn", SHIFTED)

@@ -281,7 +281,10 @@ def test_what_is_no_command_is_refused_at_once(words: str) -> None:
         rj.QuarantineCommand(words, limit_s=1.0)
 
 
-ENVIRONMENT = "import json, os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(json.dumps(dict(os.environ)))"
+ENVIRONMENT = """
+import json, os, pathlib, sys
+pathlib.Path(sys.argv[1]).write_text(json.dumps(dict(os.environ)))
+"""
 LEADING = ("RECOVERY_JOURNAL_DSN", "PGPASSWORD", "PGHOST", "PGSERVICE", "PGPASSFILE")
 
 
