@@ -115,4 +115,4 @@ def _say_json(kind: str, message: str, code: ExitCode) -> None:
     # What was typed may hold bytes that are no UTF-8; JSON cannot.
     message = message.encode(errors="backslashreplace").decode()
     document = {"error": {"type": kind, "message": message, "exit_code": code.value}}
-    print(page.harmless(msgspec.json.encode(document).decode()), file=sys.stderr)  # noqa: T201 - as above
+    print(page.harmless(msgspec.json.encode(document).decode(), sys.stderr), file=sys.stderr)  # noqa: T201 - as above

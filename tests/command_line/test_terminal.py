@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 
 import pytest
 from hypothesis import given
@@ -122,9 +123,12 @@ def test_nothing_stored_commands_a_terminal(
     assert not [letter for letter in shown if not letter.isprintable() and letter != "\n"]
 
 
-@given(dictionaries(text(), text()))
-def test_what_is_escaped_is_the_same_json(document: dict[str, str]) -> None:
-    said = harmless(json.dumps(document, ensure_ascii=False))
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+@given(document=dictionaries(text(), text()))
+def test_what_is_escaped_is_the_same_json(document: dict[str, str], encoding: str) -> None:
+    stream = TextIOWrapper(BytesIO(), encoding=encoding)
 
-    assert json.loads(said) == document
+    said = harmless(json.dumps(document, ensure_ascii=False), stream)
+
+    assert json.loads(said.encode(encoding)) == document
     assert all(letter.isprintable() for letter in said)
