@@ -236,9 +236,9 @@ class ReducerFailed(Refused):
     """The user's reducer did not fold a run's tail."""
 
     def __init__(self, run_id: str, *, error_class: str, message: str) -> None:
+        self.reason = f"cannot fold the tail of run {run_id!r}: found {error_class}"
         super().__init__(
-            f"cannot fold the tail of run {run_id!r}: found {error_class}: {message}, needed a "
-            "reducer that folds it in time; mend the reducer"
+            f"{self.reason}: {message}, needed a reducer that folds it in time; mend the reducer"
         )
         self.run_id = run_id
         self.error_class = error_class

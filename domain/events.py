@@ -2,7 +2,8 @@
 
 Each is immutable and named by a past participle. Its tag is stored for ever and says nothing of
 classes or modules; a changed meaning gets a new tag, a new field gets a default. No payload is
-ever in an event: ids, digests, names, numbers and times only (rule R1). The database adds
+ever in an event: ids, digests, names, numbers and times only (rule R1). What an error says may
+quote one, so the log keeps a digest of it (`domain.error_texts`). The database adds
 `recorded_at`, so that no writer's clock is trusted.
 """
 
@@ -202,7 +203,8 @@ CODEC_MISSING: Final = "CodecMissing"
 class StepFailed(RecoveryEvent, frozen=True, kw_only=True, tag="step-failed"):
     """A step of the pipeline could not be taken; it is tried again at `retry_at`.
 
-    `waits_since` is set where it waits for a newer program, and says since when.
+    In the log `message_digest` stands for the message. `waits_since` is set where it waits for a
+    newer program, and says since when.
     """
 
     recovery_no: Number
@@ -212,6 +214,7 @@ class StepFailed(RecoveryEvent, frozen=True, kw_only=True, tag="step-failed"):
     try_count: Number
     retry_at: Moment
     waits_since: Moment | None = None
+    message_digest: str | None = None
 
 
 class AbandonReason(StrEnum):
@@ -257,7 +260,10 @@ class LiftOption(StrEnum):
 
 
 class Quarantined(RecoveryEvent, frozen=True, kw_only=True, tag="quarantined"):
-    """No machine goes on with this attempt until a person chooses one of `options`."""
+    """No machine goes on with this attempt until a person chooses one of `options`.
+
+    `message` is an error's, where one is the cause; in the log `message_digest` stands for it.
+    """
 
     recovery_no: Number
     cause: QuarantineCause
@@ -268,6 +274,8 @@ class Quarantined(RecoveryEvent, frozen=True, kw_only=True, tag="quarantined"):
     expected_digest: str | None = None
     kind: str = ""
     tenant: str = ""
+    message: str = ""
+    message_digest: str | None = None
 
 
 class QuarantineLifted(RecoveryEvent, frozen=True, kw_only=True, tag="quarantine-lifted"):
@@ -304,13 +312,15 @@ class Ending(StrEnum):
 
 
 class LeaseEnded(RecoveryEvent, frozen=True, kw_only=True, tag="lease-ended"):
-    """The attempt ended, or waits for a person. `error_class` and `message` name a failure."""
+    """The attempt ended, or waits for a person. `error_class` and `message` name a failure; in the
+    log `message_digest` stands for the message."""
 
     ending: Ending
     fence: Fence
     result_digest: str | None = None
     error_class: str = ""
     message: str = ""
+    message_digest: str | None = None
 
 
 AnyEvent = (

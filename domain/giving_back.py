@@ -38,8 +38,8 @@ def give_back(
     if not lost:
         return ()
     if is_tried and after.fruitless_count >= policy.raise_limit:
-        explanation = f"{error_class}: {message}"
-        return (*lost, *quarantine(after, decision, QuarantineCause.RAISED, explanation))
+        cause = QuarantineCause.RAISED
+        return (*lost, *quarantine(after, decision, cause, error_class, message=message))
     failed = fail_step(
         after,
         decision,

@@ -18,6 +18,7 @@ def quarantine(
     ordinal: int | None = None,
     found_digest: str | None = None,
     expected_digest: str | None = None,
+    message: str = "",
 ) -> tuple[AnyEvent, ...]:
     """Quarantine the attempt for this cause, with the options that a person then has."""
     event = recovery.event(
@@ -32,5 +33,6 @@ def quarantine(
         expected_digest=expected_digest,
         kind=recovery.granted.kind,
         tenant=recovery.granted.tenant,
+        message=message,
     )
     return (event,)

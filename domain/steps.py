@@ -90,8 +90,13 @@ def replay(
         outcome.result is ReplayResult.RAISED and recovery.try_count + 1 >= policy.raise_limit
     )
     if has_given_up:
-        explanation = f"{outcome.error_class}: {outcome.message}"
-        return quarantine(recovery, decision, QuarantineCause.RAISED, explanation)
+        return quarantine(
+            recovery,
+            decision,
+            QuarantineCause.RAISED,
+            outcome.error_class,
+            message=outcome.message,
+        )
     return fail_step(
         recovery,
         decision,

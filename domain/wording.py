@@ -4,6 +4,7 @@ from typing import Final
 
 LONGEST_SHOWN: Final = 200  # characters
 LONGEST_MESSAGE: Final = 2_000  # characters
+LONGEST_CLASS: Final = 100  # characters
 
 
 def shown(value: object) -> str:
@@ -22,6 +23,13 @@ def message_of(error: BaseException) -> str:
     except Exception as raised:  # noqa: BLE001 - the user's own exception may raise anything here
         words = f"a message that cannot be had: {type(raised).__name__}"
     return cleaned(words)
+
+
+def class_of(error: BaseException) -> str:
+    """The name of an exception's class, short. One that is made up at run time may have any text
+    for a name, which is no class's; its nearest base with a proper one stands for it then."""
+    names = (str(kind.__name__) for kind in type(error).__mro__)
+    return next(name for name in names if name.isidentifier())[:LONGEST_CLASS]
 
 
 def cleaned(words: str) -> str:

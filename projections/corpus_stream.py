@@ -174,11 +174,13 @@ class CorpusStream:
 
     def step_failed(self, step: RecoveryStep, try_count: int, *, has_to_wait: bool = False) -> Self:
         """A step could not be taken."""
+        message_digest = self._maybe(self._digest("said"))
         return self._of_recovery(
             StepFailed,
             failed_step=step,
             error_class=f"Error{try_count}",
-            message=f"no luck at {step}",
+            message="" if message_digest else f"no luck at {step}",
+            message_digest=message_digest,
             try_count=try_count,
             retry_at=self._at(31),
             waits_since=self._at(30) if has_to_wait else None,
@@ -196,6 +198,7 @@ class CorpusStream:
             Quarantined,
             cause=cause,
             explanation=f"found {cause}",
+            message_digest=self._maybe(self._digest("said")),
             options=(LiftOption.RETRY, LiftOption.RESTART),
             ordinal=self._maybe(self._version),
             found_digest=self._maybe(self._digest("found")),
@@ -232,7 +235,7 @@ class CorpusStream:
             fence=self._fence(),
             result_digest=self._digest("out") if ending is Ending.COMPLETED else None,
             error_class="ValueError" if is_failed else "",
-            message="no such page" if is_failed else "",
+            message_digest=self._digest("said") if is_failed else None,
         )
 
     @property

@@ -169,7 +169,7 @@ def _step_failed(row: RecoveryContextRow, event: StepFailed, _at: datetime) -> R
         row,
         version=event.originator_version,
         failed_step_count=row.failed_step_count + 1,
-        last_error=f"{event.failed_step}: {event.error_class}: {event.message}",
+        last_error=f"{event.failed_step}: {event.error_class}",
         retry_at=event.retry_at,
     )
 

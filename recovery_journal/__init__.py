@@ -2,6 +2,7 @@
 Begin with `open`; the README has a short example.
 """
 
+from domain.error_texts import ErrorTexts
 from domain.errors import (
     AttemptExists,
     CheckpointTooLarge,
@@ -72,6 +73,7 @@ __all__ = [
     "DispatchReadyRow",
     "Durability",
     "DurabilityWeakened",
+    "ErrorTexts",
     "Follower",
     "HistoryEntry",
     "HookFailed",

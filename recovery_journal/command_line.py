@@ -28,7 +28,8 @@ from recovery_journal.commands.output import (
 )
 from recovery_journal.commands.target import Target
 from recovery_journal.identity import program
-from recovery_journal.opening import DEFAULT_SCHEMA, DSN_VARIABLE, SCHEMA_VARIABLE
+from recovery_journal.opening import DEFAULT_SCHEMA, SCHEMA_VARIABLE
+from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.session_settings import Durability
 
 SERVING: Final = "Recovering"
@@ -75,7 +76,8 @@ def journal(
         typer.Option(
             metavar="DSN",
             help=f"The PostgreSQL server, like postgresql://user@host/database; else "
-            f"${DSN_VARIABLE}, else the embedded server.",
+            f"${DSN_VARIABLE}, else the embedded server. Other users of this machine see what is "
+            "typed here: keep a password in that variable or in a .pgpass file.",
         ),
     ] = None,
     schema: Annotated[

@@ -32,6 +32,7 @@ from recovery_journal.identity import incarnation
 from recovery_journal.leases.acquisition import Acquisition, Request
 from recovery_journal.leases.claims import Claims, Wanted
 from recovery_journal.leases.endings import LeaseEndings
+from recovery_journal.leases.failure_texts import FailureTexts
 from recovery_journal.leases.interventions import Interventions
 from recovery_journal.leases.keeping import Keeping
 from recovery_journal.leases.lease import Lease, LeaseTerms, require_terms
@@ -101,7 +102,7 @@ class Journal:
         # A reducer or a codec is the user's code: what it leaves is collected as ever.
         self._claiming = nullcontext if reducers or codecs else uncollected
         self._values = Values(codecs)
-        ledger = Ledger(self.application)
+        ledger = Ledger(self.application, FailureTexts(limits.error_texts))
         self._ledger = ledger
         self._runs = RunStore(database, state_bytes=limits.state_bytes, values=self._values)
         self._replayer = TailReplayer(self._runs, dict(reducers or {}), reducer_s=limits.reducer_s)
@@ -114,7 +115,7 @@ class Journal:
         self._session_watch = SessionWatch(database, limits)
         losses = Losses(database, ledger, limits, self._session_watch)
         self._sweep = Sweep(losses, cohorts, self._session_watch, limits, observer)
-        self._history = History(self.application)
+        self._history = History(database, self.application)
         self._reading = Reading(database, self._values)
         self._lists = ListReading(database)
         self._positions = Positions(database, self.application.reader)

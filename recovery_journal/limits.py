@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from domain.error_texts import ErrorTexts
 from domain.policy import Policy
 from domain.ranges import YEAR_S, Ranges, require_kind, require_within
 
@@ -37,6 +38,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     tails; one attempt at least, whatever its size.
     `fleet_workers`, `fleet_share`: a loss of at least so many workers, and of that share of all
     that hold leases, in one sweep is a loss of the fleet and no fault of the runs.
+    `error_texts`: where the texts of failures are kept, in a `table` that `prune` erases or in the
+    `log` for ever.
     """
 
     ttl_s: float = 30.0
@@ -51,10 +54,12 @@ class Limits(Struct, frozen=True, kw_only=True):
     claim_bytes: int = 64 * 1024 * 1024
     fleet_workers: int = 3
     fleet_share: float = 0.5
+    error_texts: ErrorTexts = ErrorTexts.TABLE
     policy: Policy = Policy()
 
     def __post_init__(self) -> None:
         require_within(self, RANGES)
+        require_kind("error_texts", self.error_texts, ErrorTexts, "one of ErrorTexts")
         require_kind("policy", self.policy, Policy, "a Policy")
 
 

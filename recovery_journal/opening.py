@@ -21,6 +21,7 @@ from recovery_journal.journal import Journal, settle
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers
+from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import EmbeddedServer
 from recovery_journal.postgres.server_settings import DurabilityWeakened, words_of
@@ -28,7 +29,6 @@ from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.recovering.swept import Observer
 from recovery_journal.values.codec import Codec
 
-DSN_VARIABLE: Final = "RECOVERY_JOURNAL_DSN"
 SCHEMA_VARIABLE: Final = "RECOVERY_JOURNAL_SCHEMA"
 DEFAULT_SCHEMA: Final = "recovery_journal"
 

@@ -58,8 +58,10 @@ def schema(server_dsn: str) -> Iterator[str]:
 
 @pytest.fixture
 def server_folder() -> Iterator[Path]:
-    """An empty folder for a server; its path is short enough for a socket."""
+    """An empty folder for a server; its path is short enough for a socket, and root's server, which
+    runs under another account, may pass through it."""
     with tempfile.TemporaryDirectory(prefix="rj-") as folder:
+        Path(folder).chmod(0o711)
         yield Path(folder)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from domain.checkpoint import InDoubt
 from domain.events import (
     Abandoned,
@@ -46,10 +48,13 @@ def tag_shown(event: Shown) -> str:
     return journal_tag_of(event) if isinstance(event, JournalEvent) else tag_of(event)
 
 
-def essentials(event: Shown) -> str:
-    """What of this event a person wants to know first."""
+def essentials(event: Shown, error_text: str | None = None) -> str:
+    """What of this event a person wants to know first, with what its failure said where that is
+    kept beside the log."""
     if isinstance(event, UnreadableEvent):
         return plain(f"cannot be read: {event.problem}")
+    if error_text is not None and isinstance(event, StepFailed | Quarantined | LeaseEnded):
+        event = replace(event, message=error_text)
     parts = [*_WORDS[type(event)](event), _decided(event.recorded_by)]
     told = ", ".join(part for part in parts if part)
     return plain(told + (f" - {event.reason}" if event.reason else ""))
@@ -140,7 +145,7 @@ def _confirmed(event: Confirmed) -> Iterable[str]:
 
 
 def _step_failed(event: StepFailed) -> Iterable[str]:
-    yield f"{spaced(event.failed_step)}: {event.error_class}: {event.message}"
+    yield f"{spaced(event.failed_step)}: {_failure(event.error_class, event)}"
     yield f"try {event.try_count}, again at {moment(event.retry_at)}"
     yield (
         f"for a program that can read it since {moment(event.waits_since)}"
@@ -154,7 +159,7 @@ def _abandoned(event: Abandoned) -> Iterable[str]:
 
 
 def _quarantined(event: Quarantined) -> Iterable[str]:
-    yield f"{spaced(event.cause)}: {event.explanation}"
+    yield f"{spaced(event.cause)}: {_failure(event.explanation, event)}"
     yield f"a person may choose {' or '.join(event.options)}"
 
 
@@ -173,7 +178,7 @@ def _refused(event: StaleWriteRefused) -> Iterable[str]:
 
 def _ended(event: LeaseEnded) -> Iterable[str]:
     yield event.ending.value
-    yield f"{event.error_class}: {event.message}".strip(": ") if event.error_class else ""
+    yield _failure(event.error_class, event) if event.error_class else ""
     yield f"result {digest(event.result_digest)}" if event.result_digest else ""
     yield f"epoch {event.fence.epoch}"
 
@@ -191,6 +196,15 @@ def _accepted(event: RestoreAccepted) -> Iterable[str]:
         yield "nothing lost"
     else:
         yield f"{event.fenced_count} fenced, {event.difference_count} differences"
+
+
+def _failure(what: str, event: StepFailed | Quarantined | LeaseEnded) -> str:
+    """What failed, and what it said; of an erased text its digest."""
+    if event.message:
+        return f"{what}: {event.message}"
+    if event.message_digest:
+        return f"{what}, its text erased, {digest(event.message_digest)}"
+    return what
 
 
 def _decided(by: Actor) -> str:

@@ -1,5 +1,6 @@
 """How a command ends: the one table of exit codes, and errors for people and for programs."""
 
+import re
 import sys
 import traceback
 from enum import IntEnum
@@ -10,6 +11,7 @@ import psycopg
 import typer
 
 from domain.errors import LeaseLost, Refused, Retry, Stop
+from recovery_journal.commands import page, words
 from recovery_journal.commands.output import is_output_full
 
 
@@ -52,6 +54,9 @@ CODE_OF_ERROR: Final[tuple[tuple[type[Exception], ExitCode], ...]] = (
     (psycopg.errors.InsufficientPrivilege, ExitCode.REFUSED),
 )
 
+# One that stands where a command or another option's value is expected is not repeated.
+CONNECTION_STRING: Final = re.compile(r"(?:postgres(?:ql)?://|\b(?:ssl)?password\s*=).*", re.DOTALL)
+
 # Typer's own errors have a base that is exported in no version and is above this one in all.
 USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 
@@ -85,8 +90,9 @@ def report(error: BaseException, *, as_json: bool) -> ExitCode:
         _say_json(type(error).__name__, message, code)
         return code
     if code is ExitCode.UNEXPECTED:
-        traceback.print_exception(error)
-    print(f"recovery-journal: {message}", file=sys.stderr)  # noqa: T201 - the command line speaks to its user
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(words.plain(line), file=sys.stderr)  # noqa: T201 - the command line speaks to its user
+    print(f"recovery-journal: {words.plain(message)}", file=sys.stderr)  # noqa: T201 - the command line speaks to its user
     if code is ExitCode.USAGE and (usage := _usage(error)):
         print(f"{usage}\nTry it with --help.", file=sys.stderr)  # noqa: T201 - as above
     return code
@@ -100,6 +106,8 @@ def _is_told(error: BaseException) -> bool:
 def _message(error: BaseException) -> str:
     format_message: Any = getattr(error, "format_message", None)
     text = str(format_message() if format_message else error).strip()
+    if isinstance(error, USAGE_ERROR):
+        text = CONNECTION_STRING.sub("(a DSN, not shown)", text)
     return text or type(error).__name__
 
 
@@ -112,4 +120,4 @@ def _say_json(kind: str, message: str, code: ExitCode) -> None:
     # What was typed may hold bytes that are no UTF-8; JSON cannot.
     message = message.encode(errors="backslashreplace").decode()
     document = {"error": {"type": kind, "message": message, "exit_code": code.value}}
-    print(msgspec.json.encode(document).decode(), file=sys.stderr)  # noqa: T201 - as above
+    print(page.harmless(msgspec.json.encode(document).decode(), sys.stderr), file=sys.stderr)  # noqa: T201 - as above

@@ -86,14 +86,41 @@ def show(*parts: RenderableType) -> None:
 def show_json(document: object) -> None:
     """Print one JSON document."""
     text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{harmless(text, sys.stdout)}\n")
     sys.stdout.flush()
 
 
 def show_json_line(document: object) -> None:
     """Print one document of a stream, on one line."""
-    sys.stdout.write(f"{msgspec.json.encode(document).decode()}\n")
+    sys.stdout.write(f"{harmless(msgspec.json.encode(document).decode(), sys.stdout)}\n")
     sys.stdout.flush()
+
+
+def harmless(document: str, stream: TextIO) -> str:
+    """The same JSON, in which what a terminal might obey is written as its escape: C1 controls,
+    marks that turn the direction of writing, whatever else is not printable; and what the stream's
+    encoding lacks."""
+    if document.isascii() and "\x7f" not in document:
+        return document
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return "".join(
+        letter if _is_harmless(letter, encoding) else _json_escape(letter) for letter in document
+    )
+
+
+def _is_harmless(letter: str, encoding: str) -> bool:
+    if not letter.isprintable():
+        return letter == "\n"
+    try:
+        letter.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json_escape(letter: str) -> str:
+    units = letter.encode("utf-16-be", errors="surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def text(content: object, style: str = "") -> Text:

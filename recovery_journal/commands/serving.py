@@ -17,6 +17,7 @@ from recovery_journal.commands.swept import code_of, show_swept, stage
 from recovery_journal.commands.target import journal_of, target_of
 from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
+from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.schema import VERSION as SCHEMA_VERSION
 from recovery_journal.recovering.quarantine_hook import Hook, QuarantineCommand
 from recovery_journal.recovering.sweeper import Sweeper
@@ -32,6 +33,14 @@ OnQuarantine: TypeAlias = Annotated[
         metavar="COMMAND",
         help="Run this for each attempt with which the journal gives up, at least once. The "
         "attempt, with cause and explanation, comes as JSON on its standard input.",
+    ),
+]
+
+HookGetsDsn: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--hook-gets-dsn",
+        help=f"Give that command the journal's DSN, with its password, in ${DSN_VARIABLE}.",
     ),
 ]
 
@@ -66,11 +75,15 @@ def init(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 
 def sweep(
-    context: typer.Context, *, on_quarantine: OnQuarantine = None, as_json: AsJson = False
+    context: typer.Context,
+    *,
+    on_quarantine: OnQuarantine = None,
+    hook_gets_dsn: HookGetsDsn = False,
+    as_json: AsJson = False,
 ) -> ExitCode:
     """Take lost leases back, once, and drive each attempt to ready for dispatch."""
     with journal_of(context) as journal:
-        hook = _hook(journal, on_quarantine)
+        hook = _hook(journal, on_quarantine, gets_dsn=hook_gets_dsn)
         swept = journal.sweep()
         if hook is not None:
             journal.tell_quarantines(
@@ -113,18 +126,26 @@ def report_lost(
 
 
 def run(
-    context: typer.Context, *, on_quarantine: OnQuarantine = None, as_json: AsJson = False
+    context: typer.Context,
+    *,
+    on_quarantine: OnQuarantine = None,
+    hook_gets_dsn: HookGetsDsn = False,
+    as_json: AsJson = False,
 ) -> None:
     """Sweep and follow until SIGTERM or Ctrl-C; say what was done, as it is done.
 
     Any number may run, on any number of machines. A server that goes away is waited for.
     """
     with journal_of(context) as journal:
-        Service(journal, hook=_hook(journal, on_quarantine), as_json=as_json).run()
+        hook = _hook(journal, on_quarantine, gets_dsn=hook_gets_dsn)
+        Service(journal, hook=hook, as_json=as_json).run()
 
 
-def _hook(journal: Journal, command: str | None) -> Hook | None:
-    return QuarantineCommand(command, limit_s=journal.limits.hook_s) if command else None
+def _hook(journal: Journal, command: str | None, *, gets_dsn: bool) -> Hook | None:
+    if not command:
+        return None
+    dsn = journal.database.dsn if gets_dsn else None
+    return QuarantineCommand(command, limit_s=journal.limits.hook_s, dsn=dsn)
 
 
 class Service:

@@ -112,10 +112,7 @@ def _attribute(app: str) -> object:
     name, colon, attribute = app.partition(":")
     if not (name and colon and attribute):
         raise typer.BadParameter(f"--app {app!r}: write it as {APP_FORM}, like app.journal:journal")
-    # An installed program does not look in the folder where it is called; python -m does.
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
+    _look_here_last()
     found: object = _guarded(app, lambda: importlib.import_module(name))
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -124,6 +121,17 @@ def _attribute(app: str) -> object:
             )
         found = getattr(found, part)
     return found
+
+
+def _look_here_last() -> None:
+    """Look for modules in the working directory too, and there last: a file in it must not stand
+    in for one that is installed. `python -m` has put it first."""
+    here = str(Path.cwd())
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if sys.path[:1] in ([""], [here]) and here not in named and "" not in named[:-1]:
+        del sys.path[0]
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
 
 
 def _guarded(app: str, call: Callable[[], object]) -> object:

@@ -42,8 +42,8 @@ def prune(
     ] = DEFAULT_KEPT,
     as_json: AsJson = False,
 ) -> None:
-    """Forget inputs, run steps, checkpoints and results of runs that ended long ago, and the old
-    superseded checkpoints of open runs; never the log.
+    """Forget inputs, run steps, checkpoints and results of runs that ended long ago, what failures
+    said so long ago, and the old superseded checkpoints of open runs; never the log.
 
     A pruned run cannot be taken up again.
     """
@@ -56,6 +56,7 @@ def prune(
         f"Pruned {words.plural(pruned.runs, 'run')}: {words.plural(pruned.run_steps, 'run step')}, "
         f"{words.plural(pruned.checkpoints, 'checkpoint')}, "
         f"{words.plural(pruned.announcements, 'announcement')}, "
-        f"{words.plural(pruned.results, 'result')}; of open runs, "
+        f"{words.plural(pruned.results, 'result')}, "
+        f"{words.plural(pruned.error_texts, 'error text')}; of open runs, "
         f"{words.plural(pruned.superseded_checkpoints, 'superseded checkpoint')}."
     )

@@ -152,7 +152,12 @@ class Claims:
     def give_back(self, lease: Lease, problem: Unusable) -> None:
         """Take the lease back from a claimer that cannot go on with it, for a sweeper to try after
         a while: another machine, or this one at another time, may be able to."""
-        reason = message_of(problem)
+        message = reason = message_of(problem)
+        step, error_class = RecoveryStep.CHECKPOINT_RELOAD, type(problem).__name__
+        if isinstance(problem, ReducerFailed):
+            step, error_class = RecoveryStep.REPLAY, problem.error_class
+            # A reason stays in the log for ever, and the user's message may quote a payload.
+            reason = problem.reason
         decision = Decision(
             event_id=uuid4().hex, by=actor("worker", lease.worker_id), reason=reason
         )
@@ -168,18 +173,15 @@ class Claims:
                 "now": now,
             }
             if isinstance(problem, CheckpointTooNew):
-                return giving_back.leave_to_newer(recovery, decision, message=reason, **lost)
+                return giving_back.leave_to_newer(recovery, decision, message=message, **lost)
             if isinstance(problem, CodecMissing):
-                return giving_back.leave_to_decoder(recovery, decision, message=reason, **lost)
-            step, error_class = RecoveryStep.CHECKPOINT_RELOAD, type(problem).__name__
-            if isinstance(problem, ReducerFailed):
-                step, error_class = RecoveryStep.REPLAY, problem.error_class
+                return giving_back.leave_to_decoder(recovery, decision, message=message, **lost)
             return giving_back.give_back(
                 recovery,
                 decision,
                 step,
                 error_class=error_class,
-                message=reason,
+                message=message,
                 is_tried=error_class != POSTPONED,
                 **lost,
             )

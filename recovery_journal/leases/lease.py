@@ -12,7 +12,7 @@ from domain.events import Ending
 from domain.lease import Fence, LossReason, Progress
 from domain.ranges import require_kind
 from domain.recovery import Recovery
-from domain.wording import cleaned, message_of
+from domain.wording import class_of, message_of
 from recovery_journal import inputs
 from recovery_journal.leases.endings import LeaseEndings
 from recovery_journal.leases.runs import RunStore
@@ -200,9 +200,9 @@ class Lease:
         return payload.digest
 
     def fail(self, error: BaseException | str) -> None:
-        """End the attempt as failed: the run's own code cannot go on."""
-        is_error = isinstance(error, BaseException)
-        error_class = cleaned(type(error).__name__) if is_error else "failed"
+        """End the attempt as failed: the run's own code cannot go on. The text is kept beside the
+        log, which keeps its digest and the error's class."""
+        error_class = class_of(error) if isinstance(error, BaseException) else "failed"
         message = message_of(error) if isinstance(error, BaseException) else error
         self._endings.end(
             self._held(),

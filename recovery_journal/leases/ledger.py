@@ -25,6 +25,7 @@ from domain.lease import Fence, LeaseStatus
 from domain.recovery import Recovery
 from projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.following.inline import InlineRows
+from recovery_journal.leases.failure_texts import FailureTexts
 from recovery_journal.leases.move import Move, change_rows
 from recovery_journal.leases.row import COLUMNS, LeaseRow, by_attempt, read_leases
 from recovery_journal.leases.set_aside import take_back
@@ -72,8 +73,9 @@ class Known(NamedTuple):
 class Ledger:
     """The log and the lease rows of one schema, moved together."""
 
-    def __init__(self, application: JournalApplication) -> None:
+    def __init__(self, application: JournalApplication, texts: FailureTexts) -> None:
         self._application = application
+        self._texts = texts
         self._listed = InlineRows(DISPATCH_READY)
 
     def now(self, cursor: Cursor[DictRow]) -> datetime:
@@ -154,7 +156,7 @@ class Ledger:
     def record(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
         """Append, change the lease rows and the list. Each move answers for itself: the attempt
         afterwards, or the conflict for which none of its events was written."""
-        active = [move for move in moves if move.events]
+        active, texts = self._texts.withhold([move for move in moves if move.events])
         answers = self._application.append_cohort([move.events for move in active], cursor=cursor)
         refused = {
             move.recovery.attempt_id: answer
@@ -165,6 +167,7 @@ class Ledger:
         after = {move.recovery.attempt_id: move.recovery.apply(move.events) for move in done}
         change_rows(cursor, [(move, after[move.recovery.attempt_id]) for move in done])
         note_quarantines(cursor, done)
+        self._texts.keep(cursor, done, texts)
         self._listed.write(cursor, [event for move in done for event in move.events])
         return [
             refused.get(move.recovery.attempt_id)

@@ -2,8 +2,9 @@
 history of every attempt, stays.
 
 A pruned run keeps its row with the digest of its input, and its attempts their lease rows with
-the digests of their results. It cannot be taken up again: started anew from its input it would do
-its effects once more under the keys that they had before. So `acquire` answers `RunPruned`.
+the digests of their results. What failures said is erased by its age, of whatever run. A pruned
+run cannot be taken up again: started anew from its input it would do its effects once more under
+the keys that they had before. So `acquire` answers `RunPruned`.
 """
 
 from datetime import datetime, timedelta
@@ -89,6 +90,22 @@ WHERE ctid = ANY(ARRAY(
 ))
 """
 
+# They are erased by their age: those of a pruned run are older than its end, and those of a run
+# that goes on are history too.
+ERASE_TEXTS = """
+DELETE FROM error_texts
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM error_texts WHERE written_at < %(cutoff)s LIMIT %(limit)s
+))
+"""
+
+ERASE_TEXTS_OF_RUNS = """
+DELETE FROM error_texts
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM error_texts WHERE run_id = ANY(%(run_ids)s) LIMIT %(limit)s
+))
+"""
+
 FORGET_RESULTS = """
 UPDATE leases
 SET result = NULL
@@ -110,6 +127,7 @@ class Pruned(Struct, frozen=True, kw_only=True):
     announcements: int = 0
     results: int = 0
     superseded_checkpoints: int = 0
+    error_texts: int = 0
 
     def __add__(self, other: "Pruned") -> "Pruned":
         return Pruned(
@@ -119,6 +137,7 @@ class Pruned(Struct, frozen=True, kw_only=True):
             announcements=self.announcements + other.announcements,
             results=self.results + other.results,
             superseded_checkpoints=self.superseded_checkpoints + other.superseded_checkpoints,
+            error_texts=self.error_texts + other.error_texts,
         )
 
 
@@ -143,6 +162,7 @@ class Pruning:
     def prune(self, older_than: timedelta, *, keep_checkpoints: int = DEFAULT_KEPT) -> Pruned:
         """Prune the runs whose every attempt ended longer ago than that, by the database's clock;
         of open runs, checkpoints written longer ago than that but the newest `keep_checkpoints`.
+        What failures said longer ago than that is erased, of any run.
 
         What a batch has pruned stays so if a later one fails. Raises `InvalidInput`,
         `ServerUnavailable`, `StoreBusy`.
@@ -155,7 +175,8 @@ class Pruning:
             found = cursor.execute(CUTOFF, {"age_s": age_s}).fetchone()
         assert found is not None
         superseded = self._superseded.prune(found["cutoff"], keep_count=keep_count)
-        return self._ended(found["cutoff"]) + Pruned(superseded_checkpoints=superseded)
+        erased = self._erase_texts(found["cutoff"])
+        return self._ended(found["cutoff"]) + erased + Pruned(superseded_checkpoints=superseded)
 
     def _ended(self, cutoff: datetime) -> Pruned:
         pruned, after = Pruned(), ""
@@ -185,7 +206,18 @@ class Pruning:
             checkpoints=self._all(cursor, DELETE_CHECKPOINTS, run_ids),
             announcements=self._all(cursor, DELETE_ANNOUNCEMENTS, run_ids),
             results=self._all(cursor, FORGET_RESULTS, run_ids),
+            error_texts=self._all(cursor, ERASE_TEXTS_OF_RUNS, run_ids),
         )
+
+    def _erase_texts(self, cutoff: datetime) -> Pruned:
+        """Erase what failures said before that, of whatever runs."""
+        limits = {"cutoff": cutoff, "limit": self._rows_per_statement}
+        count, erased = 0, self._rows_per_statement
+        while erased >= self._rows_per_statement:
+            with self._database.cursor() as cursor:
+                erased = cursor.execute(ERASE_TEXTS, limits).rowcount
+            count += erased
+        return Pruned(error_texts=count)
 
     def _all(self, cursor: Cursor[DictRow], statement: str, run_ids: list[str]) -> int:
         """Repeat the statement until it finds nothing more."""

@@ -140,6 +140,21 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (run_id, checkpoint_no)
 );
 
+-- What failures said, by the version of their events. It may quote payloads, so the log keeps a
+-- digest of it, and pruning erases it here.
+CREATE TABLE error_texts (
+    attempt_id text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    run_id text COLLATE "C" NOT NULL REFERENCES runs,
+    text text NOT NULL,
+    written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (attempt_id, version)
+);
+
+CREATE INDEX error_texts_run ON error_texts (run_id);
+
+CREATE INDEX error_texts_written ON error_texts (written_at);
+
 -- Which code versions workers of a kind ask for (of any kind, where it is empty), and when last.
 CREATE TABLE askers (
     kind text COLLATE "C" NOT NULL,

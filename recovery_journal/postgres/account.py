@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import stat
 import subprocess
 import time
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ NAME = "pgserver"
 """Where we are root; the wheel's own helpers use the same name, so a machine gets only one."""
 MAKE_LIMIT_S = 10
 POLL_S = 0.05
-PASS_THROUGH = stat.S_IXOTH
-READ_AND_RUN = stat.S_IROTH | stat.S_IXOTH
 
 
 @dataclass(frozen=True)
@@ -27,27 +24,8 @@ class ServerAccount:
     gid: int
 
     def own(self, folder: Path) -> None:
-        """Make the account the owner of a folder, and its way there passable."""
-        os.chown(folder, self.uid, self.gid)
-        self.admit(folder)
-
-    def admit(self, folder: Path) -> None:
-        """Let the account pass through the folders above; passing is all that is granted."""
-        for parent in folder.parents:
-            mode = parent.stat().st_mode
-            if not mode & PASS_THROUGH:
-                parent.chmod(mode | PASS_THROUGH)
-
-    def admit_programs(self, bin_path: Path) -> None:
-        """Let the account run the programs, also where root installed them for root alone."""
-        self.admit(bin_path)
-        if (bin_path / "postgres").stat().st_mode & READ_AND_RUN == READ_AND_RUN:
-            return
-        package = bin_path.parents[1]
-        for folder in package.parent.glob(f"{package.name}*"):  # its libraries lie beside it
-            for path in (folder, *folder.rglob("*")):
-                mode = path.stat().st_mode
-                path.chmod(mode | (READ_AND_RUN if mode & stat.S_IXUSR else stat.S_IROTH))
+        """Make the account the owner of a folder that was just made."""
+        os.chown(folder, self.uid, self.gid, follow_symlinks=False)
 
 
 def server_account() -> ServerAccount | None:
@@ -56,6 +34,24 @@ def server_account() -> ServerAccount | None:
         return None
     found = _find()
     return found if found is not None else _make()
+
+
+def server_uid() -> int | None:
+    """Under which user the server of this process runs; None where its account is still to be
+    made."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    found = _find()
+    return None if found is None else found.uid
+
+
+def server_user() -> str | None:
+    """The name of that user, where it has one."""
+    uid = server_uid()
+    try:
+        return None if uid is None else pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container's number without a name
+        return None
 
 
 def _find() -> ServerAccount | None:

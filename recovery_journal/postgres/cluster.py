@@ -14,7 +14,8 @@ from typing import Literal
 import psutil
 
 from domain.errors import EmbeddedServerUnavailable
-from recovery_journal.postgres.account import server_account
+from recovery_journal.postgres.account import server_account, server_uid, server_user
+from recovery_journal.postgres.folders import make_folder, require_ours, runnable
 from recovery_journal.postgres.local_dsn import local_dsn
 
 StopMode = Literal["smart", "fast", "immediate"]
@@ -63,7 +64,7 @@ class Cluster:
         """Where to connect, the same in every life of the server. Ask once its data folder is
         there."""
         version = int((self.data / "PG_VERSION").read_text(encoding="ascii"))
-        return local_dsn(self._socket_folder, account=_owner(self.data), version=version)
+        return local_dsn(self._socket_folder, account=server_user() or "", version=version)
 
     @property
     def _socket_folder(self) -> Path:
@@ -75,7 +76,9 @@ class Cluster:
 
     def create(self) -> None:
         """Make the data folder; a finished one is left as it is, half of one is made anew."""
-        if self.data.exists():
+        make_folder(self.folder, self.folder)
+        if self.data.exists() or self.data.is_symlink():
+            require_ours(self.data, server_uid())
             return
         unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -83,7 +86,8 @@ class Cluster:
         # C collation: text sorts by its bytes on every machine, whatever its language.
         self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8",
                   "--no-locale", "-D", str(unfinished), limit_s=START_LIMIT_S)  # fmt: skip
-        with (unfinished / "postgresql.conf").open("a", encoding="utf-8") as settings:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(unfinished / "postgresql.conf", flags), "a") as settings:
             settings.write(SETTINGS)
         unfinished.rename(self.data)
 
@@ -145,12 +149,9 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str, limit_s: float) -> None:
         account = server_account()
-        if account is not None:
-            account.admit_programs(self.bin_path)
-            account.admit(self.data)
         try:
             done = subprocess.run(
-                [str(self.bin_path / program), *arguments],
+                [str(runnable(self.bin_path) / program), *arguments],
                 cwd="/",  # ours may be closed to the server's account
                 env={name: text for name, text in os.environ.items() if name[:2] != "PG"},
                 user=None if account is None else account.uid,

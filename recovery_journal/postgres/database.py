@@ -1,5 +1,6 @@
 """One connection per thread to the journal's schema, and PostgreSQL's errors in our words."""
 
+import logging
 import os
 import threading
 import traceback
@@ -12,7 +13,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
 from domain.errors import (
@@ -23,6 +23,8 @@ from domain.errors import (
     ServerUnavailable,
     StoreBusy,
 )
+from recovery_journal.postgres.connection_string import UNSAID, parse
+from recovery_journal.postgres.inherited_sockets import OPENED
 from recovery_journal.postgres.server_settings import require_unicode
 from recovery_journal.postgres.session_settings import Durability, SessionSettings, without_limits
 
@@ -91,8 +93,8 @@ class _Thread:
     session: _Session | None = None
 
 
-# Sessions of a parent process. Their sockets are the parent's, so a child neither closes nor
-# forgets them: forgetting would run psycopg's finalizer, which complains about open connections.
+# Sessions of a parent process, which a child neither closes nor forgets: forgetting would run
+# psycopg's finalizer, which complains about open connections.
 _INHERITED: list[_Session] = []
 
 
@@ -118,12 +120,15 @@ class Database:
     ) -> None:
         _check_schema_name(schema)
         self.schema = schema
-        self._target = _parse(dsn)
+        self._given = parse(dsn)
+        if not self._given.is_certain:
+            # Its lines name the host and the port of each attempt to connect.
+            logging.getLogger("psycopg").addFilter(above_debugging)
         self._options: dict[str, Any] = {
             "application_name": application_name,
             "connect_timeout": max(2, round(connect_s)),  # libpq takes whole seconds, from two
             **NETWORK_LIMITS,
-            **self._target,
+            **self._given.parameters,
             "client_encoding": "utf8",
         }
         self.durability = durability
@@ -141,10 +146,14 @@ class Database:
 
     @property
     def server(self) -> str:
-        """Host, port and database as a person would name them; never the password."""
-        host = self._target.get("host") or os.environ.get("PGHOST") or "the local socket"
-        port = self._target.get("port") or os.environ.get("PGPORT") or "5432"
-        return f"{host}:{port}/{self._target.get('dbname') or os.environ.get('PGDATABASE') or ''}"
+        """Host, port and database as a person would name them; never the password, and nothing
+        of a connection string that can be read in two ways."""
+        return self._given.server
+
+    @property
+    def dsn(self) -> str:
+        """The connection string, with its password: for another program, not to be shown."""
+        return self._given.text
 
     def connection(self) -> Connection[DictRow]:
         """This thread's connection, opened if need be; its errors are psycopg's own."""
@@ -167,6 +176,7 @@ class Database:
         `options` are libpq's. Errors as in `transaction`."""
         with self.translated():
             connection = self._connect(**options)
+        OPENED.add(connection)
         version = self.server_version(connection)
         try:
             return self._prepared(connection)
@@ -179,6 +189,7 @@ class Database:
                     connection = self._connect(
                         **{**options, "options": without_limits(given, version)}
                     )
+                    OPENED.add(connection)
                     return self._prepared(connection)
             except ServerUnavailable as again:
                 raise error from again
@@ -227,7 +238,8 @@ class Database:
             typed = self.typed(error)
             if typed is None:
                 raise
-            raise typed from error
+            # psycopg's message quotes the DSN, and a traceback shows it.
+            raise typed from (error if self._given.is_certain else None)
 
     def typed(self, error: psycopg.Error) -> RecoveryJournalError | None:
         """What a psycopg error means to a caller of the journal, or None."""
@@ -237,8 +249,11 @@ class Database:
             return ReadOnlyServer("write to the journal")
         is_gone = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         if is_gone or error.sqlstate in TOO_LONG_STATES:
-            return ServerUnavailable(server=self.server, reason=_one_line(error))
+            return ServerUnavailable(server=self.server, reason=self._reason(error))
         return None
+
+    def _reason(self, error: psycopg.Error) -> str:
+        return _one_line(error) if self._given.is_certain else UNSAID
 
     def server_started_at(self) -> datetime:
         """When the server was started, by its own clock."""
@@ -303,7 +318,13 @@ class Database:
             # the server, which may have let us in meanwhile, would keep it until garbage is
             # collected.
             traceback.clear_frames(error.__traceback__)
-            raise
+            if self._given.is_certain:
+                raise
+        except (psycopg.Error, ValueError):
+            if self._given.is_certain:
+                raise
+        # Out here, so that no traceback shows the error whose message quotes the DSN.
+        raise psycopg.OperationalError(UNSAID)
 
     def _prepared(self, connection: Connection[DictRow]) -> OwnConnection:
         try:
@@ -326,19 +347,6 @@ class Database:
         return is_direct
 
 
-def _parse(dsn: str) -> dict[str, Any]:
-    try:
-        return {name: value for name, value in conninfo_to_dict(dsn).items() if value is not None}
-    except (psycopg.Error, UnicodeEncodeError):
-        # The parser's message quotes the DSN, and with it perhaps the password.
-        raise InvalidInput(
-            "the DSN",
-            found="no PostgreSQL connection string",
-            needed="a string like postgresql://user@host:5432/database",
-            do="correct it",
-        ) from None
-
-
 def _check_schema_name(schema: str) -> None:
     is_reserved = schema.startswith("pg_") or schema == "$user"  # which means the user, also quoted
     size = len(schema.encode(errors="surrogatepass"))
@@ -351,6 +359,11 @@ def _check_schema_name(schema: str) -> None:
         needed=f"1 to {LONGEST_SCHEMA_NAME} bytes in UTF-8, no NUL, not 'pg_...' or '$user'",
         do="choose another name",
     )
+
+
+def above_debugging(record: logging.LogRecord) -> bool:
+    """Whether a line of a log is more than a help in debugging."""
+    return record.levelno > logging.DEBUG
 
 
 def _one_line(error: psycopg.Error) -> str:

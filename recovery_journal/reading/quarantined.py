@@ -8,6 +8,7 @@ from psycopg.rows import DictRow
 
 from domain.errors import StreamUnusable
 from domain.events import LiftOption, QuarantineCause, Quarantined
+from recovery_journal.leases.failure_texts import Texts, find_texts
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.streams import Stream
 from recovery_journal.postgres.database import Database
@@ -77,10 +78,11 @@ class QuarantineReading:
     def _read(self, cursor: Cursor[DictRow], rows: list[DictRow]) -> list[QuarantinedAttempt]:
         wanted = [row["attempt_id"] for row in rows if row["reason"] is None]
         streams = self._application.streams(wanted, cursor)
-        return [_attempt(row, streams.get(row["attempt_id"])) for row in rows]
+        texts = find_texts(cursor, wanted)
+        return [_attempt(row, streams.get(row["attempt_id"]), texts) for row in rows]
 
 
-def _attempt(row: DictRow, stream: Stream | None) -> QuarantinedAttempt:
+def _attempt(row: DictRow, stream: Stream | None, texts: Texts) -> QuarantinedAttempt:
     since, aside_since, position, reason = (
         row.pop(name) for name in ("renewed_at", "aside_since", "position", "reason")
     )
@@ -99,6 +101,12 @@ def _attempt(row: DictRow, stream: Stream | None) -> QuarantinedAttempt:
         since=quarantined[-1].recorded_at,
         worker_id=recovery.holder.worker_id,
         cause=recovery.quarantined.cause,
-        explanation=recovery.quarantined.explanation,
+        explanation=_explanation(recovery.quarantined, texts),
         options=recovery.quarantined.options,
     )
+
+
+def _explanation(event: Quarantined, texts: Texts) -> str:
+    """Why, with what the error said where that is still kept."""
+    said = event.message or texts.get((event.originator_id, event.originator_version))
+    return f"{event.explanation}: {said}" if said else event.explanation

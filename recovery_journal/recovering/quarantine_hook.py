@@ -21,6 +21,7 @@ from domain.errors import HookFailed, InvalidInput
 from domain.wording import message_of
 from recovery_journal import inputs
 from recovery_journal.limits import Limits
+from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.database import Database
 from recovery_journal.reading.quarantined import QuarantinedAttempt, QuarantineReading
 
@@ -116,10 +117,12 @@ class QuarantineCommand:
     """Calls a program for each quarantine, with the attempt as JSON on its standard input.
 
     It is killed, with all that it has started, after `limit_s`. What it prints goes to our
-    standard error.
+    standard error. Its environment is ours without what leads to the database; with `dsn`, that
+    is in $RECOVERY_JOURNAL_DSN.
     """
 
-    def __init__(self, command: str, *, limit_s: float) -> None:
+    def __init__(self, command: str, *, limit_s: float, dsn: str | None = None) -> None:
+        self._dsn = dsn
         self._limit_s = inputs.seconds("limit_s", limit_s)
         try:
             self._arguments = shlex.split(inputs.text("the hook", command))
@@ -136,6 +139,7 @@ class QuarantineCommand:
                 self._arguments,
                 stdin=subprocess.PIPE,
                 stdout=STANDARD_ERROR,
+                env=self._environment(),
                 start_new_session=True,
             )
         except OSError as error:
@@ -150,6 +154,16 @@ class QuarantineCommand:
             process.wait()
         if process.returncode != 0:
             raise CommandFailed(f"exit code {process.returncode}")
+
+    def _environment(self) -> dict[str, str]:
+        mine = {name: text for name, text in os.environ.items() if not _leads_there(name)}
+        return mine if self._dsn is None else {**mine, DSN_VARIABLE: self._dsn}
+
+
+def _leads_there(variable: str) -> bool:
+    """Whether this variable of the environment leads to the journal's database: ours, or one of
+    libpq's."""
+    return variable == DSN_VARIABLE or variable.startswith("PG")
 
 
 def _no_command(found: str) -> InvalidInput:

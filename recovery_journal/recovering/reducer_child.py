@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from domain.errors import CodecMissing, RecoveryJournalError
 from domain.ports import Reducer
-from domain.wording import message_of
+from domain.wording import class_of, message_of
 from recovery_journal.forks import SignalMask, fork_in_group
 from recovery_journal.leases.runs import StoredStep
 from recovery_journal.payload import Values
@@ -145,5 +145,5 @@ def _folded(
         folded = values.encode(state, name="the folded state") if wants_state else None
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded
         traceback.print_exc(file=sys.stderr)
-        return Folded(error_class=type(error).__name__, message=message_of(error))
+        return Folded(error_class=class_of(error), message=message_of(error))
     return Folded(state_digest=digest, state=folded.encoded if folded else None)

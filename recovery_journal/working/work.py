@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from domain.errors import LeaseLost, Retry, StreamUnusable
 from domain.events import Ending
 from domain.lease import LossReason
-from domain.wording import message_of
+from domain.wording import class_of, message_of
 from recovery_journal.leases.loading import Claim
 from recovery_journal.working.child import Word
 from recovery_journal.working.outcome import Outcome
@@ -120,4 +120,4 @@ def _insisting(lease: Lease, call: Callable[[], Answer]) -> Answer:
 
 
 def _word(outcome: Outcome, error: BaseException) -> Word:
-    return Word(outcome=outcome, error_class=type(error).__name__, message=message_of(error))
+    return Word(outcome=outcome, error_class=class_of(error), message=message_of(error))

@@ -49,6 +49,7 @@ def perform(given: Statistics, screen: Screen) -> Evidence:
     with ExitStack() as stack:
         stack.enter_context(handled(leave))
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="rj-demo-")))
+        folder.chmod(0o711)  # so that root's server, which runs under another account, gets there
         introduce(screen, given)
         with held_back():  # half a server is hard to tidy up
             server = stack.enter_context(EmbeddedServer.start(folder / "server"))

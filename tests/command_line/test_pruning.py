@@ -58,7 +58,8 @@ def test_nothing_of_an_open_run_is_forgotten(journal: Journal, server_dsn: str) 
 
     pruned = journal.prune(older_than=NOW)
 
-    assert pruned == Pruned()
+    # What a failure said may quote a payload, so its age alone counts.
+    assert pruned == Pruned(error_texts=1)
     assert len(rows(server_dsn, journal.database.schema, "run_steps")) == 10
 
 
@@ -102,7 +103,7 @@ def test_an_attempt_that_is_just_being_opened_keeps_its_run(
         other.start()
         other.join(timeout=30)
 
-    assert pruned == [Pruned()]
+    assert pruned == [Pruned(error_texts=1)]
     assert len(rows(server_dsn, schema, "run_steps")) == 2
 
 

@@ -1,14 +1,19 @@
 """What reaches a terminal."""
 
+import json
 import os
 import pty
 import re
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import dictionaries, text
 
 from recovery_journal import Journal
+from recovery_journal.commands.page import harmless
 from tests.command_line import scenes
 from tests.command_line.processes import Spoken
 
@@ -87,3 +92,43 @@ def test_a_rebuild_shows_a_bar_and_leaves_nothing_of_it(
 
     assert "events" in shown
     assert "Rebuilt from 6 events" in shown.splitlines()[-1]
+
+
+COMMANDING = {
+    "a C1 control": "\x9b31m",
+    "an override of the direction": "\u202egnp.exe",
+    "an isolate": "\u2066a\u2069",
+    "a mark of the direction": "\u200f\u061c",
+    "separators of lines": "a\u2028b\u2029c",
+    "no width": "a\u200bb\ufeffc",
+    "a delete": "a\x7fb",
+    "a tag beyond the first plane": "a\U000e0041b",
+}
+
+
+@pytest.mark.parametrize("what", COMMANDING)
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_nothing_stored_commands_a_terminal(
+    journal: Journal, server_dsn: str, schema: str, what: str, flags: tuple[str, ...]
+) -> None:
+    name = f"a-1{COMMANDING[what]}"
+    scenes.held(journal, name, worker_id=name)
+    where = ("--dsn", server_dsn, "--schema", schema, *flags)
+
+    shown = without_styles(
+        shown_on_a_terminal("history", name, *where)
+        + shown_on_a_terminal("show", "b" + name, *where)
+    )
+
+    assert not [letter for letter in shown if not letter.isprintable() and letter != "\n"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+@given(document=dictionaries(text(), text()))
+def test_what_is_escaped_is_the_same_json(document: dict[str, str], encoding: str) -> None:
+    stream = TextIOWrapper(BytesIO(), encoding=encoding)
+
+    said = harmless(json.dumps(document, ensure_ascii=False), stream)
+
+    assert json.loads(said.encode(encoding)) == document
+    assert all(letter.isprintable() for letter in said)

@@ -142,7 +142,7 @@ def test_pruning_says_what_it_forgot(command: Command, journal: Journal) -> None
 
     assert kept.out.startswith("Pruned 0 runs: ")
     assert pruned.out == (
-        "Pruned 1 run: 2 run steps, 1 checkpoint, 0 announcements, 1 result; "
+        "Pruned 1 run: 2 run steps, 1 checkpoint, 0 announcements, 1 result, 0 error texts; "
         "of open runs, 0 superseded checkpoints.\n"
     )
     assert set(again.document.values()) == {0}

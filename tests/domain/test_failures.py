@@ -351,7 +351,7 @@ def test_a_replay_that_raised_is_tried_again_up_to_the_cap() -> None:
     last = found[-1]
     assert cause_of(last) is QuarantineCause.RAISED
     assert isinstance(last, Quarantined)
-    assert last.explanation == "KeyError: 'total'"
+    assert (last.explanation, last.message) == ("KeyError", "'total'")
 
 
 def test_an_unavailable_replayer_never_quarantines() -> None:

@@ -87,7 +87,7 @@ PINNED = {
     "moments": (1, "fold1:244b0408def4ee7955acac2a636b0131009b923665f7bc8a37d2a1bf84484dec"),
     "recovery_contexts": (
         1,
-        "fold1:99b6a2ff04e6cfea307bd7db3398e861c9cbf6aeb4c7c125ab9e97f4e09c9c2b",
+        "fold1:862fa631b8bdba53697d067f2111685013b874ccab04cb6352409106dea96251",
     ),
     "workers": (1, "fold1:fd734f8f1863149d255a2584cf3abb923120443096f12007fc7d0073fd0c6a65"),
 }

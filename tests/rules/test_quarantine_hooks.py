@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 import recovery_journal as rj
@@ -278,3 +279,37 @@ def test_a_command_that_does_not_start_is_told(journal: rj.Journal) -> None:
 def test_what_is_no_command_is_refused_at_once(words: str) -> None:
     with pytest.raises(rj.InvalidInput, match="name a program"):
         rj.QuarantineCommand(words, limit_s=1.0)
+
+
+ENVIRONMENT = """
+import json, os, pathlib, sys
+pathlib.Path(sys.argv[1]).write_text(json.dumps(dict(os.environ)))
+"""
+LEADING = ("RECOVERY_JOURNAL_DSN", "PGPASSWORD", "PGHOST", "PGSERVICE", "PGPASSFILE")
+
+
+def test_a_command_gets_nothing_that_leads_to_the_database(
+    journal: rj.Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarantine(journal)
+    for name in (*LEADING, "KEPT"):
+        monkeypatch.setenv(name, "secret")
+
+    assert journal.tell_quarantines(command(tmp_path, ENVIRONMENT)) == 1
+
+    found = json.loads((tmp_path / "told").read_text())
+    assert found["KEPT"] == "secret"
+    assert not set(LEADING) & set(found)
+
+
+def test_a_command_gets_the_dsn_where_that_is_asked_for(
+    journal: rj.Journal, tmp_path: Path, server_dsn: str
+) -> None:
+    quarantine(journal)
+    hook = command(tmp_path, ENVIRONMENT, dsn=journal.database.dsn)
+
+    assert journal.tell_quarantines(hook) == 1
+
+    given = json.loads((tmp_path / "told").read_text())["RECOVERY_JOURNAL_DSN"]
+    with psycopg.connect(given) as theirs, psycopg.connect(server_dsn) as ours:
+        assert theirs.info.dsn == ours.info.dsn

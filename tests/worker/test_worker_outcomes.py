@@ -50,10 +50,11 @@ def test_a_function_that_raises_fails_its_attempt_with_the_error(
     assert ended == Counter({Outcome.FAILED: 1})
     event = last_ending(desk, "a-1")
     assert (event.ending, event.error_class) == (Ending.FAILED, "ValueError")
-    assert event.message == f"cannot count {str(desk.folder)!r}"
+    said = desk.journal.history("a-1")[-1].error_text
+    assert (event.message, said) == ("", f"cannot count {str(desk.folder)!r}")
     assert "in raise_error" in capfd.readouterr().err
     problems = [notice.text for notice in notices if notice.kind is NoticeKind.PROBLEM]
-    assert problems == [f"ValueError: {event.message}"]
+    assert problems == [f"ValueError: {said}"]
 
 
 def test_a_result_that_cannot_be_stored_fails_the_attempt(desk: Desk) -> None:

@@ -1,0 +1,36 @@
+"""Keeping the texts of failures out of the log, which nobody may change (rule R1).
+
+An exception's text often quotes what it failed at: a customer's name, an amount. The log keeps the
+class of the error and a digest of the text; the text itself is kept where it can be erased.
+"""
+
+from enum import StrEnum
+
+from msgspec.structs import replace
+
+from domain.digest import payload_digest
+from domain.events import AnyEvent, LeaseEnded, Quarantined, StepFailed
+
+
+class ErrorTexts(StrEnum):
+    """Where the texts of failures are kept."""
+
+    TABLE = "table"
+    """In a table of their own, which pruning erases."""
+    LOG = "log"
+    """In the log's events, for ever."""
+
+
+def withheld(event: AnyEvent) -> tuple[AnyEvent, str]:
+    """The event as the log keeps it, and the text that it must not keep; empty where it has
+    none."""
+    match event:
+        case StepFailed(message=text) | LeaseEnded(message=text) | Quarantined(message=text):
+            if text:
+                return replace(event, message="", message_digest=text_digest(text)), text
+    return event, ""
+
+
+def text_digest(text: str) -> str:
+    """The digest by which a text can be told from another once it is erased."""
+    return payload_digest(text.encode(errors="replace"))

@@ -1,0 +1,50 @@
+"""Where `--app` looks for modules: in the working directory last."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROGRAM = "import sys; from recovery_journal.command_line import main; sys.exit(main(sys.argv[1:]))"
+
+
+def said(folder: Path, *python: str, path: str = str(CHECKOUT)) -> str:
+    """What `--app` answers for an attribute that is none."""
+    done = subprocess.run(
+        [sys.executable, *python, "--app", "own_app:nothing", "status"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stderr
+
+
+@pytest.mark.parametrize("module", ["statistics", "xmlrpc", "turtledemo", "pytest"])
+@pytest.mark.parametrize("start", [("-P", "-c", PROGRAM), ("-m", "recovery_journal.command_line")])
+def test_a_file_in_the_working_directory_stands_in_for_no_installed_module(
+    tmp_path: Path, module: str, start: tuple[str, ...]
+) -> None:
+    (tmp_path / "own_app.py").write_text(f"import {module}")
+    (tmp_path / f"{module}.py").write_text("raise SystemExit('the one in the working directory')")
+
+    found = said(tmp_path, *start)
+
+    assert "found no 'nothing' in own_app" in found
+
+
+def test_what_pythonpath_names_keeps_its_place(tmp_path: Path) -> None:
+    (tmp_path / "own_app.py").write_text("import statistics")
+    (tmp_path / "statistics.py").write_text("raise SystemExit('the named one')")
+
+    found = said(
+        tmp_path,
+        *("-P", "-c", PROGRAM),
+        path=os.pathsep.join((str(tmp_path), str(CHECKOUT))),
+    )
+
+    assert "the named one" in found
