@@ -130,5 +130,5 @@ def test_what_is_escaped_is_the_same_json(document: dict[str, str], encoding: st
 
     said = harmless(json.dumps(document, ensure_ascii=False), stream)
 
-    assert json.loads(said.encode(encoding)) == document
+    assert json.loads(said.encode(encoding).decode(encoding)) == document
     assert all(letter.isprintable() for letter in said)
