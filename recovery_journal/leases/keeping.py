@@ -1,10 +1,10 @@
 """Keeping leases from winning them until they are handed over, whatever takes the time."""
 
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Final
 
 from domain.errors import RecoveryJournalError
@@ -74,8 +74,8 @@ class Keeping:
     @contextmanager
     def beside(self) -> Iterator[None]:
         """Renew meanwhile in a thread. Raises what the last renewal raised, if it fails again."""
-        ended = threading.Event()
-        thread = threading.Thread(target=self._renew_until, args=(ended,), daemon=True)
+        ended = Event()
+        thread = Thread(target=self._renew_until, args=(ended,), daemon=True)
         thread.start()
         try:
             yield
@@ -90,7 +90,7 @@ class Keeping:
     def _is_due(self) -> bool:
         return time.monotonic() - self._renewed_at >= self._every_s
 
-    def _renew_until(self, ended: threading.Event) -> None:
+    def _renew_until(self, ended: Event) -> None:
         while not ended.wait(self._every_s):
             try:
                 self._renew()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from psycopg import Cursor
@@ -11,7 +12,7 @@ from domain.lease import Fence, Holder
 from recovery_journal.leases.lease import LeaseTerms
 from recovery_journal.leases.row import COLUMNS, LeaseRow
 from recovery_journal.leases.set_aside import LOCK_WAIT_S
-from recovery_journal.leases.tips import STORED, STORED_BYTES
+from recovery_journal.leases.tips import read_sizes
 
 QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
 
@@ -33,13 +34,6 @@ WHERE listed.left_position IS NULL
     )
 """
 
-LOCKED = f"""
-FROM {READY}
-ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
-LIMIT %(limit)s
-FOR NO KEY UPDATE OF leases SKIP LOCKED
-"""
-
 # For the rest of the transaction: one attempt's events must not hold the others up.
 BRIEFLY = f"SELECT set_config('lock_timeout', '{LOCK_WAIT_S * 1000:.0f}ms', true)"
 
@@ -48,31 +42,11 @@ TAKE = f"""
 SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
 FROM (
 SELECT {QUALIFIED}
-{LOCKED}) AS taken
-CROSS JOIN ({BRIEFLY}) AS patience
-"""
-
-
-# Those that are too much stay on the list, and are free again when the claim has committed.
-TAKE_WITHIN = f"""
-WITH wanted AS MATERIALIZED (
-    SELECT {QUALIFIED}, listed.priority AS listed_priority, listed.ready_at AS listed_at
-    {LOCKED}
-), sized AS (
-    SELECT wanted.*, {STORED_BYTES} AS bytes,
-        sum({STORED_BYTES}) OVER (
-            ORDER BY listed_priority DESC, listed_at, attempt_id ROWS UNBOUNDED PRECEDING
-        ) AS bytes_so_far
-    FROM wanted
-    {STORED}
-), within AS MATERIALIZED (
-    SELECT *
-    FROM sized
-    WHERE bytes_so_far <= %(limit_bytes)s OR bytes_so_far = bytes
-    ORDER BY listed_priority DESC, listed_at, attempt_id
-)
-SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
-FROM within
+FROM {READY}
+ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE OF leases SKIP LOCKED
+) AS taken
 CROSS JOIN ({BRIEFLY}) AS patience
 """
 
@@ -87,11 +61,17 @@ class Taken(NamedTuple):
 
 def take(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[Taken]:
     """Lock the ready leases that a claim takes, in the order of the list: of several only so many
-    as fit into `limit_bytes`, and the first one anyway."""
-    statement = TAKE if parameters["limit"] == 1 else TAKE_WITHIN
+    as fit into `limit_bytes`, and the first one anyway. Others are free again once the claim has
+    committed."""
     with cursor.connection.cursor(binary=True, row_factory=tuple_row) as taking:
-        rows = taking.execute(statement, parameters).fetchall()
-    return [Taken(LeaseRow(*row[:-2]), row[-2], row[-1]) for row in rows]
+        rows = taking.execute(TAKE, parameters).fetchall()
+    found = [Taken(LeaseRow(*row[:-2]), row[-2], row[-1]) for row in rows]
+    if len(found) < 2:
+        return found
+    sizes = read_sizes(cursor, [one.row.run_id for one in found])
+    so_far = accumulate(sizes.get(one.row.run_id, 0) for one in found)
+    fitting = sum(size <= parameters["limit_bytes"] for size in so_far)
+    return found[: max(fitting, 1)]
 
 
 def granted(taken: Taken, fence: Fence, holder: Holder, ttl_s: float) -> LeaseTerms:

@@ -84,8 +84,13 @@ ORDER BY run_id, run_steps.ordinal
 """
 
 # What a run's next worker is handed, without reading it: of a large value the server reads the
-# header alone. `wanted` is what it is joined to.
-STORED = """
+# header alone.
+SIZES = """
+SELECT wanted.run_id,
+    coalesce(octet_length(runs.input), 0)
+        + coalesce(tip.bytes, 0)
+        + coalesce(tail.bytes, 0) AS bytes
+FROM unnest(%(run_ids)s::text[]) AS wanted(run_id)
 JOIN runs ON runs.run_id = wanted.run_id
 LEFT JOIN LATERAL (
     SELECT checkpoints.ordinal, octet_length(state) AS bytes
@@ -99,15 +104,6 @@ LEFT JOIN LATERAL (
     FROM run_steps
     WHERE run_steps.run_id = wanted.run_id AND run_steps.ordinal > coalesce(tip.ordinal, 0)
 ) AS tail ON true
-"""
-STORED_BYTES = """
-coalesce(octet_length(runs.input), 0) + coalesce(tip.bytes, 0) + coalesce(tail.bytes, 0)
-"""
-
-SIZES = f"""
-SELECT wanted.run_id, ({STORED_BYTES})::bigint AS bytes
-FROM unnest(%(run_ids)s::text[]) AS wanted(run_id)
-{STORED}
 """
 
 # Of the tail alone: a run step before the checkpoint is nobody's start any more.
@@ -212,8 +208,8 @@ def read_kept(cursor: Cursor[DictRow], runs: Sequence[str], *, limit_bytes: int)
 
 def read_sizes(cursor: Cursor[DictRow], runs: Sequence[str]) -> dict[str, int]:
     """How many bytes the next worker of each run is handed."""
-    rows = cursor.execute(SIZES, {"run_ids": array(runs)}).fetchall()
-    return {row["run_id"]: row["bytes"] for row in rows}
+    with cursor.connection.cursor(binary=True, row_factory=tuple_row) as sizes:
+        return dict(sizes.execute(SIZES, {"run_ids": array(runs)}).fetchall())
 
 
 def read_end(cursor: Cursor[DictRow], run_id: str, *, limit_bytes: int) -> Checkpoint:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from os import urandom
 from random import Random
+from threading import Thread
 from types import ModuleType
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -52,7 +53,7 @@ RETURNING checkpoints.run_id
 """
 
 
-ORIGINALS: Final = (time, random, uuid4, urandom, identity.incarnation)
+ORIGINALS: Final = (time, random, uuid4, urandom, identity.incarnation, Thread)
 """What the product's modules have under the names of our stand-ins; others are left alone."""
 
 
@@ -181,6 +182,20 @@ class _Simulation:
             self._promises.doubt_tip(run_id)
 
 
+class NoThread:
+    """Stands for a thread that renews leases while another one waits for the server: it would wait
+    in real time, and its exchanges would be no actor's."""
+
+    def __init__(self, **_settings: Any) -> None:
+        """Nothing is begun."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def join(self) -> None:
+        """Likewise."""
+
+
 @contextmanager
 def virtual(world: World, cast: Cast) -> Iterator[None]:
     """Give the product's modules our time, our random draws and ids, and an identity for each
@@ -192,6 +207,7 @@ def virtual(world: World, cast: Cast) -> Iterator[None]:
         "uuid4": lambda: UUID(int=draw.getrandbits(128), version=4),
         "urandom": draw.randbytes,
         "incarnation": cast.incarnation,
+        "Thread": NoThread,
     }
     before: list[tuple[ModuleType, str, Any]] = []
     for name, module in list(sys.modules.items()):
