@@ -13,6 +13,7 @@ from domain.events import (
     ReadyForDispatch,
     StepFailed,
 )
+from domain.journal_events import JOURNAL_STREAM
 from domain.recovery import RECOVERING, Recovery, Stage
 from projections.dispatch_ready import DISPATCH_READY, DispatchReady, DispatchReadyRow
 from projections.projection import Record
@@ -52,11 +53,11 @@ def assert_attempt_in_step(journal: Journal, attempt_id: str) -> None:
 
 
 def whole_log(journal: Journal) -> list[HistoryEntry]:
-    """Every event there is."""
+    """Every event of an attempt that there is."""
     entries: list[HistoryEntry] = []
     while page := journal.log(after=entries[-1].position if entries else 0, limit=PAGE):
         entries += page
-    return entries
+    return [entry for entry in entries if entry.event.originator_id != JOURNAL_STREAM]
 
 
 def lease_rows(journal: Journal, attempt_id: str | None = None) -> list[DictRow]:
