@@ -30,6 +30,8 @@ MARKER: Final = "data-is-in"
 def place_of(folder: Path) -> Path:
     """Where the server of a folder has its data: there, or for root, where the server's account
     cannot get there, in a folder of the system's."""
+    if folder.exists() and not folder.is_dir():
+        raise EmbeddedServerUnavailable(f"{folder} is no folder; name another one")
     if os.geteuid() != 0:
         return folder
     elsewhere = SYSTEM_FOLDER / sha256(os.fsencode(folder)).hexdigest()[:16]

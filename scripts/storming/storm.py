@@ -87,7 +87,9 @@ class Storm:
         self._looked_at = -LOOK_S
         self._fleet.calm()
         self._tend()
-        self._server.reset_settings()
+        while not self._server.reset_settings() and time.monotonic() < began_at + CALM_LIMIT_S:
+            time.sleep(LOOK_S)
+            self._tend()
         self.survived.wrongs += self._fleet.dismiss(Role.STARTER)
         while (count := self._open_count()) != 0:
             self._tend()
