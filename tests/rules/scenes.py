@@ -168,3 +168,9 @@ def at_once(calls: Sequence[Callable[[], Answer]]) -> list[Answer]:
 
 
 REDUCERS: Mapping[str, Reducer] = {"sum": sum_up}
+
+
+def text_of(journal: Journal, event: RecoveryEvent) -> str:
+    """What the failure said of which this event tells, as it is kept beside the log."""
+    [entry] = [it for it in journal.history(event.originator_id) if it.event == event]
+    return entry.error_text or ""

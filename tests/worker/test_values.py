@@ -40,4 +40,6 @@ def test_a_result_that_would_not_come_back_fails_the_attempt_in_words(
 
         ended = journal.recovery("a-1").ended
         assert isinstance(ended, rj.events.LeaseEnded)
-        assert "result.a[0]: Money, a subclass of tuple" in ended.message
+        said = journal.history("a-1")[-1].error_text
+        assert said is not None
+        assert "result.a[0]: Money, a subclass of tuple" in said
