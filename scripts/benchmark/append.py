@@ -6,7 +6,6 @@ in turns; the median of the rounds counts. Streams are five events long.
 """
 
 import multiprocessing
-import os
 import re
 import statistics
 import subprocess
@@ -20,6 +19,8 @@ from pathlib import Path
 from threading import Barrier as ThreadBarrier
 from typing import Any, Final
 from uuid import uuid4
+
+from psycopg.conninfo import make_conninfo
 
 from recovery_journal.postgres.embedded import embedded_cluster
 from scripts.benchmark.apart import run_apart
@@ -156,12 +157,11 @@ def _pgbench(dsn: str, schema: str, seconds: float, process_count: int) -> float
                 f"--client={process_count}",
                 f"--jobs={min(PGBENCH_THREADS, process_count)}",
                 *(f"--define={name}={value}" for name, value in variables.items()),
-                dsn,
+                make_conninfo(dsn, options=path),
             ],
             check=False,
             capture_output=True,
             text=True,
-            env={**os.environ, "PGOPTIONS": path},
         )
     found = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
     assert found, done.stderr

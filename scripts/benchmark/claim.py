@@ -6,7 +6,6 @@ same transactions, from C: it decides nothing, checks no digest, and its event i
 """
 
 import multiprocessing
-import os
 import re
 import statistics
 import subprocess
@@ -17,6 +16,8 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Final
+
+from psycopg.conninfo import make_conninfo
 
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
@@ -114,6 +115,7 @@ def _pgbench_s(dsn: str, count: int, batch: int, process_count: int) -> float:
         script = Path(folder) / "claim.sql"
         script.write_text(claim_script(), encoding="utf-8")
         claims = count // batch // process_count
+        path = f'-c search_path="{database.schema}" -c timezone=UTC'
         done = subprocess.run(
             [
                 embedded_cluster().bin_path / "pgbench",
@@ -121,12 +123,11 @@ def _pgbench_s(dsn: str, count: int, batch: int, process_count: int) -> float:
                 *(f"--transactions={claims}", f"--client={process_count}"),
                 f"--jobs={min(PGBENCH_THREADS, process_count)}",
                 f"--define=limit={batch}",
-                dsn,
+                make_conninfo(dsn, options=path),
             ],
             check=False,
             capture_output=True,
             text=True,
-            env={**os.environ, "PGOPTIONS": f'-c search_path="{database.schema}" -c timezone=UTC'},
         )
         assert done.returncode == 0, done.stderr
         found = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
