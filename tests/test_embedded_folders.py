@@ -201,6 +201,7 @@ def test_an_impostor_at_the_socket_is_refused_before_a_word_is_said(
 ) -> None:
     cluster = Cluster(server_folder, embedded_cluster(server_folder).bin_path)
     (server_folder / "data").mkdir()
+    (server_folder / "data" / "PG_VERSION").write_text("18\n")
     (server_folder / "data").chmod(0o777)
     impostor = subprocess.Popen(
         [sys.executable, "-S", "-c", LISTEN, str(server_folder / "data" / ".s.PGSQL.5432")],

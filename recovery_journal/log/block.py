@@ -53,13 +53,11 @@ CROSS JOIN LATERAL (
 ) AS event
 """
 
-# Stream after stream, all of it, none remembered: what a nested loop does by itself, and too
-# little at a time for compiled code to pay.
+# Stream after stream, all of it, none remembered: what a nested loop does by itself.
 PLAINLY: Final = b"""
 SELECT set_config('enable_memoize', 'off', true),
     set_config('max_parallel_workers_per_gather', '0', true),
-    set_config('cursor_tuple_fraction', '1', true),
-    set_config('jit', 'off', true)
+    set_config('cursor_tuple_fraction', '1', true)
 """
 
 BY_POSITION: Final = b"""

@@ -53,6 +53,8 @@ PINNED: Final = {
     # Limits of time: ours, and no others.
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
+    # Compiling one of our short statements takes many times as long as running it.
+    "jit": "off",
 }
 
 # A role's own limit of a millisecond may end a session before the statement that pins ours. These

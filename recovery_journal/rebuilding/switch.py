@@ -29,6 +29,10 @@ LONGEST_PAUSE_S: Final = 1.0
 # the two together stay below 100 ms.
 WAIT_S: Final = 0.04
 HOLD_S: Final = 0.05
+# On a slow server that is never enough. After these seconds each try may take twice as long as the
+# one before, up to this many times: a pause of 1.5 s is better than a rebuild that never ends.
+BRIEF_FOR_S: Final = 10.0
+MOST_PATIENCE: Final = 16
 
 BE_BRIEF = """
 SELECT set_config('lock_timeout', %(wait)s, true), set_config('statement_timeout', %(hold)s, true)
@@ -87,24 +91,29 @@ class Switch:
         Raises `StoreBusy` when there was no such moment, `InvalidInput` where a view stands on
         the old table; the old rows serve on.
         """
-        deadline = time.monotonic() + SWITCH_LIMIT_S
+        began = time.monotonic()
         pause_s = FIRST_PAUSE_S
+        patience = 1
         while True:
             try:
-                return self._switch()
+                return self._switch(patience)
             except StoreBusy as busy:
-                if time.monotonic() >= deadline:
+                elapsed = time.monotonic() - began
+                if elapsed >= BRIEF_FOR_S:
+                    patience = min(patience * 2, MOST_PATIENCE)
+                if elapsed >= SWITCH_LIMIT_S:
                     wanted = f"switch projection {self._projection.name!r}"
                     raise StoreBusy(wanted, limit=f"{SWITCH_LIMIT_S:g} s") from busy
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             self.catch_up()
 
-    def _switch(self) -> Switched:
+    def _switch(self, patience: int) -> Switched:
         """Inline writers that came before are waited for; those that come after find the new
         table, because its name is looked up once they have the lock."""
+        wait_s, hold_s = WAIT_S * patience, HOLD_S * patience
         with self._database.transaction() as cursor:
-            limits = {"wait": f"{WAIT_S * 1000:.0f}ms", "hold": f"{HOLD_S * 1000:.0f}ms"}
+            limits = {"wait": f"{wait_s * 1000:.0f}ms", "hold": f"{hold_s * 1000:.0f}ms"}
             cursor.execute(BE_BRIEF, limits)
             place = self._tracking.lock(cursor, self._projection.name, is_patient=True)
             assert place is not None, "a rebuild registers its projections first"
@@ -120,21 +129,21 @@ class Switch:
             blocks = LogBlocks(self._database)
             for block in blocks.by_position(after=self._upto, upto=visible):
                 self._shadow.apply(cursor, block)
-                _require_brief(held)
+                _require_brief(held, hold_s)
             # Removing a large table takes its time, so that is for afterwards.
             carry_privileges(cursor, self._live.name, self._shadow.name)
             self._live.take_name(cursor, self._old.name)
             self._shadow.take_name(cursor, self._live.name)
             self._tracking.restart(cursor, self._projection, upto)
             self._note(cursor)
-            _require_brief(held)
+            _require_brief(held, hold_s)
         seconds = time.monotonic() - asked
         with self._database.transaction() as cursor:
             self._old.drop(cursor)
         return Switched(position=upto, seconds=seconds)
 
 
-def _require_brief(held: float) -> None:
+def _require_brief(held: float, hold_s: float) -> None:
     """Give up, and try again with less to do, before others have waited for too long."""
-    if time.monotonic() - held > HOLD_S:
-        raise StoreBusy("switch a projection", limit=f"{HOLD_S * 1000:g} ms")
+    if time.monotonic() - held > hold_s:
+        raise StoreBusy("switch a projection", limit=f"{hold_s * 1000:g} ms")

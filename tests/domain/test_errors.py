@@ -41,9 +41,11 @@ from domain.errors import (
     SchemaOccupied,
     SchemaTooNew,
     SchemaTooOld,
+    SchemaUnsafe,
     ServerReplaced,
     ServerTooOld,
     ServerUnavailable,
+    SettingRefused,
     StepOutOfOrder,
     Stop,
     StoreBusy,
@@ -75,6 +77,10 @@ EXAMPLES: list[RecoveryJournalError] = [
     ReducerFailed("r-1", error_class="ValueError", message="not this step"),
     ServerTooOld(found="13.4", needed="14"),
     SchemaMissing("journal"),
+    SettingRefused("fsync", found="off", needed="on"),
+    SchemaUnsafe(
+        "journal", found="role 'app' may create in it", needed="its owner alone", do="revoke it"
+    ),
     SchemaTooNew("journal", found=3, needed=2),
     SchemaTooOld("journal", found=1, needed=2),
     SchemaOccupied("public", found='relation "leases" already exists'),

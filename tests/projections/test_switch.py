@@ -1,11 +1,14 @@
 """A rebuilt table takes the live one's place under the hands of writers and readers."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 import pytest
+from psycopg import Cursor
+from psycopg.rows import DictRow
 
 from projections.catalog import BUILT_IN
 from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
@@ -173,3 +176,21 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
     assert not running.is_alive()
     assert [row.attempt_id for row in stored_rows(writer)] == ["a-1"]
     other.close()
+
+
+def test_a_server_that_is_too_slow_for_a_brief_switch_is_given_time(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recovery_journal.rebuilding.switch.BRIEF_FOR_S", 1.0)
+    prepare_shadow(writer)
+    held: list[float] = []
+
+    def be_slow(cursor: Cursor[DictRow]) -> None:
+        began = time.monotonic()
+        cursor.execute("SELECT pg_sleep(0.3)")
+        held.append(time.monotonic() - began)
+
+    Switch(writer.database, writer.reader, DISPATCH_READY, upto=0, note=be_slow).run()
+
+    assert len(held) == 1
+    assert writer.stored(DISPATCH_READY) == writer.expected(DISPATCH_READY)
