@@ -6,9 +6,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from domain.bounds import Number
-from domain.errors import CheckpointTooLarge, CheckpointTooNew, PayloadCorrupt
-from domain.lease import Progress
+from recovery_journal.domain.bounds import Number
+from recovery_journal.domain.errors import CheckpointTooLarge, CheckpointTooNew, PayloadCorrupt
+from recovery_journal.domain.lease import Progress
 
 FORMAT_VERSION: Final = 1
 """How this program writes checkpoints, and the newest format that it reads."""

@@ -6,7 +6,7 @@ missing. `evolve` folds them all the same; decisions are not made on such a stre
 
 from typing import Final
 
-from domain.events import (
+from recovery_journal.domain.events import (
     Abandoned,
     AnyEvent,
     CheckpointReloaded,
@@ -26,8 +26,8 @@ from domain.events import (
     StaleWriteRefused,
     StepFailed,
 )
-from domain.lease import Fence
-from domain.recovery import RECOVERING, Recovery, Stage
+from recovery_journal.domain.lease import Fence
+from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
 
 OPEN: Final = frozenset(Stage) - {Stage.ENDED}
 

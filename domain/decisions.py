@@ -5,9 +5,9 @@ The rows are the failures of docs/rules.md, as far as a checkpoint store can sho
 
 from enum import StrEnum
 
-from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
-from domain.events import LiftOption, QuarantineCause, TipStanding
-from domain.lease import Progress
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.events import LiftOption, QuarantineCause, TipStanding
+from recovery_journal.domain.lease import Progress
 
 
 class TipFinding(StrEnum):

@@ -3,7 +3,7 @@ recovery that is abandoned."""
 
 from datetime import datetime
 
-from domain.events import (
+from recovery_journal.domain.events import (
     CODEC_MISSING,
     Abandoned,
     AbandonReason,
@@ -13,11 +13,11 @@ from domain.events import (
     SeizeReason,
     StepFailed,
 )
-from domain.lease import Fence, LeaseView
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.quarantine import quarantine
-from domain.recovery import RECOVERING, Decision, Recovery, Stage
+from recovery_journal.domain.lease import Fence, LeaseView
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.quarantine import quarantine
+from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery, Stage
 
 
 def seize(

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from domain.digest import payload_digest
-from domain.events import AnyEvent, LeaseEnded, Quarantined, StepFailed
+from recovery_journal.domain.digest import payload_digest
+from recovery_journal.domain.events import AnyEvent, LeaseEnded, Quarantined, StepFailed
 
 
 class ErrorTexts(StrEnum):

@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Struct
 
-from domain.bounds import LARGEST_NUMBER, Moment, Number
-from domain.checkpoint import CheckpointRef, InDoubt
-from domain.lease import Actor, Fence, Holder, LeaseView, LossReason, SessionLoss
-from domain.pipeline import RecoveryStep
-from domain.replay import ReplayMode
+from recovery_journal.domain.bounds import LARGEST_NUMBER, Moment, Number
+from recovery_journal.domain.checkpoint import CheckpointRef, InDoubt
+from recovery_journal.domain.lease import Actor, Fence, Holder, LeaseView, LossReason, SessionLoss
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.replay import ReplayMode
 
 FIRST_VERSION: Final = 1
 """That of the event with which each stream begins."""

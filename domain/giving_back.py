@@ -7,14 +7,14 @@ of the recoveries in a row that may come to nothing.
 
 from datetime import datetime
 
-from domain.detours import await_codec, await_reader, fail_step
-from domain.events import AnyEvent, QuarantineCause
-from domain.lease import Fence, LeaseView, LossReason
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.quarantine import quarantine
-from domain.recovery import Decision, Recovery
-from domain.steps import expire
+from recovery_journal.domain.detours import await_codec, await_reader, fail_step
+from recovery_journal.domain.events import AnyEvent, QuarantineCause
+from recovery_journal.domain.lease import Fence, LeaseView, LossReason
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.quarantine import quarantine
+from recovery_journal.domain.recovery import Decision, Recovery
+from recovery_journal.domain.steps import expire
 
 
 def give_back(

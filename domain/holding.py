@@ -1,6 +1,6 @@
 """The commands around a worker that holds the attempt."""
 
-from domain.events import (
+from recovery_journal.domain.events import (
     FIRST_VERSION,
     AnyEvent,
     Confirmed,
@@ -12,10 +12,10 @@ from domain.events import (
     StaleWriteRefused,
     WriteKind,
 )
-from domain.lease import Fence, Holder
-from domain.policy import Policy
-from domain.quarantine import quarantine
-from domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.lease import Fence, Holder
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.quarantine import quarantine
+from recovery_journal.domain.recovery import Decision, Recovery, Stage
 
 
 def grant(

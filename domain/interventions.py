@@ -1,8 +1,8 @@
 """The commands of a person: lift a quarantine, resume a waiting attempt, cancel."""
 
-from domain.detours import abandon
-from domain.errors import InvalidInput
-from domain.events import (
+from recovery_journal.domain.detours import abandon
+from recovery_journal.domain.errors import InvalidInput
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -12,8 +12,8 @@ from domain.events import (
     QuarantineLifted,
     Resumed,
 )
-from domain.lease import Fence
-from domain.recovery import RECOVERING, Decision, Recovery, Stage
+from recovery_journal.domain.lease import Fence
+from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery, Stage
 
 
 def lift(

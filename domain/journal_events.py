@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from domain.bounds import LARGEST_NUMBER, Number
-from domain.events import FIRST_VERSION
-from domain.lease import Actor
+from recovery_journal.domain.bounds import LARGEST_NUMBER, Number
+from recovery_journal.domain.events import FIRST_VERSION
+from recovery_journal.domain.lease import Actor
 
 JOURNAL_STREAM: Final = ""
 """The id of the journal's own stream."""

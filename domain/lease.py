@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from domain.bounds import Moment, Number
+from recovery_journal.domain.bounds import Moment, Number
 
 
 class LeaseStatus(StrEnum):

@@ -4,8 +4,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from domain.checkpoint import CheckpointRef
-from domain.lease import Fence, Progress
+from recovery_journal.domain.checkpoint import CheckpointRef
+from recovery_journal.domain.lease import Fence, Progress
 
 
 class RecoveryStep(StrEnum):

@@ -4,8 +4,14 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from domain.bounds import LARGEST_NUMBER
-from domain.ranges import YEAR_S, Ranges, require_kind, require_number, require_within
+from recovery_journal.domain.bounds import LARGEST_NUMBER
+from recovery_journal.domain.ranges import (
+    YEAR_S,
+    Ranges,
+    require_kind,
+    require_number,
+    require_within,
+)
 
 RANGES: Ranges = {
     "crash_loop_count": (1, 1_000_000),

@@ -7,9 +7,9 @@ run never fails its cohort. Answers come in the order of the questions.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from domain.checkpoint import Checkpoint, CheckpointProblem, CheckpointRef
-from domain.pipeline import RecoveryContext
-from domain.replay import ReplayOutcome
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, CheckpointRef
+from recovery_journal.domain.pipeline import RecoveryContext
+from recovery_journal.domain.replay import ReplayOutcome
 
 Reducer = Callable[[Any, str, Any], Any]
 """`(state, step_name, output) → state`: pure. The state before the first step is the run's input

@@ -1,12 +1,12 @@
 """Taking an attempt out of every machine's hands."""
 
-from domain.decisions import LIFT_OPTIONS
-from domain.events import (
+from recovery_journal.domain.decisions import LIFT_OPTIONS
+from recovery_journal.domain.events import (
     AnyEvent,
     QuarantineCause,
     Quarantined,
 )
-from domain.recovery import Decision, Recovery
+from recovery_journal.domain.recovery import Decision, Recovery
 
 
 def quarantine(

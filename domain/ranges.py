@@ -5,8 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from domain.errors import InvalidInput
-from domain.wording import shown
+from recovery_journal.domain.errors import InvalidInput
+from recovery_journal.domain.wording import shown
 
 YEAR_S: Final = 365 * 24 * 3600.0
 

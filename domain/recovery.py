@@ -13,8 +13,8 @@ from typing import Any, TypeVar, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.errors import CorruptEvent, LeaseLost, WrongStage
-from domain.events import (
+from recovery_journal.domain.errors import CorruptEvent, LeaseLost, WrongStage
+from recovery_journal.domain.events import (
     CODEC_MISSING,
     Abandoned,
     AbandonReason,
@@ -40,9 +40,9 @@ from domain.events import (
     WriteKind,
     tag_of,
 )
-from domain.lease import Actor, Fence, Holder, LossReason, Progress
-from domain.pipeline import RecoveryContext
-from domain.ranges import require_kind
+from recovery_journal.domain.lease import Actor, Fence, Holder, LossReason, Progress
+from recovery_journal.domain.pipeline import RecoveryContext
+from recovery_journal.domain.ranges import require_kind
 
 EventT = TypeVar("EventT", bound=RecoveryEvent)
 

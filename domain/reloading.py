@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from domain.checkpoint import Checkpoint, CheckpointProblem
-from domain.decisions import CAUSES, TIP_ACTIONS, TipAction, finding, standing
-from domain.detours import abandon, await_reader, fail_step
-from domain.errors import WrongStage
-from domain.events import (
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem
+from recovery_journal.domain.decisions import CAUSES, TIP_ACTIONS, TipAction, finding, standing
+from recovery_journal.domain.detours import abandon, await_reader, fail_step
+from recovery_journal.domain.errors import WrongStage
+from recovery_journal.domain.events import (
     AbandonReason,
     AnyEvent,
     CheckpointReloaded,
@@ -16,10 +16,10 @@ from domain.events import (
     QuarantineCause,
     TipStanding,
 )
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.quarantine import quarantine
-from domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.quarantine import quarantine
+from recovery_journal.domain.recovery import Decision, Recovery, Stage
 
 
 def reload(

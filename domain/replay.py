@@ -4,9 +4,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from domain.checkpoint import Checkpoint, RunStep
-from domain.digest import chain_next, same_codec
-from domain.lease import Progress
+from recovery_journal.domain.checkpoint import Checkpoint, RunStep
+from recovery_journal.domain.digest import chain_next, same_codec
+from recovery_journal.domain.lease import Progress
 
 
 class ReplayMode(StrEnum):

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.lease import SessionLoss
+from recovery_journal.domain.lease import SessionLoss
 
 REMEMBERED: Final = timedelta(seconds=60)
 """For how long an ended lock is remembered: its leases may be locked by others at first."""

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from domain.detours import await_codec, fail_step
-from domain.events import (
+from recovery_journal.domain.detours import await_codec, fail_step
+from recovery_journal.domain.events import (
     AnyEvent,
     LeaseExpired,
     LiftOption,
@@ -12,12 +12,12 @@ from domain.events import (
     Replayed,
     StartPoint,
 )
-from domain.lease import Fence, LeaseView, LossReason, SessionLoss
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.quarantine import quarantine
-from domain.recovery import Decision, Recovery, Stage
-from domain.replay import ReplayOutcome, ReplayResult
+from recovery_journal.domain.lease import Fence, LeaseView, LossReason, SessionLoss
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.quarantine import quarantine
+from recovery_journal.domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.replay import ReplayOutcome, ReplayResult
 
 
 def expire(

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from projections.dispatch_ready import DISPATCH_READY
-from projections.moments import MOMENTS
-from projections.projection import Projection
-from projections.recovery_contexts import RECOVERY_CONTEXTS
-from projections.workers import WORKERS
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.projections.moments import MOMENTS
+from recovery_journal.projections.projection import Projection
+from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
+from recovery_journal.projections.workers import WORKERS
 
 BUILT_IN: tuple[Projection[Any], ...] = (DISPATCH_READY, RECOVERY_CONTEXTS, WORKERS, MOMENTS)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from itertools import zip_longest
 
-from domain.events import (
+from recovery_journal.domain.events import (
     AbandonReason,
     AnyEvent,
     Ending,
@@ -21,11 +21,11 @@ from domain.events import (
     TipStanding,
     WriteKind,
 )
-from domain.lease import LossReason
-from domain.pipeline import RecoveryStep
-from domain.replay import ReplayMode
-from projections.corpus_stream import BEGINNING, CorpusStream
-from projections.projection import Record
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.replay import ReplayMode
+from recovery_journal.projections.corpus_stream import BEGINNING, CorpusStream
+from recovery_journal.projections.projection import Record
 
 LONG_GAP_EVERY = 10
 LONG_GAP = 700

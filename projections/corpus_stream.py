@@ -8,8 +8,8 @@ that leaves a field out, or takes another one, makes other rows.
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from domain.checkpoint import CheckpointRef, InDoubt
-from domain.events import (
+from recovery_journal.domain.checkpoint import CheckpointRef, InDoubt
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -36,7 +36,7 @@ from domain.events import (
     TipStanding,
     WriteKind,
 )
-from domain.lease import (
+from recovery_journal.domain.lease import (
     Actor,
     Fence,
     Holder,
@@ -46,8 +46,8 @@ from domain.lease import (
     Progress,
     SessionLoss,
 )
-from domain.pipeline import RecoveryStep
-from domain.replay import ReplayMode
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.replay import ReplayMode
 
 BEGINNING = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 ROLES = {"worker": "h-worker", "sweeper": "h-sweeper", "person": "h-desk"}

@@ -10,8 +10,8 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from domain.checkpoint import InDoubt
-from domain.events import (
+from recovery_journal.domain.checkpoint import InDoubt
+from recovery_journal.domain.events import (
     Abandoned,
     Dispatched,
     LeaseEnded,
@@ -20,7 +20,7 @@ from domain.events import (
     RecoveryEvent,
     StartPoint,
 )
-from projections.projection import Listing, Projection, Record, StreamRow
+from recovery_journal.projections.projection import Listing, Projection, Record, StreamRow
 
 
 class LeftBecause(StrEnum):

@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
-from domain.errors import FoldFailed
-from projections.corpus import corpus
-from projections.projection import Fold, Projection, RowT
+from recovery_journal.domain.errors import FoldFailed
+from recovery_journal.projections.corpus import corpus
+from recovery_journal.projections.projection import Fold, Projection, RowT
 
 PREFIX: Final = "fold1:"
 SHOWN_LETTERS: Final = 8

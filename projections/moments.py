@@ -8,8 +8,8 @@ means the last position before that passes T. These rows find it without reading
 from datetime import datetime
 from typing import Final
 
-from domain.events import AnyEvent
-from projections.projection import Index, PositionRow, Projection, Record
+from recovery_journal.domain.events import AnyEvent
+from recovery_journal.projections.projection import Index, PositionRow, Projection, Record
 
 BLOCK_POSITIONS: Final = 1_000
 

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeAlias, Type
 
 from msgspec import Struct
 
-from domain.errors import FoldFailed
-from domain.events import AnyEvent, RecoveryEvent, tag_of
-from domain.wording import message_of
+from recovery_journal.domain.errors import FoldFailed
+from recovery_journal.domain.events import AnyEvent, RecoveryEvent, tag_of
+from recovery_journal.domain.wording import message_of
 
 
 class StreamRow(Struct, frozen=True, kw_only=True, gc=False):

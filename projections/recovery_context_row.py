@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
-from domain.checkpoint import CheckpointRef, InDoubt
-from domain.events import LiftOption, QuarantineCause, TipStanding
-from domain.lease import Fence, LossReason, Progress
-from domain.pipeline import RecoveryContext
-from domain.recovery import Stage
-from domain.replay import ReplayMode
-from projections.projection import StreamRow
+from recovery_journal.domain.checkpoint import CheckpointRef, InDoubt
+from recovery_journal.domain.events import LiftOption, QuarantineCause, TipStanding
+from recovery_journal.domain.lease import Fence, LossReason, Progress
+from recovery_journal.domain.pipeline import RecoveryContext
+from recovery_journal.domain.recovery import Stage
+from recovery_journal.domain.replay import ReplayMode
+from recovery_journal.projections.projection import StreamRow
 
 
 class RecoveryContextRow(StreamRow, frozen=True, kw_only=True):

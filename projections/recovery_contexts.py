@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.events import (
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     CheckpointReloaded,
@@ -28,9 +28,9 @@ from domain.events import (
     Seized,
     StepFailed,
 )
-from domain.recovery import Stage
-from projections.projection import Index, Projection, Record
-from projections.recovery_context_row import RecoveryContextRow
+from recovery_journal.domain.recovery import Stage
+from recovery_journal.projections.projection import Index, Projection, Record
+from recovery_journal.projections.recovery_context_row import RecoveryContextRow
 
 
 class RecoveryContexts(Projection[RecoveryContextRow]):

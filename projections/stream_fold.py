@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Generic
 
-from projections.projection import Fold, Projection, Record, RowT
+from recovery_journal.projections.projection import Fold, Projection, Record, RowT
 
 
 class StreamFold(Generic[RowT]):

@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec import field
 from msgspec.structs import replace
 
-from domain.events import (
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -17,8 +17,8 @@ from domain.events import (
     LeaseGranted,
     StaleWriteRefused,
 )
-from domain.lease import Holder
-from projections.projection import PositionRow, Projection, Record
+from recovery_journal.domain.lease import Holder
+from recovery_journal.projections.projection import PositionRow, Projection, Record
 
 WORKER_ROLE = "worker"
 """The role under which a worker records what it does itself; its id is the actor's name."""

@@ -2,8 +2,10 @@
 Begin with `open`; the README has a short example.
 """
 
-from domain.error_texts import ErrorTexts
-from domain.errors import (
+from recovery_journal import events
+from recovery_journal.app import App
+from recovery_journal.domain.error_texts import ErrorTexts
+from recovery_journal.domain.errors import (
     AttemptExists,
     CheckpointTooLarge,
     CheckpointTooNew,
@@ -24,16 +26,11 @@ from domain.errors import (
     UnknownAttempt,
     WrongStage,
 )
-from domain.events import LiftOption
-from domain.lease import LossReason
-from domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
-from domain.policy import Policy
-from domain.recovery import Recovery, Stage
-from projections.dispatch_ready import DispatchReadyRow
-from projections.projection import Index, Listing, PositionRow, Projection, Record, StreamRow
-from projections.recovery_context_row import RecoveryContextRow
-from recovery_journal import events
-from recovery_journal.app import App
+from recovery_journal.domain.events import LiftOption
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Recovery, Stage
 from recovery_journal.following.follower import Follower
 from recovery_journal.following.outdated import OutdatedProjection, ProjectionOutdated
 from recovery_journal.identity import incarnation
@@ -45,6 +42,16 @@ from recovery_journal.limits import Limits
 from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well
 from recovery_journal.postgres.server_settings import DurabilityWeakened
 from recovery_journal.postgres.session_settings import Durability
+from recovery_journal.projections.dispatch_ready import DispatchReadyRow
+from recovery_journal.projections.projection import (
+    Index,
+    Listing,
+    PositionRow,
+    Projection,
+    Record,
+    StreamRow,
+)
+from recovery_journal.projections.recovery_context_row import RecoveryContextRow
 from recovery_journal.reading.history import HistoryEntry
 from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.reading.status import Status

@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from domain.ports import Reducer
-from projections.projection import Projection
+from recovery_journal.domain.ports import Reducer
+from recovery_journal.projections.projection import Projection
 from recovery_journal.values.codec import Codec
 
 

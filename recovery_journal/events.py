@@ -1,6 +1,6 @@
 """The events of the log, for folds of one's own: `rj.events.LeaseEnded` and the others."""
 
-from domain.events import (
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -26,7 +26,12 @@ from domain.events import (
     TipStanding,
     WriteKind,
 )
-from domain.journal_events import AnyJournalEvent, EventSkipped, JournalEvent, RestoreAccepted
+from recovery_journal.domain.journal_events import (
+    AnyJournalEvent,
+    EventSkipped,
+    JournalEvent,
+    RestoreAccepted,
+)
 
 __all__ = [
     "AbandonReason",

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from uuid import uuid4
 
-from domain.lease import Actor, Holder, Incarnation
+from recovery_journal.domain.lease import Actor, Holder, Incarnation
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 

@@ -7,13 +7,13 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from domain.errors import InvalidInput
-from domain.events import LiftOption
-from domain.lease import LossReason
-from domain.ranges import YEAR_S, require_number
-from domain.wording import shown
-from projections.projection import Projection, RowT
+from recovery_journal.domain.errors import InvalidInput
+from recovery_journal.domain.events import LiftOption
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.ranges import YEAR_S, require_number
+from recovery_journal.domain.wording import shown
 from recovery_journal.postgres.session_settings import Durability
+from recovery_journal.projections.projection import Projection, RowT
 
 LONGEST_ID: Final = 200  # characters
 LONGEST_TEXT: Final = 2_000  # characters, for reasons and messages

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, overload
 
-from domain.errors import (
+from recovery_journal import inputs
+from recovery_journal.domain.errors import (
     CheckpointTooLarge,
     CheckpointTooNew,
     CodecFailed,
@@ -16,16 +17,11 @@ from domain.errors import (
     PayloadCorrupt,
     ReducerFailed,
 )
-from domain.events import LiftOption
-from domain.lease import Holder, Incarnation, LeaseStatus
-from domain.ports import Reducer
-from domain.ranges import require_kind
-from domain.recovery import Recovery
-from projections.catalog import BUILT_IN
-from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
-from projections.projection import PositionRow, Projection, RowT, StreamRow
-from projections.recovery_context_row import RecoveryContextRow
-from recovery_journal import inputs
+from recovery_journal.domain.events import LiftOption
+from recovery_journal.domain.lease import Holder, Incarnation, LeaseStatus
+from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.ranges import require_kind
+from recovery_journal.domain.recovery import Recovery
 from recovery_journal.following.outdated import OutdatedProjection, outdated_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.identity import incarnation
@@ -48,6 +44,10 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.payload import Value, Values
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.server_settings import weakened
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
+from recovery_journal.projections.projection import PositionRow, Projection, RowT, StreamRow
+from recovery_journal.projections.recovery_context_row import RecoveryContextRow
 from recovery_journal.reading.as_of import ListReading
 from recovery_journal.reading.history import History, HistoryEntry
 from recovery_journal.reading.positions import Positions

@@ -2,9 +2,9 @@
 
 from msgspec import Struct
 
-from domain.error_texts import ErrorTexts
-from domain.policy import Policy
-from domain.ranges import YEAR_S, Ranges, require_kind, require_within
+from recovery_journal.domain.error_texts import ErrorTexts
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.ranges import YEAR_S, Ranges, require_kind, require_within
 
 RANGES: Ranges = {
     "ttl_s": (0.1, YEAR_S),

@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from domain.ports import Reducer
-from domain.wording import shown
-from projections.projection import Projection
 from recovery_journal import inputs
+from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.wording import shown
 from recovery_journal.following.outdated import ProjectionOutdated
 from recovery_journal.following.projection_schema import (
     add_projections,
@@ -26,6 +25,7 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import EmbeddedServer
 from recovery_journal.postgres.server_settings import DurabilityWeakened, words_of
 from recovery_journal.postgres.session_settings import Durability
+from recovery_journal.projections.projection import Projection
 from recovery_journal.recovering.swept import Observer
 from recovery_journal.values.codec import Codec
 

@@ -10,9 +10,9 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from domain.digest import canonical_digest, payload_digest
-from domain.errors import CodecFailed, CodecMissing, InvalidInput, PayloadCorrupt
-from domain.wording import message_of
+from recovery_journal.domain.digest import canonical_digest, payload_digest
+from recovery_journal.domain.errors import CodecFailed, CodecMissing, InvalidInput, PayloadCorrupt
+from recovery_journal.domain.wording import message_of
 from recovery_journal.values import plain
 from recovery_journal.values.codec import Codec, Codecs
 from recovery_journal.values.plain import DEEPEST, LARGEST_PAYLOAD

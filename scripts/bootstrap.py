@@ -21,6 +21,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "recovery-journal.stamp"
+PACKAGE = ROOT / "recovery_journal"
+LINKED = ("domain", "projections")
 
 
 def run(*arguments: str) -> NoReturn:
@@ -37,6 +39,7 @@ def prepare() -> None:
             f"start it with a newer one, as in: python3.11 {' '.join(sys.argv)}"
         )
     with one_at_a_time():
+        restore_links(PACKAGE)
         if not STAMP.exists() or STAMP.read_text() != wanted():
             install()
 
@@ -47,6 +50,16 @@ def one_at_a_time() -> Iterator[None]:
     with LOCK.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def restore_links(package: Path) -> None:
+    """Link the packages that stand beside `package` into it, where an archive left the links out.
+
+    A source distribution holds files alone; the checkout's modules are imported by these links.
+    """
+    for name in LINKED:
+        if not (package / name).exists():
+            (package / name).symlink_to(Path("..") / name)
 
 
 def wanted() -> str:

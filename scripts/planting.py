@@ -27,7 +27,10 @@ def copy_with(edits: Iterable[Edit]) -> Iterator[Path]:
         copy = Path(folder)
         for package in PACKAGES:
             shutil.copytree(
-                ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__")
+                ROOT / package,
+                copy / package,
+                symlinks=True,  # the links below recovery_journal must lead into the copy
+                ignore=shutil.ignore_patterns("__pycache__"),
             )
         shutil.copy(ROOT / SETTINGS, copy / SETTINGS)
         for edit in edits:

@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 import recovery_journal as rj
-from domain.events import AnyEvent, tag_of
 from recovery_journal.commands.exits import ExitCode
+from recovery_journal.domain.events import AnyEvent, tag_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])

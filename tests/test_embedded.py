@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from domain.errors import EmbeddedServerUnavailable
+from recovery_journal.domain.errors import EmbeddedServerUnavailable
 from recovery_journal.postgres.account import server_account
 from recovery_journal.postgres.embedded import FOLDER_VARIABLE, EmbeddedServer, embedded_cluster
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from domain.errors import EmbeddedServerUnavailable
+from recovery_journal.domain.errors import EmbeddedServerUnavailable
 from recovery_journal.postgres import folders
 from recovery_journal.postgres.cluster import Cluster
 from recovery_journal.postgres.embedded import EmbeddedServer, embedded_cluster

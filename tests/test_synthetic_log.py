@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from domain.events import (
+from recovery_journal.domain.events import (
     AnyEvent,
     Dispatched,
     LeaseExpired,
@@ -19,8 +19,8 @@ from domain.events import (
     Quarantined,
     tag_of,
 )
-from domain.policy import Policy
-from domain.recovery import project
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import project
 from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.mapper import decode

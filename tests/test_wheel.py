@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scripts.wheel_layout import CannotMove, lay_out, rewritten
+from scripts.bootstrap import LINKED, restore_links
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,6 +56,13 @@ def built(source: Path, target: Path, kind: str) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     (artifact,) = target.iterdir()
     return artifact
+
+
+def unpack(archive: Path, target: Path) -> Path:
+    with tarfile.open(archive) as packed:
+        packed.extractall(target, filter="data")
+    (unpacked,) = target.iterdir()
+    return unpacked
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
@@ -106,19 +113,67 @@ def test_the_wheel_has_one_name_at_its_top(wheel: Path) -> None:
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_every_statement_of_sql_is_shipped(wheel: Path) -> None:
-    in_checkout = {path.name for path in (ROOT / "recovery_journal").rglob("*.sql")}
+def files_below(place: str) -> dict[str, bytes]:
+    """What the wheel must hold of one folder of the checkout."""
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_bytes()
+        for path in (ROOT / place).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
-    in_wheel = {name.rpartition("/")[2] for name in contents(wheel) if name.endswith(".sql")}
 
-    assert in_wheel == in_checkout
+def test_every_file_ships_byte_for_byte_as_it_was_reviewed(wheel: Path) -> None:
+    linked = {
+        f"recovery_journal/{name}": content
+        for place in LINKED
+        for name, content in files_below(place).items()
+    }
+
+    shipped = {
+        name: content for name, content in contents(wheel).items() if ".dist-info/" not in name
+    }
+
+    assert shipped == files_below("recovery_journal") | linked
+    assert any(name.endswith(".sql") for name in shipped)
+
+
+def test_the_links_of_the_checkout_lead_to_the_packages_at_its_top() -> None:
+    for name in LINKED:
+        assert (ROOT / "recovery_journal" / name).is_symlink()
+        assert (ROOT / "recovery_journal" / name).resolve() == ROOT / name
+        assert not (ROOT / name).is_symlink()
+
+
+def test_tests_run_from_an_unpacked_source_distribution(tmp_path: Path) -> None:
+    unpacked = unpack(built(ROOT, tmp_path / "sdist", "sdist"), tmp_path / "unpacked")
+    restore_links(unpacked / "recovery_journal")
+    tests = ("tests/domain/test_errors.py", "tests/test_architecture.py")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=unpacked,
+        env=without_our_path(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_links_are_restored_once_and_leave_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "domain").mkdir()
+    (tmp_path / "package" / "projections").mkdir(parents=True)
+
+    for _ in range(2):
+        restore_links(tmp_path / "package")
+
+    assert (tmp_path / "package" / "domain").resolve() == tmp_path / "domain"
+    assert not (tmp_path / "package" / "projections").is_symlink()
 
 
 def test_a_wheel_from_the_source_distribution_is_the_same(wheel: Path, tmp_path: Path) -> None:
-    archive = built(ROOT, tmp_path / "sdist", "sdist")
-    with tarfile.open(archive) as packed:
-        packed.extractall(tmp_path / "unpacked", filter="data")
-    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    unpacked = unpack(built(ROOT, tmp_path / "sdist", "sdist"), tmp_path / "unpacked")
 
     again = built(unpacked, tmp_path / "again", "wheel")
 
@@ -160,75 +215,3 @@ def test_the_wheel_brings_the_command(python_of_a_user: Path, tmp_path: Path) ->
 
     assert done.returncode == 0, done.stderr
     assert "quarantine" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("import domain", "import recovery_journal.domain as domain"),
-        ("import domain as d", "import recovery_journal.domain as d"),
-        (
-            "import os, domain.lease, sys",
-            "import os, recovery_journal.domain.lease, recovery_journal.domain as domain, sys",
-        ),
-        ("import domain.lease as held", "import recovery_journal.domain.lease as held"),
-        ("from domain import lease", "from recovery_journal.domain import lease"),
-        (
-            "def f():\n    from \\\n  projections.ready import (\n  row)",
-            "def f():\n    from \\\n  recovery_journal.projections.ready import (\n  row)",
-        ),
-        (
-            "é = 'from domain import x'; from domain import x",
-            "é = 'from domain import x'; from recovery_journal.domain import x",
-        ),
-        (
-            "a = 1\r\n\x0cfrom domain import x\r\n",
-            "a = 1\r\n\x0cfrom recovery_journal.domain import x\r\n",
-        ),
-        ("\ufefffrom domain import x", "\ufefffrom recovery_journal.domain import x"),
-    ],
-)
-def test_an_import_of_a_moved_package_follows_it(source: str, expected: str) -> None:
-    moved = rewritten(source.encode(), Path("module.py")).decode()
-
-    assert moved == expected
-    compile(moved.encode(), "module.py", "exec")
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "from .domain import x",
-        "from . import domain",
-        "import domains.lease",
-        "from recovery_journal.domain import x",
-        "'''from domain import x'''",
-        "# import domain",
-        "domain = 'domain'",
-    ],
-)
-def test_what_is_no_import_of_a_moved_package_is_left_alone(source: str) -> None:
-    assert rewritten(source.encode(), Path("module.py")).decode() == source
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "topic = 'domain.recovery:Recovery'",
-        "import importlib\nimportlib.import_module('projections.ready')",
-        "from importlib.resources import files\nfiles('domain')",
-        "__import__('domain')",
-    ],
-)
-def test_a_name_that_only_running_code_would_look_up_stops_the_build(source: str) -> None:
-    with pytest.raises(CannotMove, match=r"cannot move module\.py: found"):
-        rewritten(source.encode(), Path("module.py"))
-
-
-def test_a_package_in_the_place_of_a_moved_one_stops_the_build(tmp_path: Path) -> None:
-    for folder in ("domain", "projections", "recovery_journal/projections"):
-        (tmp_path / "checkout" / folder).mkdir(parents=True)
-        (tmp_path / "checkout" / folder / "__init__.py").touch()
-
-    with pytest.raises(CannotMove, match="in the place of projections"):
-        lay_out(tmp_path / "checkout", tmp_path / "wheel")

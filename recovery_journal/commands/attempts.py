@@ -10,8 +10,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from domain.errors import UnknownAttempt
-from domain.recovery import Recovery
 from recovery_journal import inputs
 from recovery_journal.commands import page, words
 from recovery_journal.commands.changes import Change, changes, fields, shown
@@ -21,6 +19,8 @@ from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.phases import RecoveryPhases, Told, phases, told
 from recovery_journal.commands.target import journal_of
 from recovery_journal.commands.timeline import heading, journal_timeline, recoveries, timeline
+from recovery_journal.domain.errors import UnknownAttempt
+from recovery_journal.domain.recovery import Recovery
 from recovery_journal.journal import Journal
 from recovery_journal.reading.history import HistoryEntry
 

@@ -5,9 +5,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from domain.events import RecoveryEvent, tag_of
-from domain.recovery import Recovery
 from recovery_journal.commands.words import spaced
+from recovery_journal.domain.events import RecoveryEvent, tag_of
+from recovery_journal.domain.recovery import Recovery
 
 # Fields that change with every event or never, and so say nothing.
 UNTOLD: Final = frozenset({"version", "attempt_id"})

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from domain.checkpoint import InDoubt
-from domain.events import (
+from recovery_journal.commands.words import between, digest, duration, moment, plain, spaced
+from recovery_journal.domain.checkpoint import InDoubt
+from recovery_journal.domain.events import (
     Abandoned,
     AnyEvent,
     CheckpointReloaded,
@@ -26,15 +27,14 @@ from domain.events import (
     StepFailed,
     tag_of,
 )
-from domain.journal_events import (
+from recovery_journal.domain.journal_events import (
     AnyJournalEvent,
     EventSkipped,
     JournalEvent,
     RestoreAccepted,
     journal_tag_of,
 )
-from domain.lease import Actor, Holder
-from recovery_journal.commands.words import between, digest, duration, moment, plain, spaced
+from recovery_journal.domain.lease import Actor, Holder
 from recovery_journal.reading.history import HistoryEntry, UnreadableEvent
 
 Shown = AnyEvent | AnyJournalEvent | UnreadableEvent

@@ -10,9 +10,9 @@ import msgspec
 import psycopg
 import typer
 
-from domain.errors import LeaseLost, Refused, Retry, Stop
 from recovery_journal.commands import page, words
 from recovery_journal.commands.output import is_output_full
+from recovery_journal.domain.errors import LeaseLost, Refused, Retry, Stop
 
 
 class ExitCode(IntEnum):

@@ -8,12 +8,12 @@ import typer
 from msgspec import Struct
 from rich.text import Text
 
-from projections.dispatch_ready import DispatchReadyRow
 from recovery_journal.commands import page, words
 from recovery_journal.commands.essentials import in_doubt
 from recovery_journal.commands.moment import At, Moment, moment_of
 from recovery_journal.commands.options import AsJson, Kinds, Tenants
 from recovery_journal.commands.target import journal_of
+from recovery_journal.projections.dispatch_ready import DispatchReadyRow
 
 
 class ReadyDocument(Struct, frozen=True, kw_only=True):

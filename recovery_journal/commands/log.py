@@ -9,12 +9,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from domain.errors import Retry
 from recovery_journal.commands import page, words
 from recovery_journal.commands.essentials import essentials, recovery_no_of, skipped_or, tag_shown
 from recovery_journal.commands.exits import report
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.target import journal_of
+from recovery_journal.domain.errors import Retry
 from recovery_journal.journal import Journal
 from recovery_journal.reading.history import HistoryEntry
 from recovery_journal.signals import stopping_on_signals

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from domain.lease import OPEN_STATUSES, LeaseStatus
 from recovery_journal.commands import page, words
+from recovery_journal.domain.lease import OPEN_STATUSES, LeaseStatus
 from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.reading.projection_status import ProjectionStatus
 from recovery_journal.reading.status import Status

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from domain.events import LiftOption
-from domain.recovery import Recovery
 from recovery_journal.commands import page, words
 from recovery_journal.commands.exits import ExitCode
 from recovery_journal.commands.options import AsJson, AttemptId, By, Reason
 from recovery_journal.commands.swept import show_swept
 from recovery_journal.commands.target import journal_of
+from recovery_journal.domain.events import LiftOption
+from recovery_journal.domain.recovery import Recovery
 from recovery_journal.reading.quarantined import QuarantinedAttempt
 from recovery_journal.recovering.swept import Swept
 from recovery_journal.restoring.skipping import Skipped

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from domain.events import (
+from recovery_journal.domain.events import (
     Abandoned,
     CheckpointReloaded,
     Confirmed,
@@ -20,8 +20,8 @@ from domain.events import (
     Replayed,
     Resumed,
 )
-from domain.lease import LossReason
-from domain.recovery import Recovery, evolve
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.recovery import Recovery, evolve
 from recovery_journal.reading.history import HistoryEntry
 
 # What was going on until the event came. A phase is as long as the way to it from the last one.

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
-from domain.errors import SchemaMissing
 from recovery_journal.commands import page, words
 from recovery_journal.commands.exits import ExitCode, report
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.swept import code_of, show_swept, stage
 from recovery_journal.commands.target import journal_of, target_of
+from recovery_journal.domain.errors import SchemaMissing
 from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
 from recovery_journal.postgres.connection_string import DSN_VARIABLE

@@ -11,11 +11,11 @@ from typing import Final
 import typer
 from msgspec import Struct
 
-from domain.errors import RecoveryJournalError
-from domain.wording import message_of
 from recovery_journal import inputs, opening
 from recovery_journal.app import App
 from recovery_journal.commands import page
+from recovery_journal.domain.errors import RecoveryJournalError
+from recovery_journal.domain.wording import message_of
 from recovery_journal.following.outdated import ProjectionOutdated
 from recovery_journal.journal import Journal
 from recovery_journal.postgres.server_settings import DurabilityWeakened, words_of

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from domain.recovery import Recovery
 from recovery_journal.commands import page, words
 from recovery_journal.commands.essentials import essentials, skipped_or, tag_shown
 from recovery_journal.commands.phases import RecoveryPhases, Told
+from recovery_journal.domain.recovery import Recovery
 from recovery_journal.reading.history import HistoryEntry
 
 HEADINGS = ("position", "time (UTC)", "after", "event", "what")

@@ -5,11 +5,17 @@ from typing import Any, Final, TypeGuard
 
 from msgspec.structs import fields
 
-from domain.bounds import LARGEST_NUMBER
-from domain.errors import InvalidInput
-from domain.events import RecoveryEvent
-from domain.wording import shown
-from projections.projection import Index, Listing, PositionRow, Projection, StreamRow
+from recovery_journal.domain.bounds import LARGEST_NUMBER
+from recovery_journal.domain.errors import InvalidInput
+from recovery_journal.domain.events import RecoveryEvent
+from recovery_journal.domain.wording import shown
+from recovery_journal.projections.projection import (
+    Index,
+    Listing,
+    PositionRow,
+    Projection,
+    StreamRow,
+)
 
 
 class _Nothing:

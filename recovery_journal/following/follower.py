@@ -10,7 +10,8 @@ import psycopg
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import (
+from recovery_journal import inputs
+from recovery_journal.domain.errors import (
     CorruptEvent,
     FoldFailed,
     PositionNotReached,
@@ -19,16 +20,15 @@ from domain.errors import (
     TailLost,
     UnknownEvent,
 )
-from domain.events import tag_of
-from domain.ranges import require_kind
-from projections.catalog import BUILT_IN
-from projections.projection import Projection, Record
-from recovery_journal import inputs
+from recovery_journal.domain.events import tag_of
+from recovery_journal.domain.ranges import require_kind
 from recovery_journal.following.outdated import OutdatedProjection, outdated
 from recovery_journal.following.projection_table import table_of
 from recovery_journal.following.tracking import Followed, FollowingState, ProjectionTracking
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.projection import Projection, Record
 from recovery_journal.signals import stopping_on_signals
 
 # The events of one recovery stand apart by the length of its cohort's steps: in a long batch its

@@ -14,13 +14,13 @@ from psycopg import Cursor
 from psycopg.rows import DictRow, args_row
 from psycopg.sql import SQL, Identifier, Literal
 
-from domain.events import AnyEvent, tag_of
-from projections.fold_hash import fold_hash
-from projections.projection import Fold, Projection, Record, StreamRow
+from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.following.projection_table import ProjectionTable
 from recovery_journal.log.appender import Place
 from recovery_journal.log.mapper import decode
 from recovery_journal.postgres.arrays import array
+from recovery_journal.projections.fold_hash import fold_hash
+from recovery_journal.projections.projection import Fold, Projection, Record, StreamRow
 
 # To name the table locks it against a switch until the transaction ends, and only then, perhaps
 # after a switch that it waited for, the statement takes the snapshot in which it looks.

@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 from psycopg import errors
 
-from domain.errors import RowsUnreadable
-from projections.projection import Projection
+from recovery_journal.domain.errors import RowsUnreadable
+from recovery_journal.projections.projection import Projection
 
 # How PostgreSQL says that a table or its columns are not those that a query names.
 SHAPE_ERRORS: Final = (

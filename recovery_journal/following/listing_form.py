@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from domain.errors import InvalidInput
-from projections.projection import Listing, Projection
+from recovery_journal.domain.errors import InvalidInput
+from recovery_journal.projections.projection import Listing, Projection
 
 ACTIVE: Final = "active"
 AS_OF: Final = "as_of"

@@ -5,10 +5,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from domain.errors import RowsOutdated
-from projections.fold_hash import fold_hash, shown
-from projections.projection import Projection
+from recovery_journal.domain.errors import RowsOutdated
 from recovery_journal.following.tracking import Followed
+from recovery_journal.projections.fold_hash import fold_hash, shown
+from recovery_journal.projections.projection import Projection
 
 
 class ProjectionOutdated(UserWarning):

@@ -6,13 +6,13 @@ from typing import Any
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import InvalidInput, SchemaOccupied
-from projections.catalog import BUILT_IN
-from projections.projection import Projection
+from recovery_journal.domain.errors import InvalidInput, SchemaOccupied
 from recovery_journal.following.projection_table import ProjectionTable, table_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.projection import Projection
 from recovery_journal.rebuilding.registry import Registry
 
 OCCUPIED = """

@@ -9,11 +9,11 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from domain.events import AnyEvent
-from projections.projection import Fold, PrimaryKey, Projection, Record, RowT
+from recovery_journal.domain.events import AnyEvent
 from recovery_journal.following.storability import storable
 from recovery_journal.following.table_definition import Place, TableDefinition
 from recovery_journal.postgres.arrays import array
+from recovery_journal.projections.projection import Fold, PrimaryKey, Projection, Record, RowT
 
 PAGE_ROWS: Final = 2000
 

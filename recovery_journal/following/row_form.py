@@ -13,9 +13,9 @@ import msgspec
 from msgspec import inspect
 from msgspec.structs import astuple
 
-from domain.wording import message_of
-from projections.projection import RowT
+from recovery_journal.domain.wording import message_of
 from recovery_journal.following.storability import RowUnfit
+from recovery_journal.projections.projection import RowT
 
 TEXT = 'text COLLATE "C"'  # the order of bytes, which is also Python's
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import psycopg
 
-from domain.errors import RowUnstorable
-from domain.wording import message_of
-from projections.projection import Projection
+from recovery_journal.domain.errors import RowUnstorable
+from recovery_journal.domain.wording import message_of
+from recovery_journal.projections.projection import Projection
 
 
 class RowUnfit(ValueError):

@@ -10,12 +10,12 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from domain.errors import InvalidInput
-from projections.projection import Index, Projection, RowT
+from recovery_journal.domain.errors import InvalidInput
 from recovery_journal.following.as_of_index import AsOfIndex
 from recovery_journal.following.definition_form import require_definition
 from recovery_journal.following.listing_form import ACTIVE, require_listing
 from recovery_journal.following.row_form import RowForm
+from recovery_journal.projections.projection import Index, Projection, RowT
 
 NAME: Final = re.compile(r"[a-z](_?[a-z0-9])*")
 LONGEST_NAME: Final = 30

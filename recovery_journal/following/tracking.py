@@ -22,10 +22,10 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import PositionNotReached
-from projections.fold_hash import fold_hash
-from projections.projection import Projection
+from recovery_journal.domain.errors import PositionNotReached
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.fold_hash import fold_hash
+from recovery_journal.projections.projection import Projection
 
 TABLE: Final = files(__package__).joinpath("tracking.sql")
 SHORTEST_PAUSE_S: Final = 0.005

@@ -7,17 +7,17 @@ from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
-from domain import holding
-from domain.errors import (
+from recovery_journal.domain import holding
+from recovery_journal.domain.errors import (
     AttemptExists,
     CheckpointTooLarge,
     CheckpointTooNew,
     PayloadCorrupt,
     RunBusy,
 )
-from domain.events import LeaseGranted
-from domain.lease import OPEN_STATUSES, Holder, LeaseStatus, Progress
-from domain.recovery import Decision
+from recovery_journal.domain.events import LeaseGranted
+from recovery_journal.domain.lease import OPEN_STATUSES, Holder, LeaseStatus, Progress
+from recovery_journal.domain.recovery import Decision
 from recovery_journal.identity import actor
 from recovery_journal.leases.lease import LeaseTerms
 from recovery_journal.leases.ledger import Ledger

@@ -7,7 +7,7 @@ none of the version that an attempt needs, does waiting for one come to an end.
 import time
 from collections.abc import Sequence
 
-from domain.policy import Policy
+from recovery_journal.domain.policy import Policy
 from recovery_journal.postgres.database import Database
 
 LONGEST_PACE_S = 60.0

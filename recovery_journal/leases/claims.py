@@ -12,8 +12,8 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain import giving_back, holding
-from domain.errors import (
+from recovery_journal.domain import giving_back, holding
+from recovery_journal.domain.errors import (
     CheckpointTooLarge,
     CheckpointTooNew,
     CodecFailed,
@@ -24,12 +24,11 @@ from domain.errors import (
     ServerUnavailable,
     StoreBusy,
 )
-from domain.events import AnyEvent
-from domain.lease import Holder, LeaseStatus
-from domain.pipeline import RecoveryStep
-from domain.recovery import Decision, Recovery
-from domain.wording import message_of
-from projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.domain.events import AnyEvent
+from recovery_journal.domain.lease import Holder, LeaseStatus
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.recovery import Decision, Recovery
+from recovery_journal.domain.wording import message_of
 from recovery_journal.following.legibility import legible
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.acquisition import terms_of
@@ -43,6 +42,7 @@ from recovery_journal.leases.taken import READY, Taken, granted, take
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.recovering.replayer import POSTPONED
 
 THIS_CLAIM = "dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s"

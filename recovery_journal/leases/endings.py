@@ -5,11 +5,11 @@ from typing import TypeGuard
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain import holding, steps
-from domain.errors import WrongStage
-from domain.events import AnyEvent, Ending, LeaseEnded, WriteKind
-from domain.lease import LeaseStatus, LossReason
-from domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain import holding, steps
+from recovery_journal.domain.errors import WrongStage
+from recovery_journal.domain.events import AnyEvent, Ending, LeaseEnded, WriteKind
+from recovery_journal.domain.lease import LeaseStatus, LossReason
+from recovery_journal.domain.recovery import Decision, Recovery, Stage
 from recovery_journal.identity import sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.error_texts import ErrorTexts, withheld
+from recovery_journal.domain.error_texts import ErrorTexts, withheld
 from recovery_journal.leases.move import Move
 from recovery_journal.postgres.arrays import array
 

@@ -6,12 +6,17 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain import interventions
-from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
-from domain.errors import InvalidInput, PayloadCorrupt, ServerUnavailable, UnknownAttempt
-from domain.events import AnyEvent, LiftOption
-from domain.lease import Fence, LossReason
-from domain.recovery import Decision, Recovery
+from recovery_journal.domain import interventions
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.errors import (
+    InvalidInput,
+    PayloadCorrupt,
+    ServerUnavailable,
+    UnknownAttempt,
+)
+from recovery_journal.domain.events import AnyEvent, LiftOption
+from recovery_journal.domain.lease import Fence, LossReason
+from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Final
 
-from domain.errors import RecoveryJournalError
-from domain.lease import Fence, LeaseStatus
+from recovery_journal.domain.errors import RecoveryJournalError
+from recovery_journal.domain.lease import Fence, LeaseStatus
 from recovery_journal.postgres.database import Database
 
 BYTES_A_SECOND: Final = 8 * 1024 * 1024

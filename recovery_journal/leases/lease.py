@@ -6,14 +6,14 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from domain.checkpoint import CheckpointRef
-from domain.digest import chain_next
-from domain.events import Ending
-from domain.lease import Fence, LossReason, Progress
-from domain.ranges import require_kind
-from domain.recovery import Recovery
-from domain.wording import class_of, message_of
 from recovery_journal import inputs
+from recovery_journal.domain.checkpoint import CheckpointRef
+from recovery_journal.domain.digest import chain_next
+from recovery_journal.domain.events import Ending
+from recovery_journal.domain.lease import Fence, LossReason, Progress
+from recovery_journal.domain.ranges import require_kind
+from recovery_journal.domain.recovery import Recovery
+from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.leases.endings import LeaseEndings
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.tips import step_key

@@ -13,17 +13,16 @@ from typing import Final, NamedTuple
 from psycopg import Cursor
 from psycopg.rows import DictRow, tuple_row
 
-from domain.errors import (
+from recovery_journal.domain.errors import (
     AppendConflict,
     LeaseDiffers,
     RecoveryJournalError,
     StreamUnusable,
     UnknownAttempt,
 )
-from domain.events import AnyEvent, LeaseGranted
-from domain.lease import Fence, LeaseStatus
-from domain.recovery import Recovery
-from projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.domain.events import AnyEvent, LeaseGranted
+from recovery_journal.domain.lease import Fence, LeaseStatus
+from recovery_journal.domain.recovery import Recovery
 from recovery_journal.following.inline import InlineRows
 from recovery_journal.leases.failure_texts import FailureTexts
 from recovery_journal.leases.move import Move, change_rows
@@ -32,6 +31,7 @@ from recovery_journal.leases.set_aside import take_back
 from recovery_journal.leases.untold import note_quarantines
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.arrays import array
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 
 # No epoch is ever used twice, so the three conditions say the same as a join of fences would. As a
 # join it is planned by statistics of before the crash, in which no lease is recovering, and scans

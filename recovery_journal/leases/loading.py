@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from domain.checkpoint import Checkpoint, InDoubt, usable
-from domain.digest import same_codec
-from domain.errors import CodecMissing, PayloadCorrupt, ReducerFailed
-from domain.pipeline import RecoveryContext
-from domain.recovery import Recovery
-from domain.replay import replay_chain
+from recovery_journal.domain.checkpoint import Checkpoint, InDoubt, usable
+from recovery_journal.domain.digest import same_codec
+from recovery_journal.domain.errors import CodecMissing, PayloadCorrupt, ReducerFailed
+from recovery_journal.domain.pipeline import RecoveryContext
+from recovery_journal.domain.recovery import Recovery
+from recovery_journal.domain.replay import replay_chain
 from recovery_journal.leases.lease import Lease
 from recovery_journal.leases.runs import KeepAlive, RunStore, StoredStep, TailStep
 from recovery_journal.leases.tips import Kept

@@ -7,7 +7,7 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.events import (
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -19,8 +19,8 @@ from domain.events import (
     StaleWriteRefused,
     StepFailed,
 )
-from domain.lease import Holder, LeaseStatus
-from domain.recovery import RECOVERING, Recovery, Stage
+from recovery_journal.domain.lease import Holder, LeaseStatus
+from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
 from recovery_journal.postgres.arrays import array
 
 # A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes, and

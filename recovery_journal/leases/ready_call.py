@@ -23,7 +23,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
-from domain.errors import Retry
+from recovery_journal.domain.errors import Retry
 from recovery_journal.postgres.database import Database
 
 COMERS_PER_ATTEMPT: Final = 2

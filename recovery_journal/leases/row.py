@@ -8,7 +8,14 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow, args_row
 
-from domain.lease import Fence, Holder, Incarnation, LeaseStatus, LeaseView, Progress
+from recovery_journal.domain.lease import (
+    Fence,
+    Holder,
+    Incarnation,
+    LeaseStatus,
+    LeaseView,
+    Progress,
+)
 
 COLUMNS = (
     "attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch, "

@@ -8,14 +8,14 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.checkpoint import (
+from recovery_journal.domain.checkpoint import (
     FORMAT_VERSION,
     Checkpoint,
     CheckpointProblem,
     CheckpointRef,
 )
-from domain.errors import InvalidInput, PayloadCorrupt, RunMismatch, RunPruned
-from domain.lease import Progress
+from recovery_journal.domain.errors import InvalidInput, PayloadCorrupt, RunMismatch, RunPruned
+from recovery_journal.domain.lease import Progress
 from recovery_journal.leases.tips import (
     INLINE_BYTES,
     Kept,

@@ -12,8 +12,8 @@ from psycopg import Cursor
 from psycopg.errors import LockNotAvailable
 from psycopg.rows import DictRow
 
-from domain.errors import RecoveryJournalError, StoreBusy, StreamUnusable
-from domain.policy import Policy
+from recovery_journal.domain.errors import RecoveryJournalError, StoreBusy, StreamUnusable
+from recovery_journal.domain.policy import Policy
 from recovery_journal.postgres.arrays import array
 
 LOCK_WAIT_S: Final = 0.5

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from psycopg import Cursor
 from psycopg.rows import DictRow, tuple_row
 
-from domain.lease import Fence, Holder
+from recovery_journal.domain.lease import Fence, Holder
 from recovery_journal.leases.lease import LeaseTerms
 from recovery_journal.leases.row import COLUMNS, LeaseRow
 from recovery_journal.leases.set_aside import LOCK_WAIT_S

@@ -9,7 +9,7 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow, TupleRow, args_row, tuple_row
 
-from domain.checkpoint import (
+from recovery_journal.domain.checkpoint import (
     FORMAT_VERSION,
     Checkpoint,
     CheckpointProblem,
@@ -19,7 +19,7 @@ from domain.checkpoint import (
     RunStep,
     usable,
 )
-from domain.digest import chain_origin, payload_digest
+from recovery_journal.domain.digest import chain_origin, payload_digest
 from recovery_journal.postgres.arrays import array
 
 INLINE_BYTES: Final = 8 * 1024

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.events import Confirmed, Quarantined, StaleWriteRefused
-from domain.recovery import Stage
+from recovery_journal.domain.events import Confirmed, Quarantined, StaleWriteRefused
+from recovery_journal.domain.recovery import Stage
 from recovery_journal.leases.move import Move
 
 NOTE = """

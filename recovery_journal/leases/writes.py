@@ -15,18 +15,18 @@ from uuid import uuid4
 from msgspec import UNSET, Struct, UnsetType
 from psycopg.rows import DictRow
 
-from domain import holding
-from domain.checkpoint import FORMAT_VERSION
-from domain.errors import (
+from recovery_journal.domain import holding
+from recovery_journal.domain.checkpoint import FORMAT_VERSION
+from recovery_journal.domain.errors import (
     LeaseLost,
     ServerUnavailable,
     StepOutOfOrder,
     StreamUnusable,
     UnknownAttempt,
 )
-from domain.events import WriteKind
-from domain.lease import Fence
-from domain.recovery import Decision
+from recovery_journal.domain.events import WriteKind
+from recovery_journal.domain.lease import Fence
+from recovery_journal.domain.recovery import Decision
 from recovery_journal.identity import actor
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.row import COLUMNS, LeaseRow

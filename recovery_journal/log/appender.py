@@ -8,13 +8,13 @@ from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEv
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import AppendConflict, ServerUnavailable, StreamUnusable
-from domain.events import AnyEvent
-from projections.projection import Record
+from recovery_journal.domain.errors import AppendConflict, ServerUnavailable, StreamUnusable
+from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.datastore import journal_error, journal_errors
 from recovery_journal.log.mapper import JournalMapper, decode
 from recovery_journal.log.recorder import JournalRecorder
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Record
 
 FIND = b"""
 SELECT originator_id, originator_version, topic, state, notification_id, recorded_at

@@ -11,10 +11,14 @@ from eventsourcing.utils import Environment, EnvType
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import AppendConflict, RecoveryJournalError, StreamUnusable, UnknownAttempt
-from domain.events import AnyEvent
-from domain.recovery import Recovery
-from projections.projection import Record
+from recovery_journal.domain.errors import (
+    AppendConflict,
+    RecoveryJournalError,
+    StreamUnusable,
+    UnknownAttempt,
+)
+from recovery_journal.domain.events import AnyEvent
+from recovery_journal.domain.recovery import Recovery
 from recovery_journal.log.appender import Appender, find
 from recovery_journal.log.cohort_appender import CohortAppender
 from recovery_journal.log.datastore import JournalDatastore
@@ -23,6 +27,7 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.log.recorder import JournalRecorder
 from recovery_journal.log.streams import Stream, decidable, streams
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Record
 
 STATES: Final = b"SELECT state FROM journal_events WHERE originator_id = %(stream)s"
 

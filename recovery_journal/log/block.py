@@ -12,11 +12,11 @@ from typing import Final, TypeAlias, get_args
 import msgspec
 from psycopg.rows import tuple_row
 
-from domain.errors import CorruptEvent, UnknownEvent
-from domain.events import FIRST_VERSION, AnyEvent, tag_of
-from projections.projection import Record
+from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
+from recovery_journal.domain.events import FIRST_VERSION, AnyEvent, tag_of
 from recovery_journal.log.mapper import UNREADABLE, decode
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Record
 
 BLOCK_EVENTS: Final = 2_000
 

@@ -11,8 +11,8 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import AppendConflict, InvalidInput, StreamUnusable
-from domain.events import AnyEvent, tag_of
+from recovery_journal.domain.errors import AppendConflict, InvalidInput, StreamUnusable
+from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.log.appender import conflict_after, conflict_with, find, last_versions
 from recovery_journal.log.mapper import JournalMapper
 from recovery_journal.log.recorder import columns

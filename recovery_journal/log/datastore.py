@@ -21,7 +21,7 @@ from eventsourcing.postgres import PostgresDatastore
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from domain.errors import RecoveryJournalError, ServerUnavailable
+from recovery_journal.domain.errors import RecoveryJournalError, ServerUnavailable
 from recovery_journal.postgres.database import Database
 
 # The first that fits, so the root of the others comes last.

@@ -7,7 +7,7 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.journal_events import (
+from recovery_journal.domain.journal_events import (
     JOURNAL_STREAM,
     AnyJournalEvent,
     EventSkipped,

@@ -7,9 +7,9 @@ import msgspec
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, Notification, StoredEvent
 
-from domain.errors import CorruptEvent, UnknownEvent
-from domain.events import AnyEvent, RecoveryEvent, tag_of
-from domain.journal_events import (
+from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
+from recovery_journal.domain.events import AnyEvent, RecoveryEvent, tag_of
+from recovery_journal.domain.journal_events import (
     JOURNAL_STREAM,
     AnyJournalEvent,
     JournalEvent,

@@ -16,11 +16,11 @@ from typing import Any, Final, NamedTuple
 from psycopg import Cursor
 from psycopg.rows import DictRow, args_row
 
-from domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
-from domain.journal_events import JOURNAL_STREAM
-from projections.projection import Record
+from recovery_journal.domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
+from recovery_journal.domain.journal_events import JOURNAL_STREAM
 from recovery_journal.log.mapper import decode, decode_block
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Record
 from recovery_journal.restoring.numbers import Skipped, skipped_positions
 
 GAP_WAIT_S: Final = 0.25

@@ -17,7 +17,7 @@ from psycopg import Connection, Cursor
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, tuple_row
 
-from domain.errors import ServerUnavailable
+from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.log.datastore import JournalDatastore, library_error, library_errors
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.log.single_insert import insert_single

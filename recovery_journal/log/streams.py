@@ -11,14 +11,14 @@ from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow, tuple_row
 
-from domain.contradictions import contradiction
-from domain.errors import CorruptEvent, ImpossibleEvent, StreamUnusable
-from domain.events import AnyEvent, tag_of
-from domain.recovery import Recovery, evolve
-from projections.projection import Record
+from recovery_journal.domain.contradictions import contradiction
+from recovery_journal.domain.errors import CorruptEvent, ImpossibleEvent, StreamUnusable
+from recovery_journal.domain.events import AnyEvent, tag_of
+from recovery_journal.domain.recovery import Recovery, evolve
 from recovery_journal.log.appender import record_of
 from recovery_journal.log.mapper import decode_block
 from recovery_journal.postgres.arrays import array
+from recovery_journal.projections.projection import Record
 
 LOAD_MANY: Final = b"""
 SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,

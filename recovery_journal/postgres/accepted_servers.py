@@ -13,7 +13,7 @@ from msgspec import Struct
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import ServerReplaced
+from recovery_journal.domain.errors import ServerReplaced
 from recovery_journal.postgres.database import Database
 
 # By the log's name and not by pg_control_checkpoint(), which shows a promoted server's new timeline

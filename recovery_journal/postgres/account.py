@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from domain.errors import EmbeddedServerUnavailable
+from recovery_journal.domain.errors import EmbeddedServerUnavailable
 
 NAME = "pgserver"
 """Where we are root; the wheel's own helpers use the same name, so a machine gets only one."""

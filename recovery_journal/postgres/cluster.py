@@ -13,7 +13,7 @@ from typing import Literal
 
 import psutil
 
-from domain.errors import EmbeddedServerUnavailable
+from recovery_journal.domain.errors import EmbeddedServerUnavailable
 from recovery_journal.postgres.account import server_account, server_uid, server_user
 from recovery_journal.postgres.folders import make_folder, require_ours, runnable
 from recovery_journal.postgres.local_dsn import local_dsn

@@ -13,7 +13,7 @@ import psycopg
 from msgspec import Struct
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from domain.errors import InvalidInput
+from recovery_journal.domain.errors import InvalidInput
 
 DSN_VARIABLE: Final = "RECOVERY_JOURNAL_DSN"
 UNNAMED: Final = "the server of the DSN that was given"

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow, dict_row
 
-from domain.errors import (
+from recovery_journal.domain.errors import (
     InvalidInput,
     ReadOnlyServer,
     RecoveryJournalError,

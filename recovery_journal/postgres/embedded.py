@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from domain.errors import EmbeddedServerUnavailable
-from domain.wording import shown
+from recovery_journal.domain.errors import EmbeddedServerUnavailable
+from recovery_journal.domain.wording import shown
 from recovery_journal.forks import leave_in_children
 from recovery_journal.postgres.folders import (
     make_folder,

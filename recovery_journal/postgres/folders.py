@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from domain.errors import EmbeddedServerUnavailable
+from recovery_journal.domain.errors import EmbeddedServerUnavailable
 
 SYSTEM_FOLDER: Final = Path("/var/lib/recovery-journal")
 PASSABLE: Final = 0o711

@@ -8,7 +8,7 @@ from psycopg import Cursor, errors
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
-from domain.errors import SchemaMissing, SchemaOccupied, SchemaTooNew, SchemaTooOld
+from recovery_journal.domain.errors import SchemaMissing, SchemaOccupied, SchemaTooNew, SchemaTooOld
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.schema_privileges import require_safe
 

@@ -9,7 +9,7 @@ from typing import Final
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import SchemaUnsafe
+from recovery_journal.domain.errors import SchemaUnsafe
 from recovery_journal.postgres.database import Database
 
 # First of all: what follows is then resolved in the server's catalogue alone.

@@ -5,7 +5,7 @@ from typing import Final
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import SettingRefused
+from recovery_journal.domain.errors import SettingRefused
 
 ENCODING: Final = "UTF8"
 

@@ -12,7 +12,7 @@ from psycopg import Connection, errors
 from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
-from domain.errors import SettingRefused
+from recovery_journal.domain.errors import SettingRefused
 
 
 class Durability(StrEnum):

@@ -9,14 +9,14 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from domain.errors import PositionNotReached
-from projections.projection import Listing, Projection, RowT
 from recovery_journal import inputs
+from recovery_journal.domain.errors import PositionNotReached
 from recovery_journal.following.as_of_index import STAY_BITS, AsOfIndex
 from recovery_journal.following.legibility import legible
 from recovery_journal.following.projection_table import table_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Listing, Projection, RowT
 
 Only: TypeAlias = Mapping[str, Sequence[str] | None]
 """By field, the values of which a row has one; None where any will do."""

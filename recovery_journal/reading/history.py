@@ -8,11 +8,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 from psycopg.rows import DictRow
 
-from domain.errors import InvalidInput, StreamUnusable, UnknownAttempt
-from domain.events import AnyEvent
-from domain.journal_events import JOURNAL_STREAM, AnyJournalEvent
-from domain.lease import Actor
-from domain.recovery import Recovery
+from recovery_journal.domain.errors import InvalidInput, StreamUnusable, UnknownAttempt
+from recovery_journal.domain.events import AnyEvent
+from recovery_journal.domain.journal_events import JOURNAL_STREAM, AnyJournalEvent
+from recovery_journal.domain.lease import Actor
+from recovery_journal.domain.recovery import Recovery
 from recovery_journal.leases.failure_texts import find_texts
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.mapper import decode, decode_journal_event

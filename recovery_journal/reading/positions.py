@@ -7,13 +7,13 @@ from typing import Final
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import StoreBusy, UnknownAttempt
-from projections.moments import MOMENTS
 from recovery_journal import inputs
+from recovery_journal.domain.errors import StoreBusy, UnknownAttempt
 from recovery_journal.following.legibility import legible
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.moments import MOMENTS
 
 SETTLING_S: Final = 0.25
 PAUSE_S: Final = 0.005

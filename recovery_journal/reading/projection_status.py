@@ -9,9 +9,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from projections.projection import Projection
 from recovery_journal.following.outdated import outdated
 from recovery_journal.following.tracking import Followed, FollowingState
+from recovery_journal.projections.projection import Projection
 from recovery_journal.reading.unfinished_rebuild import UnfinishedRebuild, unfinished_rebuilds
 
 LAG_COUNT_LIMIT: Final = 100_000

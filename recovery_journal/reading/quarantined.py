@@ -6,8 +6,8 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import StreamUnusable
-from domain.events import LiftOption, QuarantineCause, Quarantined
+from recovery_journal.domain.errors import StreamUnusable
+from recovery_journal.domain.events import LiftOption, QuarantineCause, Quarantined
 from recovery_journal.leases.failure_texts import Texts, find_texts
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.streams import Stream

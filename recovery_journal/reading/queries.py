@@ -2,15 +2,19 @@
 
 from datetime import datetime
 
-from domain.errors import ResultPruned, UnknownAttempt, WrongStage
-from domain.lease import LeaseStatus
-from projections.dispatch_ready import DISPATCH_READY, DispatchReady, DispatchReadyRow
-from projections.recovery_context_row import RecoveryContextRow
-from projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
+from recovery_journal.domain.errors import ResultPruned, UnknownAttempt, WrongStage
+from recovery_journal.domain.lease import LeaseStatus
 from recovery_journal.following.legibility import legible
 from recovery_journal.following.row_form import RowForm
 from recovery_journal.payload import Value, Values
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.dispatch_ready import (
+    DISPATCH_READY,
+    DispatchReady,
+    DispatchReadyRow,
+)
+from recovery_journal.projections.recovery_context_row import RecoveryContextRow
+from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
 
 ACTIVE = """
 SELECT coalesce(json_agg(page), '[]')::text AS rows

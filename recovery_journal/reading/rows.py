@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from projections.projection import PrimaryKey, Projection, RowT
 from recovery_journal.following.legibility import legible
 from recovery_journal.following.projection_table import PAGE_ROWS, table_of
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import PrimaryKey, Projection, RowT
 
 
 class RowReading:

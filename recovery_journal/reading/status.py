@@ -11,13 +11,8 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.lease import LeaseStatus
-from domain.recovery import Stage
-from projections.catalog import BUILT_IN
-from projections.dispatch_ready import DISPATCH_READY
-from projections.projection import Projection
-from projections.recovery_contexts import RECOVERY_CONTEXTS
-from projections.workers import WORKERS
+from recovery_journal.domain.lease import LeaseStatus
+from recovery_journal.domain.recovery import Stage
 from recovery_journal.following.legibility import legible
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.log.reader import SettledReader
@@ -26,6 +21,11 @@ from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
 from recovery_journal.postgres.schema_privileges import creators
 from recovery_journal.postgres.server_settings import weakened, words_of
 from recovery_journal.postgres.session_settings import Durability
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.projections.projection import Projection
+from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
+from recovery_journal.projections.workers import WORKERS
 from recovery_journal.reading.delays import Delay, delays
 from recovery_journal.reading.projection_status import ProjectionStatus, projection_status
 from recovery_journal.reading.protections import missing_protections

@@ -9,7 +9,7 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from projections.projection import Projection
+from recovery_journal.projections.projection import Projection
 from recovery_journal.rebuilding.rebuild_lock import is_under_way
 from recovery_journal.rebuilding.registry import Begun, Registry
 

@@ -8,9 +8,6 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from projections.catalog import BUILT_IN
-from projections.projection import PrimaryKey, Projection, Record, RowT
-from projections.stream_fold import folded
 from recovery_journal.following.legibility import legible
 from recovery_journal.following.projection_table import ProjectionTable, table_of
 from recovery_journal.following.storability import storable
@@ -18,6 +15,9 @@ from recovery_journal.following.table_definition import Place
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import BLOCK_EVENTS, END, LogBlocks
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.projection import PrimaryKey, Projection, Record, RowT
+from recovery_journal.projections.stream_fold import folded
 from recovery_journal.rebuilding.progress import Observer, Phase, RebuildProgress
 from recovery_journal.rebuilding.row_digest import ONE_SNAPSHOT, RowDigest
 

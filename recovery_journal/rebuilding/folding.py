@@ -12,12 +12,12 @@ from typing import Any, Final, Generic
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from projections.projection import Projection, Record, RowT
-from projections.stream_fold import StreamFold
 from recovery_journal.following.projection_table import shadow_of
 from recovery_journal.following.storability import storable
 from recovery_journal.log.block import LogBlocks
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Projection, Record, RowT
+from recovery_journal.projections.stream_fold import StreamFold
 from recovery_journal.rebuilding.registry import Begun, Registry
 
 COPY_BYTES: Final = 2 * 1024 * 1024

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from projections.projection import Projection
 from recovery_journal.following.projection_table import shadow_of
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Projection
 from recovery_journal.rebuilding.processes import Count, side_by_side
 
 # The server's own helpers would only be more processes than there are cores. And as with ranges,

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Final
 
-from domain.errors import ProcessLost
+from recovery_journal.domain.errors import ProcessLost
 from recovery_journal.signals import SIGNALS
 
 TICK_S: Final = 0.1

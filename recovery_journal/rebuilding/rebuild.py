@@ -16,15 +16,15 @@ from typing import Any, Final
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import RebuildUnderWay, ServerUnavailable, StoreBusy
-from projections.catalog import BUILT_IN
-from projections.projection import Projection
+from recovery_journal.domain.errors import RebuildUnderWay, ServerUnavailable, StoreBusy
 from recovery_journal.following.projection_table import ProjectionTable, shadow_of, table_of
 from recovery_journal.following.table_definition import Place, drop_shadows
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import BLOCK_EVENTS
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.projection import Projection
 from recovery_journal.rebuilding.folding import WITHOUT_LIMIT, Folding
 from recovery_journal.rebuilding.indexing import WAIT_FOR_STRANGERS, index_shadows
 from recovery_journal.rebuilding.processes import Count, side_by_side

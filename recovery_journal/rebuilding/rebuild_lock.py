@@ -5,7 +5,7 @@ from typing import Final
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import ServerUnavailable
+from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.postgres.database import Database
 
 TAKE: Final = """

@@ -10,9 +10,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from projections.fold_hash import fold_hash
-from projections.projection import Projection
 from recovery_journal.identity import incarnation
+from recovery_journal.projections.fold_hash import fold_hash
+from recovery_journal.projections.projection import Projection
 
 TABLES: Final = files(__package__).joinpath("registry.sql")
 

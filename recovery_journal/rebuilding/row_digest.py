@@ -3,9 +3,9 @@
 from hashlib import sha256
 from typing import Any
 
-from projections.projection import Projection
 from recovery_journal.following.projection_table import table_of
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Projection
 
 ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 

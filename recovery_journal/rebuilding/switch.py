@@ -8,14 +8,14 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import StoreBusy
-from projections.projection import Projection
+from recovery_journal.domain.errors import StoreBusy
 from recovery_journal.following.projection_table import ProjectionTable, shadow_of, table_of
 from recovery_journal.following.table_definition import Place
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.block import END, LogBlocks
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Projection
 from recovery_journal.rebuilding.privileges import carry_privileges
 
 CATCH_UP_EVENTS: Final = 1_000

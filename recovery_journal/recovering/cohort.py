@@ -16,15 +16,15 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain import detours, reloading, steps
-from domain.checkpoint import Checkpoint, CheckpointProblem
-from domain.errors import AppendConflict, RecoveryJournalError, Stop, StoreBusy
-from domain.events import AnyEvent, CheckpointReloaded, LiftOption, Replayed
-from domain.lease import LeaseStatus
-from domain.pipeline import RecoveryStep
-from domain.recovery import Decision, Recovery, Stage
-from domain.replay import ReplayOutcome
-from domain.wording import message_of
+from recovery_journal.domain import detours, reloading, steps
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem
+from recovery_journal.domain.errors import AppendConflict, RecoveryJournalError, Stop, StoreBusy
+from recovery_journal.domain.events import AnyEvent, CheckpointReloaded, LiftOption, Replayed
+from recovery_journal.domain.lease import LeaseStatus
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.replay import ReplayOutcome
+from recovery_journal.domain.wording import message_of
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.keeping import Keeping
 from recovery_journal.leases.ledger import Known, Ledger

@@ -15,11 +15,11 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain import detours, holding, steps
-from domain.errors import RecoveryJournalError, StoreBusy
-from domain.events import AnyEvent, SeizeReason
-from domain.lease import Fence, LossReason
-from domain.recovery import Decision, Recovery
+from recovery_journal.domain import detours, holding, steps
+from recovery_journal.domain.errors import RecoveryJournalError, StoreBusy
+from recovery_journal.domain.events import AnyEvent, SeizeReason
+from recovery_journal.domain.lease import Fence, LossReason
+from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.identity import actor, sweeper_holder
 from recovery_journal.leases.askers import MISSED, pace_s
 from recovery_journal.leases.ledger import Ledger

@@ -17,9 +17,9 @@ from typing import Final
 import msgspec
 from psycopg.rows import DictRow
 
-from domain.errors import HookFailed, InvalidInput
-from domain.wording import message_of
 from recovery_journal import inputs
+from recovery_journal.domain.errors import HookFailed, InvalidInput
+from recovery_journal.domain.wording import message_of
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.database import Database

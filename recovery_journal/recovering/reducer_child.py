@@ -17,9 +17,9 @@ from typing import Final, NoReturn
 import msgspec
 from msgspec import Struct
 
-from domain.errors import CodecMissing, RecoveryJournalError
-from domain.ports import Reducer
-from domain.wording import class_of, message_of
+from recovery_journal.domain.errors import CodecMissing, RecoveryJournalError
+from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.forks import SignalMask, fork_in_group
 from recovery_journal.leases.runs import StoredStep
 from recovery_journal.payload import Values

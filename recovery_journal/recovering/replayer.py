@@ -13,12 +13,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from domain.checkpoint import Checkpoint
-from domain.errors import RecoveryJournalError
-from domain.pipeline import RecoveryContext
-from domain.ports import Reducer
-from domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
-from domain.wording import message_of
+from recovery_journal.domain.checkpoint import Checkpoint
+from recovery_journal.domain.errors import RecoveryJournalError
+from recovery_journal.domain.pipeline import RecoveryContext
+from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
+from recovery_journal.domain.wording import message_of
 from recovery_journal.leases.runs import KeepAlive, RunStore, StoredStep, keep_nothing
 from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Values

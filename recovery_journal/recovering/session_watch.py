@@ -15,8 +15,8 @@ from typing import Final
 
 from psycopg.rows import DictRow
 
-from domain.lease import SessionLoss
-from domain.session_sight import LockHolder, SessionSight, look_again
+from recovery_journal.domain.lease import SessionLoss
+from recovery_journal.domain.session_sight import LockHolder, SessionSight, look_again
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 

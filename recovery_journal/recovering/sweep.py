@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from domain.errors import RecoveryJournalError
-from domain.pipeline import RecoveryStep
-from domain.recovery import RECOVERING, Recovery
+from recovery_journal.domain.errors import RecoveryJournalError
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.recovery import RECOVERING, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.recovering.cohort import Cohorts
 from recovery_journal.recovering.loss import Losses, Taken

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from domain.errors import Retry
 from recovery_journal import inputs
+from recovery_journal.domain.errors import Retry
 from recovery_journal.pauses import spread
 from recovery_journal.recovering.quarantine_hook import Hook
 from recovery_journal.recovering.swept import Swept

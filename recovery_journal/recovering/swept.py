@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from domain.pipeline import RecoveryStep
-from domain.ranges import require_kind
-from domain.recovery import Recovery, Stage
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.ranges import require_kind
+from recovery_journal.domain.recovery import Recovery, Stage
 
 
 class Swept(Struct, frozen=True, kw_only=True):

@@ -13,11 +13,11 @@ from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
-from domain import detours, steps
-from domain.errors import RecoveryJournalError, UnknownAttempt
-from domain.events import AnyEvent, SeizeReason
-from domain.lease import Fence, LossReason
-from domain.recovery import RECOVERING, Decision, Recovery, Stage
+from recovery_journal.domain import detours, steps
+from recovery_journal.domain.errors import RecoveryJournalError, UnknownAttempt
+from recovery_journal.domain.events import AnyEvent, SeizeReason
+from recovery_journal.domain.lease import Fence, LossReason
+from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery, Stage
 from recovery_journal.identity import sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move, change_rows

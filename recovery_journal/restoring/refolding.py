@@ -11,14 +11,14 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
-from domain.errors import FoldFailed, StreamUnusable
-from projections.projection import Projection, Record
+from recovery_journal.domain.errors import FoldFailed, StreamUnusable
 from recovery_journal.following.projection_table import table_of
 from recovery_journal.following.tracking import Followed, FollowingState, ProjectionTracking
 from recovery_journal.log.appender import record_of
 from recovery_journal.log.block import END
 from recovery_journal.log.streams import streams
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Projection, Record
 
 FORGET_ROWS: Final = "DELETE FROM {table} WHERE {key} = %(stream)s"
 

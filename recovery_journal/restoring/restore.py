@@ -8,9 +8,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import ReadOnlyServer
-from domain.journal_events import RestoreAccepted
-from domain.recovery import Decision, Recovery
+from recovery_journal.domain.errors import ReadOnlyServer
+from recovery_journal.domain.journal_events import RestoreAccepted
+from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.identity import actor
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.limits import Limits

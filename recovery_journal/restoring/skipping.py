@@ -15,16 +15,15 @@ from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import (
+from recovery_journal.domain.errors import (
     InvalidInput,
     LeaseDiffers,
     StoreBusy,
     StreamUnusable,
     UnknownEvent,
 )
-from domain.journal_events import JOURNAL_STREAM
-from domain.recovery import RECOVERING, Decision, Recovery
-from projections.projection import Projection
+from recovery_journal.domain.journal_events import JOURNAL_STREAM
+from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery
 from recovery_journal.following.table_definition import drop_shadows
 from recovery_journal.identity import actor
 from recovery_journal.leases.ledger import Ledger
@@ -36,6 +35,7 @@ from recovery_journal.log import journal_stream
 from recovery_journal.log.appender import record_of
 from recovery_journal.log.streams import Stream, streams
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Projection
 from recovery_journal.rebuilding.rebuild_lock import RebuildLock
 from recovery_journal.rebuilding.registry import Registry
 from recovery_journal.recovering.cohort import Cohorts

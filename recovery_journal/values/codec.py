@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from domain.ranges import require_kind
-from domain.wording import shown
 from recovery_journal import inputs
+from recovery_journal.domain.ranges import require_kind
+from recovery_journal.domain.wording import shown
 from recovery_journal.values.extensions import SUPPORTED
 
 

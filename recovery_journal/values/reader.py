@@ -2,7 +2,7 @@
 
 from msgspec.msgpack import Decoder
 
-from domain.wording import message_of
+from recovery_journal.domain.wording import message_of
 from recovery_journal.values.codec import Codecs
 from recovery_journal.values.extensions import BY_CODE, CODEC_CODE
 from recovery_journal.values.plain import Value

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from domain.wording import shown
+from recovery_journal.domain.wording import shown
 
 LONGEST_PATH: Final = 12
 """Parts of a path that a message shows; a longer path is cut in its middle."""

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Raw
 from msgspec.msgpack import Encoder, Ext
 
-from domain.wording import message_of, shown
+from recovery_journal.domain.wording import message_of, shown
 from recovery_journal.values.codec import Codec, Codecs
 from recovery_journal.values.extensions import BY_TYPE, CODEC_CODE, SUPPORTED, Extension
 from recovery_journal.values.plain import (

@@ -11,7 +11,7 @@ from enum import StrEnum
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from domain.errors import LeaseLost
+from recovery_journal.domain.errors import LeaseLost
 from recovery_journal.leases.lease import Lease
 from recovery_journal.leases.writes import Renewal
 from recovery_journal.working.bell import Bell

@@ -26,7 +26,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from domain.errors import RecoveryJournalError
+from recovery_journal.domain.errors import RecoveryJournalError
 from recovery_journal.forks import leave_in_children
 from recovery_journal.leases.ready_call import AWAKE, FALL_ASLEEP, Call, listen
 from recovery_journal.pauses import spread

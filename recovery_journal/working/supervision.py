@@ -7,8 +7,8 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from domain.errors import LeaseLost, RecoveryJournalError, Retry
-from domain.lease import LossReason
+from recovery_journal.domain.errors import LeaseLost, RecoveryJournalError, Retry
+from recovery_journal.domain.lease import LossReason
 from recovery_journal.working.child import Child
 from recovery_journal.working.elapsed import elapsed_s
 from recovery_journal.working.keeper import Keeper, Verdict

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from domain.errors import LeaseLost, Retry, StreamUnusable
-from domain.events import Ending
-from domain.lease import LossReason
-from domain.wording import class_of, message_of
+from recovery_journal.domain.errors import LeaseLost, Retry, StreamUnusable
+from recovery_journal.domain.events import Ending
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.leases.loading import Claim
 from recovery_journal.working.child import Word
 from recovery_journal.working.outcome import Outcome

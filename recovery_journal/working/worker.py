@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from domain.errors import Retry
 from recovery_journal import inputs
+from recovery_journal.domain.errors import Retry
 from recovery_journal.pauses import spread
 from recovery_journal.signals import stopping_on_signals
 from recovery_journal.working.bell import Bell

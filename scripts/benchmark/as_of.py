@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from projections.dispatch_ready import DISPATCH_READY
-from projections.moments import MOMENTS
 from recovery_journal.journal import Journal
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.projections.moments import MOMENTS
 from recovery_journal.rebuilding.rebuild import Rebuild
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.synthetic_log import fill

@@ -6,7 +6,7 @@ that keeps a table small is that the next version of a row finds room on its pag
 
 from typing import Any, Final
 
-from domain.policy import Policy
+from recovery_journal.domain.policy import Policy
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.following.inline import UNSEEN, InlineRows
 from recovery_journal.following.projection_table import table_of
 from recovery_journal.leases.move import MOVE
@@ -19,6 +18,7 @@ from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPO
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.streams import STREAMS
 from recovery_journal.postgres.database import ONE_SNAPSHOT
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from scripts.benchmark.append_writers import STATE, TAG
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})

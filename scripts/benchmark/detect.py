@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import recovery_journal as rj
-from domain.events import LeaseExpired
+from recovery_journal.domain.events import LeaseExpired
 from scripts.benchmark.crew import Crew, crew_at
 
 FASTEST: Final = rj.Limits(session_grace_s=0.02, session_poll_s=0.01)

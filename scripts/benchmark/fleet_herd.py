@@ -15,7 +15,7 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from typing import Any, Final, NamedTuple
 
-from domain.errors import LeaseLost, ServerUnavailable
+from recovery_journal.domain.errors import LeaseLost, ServerUnavailable
 from recovery_journal.journal import Journal
 from recovery_journal.leases.acquisition import terms_of
 from recovery_journal.leases.lease import Lease, LeaseTerms

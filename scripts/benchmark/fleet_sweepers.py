@@ -8,7 +8,7 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event, Semaphore
 from typing import Any, Final, NamedTuple
 
-from domain.errors import Retry
+from recovery_journal.domain.errors import Retry
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database

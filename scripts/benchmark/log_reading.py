@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
-from projections.projection import Record
 from recovery_journal.log.block import LogBlocks
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Record
 from recovery_journal.rebuilding.processes import Count, side_by_side
 
 RANGES_PER_PROCESS: Final = 16

@@ -15,12 +15,12 @@ from msgspec import Struct
 from psycopg import Cursor, sql
 from psycopg.rows import DictRow
 
-from domain import holding
-from domain.checkpoint import RunStep
-from domain.digest import chain_next, chain_origin
-from domain.events import AnyEvent, WriteKind, tag_of
-from domain.lease import Actor, Fence, Holder, Incarnation
-from domain.recovery import Decision, evolve
+from recovery_journal.domain import holding
+from recovery_journal.domain.checkpoint import RunStep
+from recovery_journal.domain.digest import chain_next, chain_origin
+from recovery_journal.domain.events import AnyEvent, WriteKind, tag_of
+from recovery_journal.domain.lease import Actor, Fence, Holder, Incarnation
+from recovery_journal.domain.recovery import Decision, evolve
 from recovery_journal.payload import Payload, Value, encode
 from recovery_journal.postgres.database import Database
 

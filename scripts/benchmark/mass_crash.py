@@ -14,7 +14,7 @@ from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from typing import Any, Final, NamedTuple
 
-from domain.replay import ReplayMode
+from recovery_journal.domain.replay import ReplayMode
 from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits

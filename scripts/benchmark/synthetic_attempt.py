@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final, TypeAlias
 
-from domain import holding, reloading, steps
-from domain.detours import abandon
-from domain.digest import payload_digest
-from domain.events import AbandonReason, AnyEvent, Ending, LeaseGranted, WriteKind
-from domain.lease import Actor, LeaseView, LossReason
-from domain.policy import Policy
-from domain.recovery import Decision, evolve
-from domain.replay import replay_chain
+from recovery_journal.domain import holding, reloading, steps
+from recovery_journal.domain.detours import abandon
+from recovery_journal.domain.digest import payload_digest
+from recovery_journal.domain.events import AbandonReason, AnyEvent, Ending, LeaseGranted, WriteKind
+from recovery_journal.domain.lease import Actor, LeaseView, LossReason
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Decision, evolve
+from recovery_journal.domain.replay import replay_chain
 from scripts.benchmark.synthetic_fleet import Fleet
 from scripts.benchmark.synthetic_run import CODE_VERSION, fresh_tip, worked_on
 

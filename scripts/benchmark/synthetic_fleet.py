@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Final
 
-from domain.lease import Actor, Fence, Holder, Incarnation
+from recovery_journal.domain.lease import Actor, Fence, Holder, Incarnation
 
 WORKER_COUNT: Final = 200
 WORKERS_PER_HOST: Final = 8

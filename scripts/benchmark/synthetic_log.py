@@ -16,7 +16,7 @@ import msgspec
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.events import AnyEvent, tag_of
+from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.synthetic_attempt import Story, SyntheticAttempt
 from scripts.benchmark.synthetic_fleet import Fleet

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from domain.checkpoint import Checkpoint, CheckpointRef, RunStep
-from domain.digest import chain_next, chain_origin, payload_digest
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointRef, RunStep
+from recovery_journal.domain.digest import chain_next, chain_origin, payload_digest
 
 CODE_VERSION: Final = "2026.1"
 SAVED_STEPS: Final = 2

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psutil
 
-from domain.events import ReadyForDispatch
+from recovery_journal.domain.events import ReadyForDispatch
 from scripts.benchmark.crew import Crew, crew_at
 
 ASLEEP_S: Final = 2.0  # the longest pause of a worker that hears calls

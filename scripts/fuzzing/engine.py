@@ -9,8 +9,11 @@ from random import Random
 import atheris
 
 WATCHED = (
-    *("domain", "projections", "recovery_journal.log.mapper"),
-    *("recovery_journal.following.row_form", "recovery_journal.commands"),
+    "recovery_journal.domain",
+    "recovery_journal.projections",
+    "recovery_journal.log.mapper",
+    "recovery_journal.following.row_form",
+    "recovery_journal.commands",
 )
 """The modules on the way. To watch all the others too would only make the start longer."""
 

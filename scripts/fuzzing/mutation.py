@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, Final, TypeAlias
 
-from domain.events import (
+from recovery_journal.domain.events import (
     AbandonReason,
     Ending,
     LiftOption,
@@ -20,9 +20,9 @@ from domain.events import (
     TipStanding,
     WriteKind,
 )
-from domain.lease import LossReason
-from domain.pipeline import RecoveryStep
-from domain.replay import ReplayMode
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.replay import ReplayMode
 from recovery_journal.log.mapper import TAGS
 from scripts.fuzzing.stored import LINE, PART, PART_COUNT
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from projections.corpus import corpus
-from projections.projection import Record
+from recovery_journal.projections.corpus import corpus
+from recovery_journal.projections.projection import Record
 from scripts.fuzzing.stored import written
 
 SHORT: Final = 5

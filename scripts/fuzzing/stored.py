@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from domain.events import tag_of
-from projections.projection import Record
+from recovery_journal.domain.events import tag_of
 from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.projections.projection import Record
 
 PART: Final = b"|"
 LINE: Final = b"\n"

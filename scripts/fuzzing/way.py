@@ -14,20 +14,20 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
-from domain.errors import CorruptEvent, FoldFailed, UnknownEvent
-from domain.events import AnyEvent
-from domain.recovery import Recovery, Stage, project
-from projections.catalog import BUILT_IN
-from projections.projection import Fold, Projection, Record, RowRefused, RowT
-from projections.stream_fold import StreamFold
 from recovery_journal.commands.changes import changes, shown
 from recovery_journal.commands.essentials import essentials
 from recovery_journal.commands.page import text
 from recovery_journal.commands.phases import phases, told
 from recovery_journal.commands.words import moment
+from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
+from recovery_journal.domain.errors import CorruptEvent, FoldFailed, UnknownEvent
+from recovery_journal.domain.events import AnyEvent
+from recovery_journal.domain.recovery import Recovery, Stage, project
 from recovery_journal.following.row_form import RowForm
 from recovery_journal.log.mapper import UNREADABLE, JournalMapper, decode, decode_block
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.projection import Fold, Projection, Record, RowRefused, RowT
+from recovery_journal.projections.stream_fold import StreamFold
 from recovery_journal.reading.history import HistoryEntry
 from scripts.fuzzing.stored import StoredRow, read
 

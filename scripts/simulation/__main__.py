@@ -16,7 +16,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from domain.errors import RecoveryJournalError
+from recovery_journal.domain.errors import RecoveryJournalError
 from scripts.simulation.faults import Fault, read, written
 from scripts.simulation.run import Outcome, simulate
 from scripts.simulation.server import simulation_server

@@ -10,9 +10,9 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from domain.errors import LeaseLost, PayloadCorrupt, Refused, Retry
-from domain.events import LiftOption
-from domain.lease import Incarnation, LeaseStatus
+from recovery_journal.domain.errors import LeaseLost, PayloadCorrupt, Refused, Retry
+from recovery_journal.domain.events import LiftOption
+from recovery_journal.domain.lease import Incarnation, LeaseStatus
 from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
 from recovery_journal.leases.lease import Lease

@@ -9,7 +9,7 @@ from enum import StrEnum
 from random import Random
 from typing import Final, NamedTuple
 
-from domain.errors import InvalidInput
+from recovery_journal.domain.errors import InvalidInput
 
 
 class FaultKind(StrEnum):

@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from domain.errors import PayloadCorrupt
-from domain.events import (
+from recovery_journal.domain.errors import PayloadCorrupt
+from recovery_journal.domain.events import (
     AnyEvent,
     CheckpointReloaded,
     Dispatched,
@@ -26,8 +26,8 @@ from domain.events import (
     Resumed,
     Seized,
 )
-from domain.lease import Fence, LeaseStatus, LossReason
-from domain.recovery import Recovery, evolve
+from recovery_journal.domain.lease import Fence, LeaseStatus, LossReason
+from recovery_journal.domain.recovery import Recovery, evolve
 from recovery_journal.leases.lease import Lease
 from recovery_journal.leases.loading import Claim
 from recovery_journal.limits import Limits

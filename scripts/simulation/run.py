@@ -17,8 +17,8 @@ from uuid import UUID, uuid4
 
 from msgspec import Struct
 
-from domain.lease import OPEN_STATUSES
 from recovery_journal import identity
+from recovery_journal.domain.lease import OPEN_STATUSES
 from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
 from scripts.simulation.cast import LIMITS, Cast, Run

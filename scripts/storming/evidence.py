@@ -7,8 +7,8 @@ from typing import Final
 from msgspec import Struct
 
 import recovery_journal as rj
-from domain.events import LeaseExpired
 from recovery_journal.commands.essentials import tag_shown
+from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.payload import encode
 from recovery_journal.rebuilding.check import CheckedProjection
 from scripts.storming.history import Operation, by_attempt, operations

@@ -5,9 +5,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from domain.digest import chain_next, chain_origin, payload_digest
-from domain.events import Dispatched, LeaseGranted, Quarantined
-from domain.recovery import Stage, project
+from recovery_journal.domain.digest import chain_next, chain_origin, payload_digest
+from recovery_journal.domain.events import Dispatched, LeaseGranted, Quarantined
+from recovery_journal.domain.recovery import Stage, project
 from scripts.storming.evidence import Attempt, Evidence
 from scripts.storming.history import Action, Answer, Operation
 from scripts.storming.ownership import judged

@@ -11,7 +11,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 import recovery_journal as rj
-from domain.replay import ReplayOutcome
+from recovery_journal.domain.replay import ReplayOutcome
 from recovery_journal.leases.ledger import Ledger, Moved
 from recovery_journal.leases.move import Move
 from recovery_journal.recovering.replayer import TailReplayer

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 import recovery_journal as rj
-from domain.events import (
+from recovery_journal.domain.events import (
     Confirmed,
     Dispatched,
     LeaseEnded,

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 import recovery_journal as rj
-from projections.catalog import BUILT_IN
 from recovery_journal.following.follower import Follower
+from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.rebuilding.check import Check
 from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.rebuilding.row_digest import digest_of_rows

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 import recovery_journal as rj
-from domain.events import Dispatched, LeaseExpired, Seized
+from recovery_journal.domain.events import Dispatched, LeaseExpired, Seized
 from recovery_journal.payload import encode
 from tests.acceptance.job import RESULT, begin, go_on
 from tests.acceptance.programs import started

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import recovery_journal as rj
-from domain.events import Replayed
+from recovery_journal.domain.events import Replayed
 from recovery_journal.payload import encode
 from tests.acceptance import billing
 from tests.acceptance.folding_program import WORDS

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 import recovery_journal as rj
-from domain.events import LeaseExpired, StaleWriteRefused
+from recovery_journal.domain.events import LeaseExpired, StaleWriteRefused
 from recovery_journal.payload import encode
 from tests.acceptance.job import RESULT, STEP_COUNT, go_on
 from tests.acceptance.programs import started

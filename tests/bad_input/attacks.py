@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 import recovery_journal as rj
-from domain.ports import Reducer
-from projections.catalog import BUILT_IN
-from projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.domain.ports import Reducer
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from tests.bad_input.scene import Scene
 
 Target = Callable[[Scene], Callable[..., Any]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import recovery_journal
 
-OURS = ("domain.", "projections.", "recovery_journal.")
+OURS = "recovery_journal."
 
 
 def public_calls() -> dict[str, Callable[..., Any]]:

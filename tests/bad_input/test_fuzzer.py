@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.events import AnyEvent
-from projections.corpus import corpus
+from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.projections.corpus import corpus
 from scripts.fuzzing import __main__ as program
 from scripts.fuzzing.mutation import crossed, mutate
 from scripts.fuzzing.plants import PLANTS

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
-from domain.errors import FoldFailed
+from recovery_journal.domain.errors import FoldFailed
 from recovery_journal.following.projection_schema import catalogue
 from tests.bad_input.anything import Nowhere, cyclic
 from tests.bad_input.scene import assert_refusal

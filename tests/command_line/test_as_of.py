@@ -6,9 +6,9 @@ from datetime import UTC, timedelta
 import msgspec
 import pytest
 
-from domain.recovery import Recovery
-from projections.dispatch_ready import DispatchReadyRow
 from recovery_journal import Journal
+from recovery_journal.domain.recovery import Recovery
+from recovery_journal.projections.dispatch_ready import DispatchReadyRow
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from domain.errors import CorruptEvent, InvalidInput, LeaseLost, StoreBusy
 from recovery_journal import Journal
 from recovery_journal.command_line import main
 from recovery_journal.commands.exits import MEANINGS, ExitCode, code_of, report
+from recovery_journal.domain.errors import CorruptEvent, InvalidInput, LeaseLost, StoreBusy
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 

@@ -5,9 +5,9 @@ import re
 import msgspec
 import pytest
 
-from domain.recovery import Recovery
-from projections.dispatch_ready import DispatchReadyRow
 from recovery_journal import HistoryEntry, Journal
+from recovery_journal.domain.recovery import Recovery
+from recovery_journal.projections.dispatch_ready import DispatchReadyRow
 from recovery_journal.reading.status import Status
 from tests.command_line import scenes
 from tests.command_line.conftest import Command

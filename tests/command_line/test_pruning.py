@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from domain.errors import InvalidInput, RunPruned
 from recovery_journal import Journal
+from recovery_journal.domain.errors import InvalidInput, RunPruned
 from recovery_journal.leases.lease import Lease
 from recovery_journal.leases.pruning import Pruned, Pruning
 from recovery_journal.leases.superseded import DEFAULT_KEPT

@@ -1,8 +1,8 @@
 """The status of the journal, as the API gives it."""
 
-from domain.lease import LeaseStatus
-from domain.recovery import Stage
 from recovery_journal import Journal
+from recovery_journal.domain.lease import LeaseStatus
+from recovery_journal.domain.recovery import Stage
 from recovery_journal.reading.projection_status import ProjectionState
 from tests.command_line import scenes
 

@@ -7,13 +7,13 @@ import typer
 from hypothesis import given
 from msgspec.structs import replace
 
-from domain.events import AnyEvent, LeaseExpired
-from domain.lease import Actor
-from domain.recovery import evolve
-from projections.corpus import corpus
 from recovery_journal.commands import words
 from recovery_journal.commands.changes import changes, fields, shown
 from recovery_journal.commands.essentials import essentials
+from recovery_journal.domain.events import AnyEvent, LeaseExpired
+from recovery_journal.domain.lease import Actor
+from recovery_journal.domain.recovery import evolve
+from recovery_journal.projections.corpus import corpus
 from tests.domain import histories
 from tests.domain.any_event import events
 

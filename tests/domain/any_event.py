@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.events import AnyEvent, LeaseGranted, RecoveryEvent
+from recovery_journal.domain.events import AnyEvent, LeaseGranted, RecoveryEvent
 from tests.domain.specimens import ATTEMPT_ID
 
 EVERY_CLASS: tuple[type[RecoveryEvent], ...] = get_args(AnyEvent)

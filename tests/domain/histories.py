@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from domain.checkpoint import Checkpoint
-from domain.decisions import LIFT_OPTIONS
-from domain.events import (
+from recovery_journal.domain.checkpoint import Checkpoint
+from recovery_journal.domain.decisions import LIFT_OPTIONS
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -41,10 +41,10 @@ from domain.events import (
     TipStanding,
     WriteKind,
 )
-from domain.lease import LossReason, Progress
-from domain.pipeline import RecoveryStep
-from domain.recovery import Recovery, Stage, evolve
-from domain.replay import ReplayMode
+from recovery_journal.domain.lease import LossReason, Progress
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.recovery import Recovery, Stage, evolve
+from recovery_journal.domain.replay import ReplayMode
 from tests.domain.specimens import (
     ATTEMPT_ID,
     CODE_VERSION,

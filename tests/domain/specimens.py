@@ -5,11 +5,17 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from domain.checkpoint import Checkpoint, CheckpointProblem, CheckpointRef, ProblemKind, RunStep
-from domain.digest import chain_next, chain_origin, payload_digest
-from domain.lease import Actor, Fence, Holder, Incarnation, LeaseView, Progress
-from domain.recovery import Decision
-from domain.replay import ReplayOutcome, replay_chain
+from recovery_journal.domain.checkpoint import (
+    Checkpoint,
+    CheckpointProblem,
+    CheckpointRef,
+    ProblemKind,
+    RunStep,
+)
+from recovery_journal.domain.digest import chain_next, chain_origin, payload_digest
+from recovery_journal.domain.lease import Actor, Fence, Holder, Incarnation, LeaseView, Progress
+from recovery_journal.domain.recovery import Decision
+from recovery_journal.domain.replay import ReplayOutcome, replay_chain
 
 ATTEMPT_ID = "a-1"
 RUN_ID = "r-1"

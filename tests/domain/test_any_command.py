@@ -7,11 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
-from domain.contradictions import contradiction
-from domain.detours import abandon, fail_step, miss_version, seize
-from domain.errors import LeaseLost, Refused
-from domain.events import (
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.contradictions import contradiction
+from recovery_journal.domain.detours import abandon, fail_step, miss_version, seize
+from recovery_journal.domain.errors import LeaseLost, Refused
+from recovery_journal.domain.events import (
     AbandonReason,
     AnyEvent,
     CheckpointReloaded,
@@ -29,16 +29,16 @@ from domain.events import (
     WriteKind,
     tag_of,
 )
-from domain.giving_back import give_back, leave_to_decoder, leave_to_newer
-from domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
-from domain.interventions import cancel, lift, resume
-from domain.lease import Fence, LossReason, Progress
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.recovery import Decision, Stage, evolve, project
-from domain.reloading import reload
-from domain.replay import ReplayOutcome, ReplayResult, replay_chain
-from domain.steps import expire, make_ready, replay
+from recovery_journal.domain.giving_back import give_back, leave_to_decoder, leave_to_newer
+from recovery_journal.domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
+from recovery_journal.domain.interventions import cancel, lift, resume
+from recovery_journal.domain.lease import Fence, LossReason, Progress
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Decision, Stage, evolve, project
+from recovery_journal.domain.reloading import reload
+from recovery_journal.domain.replay import ReplayOutcome, ReplayResult, replay_chain
+from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.specimens import (
     ATTEMPT_ID,
     INPUT_DIGEST,

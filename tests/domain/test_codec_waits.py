@@ -2,13 +2,19 @@
 
 from datetime import datetime, timedelta
 
-from domain.events import CODEC_MISSING, AnyEvent, QuarantineCause, Quarantined, StepFailed
-from domain.giving_back import leave_to_decoder
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.recovery import Recovery, Stage
-from domain.replay import ReplayMode, ReplayOutcome, ReplayResult
-from domain.steps import replay
+from recovery_journal.domain.events import (
+    CODEC_MISSING,
+    AnyEvent,
+    QuarantineCause,
+    Quarantined,
+    StepFailed,
+)
+from recovery_journal.domain.giving_back import leave_to_decoder
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Recovery, Stage
+from recovery_journal.domain.replay import ReplayMode, ReplayOutcome, ReplayResult
+from recovery_journal.domain.steps import replay
 from tests.domain.histories import (
     Happening,
     confirmed,

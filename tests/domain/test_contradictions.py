@@ -5,11 +5,18 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import replace
 
-from domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
-from domain.contradictions import STAGES, contradiction
-from domain.events import AnyEvent, Dispatched, Ending, LeaseExpired, Seized, WriteKind
-from domain.lease import Fence
-from domain.recovery import Recovery
+from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
+from recovery_journal.domain.contradictions import STAGES, contradiction
+from recovery_journal.domain.events import (
+    AnyEvent,
+    Dispatched,
+    Ending,
+    LeaseExpired,
+    Seized,
+    WriteKind,
+)
+from recovery_journal.domain.lease import Fence
+from recovery_journal.domain.recovery import Recovery
 from tests.domain.histories import (
     confirmed,
     dispatched,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
-from domain.events import (
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -14,9 +14,9 @@ from domain.events import (
     Quarantined,
     StepFailed,
 )
-from domain.lease import LossReason, Progress
-from domain.policy import Policy
-from domain.reloading import reload
+from recovery_journal.domain.lease import LossReason, Progress
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.reloading import reload
 from tests.domain.histories import (
     Happening,
     abandoned,

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
-from domain.decisions import (
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.decisions import (
     LIFT_OPTIONS,
     TIP_ACTIONS,
     TipAction,
@@ -13,12 +13,12 @@ from domain.decisions import (
     finding,
     standing,
 )
-from domain.events import (
+from recovery_journal.domain.events import (
     LiftOption,
     QuarantineCause,
     TipStanding,
 )
-from domain.lease import Progress
+from recovery_journal.domain.lease import Progress
 from tests.domain.specimens import checkpoint, problem, progress, run_input
 
 

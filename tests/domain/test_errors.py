@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from domain import errors
-from domain.errors import (
+from recovery_journal.domain import errors
+from recovery_journal.domain.errors import (
     AppendConflict,
     AttemptExists,
     CheckpointTooLarge,

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given as forall
 
-from domain.events import (
+from recovery_journal.domain.events import (
     AnyEvent,
     CheckpointReloaded,
     LeaseExpired,
@@ -14,7 +14,7 @@ from domain.events import (
     Replayed,
     tag_of,
 )
-from domain.pipeline import RecoveryStep
+from recovery_journal.domain.pipeline import RecoveryStep
 from tests.domain.any_event import EVERY_CLASS, events
 from tests.domain.histories import granted, history
 

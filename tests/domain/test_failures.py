@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
-from domain.detours import abandon, seize
-from domain.errors import WrongStage
-from domain.events import (
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.detours import abandon, seize
+from recovery_journal.domain.errors import WrongStage
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -25,15 +25,15 @@ from domain.events import (
     StepFailed,
     TipStanding,
 )
-from domain.holding import time_out
-from domain.interventions import resume
-from domain.lease import LossReason, Progress
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.recovery import Recovery, Stage
-from domain.reloading import lose_tip, reload
-from domain.replay import ReplayResult, replay_chain
-from domain.steps import expire, make_ready, replay
+from recovery_journal.domain.holding import time_out
+from recovery_journal.domain.interventions import resume
+from recovery_journal.domain.lease import LossReason, Progress
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Recovery, Stage
+from recovery_journal.domain.reloading import lose_tip, reload
+from recovery_journal.domain.replay import ReplayResult, replay_chain
+from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.histories import (
     Happening,
     abandoned,

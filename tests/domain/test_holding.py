@@ -2,8 +2,8 @@
 
 import pytest
 
-from domain.errors import LeaseLost, WrongStage
-from domain.events import (
+from recovery_journal.domain.errors import LeaseLost, WrongStage
+from recovery_journal.domain.events import (
     AnyEvent,
     Confirmed,
     Dispatched,
@@ -15,10 +15,10 @@ from domain.events import (
     StaleWriteRefused,
     WriteKind,
 )
-from domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
-from domain.interventions import cancel
-from domain.policy import Policy
-from domain.recovery import Recovery, Stage, evolve
+from recovery_journal.domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
+from recovery_journal.domain.interventions import cancel
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Recovery, Stage, evolve
 from tests.domain.histories import (
     confirmed,
     dispatched,

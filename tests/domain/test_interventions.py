@@ -2,9 +2,9 @@
 
 import pytest
 
-from domain.decisions import LIFT_OPTIONS
-from domain.errors import InvalidInput, LeaseLost, WrongStage
-from domain.events import (
+from recovery_journal.domain.decisions import LIFT_OPTIONS
+from recovery_journal.domain.errors import InvalidInput, LeaseLost, WrongStage
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     Ending,
@@ -14,8 +14,8 @@ from domain.events import (
     QuarantineLifted,
     Resumed,
 )
-from domain.interventions import cancel, lift, resume
-from domain.recovery import Stage
+from recovery_journal.domain.interventions import cancel, lift, resume
+from recovery_journal.domain.recovery import Stage
 from tests.domain.histories import (
     abandoned,
     ended,

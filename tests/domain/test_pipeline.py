@@ -5,9 +5,9 @@ import copy
 import msgspec
 import pytest
 
-from domain.errors import WrongStage
-from domain.lease import Progress
-from domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
+from recovery_journal.domain.errors import WrongStage
+from recovery_journal.domain.lease import Progress
+from recovery_journal.domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
 from tests.domain.histories import given, granted
 
 THE_FOUR = ("LEASE_EXPIRED", "CHECKPOINT_RELOAD", "REPLAY", "READY_FOR_DISPATCH")

@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind, usable
-from domain.detours import miss_version
-from domain.errors import CheckpointTooLarge, CheckpointTooNew, PayloadCorrupt, WrongStage
-from domain.events import (
+from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind, usable
+from recovery_journal.domain.detours import miss_version
+from recovery_journal.domain.errors import (
+    CheckpointTooLarge,
+    CheckpointTooNew,
+    PayloadCorrupt,
+    WrongStage,
+)
+from recovery_journal.domain.events import (
     AnyEvent,
     CheckpointReloaded,
     LeaseExpired,
@@ -18,13 +23,13 @@ from domain.events import (
     Quarantined,
     StepFailed,
 )
-from domain.giving_back import give_back, leave_to_decoder, leave_to_newer
-from domain.lease import LossReason
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.recovery import Recovery, Stage
-from domain.reloading import lose_tip, reload
-from domain.steps import make_ready
+from recovery_journal.domain.giving_back import give_back, leave_to_decoder, leave_to_newer
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Recovery, Stage
+from recovery_journal.domain.reloading import lose_tip, reload
+from recovery_journal.domain.steps import make_ready
 from tests.domain.histories import (
     STANDING,
     Happening,

@@ -4,12 +4,12 @@ import msgspec
 from hypothesis import given as forall
 from hypothesis import strategies as st
 
-from domain.events import (
+from recovery_journal.domain.events import (
     AbandonReason,
     AnyEvent,
     Ending,
 )
-from domain.recovery import Stage, project
+from recovery_journal.domain.recovery import Stage, project
 from tests.domain.any_event import streams
 from tests.domain.histories import (
     abandoned,

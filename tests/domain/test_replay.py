@@ -7,10 +7,10 @@ from hypothesis import given as forall
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.checkpoint import RunStep
-from domain.digest import chain_next, chain_origin, payload_digest, same_codec
-from domain.lease import Progress
-from domain.replay import ReplayMode, ReplayResult, replay_chain
+from recovery_journal.domain.checkpoint import RunStep
+from recovery_journal.domain.digest import chain_next, chain_origin, payload_digest, same_codec
+from recovery_journal.domain.lease import Progress
+from recovery_journal.domain.replay import ReplayMode, ReplayResult, replay_chain
 from tests.domain.specimens import (
     ATTEMPT_ID,
     RUN_ID,

@@ -5,8 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.lease import SessionLoss
-from domain.session_sight import REMEMBERED, TOGETHER, LockHolder, SessionSight, look_again
+from recovery_journal.domain.lease import SessionLoss
+from recovery_journal.domain.session_sight import (
+    REMEMBERED,
+    TOGETHER,
+    LockHolder,
+    SessionSight,
+    look_again,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GRACE_S = 1.0

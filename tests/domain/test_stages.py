@@ -4,17 +4,24 @@ from collections.abc import Callable
 
 import pytest
 
-from domain.detours import abandon, fail_step, seize
-from domain.errors import WrongStage
-from domain.events import AbandonReason, AnyEvent, Ending, LiftOption, SeizeReason, WriteKind
-from domain.holding import confirm, dispatch, diverge, end, refuse, time_out
-from domain.interventions import cancel, lift, resume
-from domain.lease import LossReason
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.recovery import RECOVERING, Recovery, Stage
-from domain.reloading import lose_tip, reload
-from domain.steps import expire, make_ready, replay
+from recovery_journal.domain.detours import abandon, fail_step, seize
+from recovery_journal.domain.errors import WrongStage
+from recovery_journal.domain.events import (
+    AbandonReason,
+    AnyEvent,
+    Ending,
+    LiftOption,
+    SeizeReason,
+    WriteKind,
+)
+from recovery_journal.domain.holding import confirm, dispatch, diverge, end, refuse, time_out
+from recovery_journal.domain.interventions import cancel, lift, resume
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
+from recovery_journal.domain.reloading import lose_tip, reload
+from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.histories import STANDING, given, standing_at
 from tests.domain.specimens import (
     NOW,

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from domain.checkpoint import InDoubt, ProblemKind
-from domain.detours import abandon, fail_step, seize
-from domain.errors import LeaseLost, WrongStage
-from domain.events import (
+from recovery_journal.domain.checkpoint import InDoubt, ProblemKind
+from recovery_journal.domain.detours import abandon, fail_step, seize
+from recovery_journal.domain.errors import LeaseLost, WrongStage
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     CheckpointReloaded,
@@ -22,13 +22,13 @@ from domain.events import (
     StepFailed,
     TipStanding,
 )
-from domain.lease import LossReason
-from domain.pipeline import RecoveryContext, RecoveryStep
-from domain.policy import Policy
-from domain.recovery import Recovery, Stage
-from domain.reloading import reload
-from domain.replay import ReplayResult
-from domain.steps import expire, make_ready, replay
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.pipeline import RecoveryContext, RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Recovery, Stage
+from recovery_journal.domain.reloading import reload
+from recovery_journal.domain.replay import ReplayResult
+from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.histories import (
     abandoned,
     dispatched,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
-from domain.errors import RowsUnreadable
+from recovery_journal.domain.errors import RowsUnreadable
 from recovery_journal.reading.projection_status import ProjectionState
 from tests.journal.projections_of_ones_own import (
     StepCounts,

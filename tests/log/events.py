@@ -1,6 +1,6 @@
 """Events for tests of the log, which does not care what they mean."""
 
-from domain.events import AnyEvent, Confirmed, WriteKind
+from recovery_journal.domain.events import AnyEvent, Confirmed, WriteKind
 from recovery_journal.log.application import JournalApplication
 from tests.domain.specimens import RUN_ID, SWEEPER, fence
 

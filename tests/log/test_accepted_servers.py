@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
-from domain.errors import ServerReplaced
+from recovery_journal.domain.errors import ServerReplaced
 from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparison, Server
 from recovery_journal.postgres.database import Database
 from tests.rules.scenes import held

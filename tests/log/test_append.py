@@ -6,8 +6,13 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from domain.errors import AppendConflict, InvalidInput, ServerUnavailable, UnknownAttempt
-from domain.events import AnyEvent
+from recovery_journal.domain.errors import (
+    AppendConflict,
+    InvalidInput,
+    ServerUnavailable,
+    UnknownAttempt,
+)
+from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.postgres.database import Database

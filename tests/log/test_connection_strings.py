@@ -9,8 +9,8 @@ import traceback
 import pytest
 
 import recovery_journal as rj
-from domain.errors import ServerUnavailable
 from recovery_journal.command_line import main
+from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.postgres.connection_string import UNNAMED, parse
 from recovery_journal.postgres.database import Database
 

@@ -13,7 +13,7 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from domain.errors import (
+from recovery_journal.domain.errors import (
     InvalidInput,
     RecoveryJournalError,
     ServerTooOld,

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from hypothesis import given as forall
 
-from domain.errors import CorruptEvent, RecoveryJournalError, UnknownEvent
-from domain.events import AnyEvent, tag_of
-from domain.recovery import Recovery
+from recovery_journal.domain.errors import CorruptEvent, RecoveryJournalError, UnknownEvent
+from recovery_journal.domain.events import AnyEvent, tag_of
+from recovery_journal.domain.recovery import Recovery
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.mapper import JournalMapper, decode
 from recovery_journal.postgres.database import Database

@@ -10,7 +10,7 @@ from psycopg import Connection, errors, sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
-from domain.errors import SettingRefused
+from recovery_journal.domain.errors import SettingRefused
 from recovery_journal.postgres.session_settings import REQUIRED
 from tests.log.test_session_settings import work_through
 from tests.schemas import own_database, own_role

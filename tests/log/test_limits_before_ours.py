@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from domain.errors import ServerUnavailable
+from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.session_settings import without_limits
 from tests.schemas import own_database

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from domain.errors import SchemaMissing, SchemaOccupied, SchemaTooNew, SchemaTooOld
+from recovery_journal.domain.errors import SchemaMissing, SchemaOccupied, SchemaTooNew, SchemaTooOld
 from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database

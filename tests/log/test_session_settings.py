@@ -9,7 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
-from domain.errors import InvalidInput, SettingRefused
+from recovery_journal.domain.errors import InvalidInput, SettingRefused
 from recovery_journal.postgres.session_settings import PINNED, REQUIRED, Durability
 from tests.schemas import own_database
 

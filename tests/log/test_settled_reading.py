@@ -13,7 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from domain.errors import AppendConflict, ReadOnlyServer, ServerUnavailable, TailLost
+from recovery_journal.domain.errors import (
+    AppendConflict,
+    ReadOnlyServer,
+    ServerUnavailable,
+    TailLost,
+)
 from recovery_journal.log import reader as settled
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from eventsourcing.persistence import DataError, StoredEvent
 
-from domain.errors import StoreBusy
+from recovery_journal.domain.errors import StoreBusy
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
 from tests.log.events import an_event, version_of

@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
-from domain.errors import SchemaUnsafe
+from recovery_journal.domain.errors import SchemaUnsafe
 from tests.schemas import own_database, own_role
 
 BODY = (

@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from domain.events import LeaseGranted, ReadyForDispatch
-from projections.dispatch_ready import DispatchReady, DispatchReadyRow
-from projections.projection import Projection, Record, StreamRow
+from recovery_journal.domain.events import LeaseGranted, ReadyForDispatch
+from recovery_journal.projections.dispatch_ready import DispatchReady, DispatchReadyRow
+from recovery_journal.projections.projection import Projection, Record, StreamRow
 
 
 class Shouting(DispatchReady):

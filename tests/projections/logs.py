@@ -8,19 +8,26 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.detours import abandon, fail_step, seize
-from domain.errors import LeaseLost, Refused
-from domain.events import AbandonReason, AnyEvent, Ending, LiftOption, SeizeReason, WriteKind
-from domain.holding import confirm, dispatch, end, grant, refuse, time_out
-from domain.interventions import cancel, lift, resume
-from domain.lease import Actor, Fence, LossReason, Progress
-from domain.pipeline import RecoveryStep
-from domain.policy import Policy
-from domain.recovery import Decision, Recovery, Stage, evolve
-from domain.reloading import reload
-from domain.replay import ReplayResult, replay_chain
-from domain.steps import expire, make_ready, replay
-from projections.projection import Projection, Record, RowT
+from recovery_journal.domain.detours import abandon, fail_step, seize
+from recovery_journal.domain.errors import LeaseLost, Refused
+from recovery_journal.domain.events import (
+    AbandonReason,
+    AnyEvent,
+    Ending,
+    LiftOption,
+    SeizeReason,
+    WriteKind,
+)
+from recovery_journal.domain.holding import confirm, dispatch, end, grant, refuse, time_out
+from recovery_journal.domain.interventions import cancel, lift, resume
+from recovery_journal.domain.lease import Actor, Fence, LossReason, Progress
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.policy import Policy
+from recovery_journal.domain.recovery import Decision, Recovery, Stage, evolve
+from recovery_journal.domain.reloading import reload
+from recovery_journal.domain.replay import ReplayResult, replay_chain
+from recovery_journal.domain.steps import expire, make_ready, replay
+from recovery_journal.projections.projection import Projection, Record, RowT
 from tests.domain.specimens import (
     INPUT_DIGEST,
     NOW,

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from projections.catalog import BUILT_IN
 from recovery_journal.following.follower import Follower
 from recovery_journal.following.projection_table import table_of
+from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.rebuilding.check import Check
 from recovery_journal.rebuilding.rebuild import Rebuild
 from tests.projections.writing import Writer

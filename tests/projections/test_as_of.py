@@ -12,8 +12,8 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL
 
-from domain.errors import InvalidInput, PositionNotReached
-from domain.events import (
+from recovery_journal.domain.errors import InvalidInput, PositionNotReached
+from recovery_journal.domain.events import (
     AnyEvent,
     LeaseEnded,
     LeaseGranted,
@@ -21,12 +21,19 @@ from domain.events import (
     QuarantineLifted,
     StartPoint,
 )
-from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
-from projections.projection import Index, Listing, PositionRow, Projection, Record, StreamRow
-from projections.workers import WORKERS
 from recovery_journal.following.projection_table import ProjectionTable, apply, table_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
+from recovery_journal.projections.projection import (
+    Index,
+    Listing,
+    PositionRow,
+    Projection,
+    Record,
+    StreamRow,
+)
+from recovery_journal.projections.workers import WORKERS
 from recovery_journal.reading.as_of import ListReading, entries_then, statement_of
 from tests.domain.specimens import NOW
 from tests.projections.logs import random_log, rows_of

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from domain.errors import CorruptEvent, RecoveryJournalError, UnknownEvent
-from projections.projection import Record
+from recovery_journal.domain.errors import CorruptEvent, RecoveryJournalError, UnknownEvent
 from recovery_journal.log.block import END, LogBlocks
+from recovery_journal.projections.projection import Record
 from tests.projections.writing import Writer
 
 STRANGE = """

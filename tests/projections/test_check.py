@@ -1,8 +1,8 @@
 """Proving that live rows are what the log says."""
 
-from projections.catalog import BUILT_IN
-from projections.dispatch_ready import DISPATCH_READY
-from projections.workers import WORKERS
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.projections.workers import WORKERS
 from recovery_journal.rebuilding.check import Check
 from tests.projections.rebuilding import described, follow, is_right
 from tests.projections.writing import Writer

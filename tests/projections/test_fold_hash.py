@@ -10,8 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 from msgspec.structs import replace
 
-from domain.errors import FoldFailed
-from domain.events import (
+from recovery_journal.domain.errors import FoldFailed
+from recovery_journal.domain.events import (
     Abandoned,
     AnyEvent,
     LeaseExpired,
@@ -21,14 +21,14 @@ from domain.events import (
     StepFailed,
     tag_of,
 )
-from domain.recovery import Stage, project
-from projections.catalog import BUILT_IN
-from projections.corpus import corpus
-from projections.dispatch_ready import DispatchReady, DispatchReadyRow
-from projections.fold_hash import fold_hash
-from projections.projection import Fold, Projection, Record, StreamRow
-from projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
-from projections.workers import WORKERS, Workers
+from recovery_journal.domain.recovery import Stage, project
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.corpus import corpus
+from recovery_journal.projections.dispatch_ready import DispatchReady, DispatchReadyRow
+from recovery_journal.projections.fold_hash import fold_hash
+from recovery_journal.projections.projection import Fold, Projection, Record, StreamRow
+from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
+from recovery_journal.projections.workers import WORKERS, Workers
 from tests.projections.logs import random_log
 
 every_projection = pytest.mark.parametrize("projection", BUILT_IN, ids=lambda it: it.name)

@@ -8,25 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.errors import FoldFailed
-from domain.events import (
+from recovery_journal.domain.errors import FoldFailed
+from recovery_journal.domain.events import (
     AnyEvent,
     Dispatched,
     LeaseExpired,
     ReadyForDispatch,
 )
-from domain.recovery import Recovery, Stage, evolve
-from projections.catalog import BUILT_IN
-from projections.dispatch_ready import (
+from recovery_journal.domain.recovery import Recovery, Stage, evolve
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.dispatch_ready import (
     DISPATCH_READY,
     LIST_EVENTS,
     DispatchReady,
     DispatchReadyRow,
     LeftBecause,
 )
-from projections.projection import Fold, Projection, Record
-from projections.recovery_contexts import RECOVERY_CONTEXTS
-from projections.workers import WORKERS
+from recovery_journal.projections.projection import Fold, Projection, Record
+from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
+from recovery_journal.projections.workers import WORKERS
 from tests.domain.histories import (
     ended,
     granted,

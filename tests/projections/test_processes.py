@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 import psutil
 import pytest
 
-from domain.errors import ProcessLost, RecoveryJournalError
+from recovery_journal.domain.errors import ProcessLost, RecoveryJournalError
 from recovery_journal.rebuilding.processes import Count, Work, _require_well, side_by_side
 from tests.acceptance.programs import is_alive
 from tests.domain.test_errors import EXAMPLES

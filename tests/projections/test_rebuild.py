@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from domain.errors import FoldFailed, RebuildUnderWay, UnknownEvent
-from domain.events import ReadyForDispatch
-from projections.catalog import BUILT_IN
-from projections.dispatch_ready import DISPATCH_READY, DispatchReady, DispatchReadyRow
-from projections.projection import Record
-from projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
-from projections.workers import WORKERS
+from recovery_journal.domain.errors import FoldFailed, RebuildUnderWay, UnknownEvent
+from recovery_journal.domain.events import ReadyForDispatch
 from recovery_journal.following.follower import Follower
 from recovery_journal.following.tracking import FollowingState, ProjectionTracking
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.dispatch_ready import (
+    DISPATCH_READY,
+    DispatchReady,
+    DispatchReadyRow,
+)
+from recovery_journal.projections.projection import Record
+from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
+from recovery_journal.projections.workers import WORKERS
 from recovery_journal.rebuilding.progress import Phase, RebuildProgress
 from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.rebuilding.row_digest import digest_of_rows

@@ -10,11 +10,11 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from projections.catalog import BUILT_IN
-from projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.following.projection_table import apply, shadow_of, table_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.rebuilding.switch import Switch
 from tests.domain.histories import granted, history, ready, recovered
 from tests.projections.rebuilding import follow, on_thread, rebuild

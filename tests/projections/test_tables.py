@@ -13,15 +13,21 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.errors import InvalidInput, RowUnstorable
-from domain.events import ReadyForDispatch
-from projections.catalog import BUILT_IN
-from projections.dispatch_ready import DISPATCH_READY
-from projections.moments import MOMENTS
-from projections.projection import Index, PositionRow, Projection, Record, StreamRow
-from projections.recovery_contexts import RECOVERY_CONTEXTS
+from recovery_journal.domain.errors import InvalidInput, RowUnstorable
+from recovery_journal.domain.events import ReadyForDispatch
 from recovery_journal.following.projection_table import ProjectionTable, apply, table_of
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.projections.moments import MOMENTS
+from recovery_journal.projections.projection import (
+    Index,
+    PositionRow,
+    Projection,
+    Record,
+    StreamRow,
+)
+from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
 from tests.projections.logs import random_log, rows_of
 
 every_projection = pytest.mark.parametrize("projection", BUILT_IN, ids=lambda it: it.name)

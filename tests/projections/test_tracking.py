@@ -7,10 +7,10 @@ import pytest
 from eventsourcing.persistence import Tracking, TrackingRecorder
 from eventsourcing.tests.persistence import TrackingRecorderTestCase
 
-from domain.errors import PositionNotReached
-from projections.workers import WORKERS
+from recovery_journal.domain.errors import PositionNotReached
 from recovery_journal.following.tracking import FollowingState, ProjectionTracking
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.workers import WORKERS
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import psycopg
 import pytest
 from psycopg import Cursor
 
-from domain.errors import RowsOutdated
-from projections.dispatch_ready import DISPATCH_READY
-from projections.projection import Projection
+from recovery_journal.domain.errors import RowsOutdated
 from recovery_journal.following.follower import Follower
 from recovery_journal.following.projection_table import shadow_of, table_of
 from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.reader import Page, SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.projections.projection import Projection
 from recovery_journal.rebuilding import switch
 from recovery_journal.rebuilding.rebuild import Rebuild
 from recovery_journal.rebuilding.switch import Switch

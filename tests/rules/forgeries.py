@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
+from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
 from recovery_journal.journal import Journal
 from tests.rules.scenes import rows
 

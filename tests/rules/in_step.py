@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from psycopg.rows import DictRow
 
-from domain.events import (
+from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
@@ -13,12 +13,16 @@ from domain.events import (
     ReadyForDispatch,
     StepFailed,
 )
-from domain.journal_events import JOURNAL_STREAM
-from domain.recovery import RECOVERING, Recovery, Stage
-from projections.dispatch_ready import DISPATCH_READY, DispatchReady, DispatchReadyRow
-from projections.projection import Record
+from recovery_journal.domain.journal_events import JOURNAL_STREAM
+from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
 from recovery_journal.following.row_form import RowForm
 from recovery_journal.journal import Journal
+from recovery_journal.projections.dispatch_ready import (
+    DISPATCH_READY,
+    DispatchReady,
+    DispatchReadyRow,
+)
+from recovery_journal.projections.projection import Record
 from recovery_journal.reading.history import HistoryEntry
 
 STATUS_OF_ENDING = {

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from domain.events import RecoveryEvent
-from domain.ports import Reducer
+from recovery_journal.domain.events import RecoveryEvent
+from recovery_journal.domain.ports import Reducer
 from recovery_journal.journal import Journal
 from recovery_journal.leases.lease import Lease
 from recovery_journal.leases.loading import Claim

@@ -10,9 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import recovery_journal as rj
-from domain.events import Dispatched, LeaseExpired, LeaseGranted, QuarantineLifted, Resumed, Seized
-from domain.lease import Fence
-from domain.pipeline import RecoveryStep
+from recovery_journal.domain.events import (
+    Dispatched,
+    LeaseExpired,
+    LeaseGranted,
+    QuarantineLifted,
+    Resumed,
+    Seized,
+)
+from recovery_journal.domain.lease import Fence
+from recovery_journal.domain.pipeline import RecoveryStep
 from tests.rules.in_step import assert_attempt_in_step
 from tests.rules.scenes import OpenJournal, change, held, rows
 

@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
-from domain.errors import (
+from recovery_journal.domain.errors import (
     PayloadCorrupt,
     SchemaMissing,
     SchemaTooNew,

@@ -3,8 +3,8 @@
 import pytest
 
 import recovery_journal as rj
-from domain.errors import CorruptEvent, UnknownEvent
-from domain.events import LeaseExpired
+from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
+from recovery_journal.domain.events import LeaseExpired
 from tests.rules.scenes import change, events_of, held, report, rows, types_of, until
 
 FUTURE = """

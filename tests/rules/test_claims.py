@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 import recovery_journal as rj
-from domain.errors import PayloadCorrupt
-from domain.events import Dispatched, QuarantineCause, Quarantined
+from recovery_journal.domain.errors import PayloadCorrupt
+from recovery_journal.domain.events import Dispatched, QuarantineCause, Quarantined
 from recovery_journal.leases import tips
 from tests.rules.scenes import (
     OpenJournal,

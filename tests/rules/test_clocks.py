@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import recovery_journal as rj
-from domain.events import LeaseExpired
+from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.leases import ledger
 from tests.rules.scenes import SHORT, events_of, held, sweep_until
 

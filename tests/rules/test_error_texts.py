@@ -7,10 +7,10 @@ import psycopg
 import pytest
 
 import recovery_journal as rj
-from domain.error_texts import ErrorTexts, text_digest
-from domain.events import LeaseEnded, LeaseExpired, Quarantined, StepFailed
-from domain.policy import Policy
 from recovery_journal.commands.essentials import essentials
+from recovery_journal.domain.error_texts import ErrorTexts, text_digest
+from recovery_journal.domain.events import LeaseEnded, LeaseExpired, Quarantined, StepFailed
+from recovery_journal.domain.policy import Policy
 from tests.rules.scenes import (
     OpenJournal,
     change,

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 import recovery_journal as rj
-from domain.errors import ServerUnavailable
+from recovery_journal.domain.errors import ServerUnavailable
 from tests.rules.scenes import LIMITS, held, until, worked
 from tests.servers import PrivateServer
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 import pytest
 
 import recovery_journal as rj
-from domain.errors import LeaseLost, ServerUnavailable
-from domain.lease import Fence, LeaseStatus
+from recovery_journal.domain.errors import LeaseLost, ServerUnavailable
+from recovery_journal.domain.lease import Fence, LeaseStatus
 from recovery_journal.leases import keeping
 from recovery_journal.leases.keeping import Keeping
 from recovery_journal.leases.runs import RunStore

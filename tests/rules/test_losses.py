@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 import recovery_journal as rj
-from domain.events import (
+from recovery_journal.domain.events import (
     Ending,
     LeaseEnded,
     LeaseExpired,

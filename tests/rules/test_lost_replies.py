@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
-from domain.errors import ServerUnavailable
+from recovery_journal.domain.errors import ServerUnavailable
 from tests.relays.lossy_proxy import LossyProxy, Lost
 from tests.rules.in_step import assert_in_step
 from tests.rules.scenes import (

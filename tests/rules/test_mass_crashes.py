@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 import recovery_journal as rj
-from domain.events import QuarantineCause, Quarantined, Replayed, StepFailed
-from domain.replay import ReplayMode
+from recovery_journal.domain.events import QuarantineCause, Quarantined, Replayed, StepFailed
+from recovery_journal.domain.replay import ReplayMode
 from recovery_journal.leases.tips import INLINE_BYTES
 from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.postgres.database import Database

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
-from domain.errors import ServerUnavailable
-from domain.events import LeaseExpired, Seized
+from recovery_journal.domain.errors import ServerUnavailable
+from recovery_journal.domain.events import LeaseExpired, Seized
 from tests.rules.in_step import assert_in_step
 from tests.rules.scenes import (
     OpenJournal,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 import recovery_journal as rj
-from domain.events import Resumed
+from recovery_journal.domain.events import Resumed
 from tests.rules.scenes import (
     OpenJournal,
     claim_one,

@@ -12,9 +12,15 @@ import psutil
 import pytest
 
 import recovery_journal as rj
-from domain.checkpoint import FORMAT_VERSION
-from domain.errors import CheckpointTooLarge, CheckpointTooNew, ReducerFailed
-from domain.events import LeaseExpired, QuarantineCause, Quarantined, ReadyForDispatch, StepFailed
+from recovery_journal.domain.checkpoint import FORMAT_VERSION
+from recovery_journal.domain.errors import CheckpointTooLarge, CheckpointTooNew, ReducerFailed
+from recovery_journal.domain.events import (
+    LeaseExpired,
+    QuarantineCause,
+    Quarantined,
+    ReadyForDispatch,
+    StepFailed,
+)
 from recovery_journal.leases.acquisition import LAST_ATTEMPT
 from recovery_journal.recovering.replayer import HUNG_LIMIT, POSTPONED
 from tests.rules.scenes import (

@@ -9,8 +9,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import recovery_journal as rj
-from domain.errors import ServerReplaced, ServerUnavailable, TailLost
-from domain.events import LeaseExpired
+from recovery_journal.domain.errors import ServerReplaced, ServerUnavailable, TailLost
+from recovery_journal.domain.events import LeaseExpired
 from tests.rules.in_step import assert_in_step
 from tests.rules.scenes import (
     change,

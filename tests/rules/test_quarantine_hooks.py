@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 import recovery_journal as rj
-from domain.errors import HookFailed, Retry
+from recovery_journal.domain.errors import HookFailed, Retry
 from recovery_journal.recovering.quarantine_hook import TRY_LIMIT, CommandFailed
 from tests.rules.scenes import (
     OpenJournal,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
-from domain.events import (
+from recovery_journal.domain.events import (
     CheckpointReloaded,
     LiftOption,
     QuarantineCause,

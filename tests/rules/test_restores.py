@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 import recovery_journal as rj
-from domain.errors import ServerReplaced, TailLost
-from domain.events import LeaseExpired, StaleWriteRefused
-from domain.lease import LossReason
 from recovery_journal import Follower
+from recovery_journal.domain.errors import ServerReplaced, TailLost
+from recovery_journal.domain.events import LeaseExpired, StaleWriteRefused
+from recovery_journal.domain.lease import LossReason
 from recovery_journal.leases.lease import LeaseTerms
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 from tests.restores import archiving, backed_up, dumped_to, name_point, restored_to

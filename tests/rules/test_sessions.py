@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 import recovery_journal as rj
-from domain.errors import ServerUnavailable
-from domain.events import LeaseExpired
+from recovery_journal.domain.errors import ServerUnavailable
+from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.leases.lease import Lease
 from recovery_journal.working.session_lock import SessionLock
 from tests.rules.in_step import assert_in_step
@@ -285,7 +285,7 @@ def test_most_of_a_fleet_that_dies_is_a_loss_of_the_fleet(
 def test_who_dies_a_moment_after_most_of_the_fleet_died_with_it(
     journal: rj.Journal, take_lock: TakeLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("domain.session_sight.TOGETHER", timedelta(hours=1))
+    monkeypatch.setattr("recovery_journal.domain.session_sight.TOGETHER", timedelta(hours=1))
     locks = [take_lock(journal) for _ in range(5)]
     for number, lock in enumerate(locks):
         declared(journal, lock, f"a-{number}")

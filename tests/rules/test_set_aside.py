@@ -3,8 +3,8 @@
 import pytest
 
 import recovery_journal as rj
-from domain.errors import StreamUnusable
-from domain.events import LeaseExpired
+from recovery_journal.domain.errors import StreamUnusable
+from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.reading.delays import DelayKind
 from tests.rules.forgeries import ILLEGIBLE, KINDS, LEGIBLE, forge, put
 from tests.rules.scenes import (

@@ -10,8 +10,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 import recovery_journal as rj
-from domain.errors import StoreBusy
-from domain.events import LeaseExpired
+from recovery_journal.domain.errors import StoreBusy
+from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.leases.ready_call import CALL
 from recovery_journal.rebuilding.rebuild_lock import RebuildLock, is_under_way
 from recovery_journal.working.session_lock import SessionLock

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 import recovery_journal as rj
-from domain.events import (
+from recovery_journal.domain.events import (
     CheckpointReloaded,
     Dispatched,
     LeaseExpired,
@@ -16,7 +16,7 @@ from domain.events import (
     Seized,
     SeizeReason,
 )
-from domain.pipeline import RecoveryStep
+from recovery_journal.domain.pipeline import RecoveryStep
 from tests.rules.scenes import (
     SHORT,
     OpenJournal,

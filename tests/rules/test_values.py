@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import recovery_journal as rj
-from domain.errors import PayloadCorrupt
-from domain.events import (
+from recovery_journal.domain.errors import PayloadCorrupt
+from recovery_journal.domain.events import (
     LeaseExpired,
     QuarantineCause,
     Quarantined,
     Replayed,
     StepFailed,
 )
-from domain.replay import ReplayMode
+from recovery_journal.domain.replay import ReplayMode
 from recovery_journal.recovering.reducer_child import Folded
 from tests.rules.scenes import (
     OpenJournal,

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
-from domain.checkpoint import CheckpointRef
-from domain.digest import chain_next
-from domain.errors import ServerUnavailable, StepOutOfOrder
-from domain.events import (
+from recovery_journal.domain.checkpoint import CheckpointRef
+from recovery_journal.domain.digest import chain_next
+from recovery_journal.domain.errors import ServerUnavailable, StepOutOfOrder
+from recovery_journal.domain.events import (
     Abandoned,
     CheckpointReloaded,
     LeaseEnded,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from domain.errors import RecoveryJournalError
+from recovery_journal.domain.errors import RecoveryJournalError
 from scripts.simulation.connection import SimulatedDatabase
 from scripts.simulation.faults import GivenFaults
 from scripts.simulation.network import Network

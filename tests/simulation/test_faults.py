@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import InvalidInput
+from recovery_journal.domain.errors import InvalidInput
 from scripts.simulation.faults import Fault, FaultKind, GivenFaults, SeededFaults, read, written
 from scripts.simulation.shrink import shrink
 

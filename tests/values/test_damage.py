@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from domain.errors import CodecMissing, PayloadCorrupt
+from recovery_journal.domain.errors import CodecMissing, PayloadCorrupt
 from recovery_journal.payload import BUILT_IN, decode
 from recovery_journal.values.extensions import EXTENSIONS
 from tests.values.accepted import accepted

@@ -17,7 +17,7 @@ from zoneinfo import TZPATH, ZoneInfo
 import msgspec
 import pytest
 
-from domain.errors import InvalidInput
+from recovery_journal.domain.errors import InvalidInput
 from recovery_journal.payload import BUILT_IN
 from recovery_journal.values.plain import DEEPEST
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import msgspec
 import psutil
 
-from domain.errors import ServerUnavailable
-from domain.events import RecoveryEvent
+from recovery_journal.domain.errors import ServerUnavailable
+from recovery_journal.domain.events import RecoveryEvent
 from recovery_journal.journal import Journal
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.working.worker import SHORTEST_PAUSE_S, Worker

@@ -15,8 +15,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
-from domain.errors import ServerUnavailable
-from domain.events import Dispatched, LeaseExpired
+from recovery_journal.domain.errors import ServerUnavailable
+from recovery_journal.domain.events import Dispatched, LeaseExpired
 from recovery_journal.journal import Journal
 from recovery_journal.working.outcome import NoticeKind, Outcome
 from recovery_journal.working.session_lock import POOLED, SessionLock

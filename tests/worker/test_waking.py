@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from domain.errors import ServerUnavailable
+from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.journal import Journal
 from recovery_journal.leases.lease import Lease
 from recovery_journal.leases.ready_call import Call, call, listen

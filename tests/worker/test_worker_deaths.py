@@ -7,9 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 import recovery_journal as rj
-from domain.events import Confirmed, Dispatched, LeaseExpired, StaleWriteRefused, WriteKind
-from domain.lease import LossReason
-from domain.recovery import Stage
+from recovery_journal.domain.events import (
+    Confirmed,
+    Dispatched,
+    LeaseExpired,
+    StaleWriteRefused,
+    WriteKind,
+)
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.recovery import Stage
 from recovery_journal.limits import Limits
 from recovery_journal.working.outcome import NoticeKind, Outcome
 from tests.servers import PrivateServer

@@ -11,11 +11,11 @@ from typing import Any
 import psutil
 import pytest
 
-from domain.errors import InvalidInput, ServerUnavailable, StoreBusy
-from domain.events import (
+from recovery_journal.domain.errors import InvalidInput, ServerUnavailable, StoreBusy
+from recovery_journal.domain.events import (
     Dispatched,
 )
-from domain.recovery import Stage
+from recovery_journal.domain.recovery import Stage
 from recovery_journal.journal import Journal
 from recovery_journal.leases.loading import Claim
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome

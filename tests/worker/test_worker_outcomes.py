@@ -6,16 +6,16 @@ from collections import Counter
 
 import pytest
 
-from domain.errors import ServerUnavailable
-from domain.events import (
+from recovery_journal.domain.errors import ServerUnavailable
+from recovery_journal.domain.events import (
     Confirmed,
     Ending,
     LeaseEnded,
     LeaseExpired,
     StaleWriteRefused,
 )
-from domain.lease import LossReason
-from domain.recovery import Stage
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.recovery import Stage
 from recovery_journal.leases.loading import Claim
 from recovery_journal.working.elapsed import elapsed_s
 from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
