@@ -10,8 +10,9 @@ from domain.errors import CodecMissing, PayloadCorrupt, ReducerFailed
 from domain.pipeline import RecoveryContext
 from domain.recovery import Recovery
 from domain.replay import replay_chain
+from recovery_journal.leases.keeping import KeepAlive
 from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.runs import KeepAlive, RunStore, StoredStep, TailStep
+from recovery_journal.leases.runs import RunStore, StoredStep, TailStep
 from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Value
 from recovery_journal.recovering.replayer import Folding, TailReplayer
@@ -95,7 +96,8 @@ class ClaimLoading:
         if needed is not None and is_comparable and folded.state_digest != needed:
             raise PayloadCorrupt(what, found=folded.state_digest, needed=needed)
         self._keep_alive(len(folded.state))
-        return self._runs.values.decode_digested(folded.state, what=what)
+        with self._keep_alive.decoding(len(folded.state)):
+            return self._runs.values.decode_digested(folded.state, what=what)
 
 
 def _compare_chain(recovery: Recovery, tip: Checkpoint) -> None:
