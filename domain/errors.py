@@ -615,10 +615,14 @@ class ServerReplaced(Stop):
 class PayloadCorrupt(Stop):
     """A stored state or output does not match the digest recorded for it."""
 
-    def __init__(self, what: str, *, found: str, needed: str) -> None:
-        super().__init__(
-            f"cannot use {what}: found digest {found}, needed {needed}; it was damaged after it "
-            "was written: restore it from a backup"
-        )
+    def __init__(
+        self,
+        what: str,
+        *,
+        found: str,
+        needed: str,
+        do: str = "it was damaged after it was written: restore it from a backup",
+    ) -> None:
+        super().__init__(f"cannot use {what}: found digest {found}, needed {needed}; {do}")
         self.found = found
         self.needed = needed

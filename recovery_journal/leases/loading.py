@@ -94,7 +94,12 @@ class ClaimLoading:
         needed = recovery.replayed.state_digest if recovery.replayed else None
         is_comparable = needed is not None and same_codec(folded.state_digest, needed)
         if needed is not None and is_comparable and folded.state_digest != needed:
-            raise PayloadCorrupt(what, found=folded.state_digest, needed=needed)
+            raise PayloadCorrupt(
+                what,
+                found=folded.state_digest,
+                needed=needed,
+                do="its reducer makes another state of the same run steps: make it deterministic",
+            )
         self._keep_alive(len(folded.state))
         with self._keep_alive.decoding(len(folded.state)):
             return self._runs.values.decode_digested(folded.state, what=what)

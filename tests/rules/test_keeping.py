@@ -300,12 +300,18 @@ SLOWLY = rj.Codec(
     "slow",
     Slow,
     encode=lambda _value: None,
-    decode=lambda _form: time.sleep(RENEWALS_S) or Slow() if Slowness.is_on else Slow(),
+    decode=lambda _form: Slowness.decode(),
 )
 
 
 class Slowness:
     is_on = False
+
+    @classmethod
+    def decode(cls) -> Slow:
+        if cls.is_on:
+            time.sleep(RENEWALS_S)
+        return Slow()
 
 
 @pytest.mark.parametrize("place", ["input", "output", "state"])
