@@ -351,12 +351,12 @@ def test_a_slow_codec_loses_nothing_of_a_load(
 def test_values_that_take_long_for_their_bytes_lose_nothing(journal: rj.Journal) -> None:
     """Sets are made one by one, far more slowly than text of as many bytes."""
     lease = held(journal, "a-1")
-    lease.checkpoint([set() for _ in range(500_000)])
+    lease.checkpoint([set() for _ in range(1_500_000)])
     lease.hand_back()
     make_ready(journal, "a-2")
 
     with Sweeping(journal) as sweeping:
-        claims = journal.claim(worker_id="w-1", limit=2, ttl=timedelta(seconds=0.1))
+        claims = journal.claim(worker_id="w-1", limit=2, ttl=TTL)
         assert rows(journal, HELD)[0]["count"] == len(claims) == 2
         for claim in claims:
             claim.lease.complete()
