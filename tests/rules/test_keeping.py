@@ -348,8 +348,11 @@ def test_a_slow_codec_loses_nothing_of_a_load(
     assert sweeping.swept == []
 
 
-def test_values_that_take_long_for_their_bytes_lose_nothing(journal: rj.Journal) -> None:
+def test_values_that_take_long_for_their_bytes_lose_nothing(
+    journal: rj.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sets are made one by one, far more slowly than text of as many bytes."""
+    monkeypatch.setattr(keeping, "BYTES_A_SECOND", 2**40)
     lease = held(journal, "a-1")
     lease.checkpoint([set() for _ in range(1_500_000)])
     lease.hand_back()
