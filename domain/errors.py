@@ -27,6 +27,7 @@
     │   └── EmbeddedServerUnavailable  the embedded server cannot be used here
     ├── Retry                   nothing is wrong with the call; ask again later
     │   ├── ServerUnavailable       the server cannot be reached or went away
+    │   │   └── ServerExhausted         it answers, and has no memory, locks or disk space left
     │   ├── AppendConflict          the stream moved on between reading and writing
     │   ├── StoreBusy               a lock or a wait reached its named limit
     │   ├── RowsOutdated            rows are left alone until they are of this program's fold
@@ -344,11 +345,32 @@ class EmbeddedServerUnavailable(Refused):
 class ServerUnavailable(Retry):
     """The server cannot be reached, or the connection went away."""
 
+    def __init__(
+        self,
+        *,
+        server: str,
+        reason: str,
+        wanted: str = "reach",
+        needed: str = "a connection",
+        do: str = "check that it runs and takes another connection, and that the DSN is right",
+    ) -> None:
+        super().__init__(
+            f"cannot {wanted} the PostgreSQL server at {server}: found {reason}, needed {needed}; "
+            f"{do}, then try again"
+        )
+
+
+class ServerExhausted(ServerUnavailable):
+    """The server answers that it has no memory, locks, disk space or connections left: class 53 of
+    its error codes. Until that ends it serves nobody, so it is an outage."""
+
     def __init__(self, *, server: str, reason: str) -> None:
         super().__init__(
-            f"cannot reach the PostgreSQL server at {server}: found {reason}, needed a "
-            "connection; check that it runs and takes another connection, and that the DSN is "
-            "right, then try again"
+            server=server,
+            reason=reason,
+            wanted="use",
+            needed="memory, locks, disk space and connections that are free",
+            do="see in pg_locks and pg_stat_activity who holds them, and in its log",
         )
 
 
@@ -593,10 +615,14 @@ class ServerReplaced(Stop):
 class PayloadCorrupt(Stop):
     """A stored state or output does not match the digest recorded for it."""
 
-    def __init__(self, what: str, *, found: str, needed: str) -> None:
-        super().__init__(
-            f"cannot use {what}: found digest {found}, needed {needed}; it was damaged after it "
-            "was written: restore it from a backup"
-        )
+    def __init__(
+        self,
+        what: str,
+        *,
+        found: str,
+        needed: str,
+        do: str = "it was damaged after it was written: restore it from a backup",
+    ) -> None:
+        super().__init__(f"cannot use {what}: found digest {found}, needed {needed}; {do}")
         self.found = found
         self.needed = needed

@@ -101,6 +101,7 @@ class Journal:
         self._on_close = on_close
         # A reducer or a codec is the user's code: what it leaves is collected as ever.
         self._claiming = nullcontext if reducers or codecs else uncollected
+        self._has_codecs = bool(codecs)
         self._values = Values(codecs)
         ledger = Ledger(self.application, FailureTexts(limits.error_texts))
         self._ledger = ledger
@@ -597,6 +598,7 @@ class Journal:
             [(one.attempt_id, one.fence) for one in terms],
             status=LeaseStatus.HELD,
             ttl_s=terms[0].ttl_s,
+            has_codecs=self._has_codecs,
             since=since,
         )
 

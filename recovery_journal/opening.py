@@ -45,6 +45,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     observer: Observer = lambda _step: None,
     must_exist: bool = False,
     must_be_accepted: bool = True,
+    must_be_own: bool = False,
     durability: str = Durability.FULL,
 ) -> Journal:
     """Open the journal in a schema of a PostgreSQL server, and make its tables if there are none.
@@ -55,7 +56,8 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     run steps, `codecs` say how values of your own types are stored. `projections` are your own,
     beside the built-in ones; one that the journal does not know yet gets its table, and is followed
     from the beginning. `observer` is told of every step of a recovery once it is durable. With
-    `must_exist`, a schema without a journal is refused instead of filled.
+    `must_exist`, a schema without a journal is refused instead of filled; with `must_be_own`, one
+    is refused that belongs to a role of which this one is no member, before anything is read there.
 
     A journal that was restored, or failed over to a standby, is refused until `after_restore` has
     accepted the server, now and at every reconnect; `must_be_accepted=False` opens it for that,
@@ -81,6 +83,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     )
     inputs.flag("must_exist", must_exist)
     inputs.flag("must_be_accepted", must_be_accepted)
+    inputs.flag("must_be_own", must_be_own)
     kept = inputs.durability(durability)
     schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
     dsn = dsn or (None if data else os.environ.get(DSN_VARIABLE))
@@ -89,6 +92,8 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
         all_projections = catalogue(projections)
         database = Database(dsn or _dsn_of(server), schema, durability=kept)
         try:
+            if must_be_own:
+                schemas.require_own(database)
             _make(database, all_projections, must_exist=must_exist)
             if must_be_accepted:
                 database.guard(AcceptedServers(database).require)

@@ -95,7 +95,7 @@ def _written(writer: Writer, value: Value, name: str) -> bytes:
     try:
         encoded = with_room(writer.write, value)
     except CannotWrite as error:
-        raise _refused(name, error.at(name)) from error.__cause__
+        raise _refused(name, error.at(name), do=error.do) from error.__cause__
     except Exception as error:  # hash and repr of user types may raise anything
         raise _refused(name, f"{name}: {type(error).__name__}: {message_of(error)}") from error
     if len(encoded) > LARGEST_PAYLOAD:
@@ -108,12 +108,12 @@ def _written(writer: Writer, value: Value, name: str) -> bytes:
     return encoded
 
 
-def _refused(name: str, found: str) -> InvalidInput:
+def _refused(name: str, found: str, *, do: str = "convert it first") -> InvalidInput:
     return InvalidInput(
         name,
         found=f"{found}, which cannot be encoded",
         needed=NEEDED,
-        do="convert it first, or open the journal with a codec for exactly its type",
+        do=do,
     )
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.pq import Conninfo
 
+from recovery_journal.domain.errors import RecoveryJournalError
+from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import EmbeddedServer
 from tests.servers import PrivateServer
 
@@ -94,6 +97,30 @@ def test_a_variable_of_the_shell_leads_nowhere_else(folder: Path, name: str) -> 
 @pytest.mark.usefixtures("running")
 def test_a_service_of_the_shell_leads_nowhere_else(folder: Path) -> None:
     assert use(folder, "service", service_file(folder)) == ""
+
+
+KEYWORDS = [it.keyword.decode() for it in Conninfo.get_defaults() if it.keyword != b"service"]
+
+
+@pytest.mark.parametrize("value", ["nonsense", "true", "database", ""])
+def test_whatever_a_service_names_leads_nowhere_else(
+    running: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """One by one, because the first that is refused would hide the others."""
+    path = tmp_path / "services.conf"
+    monkeypatch.setenv("PGSERVICE", "prod")
+    monkeypatch.setenv("PGSERVICEFILE", str(path))
+    refused = {}
+
+    for keyword in KEYWORDS:
+        path.write_text(f"[prod]\n{keyword}={value}\n")
+        try:
+            with Database(running.dsn, "public").cursor() as cursor:
+                cursor.execute("SELECT %(one)s::integer", {"one": 1})
+        except RecoveryJournalError as error:
+            refused[keyword] = str(error)
+
+    assert refused == {}
 
 
 @pytest.mark.usefixtures("running")

@@ -46,13 +46,13 @@ HookGetsDsn: TypeAlias = Annotated[
 
 
 def init(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Make the journal's tables in the schema. Done before, it changes nothing."""
+    """Make the journal's tables in a schema of this role's. Done before, it changes nothing."""
     target = target_of(context)
     try:
-        journal = target.open()
+        journal = target.open(must_be_own=True)
         is_made = False
     except SchemaMissing:
-        journal = target.open(must_exist=False)
+        journal = target.open(must_exist=False, must_be_own=True)
         is_made = True
     with journal:
         database = journal.database

@@ -36,9 +36,15 @@ class Target(Struct, frozen=True, kw_only=True):
     app: str | None = None
     durability: str = Durability.FULL
 
-    def open(self, *, must_exist: bool = True, must_be_accepted: bool = True) -> Journal:
-        """Open the journal; a schema is made, and a server not yet accepted let in, only where
-        that is asked for.
+    def open(
+        self,
+        *,
+        must_exist: bool = True,
+        must_be_accepted: bool = True,
+        must_be_own: bool = False,
+    ) -> Journal:
+        """Open the journal; a schema is made, a server not yet accepted let in, and somebody
+        else's schema refused, only where that is asked for.
 
         An `--app` that is an App adds its reducers, codecs and projections; one that is, or
         returns, a Journal brings server, schema and limits too, and then no other option may name
@@ -64,6 +70,7 @@ class Target(Struct, frozen=True, kw_only=True):
             projections=found.projections,
             must_exist=must_exist,
             must_be_accepted=must_be_accepted,
+            must_be_own=must_be_own,
             durability=self.durability,
         )
 

@@ -10,8 +10,9 @@ from recovery_journal.domain.errors import CodecMissing, PayloadCorrupt, Reducer
 from recovery_journal.domain.pipeline import RecoveryContext
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.domain.replay import replay_chain
+from recovery_journal.leases.keeping import KeepAlive
 from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.runs import KeepAlive, RunStore, StoredStep, TailStep
+from recovery_journal.leases.runs import RunStore, StoredStep, TailStep
 from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Value
 from recovery_journal.recovering.replayer import Folding, TailReplayer
@@ -93,9 +94,15 @@ class ClaimLoading:
         needed = recovery.replayed.state_digest if recovery.replayed else None
         is_comparable = needed is not None and same_codec(folded.state_digest, needed)
         if needed is not None and is_comparable and folded.state_digest != needed:
-            raise PayloadCorrupt(what, found=folded.state_digest, needed=needed)
+            raise PayloadCorrupt(
+                what,
+                found=folded.state_digest,
+                needed=needed,
+                do="its reducer makes another state of the same run steps: make it deterministic",
+            )
         self._keep_alive(len(folded.state))
-        return self._runs.values.decode_digested(folded.state, what=what)
+        with self._keep_alive.decoding(len(folded.state)):
+            return self._runs.values.decode_digested(folded.state, what=what)
 
 
 def _compare_chain(recovery: Recovery, tip: Checkpoint) -> None:

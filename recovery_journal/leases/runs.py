@@ -1,7 +1,7 @@
 """The built-in store of runs: inputs, run steps, announcements and checkpoints."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from recovery_journal.domain.checkpoint import (
 )
 from recovery_journal.domain.errors import InvalidInput, PayloadCorrupt, RunMismatch, RunPruned
 from recovery_journal.domain.lease import Progress
+from recovery_journal.leases.keeping import KEEP_NOTHING, KeepAlive
 from recovery_journal.leases.tips import (
     INLINE_BYTES,
     Kept,
@@ -109,14 +110,6 @@ UPDATE leases
 SET ordinal = %(ordinal)s, chain = %(chain)s, checkpoint_count = %(checkpoint_count)s
 WHERE attempt_id = %(attempt_id)s
 """
-
-
-KeepAlive = Callable[[int], object]
-"""Called between short pieces of work, with the number of bytes that one call is about to take."""
-
-
-def keep_nothing(_size_bytes: int) -> None:
-    """Where no lease has to be kept meanwhile."""
 
 
 class TailStep(Struct, frozen=True, kw_only=True):
@@ -214,16 +207,17 @@ class RunStore:
             yield from _pieces(cursor, STATE_PIECE, wanted, size)
 
     def input(
-        self, run_id: str, kept: Kept | None = None, keep_alive: KeepAlive = keep_nothing
+        self, run_id: str, kept: Kept | None = None, keep_alive: KeepAlive = KEEP_NOTHING
     ) -> Value:
         """The run's input, decoded, from what is at hand or from the store. Raises as
         `Values.decode`."""
         stored = self.stored_input(run_id, kept, keep_alive)
         keep_alive(len(stored))
-        return self.values.decode_digested(stored, what=f"the input of run {run_id!r}")
+        with keep_alive.decoding(len(stored)):
+            return self.values.decode_digested(stored, what=f"the input of run {run_id!r}")
 
     def stored_input(
-        self, run_id: str, kept: Kept | None = None, keep_alive: KeepAlive = keep_nothing
+        self, run_id: str, kept: Kept | None = None, keep_alive: KeepAlive = KEEP_NOTHING
     ) -> bytes:
         """The run's input as it is stored. Raises `PayloadCorrupt`, and `RunPruned` to a
         worker whose attempt has ended."""
@@ -240,7 +234,7 @@ class RunStore:
         return require_digest(stored, digest=row["input_digest"], what=what)
 
     def load_state(
-        self, tip: Checkpoint, *, kept: bytes | None = None, keep_alive: KeepAlive = keep_nothing
+        self, tip: Checkpoint, *, kept: bytes | None = None, keep_alive: KeepAlive = KEEP_NOTHING
     ) -> Value:
         """The saved state, decoded, from the bytes `kept` at hand or from the store; None where
         the start is the input. Raises as `Values.decode`."""
@@ -248,10 +242,11 @@ class RunStore:
             return None
         stored = self.stored_state(tip, kept, keep_alive)
         keep_alive(len(stored))
-        return self.values.decode_digested(stored, what=_state_of(tip))
+        with keep_alive.decoding(len(stored)):
+            return self.values.decode_digested(stored, what=_state_of(tip))
 
     def stored_state(
-        self, tip: Checkpoint, kept: bytes | None = None, keep_alive: KeepAlive = keep_nothing
+        self, tip: Checkpoint, kept: bytes | None = None, keep_alive: KeepAlive = KEEP_NOTHING
     ) -> bytes:
         """The saved state as it is stored. Raises `PayloadCorrupt`."""
         if kept is not None:
@@ -265,10 +260,11 @@ class RunStore:
         self,
         tip: Checkpoint,
         stored: Sequence[StoredStep],
-        keep_alive: KeepAlive = keep_nothing,
+        keep_alive: KeepAlive = KEEP_NOTHING,
     ) -> tuple[TailStep, ...]:
         """The tail with its outputs, decoded. Raises as `Values.decode_digested`."""
-        return tuple(self._decoded(tip, step, keep_alive) for step in stored)
+        with keep_alive.decoding(sum(len(step.output) for step in stored)):
+            return tuple(self._decoded(tip, step, keep_alive) for step in stored)
 
     def _decoded(self, tip: Checkpoint, step: StoredStep, keep_alive: KeepAlive) -> TailStep:
         keep_alive(len(step.output))
@@ -280,7 +276,7 @@ class RunStore:
         self,
         tip: Checkpoint,
         kept: Sequence[bytes | None] | None = None,
-        keep_alive: KeepAlive = keep_nothing,
+        keep_alive: KeepAlive = KEEP_NOTHING,
     ) -> tuple[StoredStep, ...]:
         """The tail with its outputs as they are stored, from those `kept` at hand or from the
         store. They must be those whose digests the tip carries. Raises `PayloadCorrupt`."""

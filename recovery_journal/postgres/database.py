@@ -19,6 +19,7 @@ from recovery_journal.domain.errors import (
     InvalidInput,
     ReadOnlyServer,
     RecoveryJournalError,
+    ServerExhausted,
     ServerTooOld,
     ServerUnavailable,
     StoreBusy,
@@ -49,6 +50,7 @@ ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY
 # Reached a limit, lost a deadlock, or could not be serialised: the same call may succeed later.
 BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 READ_ONLY_STATE: Final = "25006"
+EXHAUSTED_CLASS: Final = "53"
 TOO_LONG_STATES: Final = frozenset({"25P03", "25P04"})  # idle in a transaction, or in it at all
 
 
@@ -91,6 +93,7 @@ class _Thread:
     """Stands for the life of a thread: it goes when the thread's local data goes."""
 
     session: _Session | None = None
+    exhaustion_count = 0
 
 
 # Sessions of a parent process, which a child neither closes nor forgets: forgetting would run
@@ -198,6 +201,10 @@ class Database:
         """A number that grows each time this thread's connection had to be opened again."""
         return self._session().no
 
+    def exhaustion_count(self) -> int:
+        """How often the server had nothing left to serve this thread with."""
+        return self._thread().exhaustion_count
+
     @contextmanager
     def cursor(self) -> Iterator[Cursor[DictRow]]:
         """A cursor whose statements commit one by one - or belong to this thread's transaction,
@@ -238,6 +245,8 @@ class Database:
             typed = self.typed(error)
             if typed is None:
                 raise
+            if isinstance(typed, ServerExhausted):
+                self._thread().exhaustion_count += 1
             # psycopg's message quotes the DSN, and a traceback shows it.
             raise typed from (error if self._given.is_certain else None)
 
@@ -247,6 +256,8 @@ class Database:
             return StoreBusy("finish a statement", limit=f"the session's limits ({error.sqlstate})")
         if error.sqlstate == READ_ONLY_STATE:
             return ReadOnlyServer("write to the journal")
+        if (error.sqlstate or "").startswith(EXHAUSTED_CLASS):
+            return ServerExhausted(server=self.server, reason=self._reason(error))
         is_gone = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         if is_gone or error.sqlstate in TOO_LONG_STATES:
             return ServerUnavailable(server=self.server, reason=self._reason(error))

@@ -1,12 +1,14 @@
 """The DSN of an embedded server, complete: no libpq variable of the shell leads elsewhere."""
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
 
 from psycopg.pq import Conninfo
 
-# libpq takes a parameter that is named, even as empty, from here and not from its environment.
+# libpq takes a parameter that is named, even as empty, from here and neither from its environment
+# nor from a service, which may name parameters that no variable does.
 # An invalid value in the environment is refused even where it decides nothing.
 PARAMETERS: Final = {
     "hostaddr": "",
@@ -20,13 +22,26 @@ PARAMETERS: Final = {
     "ssl_max_protocol_version": "",
     "gssencmode": "disable",
     "target_session_attrs": "any",
+    "client_encoding": "UTF8",
+    "replication": "false",
 }
+
+NO_KEY: Final = b64encode(bytes(32)).decode()
+"""Of the length that libpq insists on. No password is asked for here, so it is never used."""
 
 # Programs of an older version refuse a parameter that they do not know.
 NEWER_PARAMETERS: Final[tuple[tuple[int, dict[str, str]], ...]] = (
     (16, {"require_auth": "", "sslcertmode": "disable", "load_balance_hosts": "disable"}),
     (17, {"sslnegotiation": "postgres"}),
-    (18, {"min_protocol_version": "3.0", "max_protocol_version": "3.0"}),
+    (
+        18,
+        {
+            "min_protocol_version": "3.0",
+            "max_protocol_version": "3.0",
+            "scram_client_key": NO_KEY,
+            "scram_server_key": NO_KEY,
+        },
+    ),
 )
 
 

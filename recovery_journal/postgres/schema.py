@@ -69,7 +69,7 @@ def create(database: Database, *steps: Step) -> bool:
     """
     if _found_version(database) is not None:
         return False
-    require_safe(database, is_to_be_filled=True)
+    require_safe(database, must_belong=True)
     try:
         with database.transaction() as cursor:
             _make(cursor, database.schema, steps)
@@ -85,6 +85,11 @@ def create(database: Database, *steps: Step) -> bool:
 def lock(cursor: Cursor[DictRow]) -> None:
     """Be alone in changing what the schema has, until the transaction ends."""
     cursor.execute(LOCK)
+
+
+def require_own(database: Database) -> None:
+    """Raise `SchemaUnsafe` unless the schema is missing, or of a role that we are a member of."""
+    require_safe(database, must_belong=True)
 
 
 def check(database: Database) -> None:

@@ -73,6 +73,12 @@ SELECT owner::regrole::text AS owner,
             AND planted.owner NOT IN (SELECT oid FROM pg_roles WHERE rolname = current_user)
     ) AS planted,
     (
+        SELECT min(tgname)
+        FROM tables
+        JOIN pg_trigger ON tgrelid = tables.oid
+        WHERE NOT tgisinternal AND tgqual IS NOT NULL
+    ) AS conditional_trigger,
+    (
         SELECT string_agg(
             DISTINCT CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, ', '
         )
@@ -84,14 +90,14 @@ FROM home
 """
 
 
-def require_safe(database: Database, *, is_to_be_filled: bool = False) -> None:
-    """Raise `SchemaUnsafe` where others may create, or have created, objects in the schema; and
-    before a journal is made there, unless we belong to its owner. One that is missing is safe."""
+def require_safe(database: Database, *, must_belong: bool = False) -> None:
+    """Raise `SchemaUnsafe` where others may create, or have created, objects in the schema; with
+    `must_belong`, also where we are no member of its owner. One that is missing is safe."""
     with database.transaction() as cursor:
-        require_safe_here(cursor, database.schema, is_to_be_filled=is_to_be_filled)
+        require_safe_here(cursor, database.schema, must_belong=must_belong)
 
 
-def require_safe_here(cursor: Cursor[DictRow], schema: str, *, is_to_be_filled: bool) -> None:
+def require_safe_here(cursor: Cursor[DictRow], schema: str, *, must_belong: bool) -> None:
     """The same in a transaction, whose search path is then the server's catalogue."""
     cursor.execute(TRUST_CATALOGUE)
     home = cursor.execute(OWNER, {"schema": schema}).fetchone()
@@ -111,7 +117,16 @@ def require_safe_here(cursor: Cursor[DictRow], schema: str, *, is_to_be_filled: 
             needed="only objects of its owner's or a superuser's",
             do="drop what does not belong there, or choose another schema",
         )
-    if is_to_be_filled and not home["is_trusted"]:
+    if home["conditional_trigger"]:
+        # A trigger has no owner: it may be of anybody who ever had the privilege. Its function is
+        # judged above; of its condition, which may call any other, there is nothing to judge by.
+        raise SchemaUnsafe(
+            schema,
+            found=f"in it the trigger {home['conditional_trigger']} with a condition (WHEN)",
+            needed="triggers without one, for it runs with the rights of those who write",
+            do="drop that trigger; a condition may stand in its function",
+        )
+    if must_belong and not home["is_trusted"]:
         raise SchemaUnsafe(
             schema,
             found=f"it owned by {home['owner']}, to which this role does not belong",

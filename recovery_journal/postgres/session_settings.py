@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from psycopg import Connection, errors
+from psycopg import Connection, Cursor, errors
 from psycopg.rows import DictRow
 from psycopg.sql import Identifier
 
@@ -90,7 +90,8 @@ WHERE pg_catalog.current_setting(name, true) IS NOT NULL
 """
 
 FOUND: Final = """
-SELECT name, pg_catalog.current_setting(name, true) AS found
+SELECT name, pg_catalog.current_setting(name, true) AS found,
+    pg_catalog.current_setting('is_superuser') AS is_superuser
 FROM pg_catalog.unnest(%(names)s::pg_catalog.text[]) AS required(name)
 """
 
@@ -116,8 +117,10 @@ class SessionSettings:
         row = connection.execute(PIN, {"pinned": pinned}).fetchone()
         assert row is not None
         backend_id: int = row["backend_id"]
-        for name, found in _required(connection):
-            _require(connection, name, found)
+        for row in connection.execute(FOUND, {"names": list(REQUIRED)}).fetchall():
+            # What a session has set itself, a reload of the server's configuration leaves alone.
+            if row["is_superuser"] == "on" or row["found"] != REQUIRED[row["name"]]:
+                _require(connection, row["name"], row["found"])
         return backend_id
 
 
@@ -128,11 +131,11 @@ def without_limits(options: str, server_version: int) -> str:
     return " ".join((options, *(f"-c {name}=0" for name in names))).strip()
 
 
-def _required(connection: Connection[DictRow]) -> list[tuple[str, str]]:
-    """The settings that are not as they must be, and how they are."""
-    rows = connection.execute(FOUND, {"names": list(REQUIRED)}).fetchall()
-    found = {row["name"]: row["found"] for row in rows}
-    return [(name, found[name]) for name, needed in REQUIRED.items() if found[name] != needed]
+def changed_since(cursor: Cursor[DictRow]) -> list[tuple[str, str]]:
+    """The required settings that a reload of the server's configuration has changed in this
+    session, and how they are."""
+    rows = cursor.execute(FOUND, {"names": list(REQUIRED)}).fetchall()
+    return [(row["name"], row["found"]) for row in rows if row["found"] != REQUIRED[row["name"]]]
 
 
 def _require(connection: Connection[DictRow], name: str, found: str) -> None:

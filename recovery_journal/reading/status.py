@@ -20,7 +20,7 @@ from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
 from recovery_journal.postgres.schema_privileges import creators
 from recovery_journal.postgres.server_settings import weakened, words_of
-from recovery_journal.postgres.session_settings import Durability
+from recovery_journal.postgres.session_settings import REQUIRED, Durability, changed_since
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection
@@ -258,6 +258,9 @@ class StatusReading:
         if names := creators(cursor, self._database.schema):
             what = f"{names} may create objects in the schema, and so choose what our SQL means"
             yield StatusProblem(what=what, do=f"REVOKE CREATE ON SCHEMA ... FROM {names}")
+        for name, found in changed_since(cursor):
+            what = f"{name} was set to {found} for sessions that are open, needed {REQUIRED[name]}"
+            yield StatusProblem(what=what, do=f"ALTER SYSTEM RESET {name}, and reload")
         for name in weakened(cursor):
             yield StatusProblem(what=words_of(name), do=f"set {name} = on")
 

@@ -1,7 +1,8 @@
 """Rule R9: an outage of the server is nobody's death.
 
 While the server is away nobody can renew, so its absence says nothing of a worker. After a server
-start, a promotion, or a reconnect of this process, every lease has a full TTL to be renewed.
+start, a promotion, a reconnect of this process, or an answer that the server has nothing left to
+serve anybody with, every lease has a full TTL to be renewed.
 """
 
 import threading
@@ -33,10 +34,11 @@ FROM (SELECT count(*) FROM server_lives) AS lives,
 
 
 class _Seen(threading.local):
-    """What one thread knows: each has a connection, and so reconnects, of its own."""
+    """What one thread knows: each has a connection, and so outages, of its own."""
 
     session_no: int | None = None
-    reconnected_at: datetime | None = None
+    exhaustion_count = 0
+    over_at: datetime | None = None
 
 
 class Outage:
@@ -58,7 +60,8 @@ class Outage:
         assert row is not None
         up_since: datetime = row["up_since"]
         seen, session_no = self._seen, self._database.session_no()
-        if seen.session_no not in (None, session_no):
-            seen.reconnected_at = row["now"]
-        seen.session_no = session_no
-        return max(up_since, seen.reconnected_at) if seen.reconnected_at else up_since
+        exhaustion_count = self._database.exhaustion_count()
+        if seen.session_no not in (None, session_no) or seen.exhaustion_count != exhaustion_count:
+            seen.over_at = row["now"]
+        seen.session_no, seen.exhaustion_count = session_no, exhaustion_count
+        return max(up_since, seen.over_at) if seen.over_at else up_since

@@ -19,7 +19,8 @@ from recovery_journal.domain.pipeline import RecoveryContext
 from recovery_journal.domain.ports import Reducer
 from recovery_journal.domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
 from recovery_journal.domain.wording import message_of
-from recovery_journal.leases.runs import KeepAlive, RunStore, StoredStep, keep_nothing
+from recovery_journal.leases.keeping import KEEP_NOTHING, KeepAlive
+from recovery_journal.leases.runs import RunStore, StoredStep
 from recovery_journal.leases.tips import Kept
 from recovery_journal.payload import Values
 from recovery_journal.recovering.reducer_child import (
@@ -55,7 +56,7 @@ class TailReplayer:
     def replay(
         self,
         work: Sequence[Work],
-        keep_alive: KeepAlive = keep_nothing,
+        keep_alive: KeepAlive = KEEP_NOTHING,
         kept: Mapping[str, Kept] = MappingProxyType({}),
     ) -> Sequence[ReplayOutcome]:
         """Replay each tail. `keep_alive` is called between runs that are folded. `kept` are

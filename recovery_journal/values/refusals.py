@@ -11,9 +11,10 @@ LONGEST_PATH: Final = 12
 class CannotWrite(Exception):
     """A part of a value is not accepted. Each enclosing part appends itself to `path`."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(self, found: str, *, do: str = "convert that part first") -> None:
         super().__init__(found)
         self.found = found
+        self.do = do
         self.path: list[str] = []
 
     def at(self, name: str) -> str:

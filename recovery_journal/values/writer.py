@@ -84,7 +84,10 @@ class _FormBuilder:
             return self._ext(extension.code, lambda: self._body(extension, value, depth + 1))
         if codec := self._codecs.get(kind):
             return self._ext(CODEC_CODE, lambda: self._with_codec(codec, value, depth + 1))
-        raise CannotWrite(_unsupported(value))
+        raise CannotWrite(
+            _unsupported(value),
+            do="convert it first, or open the journal with a codec for exactly its type",
+        )
 
     def _ext(self, code: int, make: Callable[[], bytes]) -> Ext:
         """Make an extension. Its size replaces that of the extensions nested in it."""

@@ -2,7 +2,7 @@
 
 from datetime import timedelta, timezone, tzinfo
 from pickle import PicklingError
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from recovery_journal.values.refusals import CannotRead, CannotWrite, type_name
@@ -19,6 +19,8 @@ def zone_form(zone: tzinfo | None) -> ZoneForm:
         return None
     if type(zone) is timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # pickle's protocol
+        if type(offset) is not timedelta:
+            raise CannotWrite(f"in a time zone whose offset is a {type_name(offset)}")
         return [offset.days, offset.seconds, offset.microseconds, *name]
     if type(zone) is ZoneInfo:
         return _key_of(zone)
@@ -42,11 +44,15 @@ def zone_of(form: ZoneForm) -> tzinfo | None:
 
 def _key_of(zone: ZoneInfo) -> str:
     """Return the key. A zone from `ZoneInfo.from_file` may have data that its key does not name;
-    pickle refuses exactly these zones."""
+    pickle refuses exactly these zones. One from `ZoneInfo.no_cache` is another object than the one
+    that a reader gets for its key, and arithmetic asks whether two datetimes share one object."""
     try:
-        zone.__reduce__()
+        arguments: Any = zone.__reduce__()[1]
     except PicklingError:
         raise CannotWrite("in a time zone read from a file") from None
+    _key, is_cached = arguments
+    if not is_cached:
+        raise CannotWrite("in a time zone made by ZoneInfo.no_cache")
     if type(zone.key) is not str:
         raise CannotWrite("in a time zone without a key")
     return zone.key

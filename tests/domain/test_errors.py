@@ -42,6 +42,7 @@ from recovery_journal.domain.errors import (
     SchemaTooNew,
     SchemaTooOld,
     SchemaUnsafe,
+    ServerExhausted,
     ServerReplaced,
     ServerTooOld,
     ServerUnavailable,
@@ -87,6 +88,7 @@ EXAMPLES: list[RecoveryJournalError] = [
     RowsUnreadable("workers", reason="no column 'host'"),
     EmbeddedServerUnavailable("found no binaries"),
     ServerUnavailable(server="localhost:5432", reason="connection refused"),
+    ServerExhausted(server="localhost:5432", reason="out of shared memory"),
     AppendConflict("a-7", expected_version=3, found="version 5"),
     StoreBusy("sweep", limit="5 s"),
     RebuildUnderWay(

@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
+from recovery_journal.command_line import main
 from recovery_journal.domain.errors import SchemaUnsafe
 from tests.schemas import own_database
 
@@ -190,3 +191,21 @@ def test_a_member_of_the_owner_may_make_the_journal_and_others_use_it(stranger: 
         stranger.execute(
             "DROP SCHEMA {schema} CASCADE", f"DROP OWNED BY {group}", as_superuser=True
         )
+
+
+def test_init_is_refused_where_a_stranger_made_a_journal_before(stranger: Stranger) -> None:
+    with a_role(stranger.superuser_dsn) as other:
+        stranger.execute("CREATE SCHEMA {schema} AUTHORIZATION {role}", as_superuser=True)
+        rj.open(stranger.dsn, schema=SCHEMA).close()
+        stranger.execute(
+            f"GRANT USAGE ON SCHEMA {{schema}} TO {other}",
+            f"GRANT ALL ON ALL TABLES IN SCHEMA {{schema}} TO {other}",
+        )
+        theirs = make_conninfo(stranger.superuser_dsn, user=other)
+
+        for must_exist in (False, True):
+            with pytest.raises(SchemaUnsafe, match="to which this role does not belong"):
+                rj.open(theirs, schema=SCHEMA, must_exist=must_exist, must_be_own=True)
+        assert main(["--dsn", theirs, "--schema", SCHEMA, "init"]) != 0
+        rj.open(stranger.dsn, schema=SCHEMA, must_be_own=True).close()
+        stranger.execute("DROP SCHEMA {schema} CASCADE")

@@ -11,7 +11,9 @@ from psycopg.conninfo import make_conninfo
 import recovery_journal as rj
 from recovery_journal.domain.errors import InvalidInput, SettingRefused
 from recovery_journal.postgres.session_settings import PINNED, REQUIRED, Durability
+from tests.rules.scenes import until
 from tests.schemas import own_database
+from tests.servers import PrivateServer
 
 AWKWARD = 'it\'s \\ "é" \n {}'
 
@@ -229,3 +231,34 @@ def test_a_database_that_cannot_store_every_text_is_refused(server_dsn: str, enc
         for must_exist in (False, True):
             with pytest.raises(SettingRefused, match=rf"server_encoding = {encoding}, needed UTF8"):
                 rj.open(dsn, must_exist=must_exist)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_reload_of_the_servers_configuration_does_not_get_past_a_required_setting(
+    private_server: PrivateServer, name: str
+) -> None:
+    """A superuser's session has set it itself; an ordinary one is left to what `status` shows."""
+    bad = {"session_replication_role": "replica"}.get(name, "on")
+    dsn = private_server.dsn
+    rj.open(dsn).close()
+    with psycopg.connect(dsn, autocommit=True) as superuser:
+        for statement in (
+            "CREATE ROLE application LOGIN",
+            "GRANT USAGE ON SCHEMA recovery_journal TO application",
+            "GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA recovery_journal TO application",
+        ):
+            superuser.execute(statement.encode())
+        with rj.open(dsn) as its, rj.open(make_conninfo(dsn, user="application")) as theirs:
+            assert theirs.status().problems == []
+            superuser.execute(f"ALTER SYSTEM SET {name} = {bad}".encode())
+            superuser.execute("SELECT pg_reload_conf()")
+            until(lambda: theirs.status().problems != [], "the reload to be seen")
+
+            (problem,) = theirs.status().problems
+            assert f"{name} was set to {bad}" in problem.what
+            with its.database.cursor() as cursor:
+                row = cursor.execute(f"SHOW {name}".encode()).fetchone()
+            assert row is not None
+            assert row[name] == REQUIRED[name]
+            with pytest.raises(SettingRefused, match=name):
+                rj.open(make_conninfo(dsn, user="application"))

@@ -156,3 +156,64 @@ def test_an_application_that_was_granted_everything_on_the_tables_still_works(
     mallory.execute("GRANT ALL ON ALL TABLES IN SCHEMA recovery_journal TO PUBLIC")
 
     work(mallory.dsn)
+
+
+CONDITIONS = {
+    "calls a function of a stranger's": "evil.f()",
+    "runs a query by a function of the server's": (
+        "query_to_xml('ALTER ROLE {name} SUPERUSER', true, true, '') IS NULL"
+    ),
+    "is harmless": "OLD.epoch <> NEW.epoch",
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS.values(), ids=CONDITIONS)
+def test_a_trigger_with_a_condition_is_refused_whoever_owns_its_function(
+    mallory: Mallory, condition: str
+) -> None:
+    rj.open(mallory.superuser_dsn).close()
+    mallory.execute(
+        f"GRANT USAGE ON SCHEMA recovery_journal TO {mallory.name}",
+        f"GRANT TRIGGER ON recovery_journal.leases TO {mallory.name}",
+        dsn=mallory.superuser_dsn,
+    )
+    mallory.execute(
+        "CREATE SCHEMA evil",
+        "GRANT USAGE ON SCHEMA evil TO PUBLIC",
+        "CREATE FUNCTION evil.f() RETURNS boolean LANGUAGE plpgsql AS "
+        f"$$ BEGIN ALTER ROLE {mallory.name} SUPERUSER; RETURN false; END $$",
+        "CREATE TRIGGER planted BEFORE UPDATE ON recovery_journal.leases FOR EACH ROW "
+        f"WHEN ({condition.format(name=mallory.name)}) "
+        "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    )
+    mallory.execute(
+        f"REVOKE TRIGGER ON recovery_journal.leases FROM {mallory.name}", dsn=mallory.superuser_dsn
+    )
+
+    with pytest.raises(SchemaUnsafe, match=r"trigger planted with a condition.*drop"):
+        work(mallory.superuser_dsn)
+
+    assert not mallory.is_superuser
+    mallory.execute("DROP TRIGGER planted ON recovery_journal.leases", dsn=mallory.superuser_dsn)
+    work(mallory.superuser_dsn)
+
+
+def test_the_owner_runs_no_condition_of_another_role(mallory: Mallory, server_dsn: str) -> None:
+    with own_role(server_dsn) as other:
+        with rj.open(mallory.dsn):
+            pass
+        mallory.execute(
+            f"GRANT USAGE ON SCHEMA recovery_journal TO {other}",
+            f"GRANT TRIGGER ON recovery_journal.leases TO {other}",
+        )
+        mallory.execute(
+            "CREATE TRIGGER planted BEFORE UPDATE ON recovery_journal.leases FOR EACH ROW "
+            "WHEN (OLD.epoch <> NEW.epoch) "
+            "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            dsn=make_conninfo(mallory.superuser_dsn, user=other),
+        )
+
+        with pytest.raises(SchemaUnsafe, match="trigger planted with a condition"):
+            work(mallory.dsn)
+
+        mallory.execute("DROP SCHEMA recovery_journal CASCADE")

@@ -290,3 +290,78 @@ def test_before_a_long_decoding_the_lease_is_renewed_for_as_long(journal: rj.Jou
     assert keep.held() == {"a-1"}
     (ended,) = rows(journal, "SELECT expires_at - clock_timestamp() AS left FROM leases")
     assert ended["left"] <= TTL
+
+
+class Slow:
+    """A value whose codec needs longer than a lease lasts to make it again."""
+
+
+SLOWLY = rj.Codec(
+    "slow",
+    Slow,
+    encode=lambda _value: None,
+    decode=lambda _form: Slowness.decode(),
+)
+
+
+class Slowness:
+    is_on = False
+
+    @classmethod
+    def decode(cls) -> Slow:
+        if cls.is_on:
+            time.sleep(RENEWALS_S)
+        return Slow()
+
+
+@pytest.mark.parametrize("place", ["input", "output", "state"])
+def test_a_slow_codec_loses_nothing_wherever_its_value_is(
+    open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    journal = open_journal(limits=LIMITS, codecs=[SLOWLY])
+    lease = held(journal, "a-1", input=Slow() if place == "input" else None)
+    if place == "output":
+        lease.record_step("it", [Slow()])
+    if place == "state":
+        lease.checkpoint({"it": Slow()})
+    lease.hand_back()
+    monkeypatch.setattr(Slowness, "is_on", True)
+
+    with Sweeping(journal) as sweeping:
+        (claim,) = journal.claim(worker_id="w-1", ttl=TTL)
+        claim.lease.complete()
+
+    assert sweeping.swept == []
+
+
+def test_a_slow_codec_loses_nothing_of_a_load(
+    open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(limits=LIMITS, codecs=[SLOWLY])
+    lease = held(journal, input=Slow(), ttl=TTL)
+    monkeypatch.setattr(Slowness, "is_on", True)
+
+    with Sweeping(journal) as sweeping:
+        claim = journal.load(lease)
+        claim.lease.complete()
+
+    assert sweeping.swept == []
+
+
+def test_values_that_take_long_for_their_bytes_lose_nothing(
+    journal: rj.Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sets are made one by one, far more slowly than text of as many bytes."""
+    monkeypatch.setattr(keeping, "BYTES_A_SECOND", 2**40)
+    lease = held(journal, "a-1")
+    lease.checkpoint([set() for _ in range(1_500_000)])
+    lease.hand_back()
+    make_ready(journal, "a-2")
+
+    with Sweeping(journal) as sweeping:
+        claims = journal.claim(worker_id="w-1", limit=2, ttl=TTL)
+        assert rows(journal, HELD)[0]["count"] == len(claims) == 2
+        for claim in claims:
+            claim.lease.complete()
+
+    assert sweeping.swept == []

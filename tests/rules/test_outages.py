@@ -1,14 +1,16 @@
 """Rule R9: an outage of the server is nobody's death; a true death is found all the same."""
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.domain.errors import ServerUnavailable
+from recovery_journal.domain.errors import ServerExhausted, ServerUnavailable
 from recovery_journal.domain.events import LeaseExpired, Seized
 from tests.rules.in_step import assert_in_step
 from tests.rules.scenes import (
@@ -155,6 +157,74 @@ def test_nothing_is_lost_within_a_ttl_and_grace_of_a_sweepers_reconnect(
     assert sweeper.sweep() == []
     sweep_until(sweeper)
     assert_lost_no_sooner(sweeper, cut_at["now"])
+
+
+TAKE_ALL_LOCKS = "SELECT count(pg_advisory_lock(one)) FROM generate_series(1, 1000000) AS one"
+
+
+@contextmanager
+def no_lock_left(dsn: str) -> Iterator[None]:
+    """A stranger, who may merely connect, holds every lock that the server has room for."""
+    with psycopg.connect(dsn, autocommit=True) as stranger:
+        with suppress(psycopg.errors.OutOfMemory):
+            stranger.execute(TAKE_ALL_LOCKS)
+        yield
+        stranger.execute("SELECT pg_advisory_unlock_all()")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda journal, _lease: journal.sweep(),
+        lambda _journal, lease: lease.record_step("it", 1),
+        lambda journal, _lease: journal.acquire(attempt_id="a-2", run_id="r-2", worker_id="w-2"),
+    ],
+    ids=["sweep", "record a run step", "acquire"],
+)
+def test_a_server_that_has_nothing_left_is_named_as_such(
+    server_of_one: tuple[PrivateServer, rj.Journal],
+    call: Callable[[rj.Journal, rj.Lease], object],
+) -> None:
+    server, journal = server_of_one
+    lease = held(journal)
+    said = "cannot use .* out of shared memory.*pg_locks"
+    with no_lock_left(server.dsn), pytest.raises(ServerExhausted, match=said):
+        call(journal, lease)
+
+
+def test_nothing_is_lost_within_a_ttl_and_grace_of_a_servers_exhaustion(
+    server_of_one: tuple[PrivateServer, rj.Journal],
+) -> None:
+    server, sweeper = server_of_one
+    until(lambda: is_up_for_a_while(sweeper), "the server to be up for a while")
+    held(sweeper)
+    assert sweeper.sweep() == []
+    with no_lock_left(server.dsn), pytest.raises(ServerExhausted):
+        sweeper.sweep()
+    make_it_long_ago(sweeper)
+    (over_at,) = rows(sweeper, "SELECT clock_timestamp() AS now")
+
+    assert sweeper.sweep() == []
+    sweep_until(sweeper)
+    assert_lost_no_sooner(sweeper, over_at["now"])
+
+
+def test_a_stranger_who_takes_all_locks_again_and_again_kills_nobody(
+    server_of_one: tuple[PrivateServer, rj.Journal],
+) -> None:
+    server, sweeper = server_of_one
+    until(lambda: is_up_for_a_while(sweeper), "the server to be up for a while")
+    lease = held(sweeper)
+    for _ in range(4):
+        with no_lock_left(server.dsn):
+            ends_at = time.monotonic() + 2 * (TTL_S + GRACE_S)
+            while time.monotonic() < ends_at:
+                with suppress(ServerExhausted):
+                    sweeper.sweep()
+        assert sweeper.sweep() == []
+        lease.heartbeat()
+
+    lease.complete()
 
 
 def is_up_for_a_while(journal: rj.Journal) -> bool:
