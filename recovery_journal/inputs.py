@@ -13,6 +13,7 @@ from domain.lease import LossReason
 from domain.ranges import YEAR_S, require_number
 from domain.wording import shown
 from projections.projection import Projection, RowT
+from recovery_journal.callables import functions_called
 from recovery_journal.postgres.session_settings import Durability
 
 LONGEST_ID: Final = 200  # characters
@@ -130,10 +131,8 @@ def plain_function(name: str, value: CallableT) -> CallableT:
 
 
 def _is_any(value: object, *kinds: Callable[[object], bool]) -> bool:
-    """Whether the function, or the `__call__` of an object that is called like one, is of one of
-    these kinds. A class is called to make an object, so its `__call__` says nothing."""
-    called = value if isinstance(value, type) else getattr(type(value), "__call__", None)  # noqa: B004 - the method itself is examined
-    return any(kind(value) or kind(called) for kind in kinds)
+    """Whether a function that a call of this object calls is of one of these kinds."""
+    return any(kind(called) for called in functions_called(value) for kind in kinds)
 
 
 def observer(name: str, value: object) -> None:
