@@ -1,9 +1,11 @@
 """What a caller hands in, checked at the door: nothing is half written because of it."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -86,6 +88,17 @@ def moment(name: str, value: object) -> datetime:
             name, "a datetime without time zone", "one with a time zone", "add tzinfo, such as UTC"
         )
     return value
+
+
+def folder(name: str, value: object) -> Path:
+    """The path of a folder, as text or as any path."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        found = f"{type(value).__name__} {shown(value)}"
+        raise refused(name, found, "the path of a folder", "pass a string or a Path")
+    if not path or "\0" in path:
+        raise refused(name, shown(path), "the path of a folder", "name one")
+    return Path(path)
 
 
 def whole_number(name: str, value: object, allowed: range) -> int:
