@@ -58,6 +58,12 @@ from typing import Any
 class RecoveryJournalError(Exception):
     """The root of every deliberate error. All can be pickled, to be raised in another process."""
 
+    @property
+    def reason_for_log(self) -> str:
+        """What an event says of it for ever (rule R1): its class alone, unless a class of error
+        vouches that its words quote nothing of a value, and nothing of what user code raised."""
+        return type(self).__name__
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _revived, (type(self), self.args, self.__dict__)
 
@@ -195,6 +201,11 @@ class CheckpointTooNew(Refused):
         )
         self.run_id = run_id
 
+    @property
+    def reason_for_log(self) -> str:
+        """All of it: names and numbers of ours."""
+        return str(self)
+
 
 class CheckpointTooLarge(Refused):
     """The newest checkpoint of a run is larger than what may be loaded."""
@@ -205,6 +216,11 @@ class CheckpointTooLarge(Refused):
             "the limit `state_bytes`, or fall back to a smaller checkpoint"
         )
         self.run_id = run_id
+
+    @property
+    def reason_for_log(self) -> str:
+        """All of it: names and numbers of ours."""
+        return str(self)
 
 
 class CodecMissing(Refused):
@@ -219,6 +235,11 @@ class CodecMissing(Refused):
         self.what = what
         self.found = found
 
+    @property
+    def reason_for_log(self) -> str:
+        """What could not be decoded; not what was found in it."""
+        return f"cannot decode {self.what}: found no codec or time zone of its own here"
+
 
 class CodecFailed(Refused):
     """The decode function of a user codec fails for a stored value."""
@@ -231,18 +252,28 @@ class CodecFailed(Refused):
         self.what = what
         self.codec = codec
 
+    @property
+    def reason_for_log(self) -> str:
+        """What could not be decoded; not what was found in it."""
+        return f"cannot decode {self.what}: found that decode of codec {self.codec!r} failed"
+
 
 class ReducerFailed(Refused):
     """The user's reducer did not fold a run's tail."""
 
     def __init__(self, run_id: str, *, error_class: str, message: str) -> None:
-        self.reason = f"cannot fold the tail of run {run_id!r}: found {error_class}"
-        super().__init__(
-            f"{self.reason}: {message}, needed a reducer that folds it in time; mend the reducer"
-        )
         self.run_id = run_id
         self.error_class = error_class
+        super().__init__(
+            f"{self.reason_for_log}: {message}, needed a reducer that folds it in time; mend the "
+            "reducer"
+        )
         self.message = message
+
+    @property
+    def reason_for_log(self) -> str:
+        """The class of what the reducer raised; not what that says."""
+        return f"cannot fold the tail of run {self.run_id!r}: found {self.error_class}"
 
 
 class ServerTooOld(Refused):
@@ -600,3 +631,8 @@ class PayloadCorrupt(Stop):
         )
         self.found = found
         self.needed = needed
+
+    @property
+    def reason_for_log(self) -> str:
+        """All of it: names and numbers of ours."""
+        return str(self)

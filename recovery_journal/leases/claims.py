@@ -142,7 +142,7 @@ class Claims:
             return holding.diverge(
                 recovery,
                 decision,
-                explanation=str(problem),
+                explanation=problem.reason_for_log,
                 found=problem.found,
                 expected=problem.needed,
             )
@@ -152,14 +152,14 @@ class Claims:
     def give_back(self, lease: Lease, problem: Unusable) -> None:
         """Take the lease back from a claimer that cannot go on with it, for a sweeper to try after
         a while: another machine, or this one at another time, may be able to."""
-        message = reason = message_of(problem)
+        message = message_of(problem)
         step, error_class = RecoveryStep.CHECKPOINT_RELOAD, type(problem).__name__
         if isinstance(problem, ReducerFailed):
             step, error_class = RecoveryStep.REPLAY, problem.error_class
-            # A reason stays in the log for ever, and the user's message may quote a payload.
-            reason = problem.reason
         decision = Decision(
-            event_id=uuid4().hex, by=actor("worker", lease.worker_id), reason=reason
+            event_id=uuid4().hex,
+            by=actor("worker", lease.worker_id),
+            reason=problem.reason_for_log,
         )
 
         def decide(
