@@ -5,6 +5,7 @@
     │   ├── InvalidInput            a value breaks a stated limit or type
     │   ├── UnknownAttempt          no such attempt in the log
     │   ├── AttemptExists           the attempt was acquired before
+    │   ├── StreamOccupied          the attempt's stream has events before its first grant
     │   ├── RunBusy                 the run has another open attempt
     │   ├── RunMismatch             the run exists with another kind or input
     │   ├── RunPruned               the run's steps and checkpoints were pruned
@@ -29,6 +30,7 @@
     │   ├── ServerUnavailable       the server cannot be reached or went away
     │   ├── AppendConflict          the stream moved on between reading and writing
     │   ├── StoreBusy               a lock or a wait reached its named limit
+    │   │   └── AppendBlocked           an insert that is left open has the event's place
     │   ├── RowsOutdated            rows are left alone until they are of this program's fold
     │   ├── PositionNotReached      a projection did not get there in time
     │   ├── RebuildUnderWay         another process is at a rebuild
@@ -120,6 +122,20 @@ class AttemptExists(Refused):
             "dispatch, or acquire under a new attempt id"
         )
         self.attempt_id = attempt_id
+
+
+class StreamOccupied(Refused):
+    """Something else than the journal has appended to the stream of an attempt still to be."""
+
+    def __init__(self, attempt_id: str, *, position: int) -> None:
+        super().__init__(
+            f"cannot acquire attempt {attempt_id!r}: found an event in its stream, at position "
+            f"{position}, that no lease row knows of, needed none, or none that is not skipped; "
+            f"look at it with `recovery-journal history {attempt_id}`, then have it passed over "
+            f"with `recovery-journal skip {position}`, or acquire under another attempt id"
+        )
+        self.attempt_id = attempt_id
+        self.position = position
 
 
 class RunBusy(Refused):
@@ -404,6 +420,19 @@ class StoreBusy(Retry):
         super().__init__(
             f"cannot {wanted}: found the rows locked or the server busy for longer than "
             f"{limit}, needed an answer within it; try again"
+        )
+
+
+class AppendBlocked(StoreBusy):
+    """A transaction that is left open has inserted in the place of the event to be appended."""
+
+    def __init__(self, stream: str, *, limit: str, found: str, do: str) -> None:
+        name = f"attempt {stream!r}" if stream else "the journal's own stream"
+        Retry.__init__(
+            self,
+            f"cannot append to {name}: found the next place taken for longer than {limit} by an "
+            f"insert that is not ended, of {found}, needed it committed or rolled back; have it "
+            f"ended{f' ({do})' if do else ''}, then try again",
         )
 
 

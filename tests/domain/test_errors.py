@@ -7,6 +7,7 @@ import pytest
 
 from domain import errors
 from domain.errors import (
+    AppendBlocked,
     AppendConflict,
     AttemptExists,
     CheckpointTooLarge,
@@ -49,6 +50,7 @@ from domain.errors import (
     StepOutOfOrder,
     Stop,
     StoreBusy,
+    StreamOccupied,
     StreamUnusable,
     TailLost,
     UnknownAttempt,
@@ -62,6 +64,8 @@ EXAMPLES: list[RecoveryJournalError] = [
     InvalidInput("run id", found="201 characters", needed="at most 200", do="shorten it"),
     UnknownAttempt("a-1"),
     AttemptExists("a-1", status="held", worker_id="w-1"),
+    StreamOccupied("a-1", position=7),
+    AppendBlocked("a-1", limit="0.5 s", found="process 7", do="SELECT pg_terminate_backend(7)"),
     RunBusy("r-1", open_attempt_id="a-1", status="held"),
     RunMismatch("r-1", what="kind", found="'report'", given="'mail'"),
     ResultPruned("a-1", digest="cs1:1"),
