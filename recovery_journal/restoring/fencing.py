@@ -63,10 +63,11 @@ SET epoch = %(epoch)s, lease_id = %(lease_id)s
 WHERE attempt_id = %(attempt_id)s
 """
 
-# For the next sweep to record, once the insert has ended that is in the way.
-REPORT: Final = """
+# For the next sweep to record, once the insert has ended that is in the way: as a lease that was
+# given back, for no other loss of a single lease is without blame for its run (R13).
+GIVE_BACK: Final = """
 UPDATE leases
-SET loss = 'reported', loss_reason = %(reason)s
+SET loss = 'handed_back', loss_reason = %(reason)s
 WHERE attempt_id = %(attempt_id)s
     AND status = 'held'
 """
@@ -156,7 +157,7 @@ class Fencing:
             self._ledger.lock(cursor, [attempt_id])
             fence = self._ledger.draw_fences(cursor, 1)[0]
             cursor.execute(REFENCE, _fenced(attempt_id, fence))
-            cursor.execute(REPORT, {"attempt_id": attempt_id, "reason": decision.reason})
+            cursor.execute(GIVE_BACK, {"attempt_id": attempt_id, "reason": decision.reason})
             set_aside(cursor, {attempt_id: error}, self._limits.policy)
         return Swept(attempt_id=attempt_id, error=str(error))
 

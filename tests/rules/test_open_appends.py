@@ -12,6 +12,8 @@ import recovery_journal as rj
 from domain.errors import AppendBlocked, StreamOccupied, TailLost
 from domain.events import LeaseExpired
 from recovery_journal.leases import set_aside
+from recovery_journal.leases.claims import Claims
+from recovery_journal.leases.lease import Lease
 from recovery_journal.log import open_writers
 from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.reading.delays import DelayKind
@@ -25,6 +27,7 @@ from tests.rules.scenes import (
     report,
     rows,
     session,
+    types_of,
     until_passed,
     worked,
 )
@@ -122,6 +125,29 @@ def test_claims_pass_over_it(damaged: rj.Journal, server_dsn: str, limit: int) -
     assert claim_one(damaged).lease.attempt_id == "a-0"
 
 
+def test_a_claim_that_cannot_be_given_back_loses_no_other(
+    damaged: rj.Journal, server_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The insert comes between the claim and the look at what was claimed."""
+    leases = [worked(held(damaged, f"a-{number}", worker_id="w-1")) for number in range(3)]
+    report(damaged, leases[0])
+    change(damaged, r"UPDATE run_steps SET output = '\x00' WHERE run_id = 'run of a-1'")
+    record = Claims.distrust
+
+    with session(damaged, server_dsn) as other:
+
+        def distrust(claims: Claims, lease: Lease, problem: Any) -> None:
+            other.execute(APPEND, [lease.attempt_id, next_version(damaged, lease.attempt_id)])
+            record(claims, lease, problem)
+
+        monkeypatch.setattr(Claims, "distrust", distrust)
+        claims = damaged.claim(worker_id="w-2", limit=3)
+
+        assert [claim.lease.attempt_id for claim in claims] == ["a-0", "a-2"]
+
+    assert types_of(damaged, "a-1")[-1] == "Dispatched"
+
+
 def test_it_holds_up_a_step_between_loss_and_dispatch_of_one_attempt_alone(
     damaged: rj.Journal, server_dsn: str
 ) -> None:
@@ -206,10 +232,8 @@ def test_a_restore_fences_all_and_recovers_all_others(
     until_passed(damaged, "a-00", column="retry_at")
     assert [one.is_ready for one in damaged.sweep()] == [True]
     [lost] = events_of(damaged, LeaseExpired, "a-00")
-    assert (lost.loss, lost.reason) == (
-        rj.LossReason.REPORTED,
-        "after a restore: of a backup",
-    )
+    assert (lost.loss, lost.reason) == ("handed_back", "after a restore: of a backup")
+    assert damaged.recovery("a-00").fruitless_count == 0
 
 
 def test_after_the_limit_of_waits_a_restore_has_fenced_all_the_same(
