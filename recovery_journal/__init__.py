@@ -21,6 +21,7 @@ from domain.errors import (
     RunMismatch,
     RunPruned,
     Stop,
+    StreamOccupied,
     UnknownAttempt,
     WrongStage,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "Status",
     "StepTaken",
     "Stop",
+    "StreamOccupied",
     "StreamRow",
     "Sweeper",
     "Swept",

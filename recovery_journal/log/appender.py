@@ -8,11 +8,12 @@ from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEv
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from domain.errors import AppendConflict, ServerUnavailable, StreamUnusable
+from domain.errors import AppendConflict, ServerUnavailable, StoreBusy, StreamUnusable
 from domain.events import AnyEvent
 from projections.projection import Record
 from recovery_journal.log.datastore import journal_error, journal_errors
 from recovery_journal.log.mapper import JournalMapper, decode
+from recovery_journal.log.open_writers import blocked, is_lock_timeout
 from recovery_journal.log.recorder import JournalRecorder
 from recovery_journal.postgres.database import Database
 
@@ -96,6 +97,10 @@ class Appender:
                 return list(self._recorder.insert_events(stored, cursor=cursor) or ())
         except IntegrityError as error:
             raise conflict_of(cursor, events) from error
+        except StoreBusy as error:
+            if is_lock_timeout(error):
+                raise blocked(cursor, events[0].originator_id) from error
+            raise
 
     def _append_again(self, events: Sequence[AnyEvent], stored: list[StoredEvent]) -> list[int]:
         """After a lost reply, by a new connection: find our events, or append them now.

@@ -10,6 +10,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.limits import Limits
+from recovery_journal.log.open_writers import open_writers
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.reading.projection_status import ProjectionState, ProjectionStatus
 
@@ -19,29 +20,6 @@ UNSWEPT_S: Final = 6.0
 """A sweeper looks every second, and after an outage every five."""
 UNFOLLOWED_S: Final = 5.0
 FULL_SHARE: Final = 0.9
-
-# As the reader asks, but with who it is. Of another role's session only the process is shown.
-WRITERS: Final = """
-SELECT DISTINCT ON (locks.virtualtransaction)
-    locks.pid,
-    prepared.gid,
-    coalesce(activity.xact_start, prepared.prepared) AS since,
-    activity.application_name,
-    activity.state
-FROM pg_locks AS locks
-LEFT JOIN pg_stat_activity AS activity ON activity.pid = locks.pid
-LEFT JOIN pg_prepared_xacts AS prepared
-    ON locks.pid IS NULL AND locks.virtualtransaction = '-1/' || prepared.transaction
-WHERE locks.locktype = 'relation'
-    AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND locks.relation = to_regclass('journal_events')
-    AND locks.mode = 'RowExclusiveLock'
-    AND locks.granted
-    AND locks.pid IS DISTINCT FROM pg_backend_pid()
-    AND coalesce(activity.xact_start, prepared.prepared, '-infinity')
-        < clock_timestamp() - make_interval(secs => %(open_s)s)
-ORDER BY locks.virtualtransaction
-"""
 
 # As sweepers decide it, without what they alone know: sessions, and reconnects of their own.
 UNSWEPT: Final = """
@@ -241,18 +219,15 @@ def _stopped(projections: list[ProjectionStatus]) -> Iterator[Delay]:
 
 
 def _writers(cursor: Cursor[DictRow]) -> Iterator[Delay]:
-    for row in cursor.execute(WRITERS, {"open_s": OPEN_S}).fetchall():
-        if row["pid"] is None:
-            who, do = f"prepared transaction {row['gid'] or '?'}", "end it: ROLLBACK PREPARED"
-        else:
-            named = f" ({row['application_name']})" if row["application_name"] else ""
-            who = f"process {row['pid']}{named}, {row['state'] or 'of another role'}"
-            do = f"end it: SELECT pg_terminate_backend({row['pid']})"
+    for writer in open_writers(cursor, open_s=OPEN_S):
+        who = writer.name + (f" ({writer.application})" if writer.application else "")
+        if writer.pid:
+            who += f", {writer.state or 'of another role'}"
         yield Delay(
             kind=DelayKind.OPEN_TRANSACTION,
             what=f"readers of the log: {who}, has appended and not ended its transaction",
-            since=row["since"],
-            do=do,
+            since=writer.since,
+            do=f"end it: {writer.end}",
         )
 
 

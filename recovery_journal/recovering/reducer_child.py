@@ -20,6 +20,7 @@ from msgspec import Struct
 from domain.errors import CodecMissing, RecoveryJournalError
 from domain.ports import Reducer
 from domain.wording import class_of, message_of
+from recovery_journal.callables import finished
 from recovery_journal.forks import SignalMask, fork_in_group
 from recovery_journal.leases.runs import StoredStep
 from recovery_journal.payload import Values
@@ -140,7 +141,7 @@ def _folded(
         return Folded(error_class=type(error).__name__, message=message_of(error))
     try:
         for name, output in outputs:
-            state = reducer(state, name, output)
+            state = finished("the reducer", reducer(state, name, output))
         digest = values.canonical_digest(state, name="the folded state")
         folded = values.encode(state, name="the folded state") if wants_state else None
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded

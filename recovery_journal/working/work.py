@@ -13,6 +13,7 @@ from domain.errors import LeaseLost, Retry, StreamUnusable
 from domain.events import Ending
 from domain.lease import LossReason
 from domain.wording import class_of, message_of
+from recovery_journal.callables import finished
 from recovery_journal.leases.loading import Claim
 from recovery_journal.working.child import Word
 from recovery_journal.working.outcome import Outcome
@@ -76,7 +77,7 @@ def _finish(function: Function, claim: Claim) -> Word:
 
 def _call(function: Function, claim: Claim) -> Any:  # noqa: ANN401 - whatever the user returns
     answer = function(claim)
-    return asyncio.run(_await(answer)) if isawaitable(answer) else answer
+    return finished("the function", asyncio.run(_await(answer)) if isawaitable(answer) else answer)
 
 
 async def _await(answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - likewise
