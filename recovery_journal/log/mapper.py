@@ -8,6 +8,7 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, Notification, StoredEvent
 
 from domain.errors import CorruptEvent, UnknownEvent
+from domain.event_times import time_out_of_bounds
 from domain.events import AnyEvent, RecoveryEvent, tag_of
 from domain.journal_events import (
     JOURNAL_STREAM,
@@ -78,6 +79,8 @@ def decode_states(states: Sequence[bytes]) -> list[AnyEvent]:
         raise ValueError("a state that is nested too deeply") from error
     if len(events) != len(states):
         raise ValueError("states that are not one event each")
+    if any(map(time_out_of_bounds, events)):
+        raise ValueError("a time at an end of the calendar")
     return events
 
 
@@ -103,9 +106,13 @@ def decode(
         reason = str(error)
     else:
         says = (event.originator_id, event.originator_version, tag_of(event))
-        if says == (attempt_id, version, tag):
+        beyond = time_out_of_bounds(event)
+        if beyond is not None:
+            reason = f"a time at an end of the calendar, {beyond}"
+        elif says == (attempt_id, version, tag):
             return event
-        reason = f"a state that says {says}"
+        else:
+            reason = f"a state that says {says}"
     raise CorruptEvent(attempt_id, version=version, tag=tag, position=position, reason=reason)
 
 
