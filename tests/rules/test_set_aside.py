@@ -48,7 +48,7 @@ def put_before_the_first(journal: rj.Journal, attempt_id: str, version: int) -> 
         "FROM journal_events WHERE originator_id = %(attempt_id)s AND originator_version = 1",
         {"attempt_id": attempt_id, "version": version},
     )
-    return max(entry["position"] for entry in rows(journal, POSITIONS, {"id": attempt_id}))
+    return max(int(row["position"]) for row in rows(journal, POSITIONS, {"id": attempt_id}))
 
 
 def dump(journal: rj.Journal) -> list[object]:
