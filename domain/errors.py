@@ -535,8 +535,9 @@ class LeaseLost(RecoveryJournalError):
 
 class StreamUnusable(Stop):
     """No decision can be made on an attempt's stream as it stands. `position` is that of the event
-    in the way, where one is."""
+    in the way, and `version` its place in the stream, where they are known."""
 
+    version: int | None
     position: int | None
 
 
@@ -549,6 +550,7 @@ class UnknownEvent(StreamUnusable):
             f"{attempt_id!r}, version {version}), needed a tag this program knows; upgrade "
             f"recovery-journal, or, if no program of yours wrote it, {_skip(position)}"
         )
+        self.version = version
         self.position = position
         self.tag = tag
 
@@ -565,6 +567,7 @@ class CorruptEvent(StreamUnusable):
             "appended; restore the table from a backup and compare, or "
             f"{_skip(position)}"
         )
+        self.version = version
         self.position = position
         self.tag = tag
 
@@ -580,6 +583,7 @@ class ImpossibleEvent(StreamUnusable):
             f"{_shown(position)} (version {version}), {reason}, needed an event that can follow "
             f"those before it; compare with its history, then {_skip(position)}"
         )
+        self.version = version
         self.position = position
         self.tag = tag
 
@@ -600,6 +604,7 @@ class LeaseDiffers(StreamUnusable):
             f"{'' if position is None else f', from position {position} on not by the journal'}, "
             f"needed the same; {do}"
         )
+        self.version = None
         self.position = position
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
+from domain.events import FIRST_VERSION
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import open_writers
 from recovery_journal.postgres.accepted_servers import AcceptedServers
@@ -52,14 +53,15 @@ ORDER BY aside.since, attempt_id
 LIMIT 1
 """
 
-# One look at the end of each open attempt's stream. Those that a sweep or a claim has met are set
-# aside already; the worker of one that is held may not have noticed.
+# One look at both ends of each open attempt's stream. Those that a sweep or a claim has met are set
+# aside already; the worker of one that is held may not have noticed. The table refuses what comes
+# before a stream's first version, as long as nobody has taken that from it.
 DIFFERING: Final = """
 SELECT count(*) OVER () AS count, leases.attempt_id, unknown.recorded_at AS since,
     unknown.notification_id AS position
 FROM leases
 CROSS JOIN LATERAL (
-    SELECT max(originator_version) AS version
+    SELECT max(originator_version) AS version, min(originator_version) AS first_version
     FROM journal_events
     WHERE originator_id = leases.attempt_id
 ) AS stream
@@ -67,15 +69,22 @@ LEFT JOIN LATERAL (
     SELECT notification_id, recorded_at
     FROM journal_events
     WHERE originator_id = leases.attempt_id
-        AND originator_version > leases.version
-        AND NOT (
-            leases.status = 'recovering' AND topic IN ('checkpoint-reloaded', 'replayed')
+        AND (
+            originator_version > leases.version
+            AND NOT (
+                leases.status = 'recovering' AND topic IN ('checkpoint-reloaded', 'replayed')
+            )
+            OR originator_version < %(first_version)s
+            AND notification_id NOT IN (SELECT position FROM skipped_events)
         )
     ORDER BY originator_version
     LIMIT 1
 ) AS unknown ON true
 WHERE leases.ended_at IS NULL
-    AND leases.version IS DISTINCT FROM stream.version
+    AND (
+        leases.version IS DISTINCT FROM stream.version
+        OR stream.first_version < %(first_version)s
+    )
     AND (unknown.notification_id IS NOT NULL OR leases.version > coalesce(stream.version, 0))
     AND NOT EXISTS (SELECT FROM set_aside WHERE set_aside.attempt_id = leases.attempt_id)
 ORDER BY unknown.notification_id, leases.attempt_id
@@ -190,7 +199,7 @@ def _set_aside(cursor: Cursor[DictRow]) -> Iterator[Delay]:
 
 
 def _differing(cursor: Cursor[DictRow]) -> Iterator[Delay]:
-    row = cursor.execute(DIFFERING).fetchone()
+    row = cursor.execute(DIFFERING, {"first_version": FIRST_VERSION}).fetchone()
     if row:
         attempt_id, position = row["attempt_id"], row["position"]
         lost = "recovery-journal after-restore --restored, if events are lost"
