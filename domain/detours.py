@@ -110,8 +110,8 @@ def await_codec(
     a long wait, quarantine. It never counts as a try of the step."""
     since = recovery.undecoded_since
     if since is not None and policy.has_waited(since, now):
-        waited = f"{message}; none came within {policy.version_wait_s:g} s"
-        return quarantine(recovery, decision, QuarantineCause.TOO_NEW, waited)
+        waited = f"{CODEC_MISSING}; none came within {policy.version_wait_s:g} s"
+        return quarantine(recovery, decision, QuarantineCause.TOO_NEW, waited, message=message)
     return fail_step(
         recovery,
         decision,

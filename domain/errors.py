@@ -5,6 +5,7 @@
     │   ├── InvalidInput            a value breaks a stated limit or type
     │   ├── UnknownAttempt          no such attempt in the log
     │   ├── AttemptExists           the attempt was acquired before
+    │   ├── StreamOccupied          the attempt's stream has events before its first grant
     │   ├── RunBusy                 the run has another open attempt
     │   ├── RunMismatch             the run exists with another kind or input
     │   ├── RunPruned               the run's steps and checkpoints were pruned
@@ -30,6 +31,7 @@
     │   │   └── ServerExhausted         it answers, and has no memory, locks or disk space left
     │   ├── AppendConflict          the stream moved on between reading and writing
     │   ├── StoreBusy               a lock or a wait reached its named limit
+    │   │   └── AppendBlocked           an insert that is left open has the event's place
     │   ├── RowsOutdated            rows are left alone until they are of this program's fold
     │   ├── PositionNotReached      a projection did not get there in time
     │   ├── RebuildUnderWay         another process is at a rebuild
@@ -58,6 +60,12 @@ from typing import Any
 
 class RecoveryJournalError(Exception):
     """The root of every deliberate error. All can be pickled, to be raised in another process."""
+
+    @property
+    def reason_for_log(self) -> str:
+        """What an event says of it for ever (rule R1): its class alone, unless a class of error
+        vouches that its words quote nothing of a value, and nothing of what user code raised."""
+        return type(self).__name__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revived, (type(self), self.args, self.__dict__)
@@ -115,6 +123,20 @@ class AttemptExists(Refused):
             "dispatch, or acquire under a new attempt id"
         )
         self.attempt_id = attempt_id
+
+
+class StreamOccupied(Refused):
+    """Something else than the journal has appended to the stream of an attempt still to be."""
+
+    def __init__(self, attempt_id: str, *, position: int) -> None:
+        super().__init__(
+            f"cannot acquire attempt {attempt_id!r}: found an event in its stream, at position "
+            f"{position}, that no lease row knows of, needed none, or none that is not skipped; "
+            f"look at it with `recovery-journal history {attempt_id}`, then have it passed over "
+            f"with `recovery-journal skip {position}`, or acquire under another attempt id"
+        )
+        self.attempt_id = attempt_id
+        self.position = position
 
 
 class RunBusy(Refused):
@@ -196,6 +218,11 @@ class CheckpointTooNew(Refused):
         )
         self.run_id = run_id
 
+    @property
+    def reason_for_log(self) -> str:
+        """All of it: names and numbers of ours."""
+        return str(self)
+
 
 class CheckpointTooLarge(Refused):
     """The newest checkpoint of a run is larger than what may be loaded."""
@@ -206,6 +233,11 @@ class CheckpointTooLarge(Refused):
             "the limit `state_bytes`, or fall back to a smaller checkpoint"
         )
         self.run_id = run_id
+
+    @property
+    def reason_for_log(self) -> str:
+        """All of it: names and numbers of ours."""
+        return str(self)
 
 
 class CodecMissing(Refused):
@@ -220,6 +252,11 @@ class CodecMissing(Refused):
         self.what = what
         self.found = found
 
+    @property
+    def reason_for_log(self) -> str:
+        """What could not be decoded; not what was found in it."""
+        return f"cannot decode {self.what}: found no codec or time zone of its own here"
+
 
 class CodecFailed(Refused):
     """The decode function of a user codec fails for a stored value."""
@@ -232,18 +269,28 @@ class CodecFailed(Refused):
         self.what = what
         self.codec = codec
 
+    @property
+    def reason_for_log(self) -> str:
+        """What could not be decoded; not what was found in it."""
+        return f"cannot decode {self.what}: found that decode of codec {self.codec!r} failed"
+
 
 class ReducerFailed(Refused):
     """The user's reducer did not fold a run's tail."""
 
     def __init__(self, run_id: str, *, error_class: str, message: str) -> None:
-        self.reason = f"cannot fold the tail of run {run_id!r}: found {error_class}"
-        super().__init__(
-            f"{self.reason}: {message}, needed a reducer that folds it in time; mend the reducer"
-        )
         self.run_id = run_id
         self.error_class = error_class
+        super().__init__(
+            f"{self.reason_for_log}: {message}, needed a reducer that folds it in time; mend the "
+            "reducer"
+        )
         self.message = message
+
+    @property
+    def reason_for_log(self) -> str:
+        """The class of what the reducer raised; not what that says."""
+        return f"cannot fold the tail of run {self.run_id!r}: found {self.error_class}"
 
 
 class ServerTooOld(Refused):
@@ -398,6 +445,19 @@ class StoreBusy(Retry):
         )
 
 
+class AppendBlocked(StoreBusy):
+    """A transaction that is left open has inserted in the place of the event to be appended."""
+
+    def __init__(self, stream: str, *, limit: str, found: str, do: str) -> None:
+        name = f"attempt {stream!r}" if stream else "the journal's own stream"
+        Retry.__init__(
+            self,
+            f"cannot append to {name}: found the next place taken for longer than {limit} by an "
+            f"insert that is not ended, of {found}, needed it committed or rolled back; have it "
+            f"ended{f' ({do})' if do else ''}, then try again",
+        )
+
+
 class RowsOutdated(Retry):
     """The rows of a projection belong to another fold; they are followed once they are ours."""
 
@@ -475,8 +535,9 @@ class LeaseLost(RecoveryJournalError):
 
 class StreamUnusable(Stop):
     """No decision can be made on an attempt's stream as it stands. `position` is that of the event
-    in the way, where one is."""
+    in the way, and `version` its place in the stream, where they are known."""
 
+    version: int | None
     position: int | None
 
 
@@ -489,6 +550,7 @@ class UnknownEvent(StreamUnusable):
             f"{attempt_id!r}, version {version}), needed a tag this program knows; upgrade "
             f"recovery-journal, or, if no program of yours wrote it, {_skip(position)}"
         )
+        self.version = version
         self.position = position
         self.tag = tag
 
@@ -505,6 +567,7 @@ class CorruptEvent(StreamUnusable):
             "appended; restore the table from a backup and compare, or "
             f"{_skip(position)}"
         )
+        self.version = version
         self.position = position
         self.tag = tag
 
@@ -520,6 +583,7 @@ class ImpossibleEvent(StreamUnusable):
             f"{_shown(position)} (version {version}), {reason}, needed an event that can follow "
             f"those before it; compare with its history, then {_skip(position)}"
         )
+        self.version = version
         self.position = position
         self.tag = tag
 
@@ -540,6 +604,7 @@ class LeaseDiffers(StreamUnusable):
             f"{'' if position is None else f', from position {position} on not by the journal'}, "
             f"needed the same; {do}"
         )
+        self.version = None
         self.position = position
 
 
@@ -626,3 +691,8 @@ class PayloadCorrupt(Stop):
         super().__init__(f"cannot use {what}: found digest {found}, needed {needed}; {do}")
         self.found = found
         self.needed = needed
+
+    @property
+    def reason_for_log(self) -> str:
+        """All of it: names and numbers of ours."""
+        return str(self)

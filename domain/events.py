@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta, Struct
 
-from recovery_journal.domain.bounds import LARGEST_NUMBER, Moment, Number
+from recovery_journal.domain.bounds import LARGEST_NUMBER, Moment, Number, Seconds
 from recovery_journal.domain.checkpoint import CheckpointRef, InDoubt
 from recovery_journal.domain.lease import Actor, Fence, Holder, LeaseView, LossReason, SessionLoss
 from recovery_journal.domain.pipeline import RecoveryStep
@@ -46,14 +46,14 @@ class LeaseGranted(RecoveryEvent, frozen=True, kw_only=True, tag="lease-granted"
 
     holder: Holder
     fence: Fence
-    ttl_s: float
+    ttl_s: Seconds
     kind: str
     code_version: str
     attempt_no: Number
     input_digest: str
     tenant: str = ""
     priority: Number = 0
-    timeout_s: float | None = None
+    timeout_s: Seconds | None = None
 
 
 class LeaseExpired(RecoveryEvent, frozen=True, kw_only=True, tag="lease-expired"):
@@ -171,7 +171,7 @@ class Dispatched(RecoveryEvent, frozen=True, kw_only=True, tag="dispatched"):
     recovery_no: Number
     holder: Holder
     fence: Fence
-    ttl_s: float
+    ttl_s: Seconds
     dispatch_id: str
 
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from recovery_journal.domain.bounds import Moment, Number
+from recovery_journal.domain.bounds import Moment, Number, Seconds
 
 
 class LeaseStatus(StrEnum):
@@ -95,7 +95,7 @@ class SessionLoss(Struct, frozen=True, kw_only=True, gc=False):
     session_lock: Number
     held_at: Moment
     gone_at: Moment
-    grace_s: float
+    grace_s: Seconds
 
 
 class LeaseView(Struct, frozen=True, kw_only=True, gc=False):
@@ -111,8 +111,8 @@ class LeaseView(Struct, frozen=True, kw_only=True, gc=False):
     renewed_at: Moment
     expires_at: Moment
     seen_at: Moment
-    ttl_s: float
-    grace_s: float
+    ttl_s: Seconds
+    grace_s: Seconds
     clock: str = "database"
     progress: Progress | None = None
     is_confirmed: bool = False

@@ -23,6 +23,7 @@ from recovery_journal.domain.errors import (
     RunMismatch,
     RunPruned,
     Stop,
+    StreamOccupied,
     UnknownAttempt,
     WrongStage,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "Status",
     "StepTaken",
     "Stop",
+    "StreamOccupied",
     "StreamRow",
     "Sweeper",
     "Swept",

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -29,7 +30,12 @@ from recovery_journal.commands.output import (
 from recovery_journal.commands.target import Target
 from recovery_journal.identity import program
 from recovery_journal.opening import DEFAULT_SCHEMA, SCHEMA_VARIABLE
-from recovery_journal.postgres.connection_string import DSN_VARIABLE
+from recovery_journal.postgres.connection_string import (
+    CREDENTIALS,
+    DSN_VARIABLE,
+    is_like_dsn,
+    misplaced,
+)
 from recovery_journal.postgres.session_settings import Durability
 
 SERVING: Final = "Recovering"
@@ -153,12 +159,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     try:
+        _require_dsns_in_place(given)
         answer = app(args=_global_first(given), prog_name="recovery-journal", standalone_mode=False)
     except BaseException as error:
         if is_reader_gone(error):
             raise
-        return int(report(error, as_json="--json" in given))
+        is_secret = any(CREDENTIALS.search(word) for word in _but_dsns(given))
+        return int(report(error, as_json="--json" in given, has_credentials=is_secret))
     return int(answer) if isinstance(answer, int) else ExitCode.DONE
+
+
+def _require_dsns_in_place(given: Sequence[str]) -> None:
+    """Refuse a DSN that was given to anything but `--dsn`, before anything is called by it."""
+    for before, word in pairwise(["", *_but_dsns(given)]):
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if is_like_dsn(value if equals else word):
+            place = name or (before if before.startswith("-") else "an argument")
+            raise typer.BadParameter(str(misplaced(place, "no DSN there")))
+
+
+def _but_dsns(given: Sequence[str]) -> list[str]:
+    """What was typed, but for what `--dsn` names."""
+    return [
+        word
+        for before, word in pairwise(["", *given])
+        if before != "--dsn" and not word.startswith("--dsn=")
+    ]
 
 
 def _global_first(arguments: Sequence[str]) -> list[str]:

@@ -1,12 +1,15 @@
 """What a caller hands in, checked at the door: nothing is half written because of it."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
+from recovery_journal.callables import functions_called
 from recovery_journal.domain.errors import InvalidInput
 from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import LossReason
@@ -87,6 +90,17 @@ def moment(name: str, value: object) -> datetime:
     return value
 
 
+def folder(name: str, value: object) -> Path:
+    """The path of a folder, as text or as any path."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        found = f"{type(value).__name__} {shown(value)}"
+        raise refused(name, found, "the path of a folder", "pass a string or a Path")
+    if not path or "\0" in path:
+        raise refused(name, shown(path), "the path of a folder", "name one")
+    return Path(path)
+
+
 def whole_number(name: str, value: object, allowed: range) -> int:
     """An integer within a range."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -130,10 +144,8 @@ def plain_function(name: str, value: CallableT) -> CallableT:
 
 
 def _is_any(value: object, *kinds: Callable[[object], bool]) -> bool:
-    """Whether the function, or the `__call__` of an object that is called like one, is of one of
-    these kinds. A class is called to make an object, so its `__call__` says nothing."""
-    called = value if isinstance(value, type) else getattr(type(value), "__call__", None)  # noqa: B004 - the method itself is examined
-    return any(kind(value) or kind(called) for kind in kinds)
+    """Whether a function that a call of this object calls is of one of these kinds."""
+    return any(kind(called) for called in functions_called(value) for kind in kinds)
 
 
 def observer(name: str, value: object) -> None:

@@ -343,9 +343,14 @@ class Journal:
 
     # Reading ---------------------------------------------------------------------------------
 
-    def history(self, attempt_id: str) -> list[HistoryEntry]:
-        """Every event of an attempt, in order, with position and time. Raises `UnknownAttempt`."""
-        return self._history.of(_attempt(attempt_id))
+    def history(self, attempt_id: str, *, version: int | None = None) -> list[HistoryEntry]:
+        """Every event of an attempt, in order, with position and time; those up to its `version`-th
+        can be read also where a later one is damaged. Raises `UnknownAttempt`, and `InvalidInput`
+        for a version that is still to come."""
+        attempt_id = _attempt(attempt_id)
+        if version is not None:
+            version = inputs.whole_number("version", version, inputs.VERSIONS)
+        return self._history.of(attempt_id, version=version)
 
     def history_of_journal(self) -> list[HistoryEntry]:
         """Every event of the journal's own stream, in order: what people did to the journal."""

@@ -4,12 +4,10 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from recovery_journal import inputs
 from recovery_journal.domain.ports import Reducer
-from recovery_journal.domain.wording import shown
 from recovery_journal.following.outdated import ProjectionOutdated
 from recovery_journal.following.projection_schema import (
     add_projections,
@@ -37,7 +35,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     dsn: str | None = None,
     *,
     schema: str | None = None,
-    data: Path | None = None,
+    data: str | os.PathLike[str] | None = None,
     reducers: Mapping[str, Reducer] | None = None,
     codecs: Sequence[Codec] = (),
     projections: Sequence[Projection[Any]] = (),
@@ -73,7 +71,8 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     `SchemaTooNew`, `SchemaTooOld`, `SchemaOccupied`, `SchemaMissing`,
     `EmbeddedServerUnavailable`, `InvalidInput`.
     """
-    _require(dsn=dsn, schema=schema, data=data)
+    _require(dsn=dsn, schema=schema)
+    folder = None if data is None else inputs.folder("data", data)
     settle(
         reducers=reducers,
         codecs=codecs,
@@ -86,8 +85,8 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     inputs.flag("must_be_own", must_be_own)
     kept = inputs.durability(durability)
     schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
-    dsn = dsn or (None if data else os.environ.get(DSN_VARIABLE))
-    server = None if dsn else EmbeddedServer.start(data)
+    dsn = dsn or (None if folder else os.environ.get(DSN_VARIABLE))
+    server = None if dsn else EmbeddedServer.start(folder)
     try:
         all_projections = catalogue(projections)
         database = Database(dsn or _dsn_of(server), schema, durability=kept)
@@ -121,12 +120,10 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
         raise
 
 
-def _require(*, dsn: object, schema: object, data: object) -> None:
+def _require(*, dsn: object, schema: object) -> None:
     for name, value in (("the DSN", dsn), ("the schema name", schema)):
         if not isinstance(value, str | None):  # not shown, for it may hold a password
             raise inputs.refused(name, f"a {type(value).__name__}", "text", "pass a string")
-    if not isinstance(data, Path | None):
-        raise inputs.refused("data", shown(data), "the Path of a folder", "pass one")
 
 
 def _make(database: Database, projections: Sequence[Projection[Any]], *, must_exist: bool) -> None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from recovery_journal.domain.digest import canonical_digest, payload_digest
 from recovery_journal.domain.errors import CodecFailed, CodecMissing, InvalidInput, PayloadCorrupt
-from recovery_journal.domain.wording import message_of
+from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.values import plain
 from recovery_journal.values.codec import Codec, Codecs
 from recovery_journal.values.plain import DEEPEST, LARGEST_PAYLOAD
@@ -78,7 +78,7 @@ class Values:
         except Exception as error:
             raise PayloadCorrupt(
                 what,
-                found=f"{payload_digest(encoded)} of bytes that say nothing ({message_of(error)})",
+                found=f"{payload_digest(encoded)} of bytes that say nothing ({class_of(error)})",
                 needed="MessagePack",
             ) from error
 

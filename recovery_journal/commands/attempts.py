@@ -1,8 +1,7 @@
 """Looking at attempts: `history`, `show`."""
 
-import re
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from msgspec import Struct
@@ -16,15 +15,14 @@ from recovery_journal.commands.changes import Change, changes, fields, shown
 from recovery_journal.commands.essentials import essentials, tag_shown
 from recovery_journal.commands.moment import At, Moment, moment_of
 from recovery_journal.commands.options import AsJson
-from recovery_journal.commands.phases import RecoveryPhases, Told, phases, told
+from recovery_journal.commands.phases import RecoveryPhases, Told, phases
+from recovery_journal.commands.tale import Tale, tale_of
 from recovery_journal.commands.target import journal_of
 from recovery_journal.commands.timeline import heading, journal_timeline, recoveries, timeline
-from recovery_journal.domain.errors import UnknownAttempt
+from recovery_journal.domain.errors import StreamUnusable
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.journal import Journal
 from recovery_journal.reading.history import HistoryEntry
-
-OF_RECOVERY: Final = re.compile(r"(.+)#(\d+)", re.DOTALL)
 
 AttemptOrRecovery = Annotated[
     str,
@@ -89,10 +87,10 @@ def history(
         _show_journal(context, as_json=as_json)
         return
     with journal_of(context) as journal:
-        tale, recovery_no = _tale(journal, attempt, recovery)
-    part = _of_recovery(tale, recovery_no)
+        tale = tale_of(journal, attempt, recovery)
+    part = tale.part()
     found = phases(part)
-    last = tale[-1].after
+    last = tale.told[-1].after
     if as_json:
         document = HistoryDocument(
             attempt_id=last.attempt_id,
@@ -102,10 +100,11 @@ def history(
             recoveries=found,
         )
         page.show_json(document)
-        return
-    page.show(heading(last), Text(), timeline(part))
-    if found:
-        page.show(Text(), recoveries(found))
+    else:
+        page.show(heading(last), Text(), timeline(part))
+        if found:
+            page.show(Text(), recoveries(found))
+    _require_whole(tale, as_json=as_json)
 
 
 def _show_journal(context: typer.Context, *, as_json: bool) -> None:
@@ -133,15 +132,15 @@ def show(
     if version is not None and at is not None:
         raise typer.BadParameter("--version and --at name two moments; give one of them")
     with journal_of(context) as journal:
-        tale, recovery_no = _tale(journal, attempt, recovery)
+        tale = tale_of(journal, attempt, recovery)
         moment = None if at is None else moment_of(journal, at)
         if moment is not None:
-            attempt_id = tale[0].after.attempt_id
-            version = journal.recovery(attempt_id, at=moment.position).version
-    before = dict(zip((one.after.version for one in tale), [None, *tale], strict=False))
-    part = [one for one in _of_recovery(tale, recovery_no) if one.after.version <= _upto(version)]
-    if not part or (version or 0) > tale[-1].after.version:
-        last = tale[-1].after.version
+            version = _version_at(journal, tale, moment)
+    last = tale.told[-1].entry.event.originator_version
+    before = dict(zip((one.after.version for one in tale.told), [None, *tale.told], strict=False))
+    part = [one for one in tale.part() if one.after.version <= _upto(version)]
+    is_behind = version is None or version > last
+    if not part or (version is not None and is_behind and tale.obstacle is None):
         option = "--version" if at is None else "--at"
         raise inputs.refused(option, str(at or version), f"one of its {last} events", "choose one")
     changed = [
@@ -159,6 +158,8 @@ def show(
         page.show_json(document)
     else:
         _show(document)
+    if is_behind:
+        _require_whole(tale, as_json=as_json)
 
 
 def _show(document: ShowDocument) -> None:
@@ -194,33 +195,22 @@ def _change_lines(found: Sequence[Change]) -> Table:
     return page.pairs(rows or [("nothing", "this is only noted")], indent=4)
 
 
-def _tale(journal: Journal, attempt: str, recovery: int | None) -> tuple[list[Told], int | None]:
-    """The whole history, and the recovery that is asked for: by an option, or as `a-42#2`."""
+def _require_whole(tale: Tale, *, as_json: bool) -> None:
+    """Raise what is in the way of the rest, if anything is, once what comes before it is shown."""
+    if tale.obstacle is None:
+        return
+    if not as_json:
+        rest = f"From version {tale.obstacle.version} on nothing is shown: it cannot be read."
+        page.show(Text(), page.text(rest, "bold red"))
+    raise tale.obstacle
+
+
+def _version_at(journal: Journal, tale: Tale, moment: Moment) -> int | None:
+    """The attempt's version then; None where an event that cannot be read is in the way."""
     try:
-        return told(journal.history(attempt)), recovery
-    except UnknownAttempt:
-        named = OF_RECOVERY.fullmatch(attempt)
-        if named is None or recovery is not None:
-            raise
-        try:
-            return told(journal.history(named[1])), int(named[2])
-        except UnknownAttempt:
-            raise UnknownAttempt(attempt) from None
-
-
-def _of_recovery(tale: Sequence[Told], recovery_no: int | None) -> list[Told]:
-    if recovery_no is None:
-        return list(tale)
-    part = [one for one in tale if one.after.recovery_no == recovery_no]
-    if not part:
-        last = tale[-1].after
-        raise inputs.refused(
-            f"recovery {recovery_no} of attempt {last.attempt_id!r}",
-            words.plural(last.recovery_no, "recovery").replace("recoverys", "recoveries"),
-            "one of them, or 0 for what came before",
-            "look at its history",
-        )
-    return part
+        return journal.recovery(tale.told[0].after.attempt_id, at=moment.position).version
+    except StreamUnusable:
+        return None
 
 
 def _upto(version: int | None) -> float:

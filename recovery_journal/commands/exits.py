@@ -4,6 +4,7 @@ import re
 import sys
 import traceback
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ import typer
 from recovery_journal.commands import page, words
 from recovery_journal.commands.output import is_output_full
 from recovery_journal.domain.errors import LeaseLost, Refused, Retry, Stop
+from recovery_journal.postgres.connection_string import CREDENTIALS
 
 
 class ExitCode(IntEnum):
@@ -55,6 +57,7 @@ CODE_OF_ERROR: Final[tuple[tuple[type[Exception], ExitCode], ...]] = (
 )
 
 # One that stands where a command or another option's value is expected is not repeated.
+HIDDEN: Final = "(what may be a DSN, not shown)"
 CONNECTION_STRING: Final = re.compile(r"(?:postgres(?:ql)?://|\b(?:ssl)?password\s*=).*", re.DOTALL)
 
 # Typer's own errors have a base that is exported in no version and is above this one in all.
@@ -79,11 +82,12 @@ def code_of(error: BaseException) -> ExitCode:
     return next(found, ExitCode.UNEXPECTED)
 
 
-def report(error: BaseException, *, as_json: bool) -> ExitCode:
+def report(error: BaseException, *, as_json: bool, has_credentials: bool = False) -> ExitCode:
     """Say on standard error what went wrong: a message, a JSON object, or, for what nobody
-    foresaw, the traceback."""
+    foresaw, the traceback. Where the command line `has_credentials`, nothing like them is shown."""
     code = code_of(error)
-    message = _message(error)
+    hide = partial(CREDENTIALS.sub, HIDDEN) if has_credentials else str
+    message = hide(_message(error))
     if code is ExitCode.INTERRUPTED or _is_told(error):
         return code
     if as_json:
@@ -91,7 +95,7 @@ def report(error: BaseException, *, as_json: bool) -> ExitCode:
         return code
     if code is ExitCode.UNEXPECTED:
         for line in "".join(traceback.format_exception(error)).splitlines():
-            print(words.plain(line), file=sys.stderr)  # noqa: T201 - the command line speaks to its user
+            print(words.plain(hide(line)), file=sys.stderr)  # noqa: T201 - the command line speaks to its user
     print(f"recovery-journal: {words.plain(message)}", file=sys.stderr)  # noqa: T201 - the command line speaks to its user
     if code is ExitCode.USAGE and (usage := _usage(error)):
         print(f"{usage}\nTry it with --help.", file=sys.stderr)  # noqa: T201 - as above
@@ -107,7 +111,7 @@ def _message(error: BaseException) -> str:
     format_message: Any = getattr(error, "format_message", None)
     text = str(format_message() if format_message else error).strip()
     if isinstance(error, USAGE_ERROR):
-        text = CONNECTION_STRING.sub("(a DSN, not shown)", text)
+        text = CONNECTION_STRING.sub(HIDDEN, text)
     return text or type(error).__name__
 
 

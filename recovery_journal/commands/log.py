@@ -1,6 +1,7 @@
 """Reading the log as it grows: `log`."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Annotated, Final
@@ -14,7 +15,7 @@ from recovery_journal.commands.essentials import essentials, recovery_no_of, ski
 from recovery_journal.commands.exits import report
 from recovery_journal.commands.options import AsJson
 from recovery_journal.commands.target import journal_of
-from recovery_journal.domain.errors import Retry
+from recovery_journal.domain.errors import Retry, StreamUnusable
 from recovery_journal.journal import Journal
 from recovery_journal.reading.history import HistoryEntry
 from recovery_journal.signals import stopping_on_signals
@@ -74,16 +75,30 @@ def _read(journal: Journal, after: int | None, limit: int | None) -> Iterator[Hi
 
 
 def _newest(journal: Journal, count: int) -> Iterator[HistoryEntry]:
-    """The last settled events. Positions have gaps, so look back further until there are enough."""
+    """The last settled events; where one of them cannot be read, those before it and its error.
+    Positions have gaps, so look back further until there are enough."""
     end = journal.status().settled_position
     start, window = max(end - count, 0), count
-    while start > 0 and window < LONGEST_WINDOW:
-        if len(journal.log(after=start, limit=count)) >= count:
-            break
+    entries, obstacle = _last(journal, start, count)
+    while len(entries) < count and start > 0 and window < LONGEST_WINDOW:
         window *= 2
         start = max(end - window, 0)
-    entries = list(_read(journal, start, None))
-    yield from entries[-count:]
+        entries, obstacle = _last(journal, start, count)
+    yield from entries
+    if obstacle is not None:
+        raise obstacle
+
+
+def _last(
+    journal: Journal, start: int, count: int
+) -> tuple[deque[HistoryEntry], StreamUnusable | None]:
+    """The last events behind a position, up to the first that cannot be read, and its error."""
+    entries: deque[HistoryEntry] = deque(maxlen=count)
+    try:
+        entries.extend(_read(journal, start, None))
+    except StreamUnusable as error:
+        return entries, error
+    return entries, None
 
 
 def _follow(

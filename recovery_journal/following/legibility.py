@@ -5,19 +5,22 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
+import psycopg
 from psycopg import errors
 
 from recovery_journal.domain.errors import RowsUnreadable
 from recovery_journal.projections.projection import Projection
 
-# How PostgreSQL says that a table or its columns are not those that a query names.
+# How PostgreSQL says that a table or its columns are not those that a query names, and how it or
+# the driver say that a value cannot be computed with or has no counterpart here, as a time before
+# year 1.
 SHAPE_ERRORS: Final = (
     errors.UndefinedTable,
     errors.UndefinedColumn,
     errors.UndefinedFunction,
     errors.DatatypeMismatch,
     errors.CannotCoerce,
-    errors.InvalidTextRepresentation,
+    psycopg.DataError,
 )
 
 

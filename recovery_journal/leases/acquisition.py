@@ -24,6 +24,7 @@ from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.row import COLUMNS, LeaseRow
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.leases.writes import asking_again
+from recovery_journal.log.open_writers import BRIEF
 from recovery_journal.payload import Payload
 from recovery_journal.postgres.database import Database
 
@@ -42,6 +43,7 @@ FROM leases
 WHERE run_id = %(run_id)s AND ended_at IS NULL AND status = ANY(%(open)s)
 """
 
+# What is left to do is to append the first event, which waits briefly.
 GRANT = f"""
 INSERT INTO leases (
     attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch,
@@ -56,7 +58,7 @@ VALUES (
     %(ordinal)s, %(chain)s, %(checkpoint_count)s
 )
 ON CONFLICT (attempt_id) DO NOTHING
-RETURNING {COLUMNS}
+RETURNING {COLUMNS}, set_config('lock_timeout', '{BRIEF}', true) AS wait
 """
 
 FIND = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
@@ -88,9 +90,9 @@ class Acquisition:
         self._runs = runs
 
     def acquire(self, request: Request) -> LeaseTerms:
-        """Open the attempt. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`, and of a
-        run whose newest checkpoint is no start `PayloadCorrupt`, `CheckpointTooNew`,
-        `CheckpointTooLarge`.
+        """Open the attempt. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`,
+        `StreamOccupied`, `AppendBlocked`, and of a run whose newest checkpoint is no start
+        `PayloadCorrupt`, `CheckpointTooNew`, `CheckpointTooLarge`.
 
         Asked again with the same event id, it finds the lease granted and answers with it.
         """

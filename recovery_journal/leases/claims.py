@@ -5,6 +5,7 @@ claimer has locked; appends `Dispatched`; grants; and takes them off the list. E
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from psycopg.rows import DictRow
 
 from recovery_journal.domain import giving_back, holding
 from recovery_journal.domain.errors import (
+    AppendBlocked,
     CheckpointTooLarge,
     CheckpointTooNew,
     CodecFailed,
@@ -41,6 +43,7 @@ from recovery_journal.leases.set_aside import Halving, set_aside
 from recovery_journal.leases.taken import READY, Taken, granted, take
 from recovery_journal.leases.writes import asking_again
 from recovery_journal.limits import Limits
+from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.recovering.replayer import POSTPONED
@@ -142,7 +145,7 @@ class Claims:
             return holding.diverge(
                 recovery,
                 decision,
-                explanation=str(problem),
+                explanation=problem.reason_for_log,
                 found=problem.found,
                 expected=problem.needed,
             )
@@ -152,14 +155,14 @@ class Claims:
     def give_back(self, lease: Lease, problem: Unusable) -> None:
         """Take the lease back from a claimer that cannot go on with it, for a sweeper to try after
         a while: another machine, or this one at another time, may be able to."""
-        message = reason = message_of(problem)
+        message = message_of(problem)
         step, error_class = RecoveryStep.CHECKPOINT_RELOAD, type(problem).__name__
         if isinstance(problem, ReducerFailed):
             step, error_class = RecoveryStep.REPLAY, problem.error_class
-            # A reason stays in the log for ever, and the user's message may quote a payload.
-            reason = problem.reason
         decision = Decision(
-            event_id=uuid4().hex, by=actor("worker", lease.worker_id), reason=reason
+            event_id=uuid4().hex,
+            by=actor("worker", lease.worker_id),
+            reason=problem.reason_for_log,
         )
 
         def decide(
@@ -190,7 +193,8 @@ class Claims:
 
     def _decide(self, lease: Lease, decide: Decide) -> None:
         """Record what is decided of a claimed attempt. One that was taken back meanwhile is left
-        alone: whoever has it now finds the same, and the other claims are not lost."""
+        alone: whoever has it now finds the same, and the other claims are not lost. Nor are they
+        where nothing can be appended to it now: its lease runs out."""
         with self._database.transaction() as cursor:
             row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
             if row.fence != lease.fence or row.status != LeaseStatus.HELD:
@@ -201,7 +205,8 @@ class Claims:
                 return
             events = decide(recovery, row, cursor)
             move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
-            self._ledger.record_all(cursor, [move])
+            with suppress(AppendBlocked), appending_briefly(cursor, lease.attempt_id):
+                self._ledger.record_all(cursor, [move])
 
     def _find_or_take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.cursor() as cursor, legible(DISPATCH_READY):

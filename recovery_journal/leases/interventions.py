@@ -22,6 +22,7 @@ from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.limits import Limits
+from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.postgres.database import Database
 
 INCARNATIONS = """
@@ -121,7 +122,8 @@ class Interventions:
                     return recovery
                 events = decide(recovery, self._ledger.draw_fences(cursor, 1)[0])
                 move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
-                after = self._ledger.record_all(cursor, [move])[0]
+                with appending_briefly(cursor, attempt_id):
+                    after = self._ledger.record_all(cursor, [move])[0]
                 then(cursor, after)
                 return after
 

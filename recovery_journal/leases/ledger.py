@@ -10,6 +10,7 @@ from datetime import datetime
 from os import urandom
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow, tuple_row
 
@@ -17,6 +18,7 @@ from recovery_journal.domain.errors import (
     AppendConflict,
     LeaseDiffers,
     RecoveryJournalError,
+    StreamOccupied,
     StreamUnusable,
     UnknownAttempt,
 )
@@ -53,6 +55,8 @@ WHERE attempt_id = ANY(%(attempt_ids)s)
 ORDER BY attempt_id
 FOR NO KEY UPDATE
 """
+
+BEGIN_LATER = "UPDATE leases SET version = %(version)s WHERE attempt_id = %(attempt_id)s"
 
 DRAW_EPOCHS = "SELECT nextval('epochs') AS epoch FROM generate_series(1, %(count)s)"
 
@@ -150,8 +154,23 @@ class Ledger:
         )
 
     def begin(self, cursor: Cursor[DictRow], granted: LeaseGranted) -> None:
-        """Begin a stream, whose lease row the caller has made."""
-        self._application.append([granted], cursor=cursor)
+        """Begin a stream, whose lease row the caller has made, behind what a person has skipped.
+        Raises `StreamOccupied` where there is anything else, and `AppendBlocked`."""
+        try:
+            self._application.append([granted], cursor=cursor)
+        except AppendConflict:
+            stream = self._application.streams([granted.originator_id], cursor).get(
+                granted.originator_id
+            )
+            if stream is None:
+                raise
+            position = stream.position_after(0)
+            if position is not None:
+                raise StreamOccupied(granted.originator_id, position=position) from None
+            version = stream.rows[-1]["originator_version"] + 1
+            self._application.append([replace(granted, originator_version=version)], cursor=cursor)
+            known = {"attempt_id": granted.originator_id, "version": version}
+            cursor.execute(BEGIN_LATER, known)
 
     def record(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
         """Append, change the lease rows and the list. Each move answers for itself: the attempt

@@ -8,6 +8,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow, args_row
 
+from recovery_journal.domain.bounds import EARLIEST, LATEST, is_computable
+from recovery_journal.domain.errors import InvalidInput
+from recovery_journal.domain.event_times import times_of_lease
 from recovery_journal.domain.lease import (
     Fence,
     Holder,
@@ -89,8 +92,8 @@ class LeaseRow(Struct, frozen=True, gc=False):
         )
 
     def view(self, *, seen_at: datetime, grace_s: float) -> LeaseView:
-        """The lease as evidence."""
-        return LeaseView(
+        """The lease as evidence. Raises `InvalidInput` for a time that no event may hold."""
+        view = LeaseView(
             attempt_id=self.attempt_id,
             run_id=self.run_id,
             kind=self.kind,
@@ -107,6 +110,15 @@ class LeaseRow(Struct, frozen=True, gc=False):
             code_version=self.code_version,
             dispatch_id=self.dispatch_id,
         )
+        for moment in times_of_lease(view):
+            if not is_computable(moment):
+                raise InvalidInput(
+                    f"the lease of attempt {self.attempt_id!r}",
+                    found=f"the time {moment} in its row",
+                    needed=f"one from {EARLIEST} to {LATEST}",
+                    do="see who wrote it: the journal writes the database's clock",
+                )
+        return view
 
     def describe(self) -> str:
         """The lease in a few words, for messages."""

@@ -9,21 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from psycopg import Cursor
-from psycopg.errors import LockNotAvailable
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import RecoveryJournalError, StoreBusy, StreamUnusable
 from recovery_journal.domain.policy import Policy
+from recovery_journal.log.open_writers import BRIEF, is_lock_timeout
 from recovery_journal.postgres.arrays import array
-
-LOCK_WAIT_S: Final = 0.5
-"""How long a batch of attempts waits for the lock of one: our own transactions hold none that long
-while they append, and a stranger's that is left open must not hold up the batch."""
 
 TIMEOUT_LIMIT: Final = 40
 """After so many of these waits in one call, the rest of the batch waits for the next call."""
 
-BE_BRIEF: Final = f"SET LOCAL lock_timeout = '{LOCK_WAIT_S * 1000:.0f}ms'"
+BE_BRIEF: Final = f"SET LOCAL lock_timeout = '{BRIEF}'"
+"""A batch of attempts waits no longer for the lock of one."""
 
 SET_ASIDE: Final = """
 WITH noted AS (
@@ -73,11 +70,6 @@ def take_back(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> None:
     """These can be decided on again."""
     if attempt_ids:
         cursor.execute(TAKE_BACK, {"attempt_ids": array(list(attempt_ids))})
-
-
-def is_lock_timeout(error: StoreBusy) -> bool:
-    """Whether a lock was waited for in vain: that of one attempt of the batch, perhaps."""
-    return isinstance(error.__cause__, LockNotAvailable)
 
 
 class Halving(Generic[AnswerT]):

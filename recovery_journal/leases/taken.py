@@ -11,8 +11,8 @@ from psycopg.rows import DictRow, tuple_row
 from recovery_journal.domain.lease import Fence, Holder
 from recovery_journal.leases.lease import LeaseTerms
 from recovery_journal.leases.row import COLUMNS, LeaseRow
-from recovery_journal.leases.set_aside import LOCK_WAIT_S
 from recovery_journal.leases.tips import read_sizes
+from recovery_journal.log.open_writers import BRIEF
 
 QUALIFIED = ", ".join(f"leases.{column}" for column in COLUMNS.split(", "))
 
@@ -35,7 +35,7 @@ WHERE listed.left_position IS NULL
 """
 
 # For the rest of the transaction: one attempt's events must not hold the others up.
-BRIEFLY = f"SELECT set_config('lock_timeout', '{LOCK_WAIT_S * 1000:.0f}ms', true)"
+BRIEFLY = f"SELECT set_config('lock_timeout', '{BRIEF}', true)"
 
 # Epoch and time are drawn for the rows that are locked, after their locks.
 TAKE = f"""

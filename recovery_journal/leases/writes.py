@@ -18,6 +18,7 @@ from psycopg.rows import DictRow
 from recovery_journal.domain import holding
 from recovery_journal.domain.checkpoint import FORMAT_VERSION
 from recovery_journal.domain.errors import (
+    AppendBlocked,
     LeaseLost,
     ServerUnavailable,
     StepOutOfOrder,
@@ -30,6 +31,7 @@ from recovery_journal.domain.recovery import Decision
 from recovery_journal.identity import actor
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.row import COLUMNS, LeaseRow
+from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.payload import Payload
 from recovery_journal.postgres.database import Database
 
@@ -279,12 +281,14 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
         with database.transaction() as cursor:
             row = ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
             # Neither may be there: the attempt began in a future that a restore has undone. And
-            # a stream that cannot be decided on takes no event; its lease is void all the same.
-            with suppress(UnknownAttempt, StreamUnusable):
+            # a stream that cannot be decided on, or appended to, takes no event; its lease is void
+            # all the same.
+            with suppress(UnknownAttempt, StreamUnusable, AppendBlocked):
                 if row:
                     recovery = ledger.load_one(cursor, held.attempt_id, row)
                     events = holding.refuse(recovery, worker_decision(held), write, held.fence)
-                    ledger.record_one(cursor, recovery, events)
+                    with appending_briefly(cursor, held.attempt_id):
+                        ledger.record_one(cursor, recovery, events)
         return LeaseLost(
             held.attempt_id,
             operation=write.value.replace("_", " "),

@@ -8,10 +8,16 @@ from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEv
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain.errors import AppendConflict, ServerUnavailable, StreamUnusable
+from recovery_journal.domain.errors import (
+    AppendConflict,
+    ServerUnavailable,
+    StoreBusy,
+    StreamUnusable,
+)
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.datastore import journal_error, journal_errors
 from recovery_journal.log.mapper import JournalMapper, decode
+from recovery_journal.log.open_writers import blocked, is_lock_timeout
 from recovery_journal.log.recorder import JournalRecorder
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
@@ -96,6 +102,10 @@ class Appender:
                 return list(self._recorder.insert_events(stored, cursor=cursor) or ())
         except IntegrityError as error:
             raise conflict_of(cursor, events) from error
+        except StoreBusy as error:
+            if is_lock_timeout(error):
+                raise blocked(cursor, events[0].originator_id) from error
+            raise
 
     def _append_again(self, events: Sequence[AnyEvent], stored: list[StoredEvent]) -> list[int]:
         """After a lost reply, by a new connection: find our events, or append them now.

@@ -9,12 +9,11 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, get_args
 
-import msgspec
 from psycopg.rows import tuple_row
 
 from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
 from recovery_journal.domain.events import FIRST_VERSION, AnyEvent, tag_of
-from recovery_journal.log.mapper import UNREADABLE, decode
+from recovery_journal.log.mapper import decode, decode_states
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
 
@@ -72,7 +71,6 @@ LIMIT %(limit)s
 END: Final = 2**63 - 1
 """Above every position: all that is visible."""
 
-_decoder: Final = msgspec.json.Decoder(list[AnyEvent])
 _TAG_OF: Final = {kind: tag_of(kind) for kind in get_args(AnyEvent)}
 
 _record: Final[Callable[[tuple[AnyEvent, int, datetime]], Record]] = partial(tuple.__new__, Record)
@@ -148,8 +146,8 @@ def _all_at_once(rows: Sequence[_Row]) -> list[Record] | None:
     Column by column, because a loop over events would take half as long as their decoding."""
     streams, versions, tags, states, positions, times, _ = zip(*rows, strict=True)
     try:
-        events = _decoder.decode(b"[" + b",".join(states) + b"]")
-    except UNREADABLE:
+        events = decode_states(states)
+    except ValueError:  # which JSON errors are too
         return None
     if (
         tuple([event.originator_id for event in events]) != streams

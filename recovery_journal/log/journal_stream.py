@@ -15,6 +15,7 @@ from recovery_journal.domain.journal_events import (
 )
 from recovery_journal.identity import actor
 from recovery_journal.log.mapper import encode_journal_event
+from recovery_journal.log.open_writers import appending_briefly
 
 # One act at a time: each takes the next version. By the table of what is skipped, because whoever
 # may append to the log can hold a lock on that one.
@@ -58,7 +59,7 @@ def append(
     reason: str,
     **fields: object,
 ) -> AnyJournalEvent:
-    """Record a person's act, in the caller's transaction."""
+    """Record a person's act, in the caller's transaction. Raises `AppendBlocked`."""
     cursor.execute(BE_ALONE)
     row = cursor.execute(NEXT_VERSION, {"stream": JOURNAL_STREAM}).fetchone()
     assert row is not None
@@ -75,7 +76,8 @@ def append(
         "tag": journal_tag_of(event),
         "state": encode_journal_event(event),
     }
-    cursor.execute(APPEND, stored)
+    with appending_briefly(cursor, JOURNAL_STREAM):
+        cursor.execute(APPEND, stored)
     return event
 
 

@@ -6,7 +6,8 @@
 CREATE TABLE journal_events (
     -- "C": the order of bytes, the same on every machine and after every upgrade.
     originator_id text COLLATE "C" NOT NULL,
-    originator_version bigint NOT NULL CHECK (originator_version >= 0),
+    -- Streams begin with 1. One that began below it would hold an event that no reader expects.
+    originator_version bigint NOT NULL CHECK (originator_version >= 1),
     topic text NOT NULL CHECK (char_length(topic) <= 100),
     -- Ours have a few kilobytes. A reader holds a whole page of them in memory.
     state bytea NOT NULL CHECK (octet_length(state) <= 1048576),

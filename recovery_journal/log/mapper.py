@@ -8,6 +8,7 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, Notification, StoredEvent
 
 from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
+from recovery_journal.domain.event_times import time_out_of_bounds
 from recovery_journal.domain.events import AnyEvent, RecoveryEvent, tag_of
 from recovery_journal.domain.journal_events import (
     JOURNAL_STREAM,
@@ -26,7 +27,6 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encode = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder[AnyEvent](AnyEvent)
 _journal_decoder: Final = msgspec.json.Decoder[AnyJournalEvent](AnyJournalEvent)
-_block_decoder: Final = msgspec.json.Decoder[list[AnyEvent]](list[AnyEvent])
 
 
 class JournalMapper(Mapper[str]):
@@ -61,13 +61,33 @@ class JournalMapper(Mapper[str]):
         )
 
 
-def decode_block(places: Sequence[tuple[str, int, str]], states: Sequence[bytes]) -> list[AnyEvent]:
-    """The events of many rows, whose streams, versions and tags are given, by one call. Raises
-    `ValueError` where one of them is not what its row says; `decode` tells which."""
+def decode_states(states: Sequence[bytes]) -> list[AnyEvent]:
+    """The events of many states by one call. Raises `ValueError` where it cannot be said that each
+    state is one event; `decode` tells of each alone.
+
+    No state may borrow from its neighbour what it lacks, or what is read would depend on the page.
+    The line break that joins two stands in no string of JSON, and the `}` before it and the `{`
+    behind it only between two documents; so each state is one or more, and in all they are not
+    more than there are states.
+    """
+    is_joined_between_documents = all(
+        state.startswith(b"{") and state.endswith(b"}") for state in states
+    )
     try:
-        events = _block_decoder.decode(b"[" + b",".join(states) + b"]")
+        events = _decoder.decode_lines(b"\n".join(states)) if is_joined_between_documents else []
     except RecursionError as error:
         raise ValueError("a state that is nested too deeply") from error
+    if len(events) != len(states):
+        raise ValueError("states that are not one event each")
+    if any(map(time_out_of_bounds, events)):
+        raise ValueError("a time at an end of the calendar")
+    return events
+
+
+def decode_block(places: Sequence[tuple[str, int, str]], states: Sequence[bytes]) -> list[AnyEvent]:
+    """The events of many rows, whose streams, versions and tags are given. Raises `ValueError`
+    where one of them is not what its row says; `decode` tells which."""
+    events = decode_states(states)
     says = [(it.originator_id, it.originator_version, tag_of(it)) for it in events]
     if says != list(places):
         raise ValueError("states that say something else than their rows")
@@ -86,9 +106,13 @@ def decode(
         reason = str(error)
     else:
         says = (event.originator_id, event.originator_version, tag_of(event))
-        if says == (attempt_id, version, tag):
+        beyond = time_out_of_bounds(event)
+        if beyond is not None:
+            reason = f"a time at an end of the calendar, {beyond}"
+        elif says == (attempt_id, version, tag):
             return event
-        reason = f"a state that says {says}"
+        else:
+            reason = f"a state that says {says}"
     raise CorruptEvent(attempt_id, version=version, tag=tag, position=position, reason=reason)
 
 

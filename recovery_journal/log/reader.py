@@ -246,9 +246,15 @@ class SettledReader:
     def _require_log_of(self, after: int) -> None:
         """No event of this log has a skipped position: whoever stands there has read one that was
         lost, and would miss nothing but the loss."""
-        for skipped in self._skipped:
-            if skipped.last < after <= skipped.skipped_to:
-                raise TailLost(reader="a reader", found=after, last=skipped.last)
+        if self._skipped_around(after) is None:
+            return
+        with self._database.cursor() as cursor:  # an event may have come since to where it ends
+            self._skipped = skipped_positions(cursor)
+        if skipped := self._skipped_around(after):
+            raise TailLost(reader="a reader", found=after, last=skipped.last)
+
+    def _skipped_around(self, position: int) -> Skipped | None:
+        return next((it for it in self._skipped if it.last < position <= it.skipped_to), None)
 
 
 def _safe_prefix(page: list[Row], after: int, mark: int) -> list[Row]:

@@ -35,6 +35,17 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._,:/\[\]-]*")
 """Hosts, addresses, ports, folders of sockets."""
 _NAMES: Final = ("host", "hostaddr", "port")
 
+_KEYWORD: Final = r"(?:host|hostaddr|port|user|dbname|passfile|service|options|ssl\w+|password)"
+_KEYED: Final = rf"{_KEYWORD}\s*=\s*(?:'(?:[^'\\]|\\.)*'|\S*)\s+"
+_LIKE: Final = re.compile(
+    rf"\s*(?:postgres\w*(?:\+\w+)?(?::/|//)|(?:{_KEYED})*(?:ssl)?password\s*=|{_KEYED}{_KEYWORD}\s*=)",
+    re.IGNORECASE,
+)
+"""How a connection string begins, also a mistyped one."""
+
+CREDENTIALS: Final = re.compile(r"[^\s'\"]*:[^\s'\"]*@[^\s'\"]*")
+"""What may be the end of one. It may be an attempt's id as well."""
+
 
 class ConnectionString(Struct, frozen=True):
     """A connection string, parsed. `is_certain` says that it can be read in one way only."""
@@ -78,6 +89,28 @@ def parse(dsn: str) -> ConnectionString:
         )
     parameters = {name: value for name, value in found.items() if value is not None}
     return ConnectionString(parameters, _is_certain(dsn, parameters))
+
+
+def is_like_dsn(text: str) -> bool:
+    """Whether a text that was given for something else is a connection string, as far as its
+    beginning shows: then nothing of it is to be shown, and nothing called by it."""
+    return _LIKE.match(text) is not None
+
+
+def is_like_dsns_path(path: str) -> bool:
+    """The same of a path, from which blanks and slashes may have been taken."""
+    steps = path.split("/")
+    return CREDENTIALS.search(path) is not None or any(is_like_dsn(f"{step}/") for step in steps)
+
+
+def misplaced(name: str, needed: str) -> InvalidInput:
+    """The refusal of a text that is like a DSN, which it does not show."""
+    return InvalidInput(
+        name,
+        found="what is like a DSN (not shown)",
+        needed=needed,
+        do=f"give a DSN as the DSN: with --dsn, or in ${DSN_VARIABLE}",
+    )
 
 
 def _is_certain(dsn: str, parameters: dict[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from recovery_journal.domain.errors import (
     ServerUnavailable,
     StoreBusy,
 )
-from recovery_journal.postgres.connection_string import UNSAID, parse
+from recovery_journal.postgres.connection_string import UNSAID, is_like_dsn, misplaced, parse
 from recovery_journal.postgres.inherited_sockets import OPENED
 from recovery_journal.postgres.server_settings import require_unicode
 from recovery_journal.postgres.session_settings import Durability, SessionSettings, without_limits
@@ -359,6 +359,8 @@ class Database:
 
 
 def _check_schema_name(schema: str) -> None:
+    if is_like_dsn(schema):
+        raise misplaced("the schema name", "the name of a schema")
     is_reserved = schema.startswith("pg_") or schema == "$user"  # which means the user, also quoted
     size = len(schema.encode(errors="surrogatepass"))
     is_text = "\0" not in schema and not any("\ud800" <= letter <= "\udfff" for letter in schema)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from recovery_journal.domain.errors import EmbeddedServerUnavailable
 from recovery_journal.domain.wording import shown
 from recovery_journal.forks import leave_in_children
+from recovery_journal.postgres.connection_string import is_like_dsns_path, misplaced
 from recovery_journal.postgres.folders import (
     make_folder,
     open_own_file,
@@ -141,6 +142,8 @@ def named_folder(folder: Path | None) -> Path:
             if named
             else platformdirs.user_data_path("recovery-journal", appauthor=False)
         )
+    if is_like_dsns_path(str(folder)):
+        raise misplaced("the folder of the embedded server", "the path of a folder")
     try:
         folder = folder.expanduser()
         require_no_foreign_link(folder.absolute())

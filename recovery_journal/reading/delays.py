@@ -9,7 +9,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
+from recovery_journal.domain.events import FIRST_VERSION
 from recovery_journal.limits import Limits
+from recovery_journal.log.open_writers import open_writers
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.reading.projection_status import ProjectionState, ProjectionStatus
 
@@ -19,29 +21,6 @@ UNSWEPT_S: Final = 6.0
 """A sweeper looks every second, and after an outage every five."""
 UNFOLLOWED_S: Final = 5.0
 FULL_SHARE: Final = 0.9
-
-# As the reader asks, but with who it is. Of another role's session only the process is shown.
-WRITERS: Final = """
-SELECT DISTINCT ON (locks.virtualtransaction)
-    locks.pid,
-    prepared.gid,
-    coalesce(activity.xact_start, prepared.prepared) AS since,
-    activity.application_name,
-    activity.state
-FROM pg_locks AS locks
-LEFT JOIN pg_stat_activity AS activity ON activity.pid = locks.pid
-LEFT JOIN pg_prepared_xacts AS prepared
-    ON locks.pid IS NULL AND locks.virtualtransaction = '-1/' || prepared.transaction
-WHERE locks.locktype = 'relation'
-    AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND locks.relation = to_regclass('journal_events')
-    AND locks.mode = 'RowExclusiveLock'
-    AND locks.granted
-    AND locks.pid IS DISTINCT FROM pg_backend_pid()
-    AND coalesce(activity.xact_start, prepared.prepared, '-infinity')
-        < clock_timestamp() - make_interval(secs => %(open_s)s)
-ORDER BY locks.virtualtransaction
-"""
 
 # As sweepers decide it, without what they alone know: sessions, and reconnects of their own.
 UNSWEPT: Final = """
@@ -74,14 +53,15 @@ ORDER BY aside.since, attempt_id
 LIMIT 1
 """
 
-# One look at the end of each open attempt's stream. Those that a sweep or a claim has met are set
-# aside already; the worker of one that is held may not have noticed.
+# One look at both ends of each open attempt's stream. Those that a sweep or a claim has met are set
+# aside already; the worker of one that is held may not have noticed. The table refuses what comes
+# before a stream's first version, as long as nobody has taken that from it.
 DIFFERING: Final = """
 SELECT count(*) OVER () AS count, leases.attempt_id, unknown.recorded_at AS since,
     unknown.notification_id AS position
 FROM leases
 CROSS JOIN LATERAL (
-    SELECT max(originator_version) AS version
+    SELECT max(originator_version) AS version, min(originator_version) AS first_version
     FROM journal_events
     WHERE originator_id = leases.attempt_id
 ) AS stream
@@ -89,15 +69,22 @@ LEFT JOIN LATERAL (
     SELECT notification_id, recorded_at
     FROM journal_events
     WHERE originator_id = leases.attempt_id
-        AND originator_version > leases.version
-        AND NOT (
-            leases.status = 'recovering' AND topic IN ('checkpoint-reloaded', 'replayed')
+        AND (
+            originator_version > leases.version
+            AND NOT (
+                leases.status = 'recovering' AND topic IN ('checkpoint-reloaded', 'replayed')
+            )
+            OR originator_version < %(first_version)s
+            AND notification_id NOT IN (SELECT position FROM skipped_events)
         )
     ORDER BY originator_version
     LIMIT 1
 ) AS unknown ON true
 WHERE leases.ended_at IS NULL
-    AND leases.version IS DISTINCT FROM stream.version
+    AND (
+        leases.version IS DISTINCT FROM stream.version
+        OR stream.first_version < %(first_version)s
+    )
     AND (unknown.notification_id IS NOT NULL OR leases.version > coalesce(stream.version, 0))
     AND NOT EXISTS (SELECT FROM set_aside WHERE set_aside.attempt_id = leases.attempt_id)
 ORDER BY unknown.notification_id, leases.attempt_id
@@ -212,7 +199,7 @@ def _set_aside(cursor: Cursor[DictRow]) -> Iterator[Delay]:
 
 
 def _differing(cursor: Cursor[DictRow]) -> Iterator[Delay]:
-    row = cursor.execute(DIFFERING).fetchone()
+    row = cursor.execute(DIFFERING, {"first_version": FIRST_VERSION}).fetchone()
     if row:
         attempt_id, position = row["attempt_id"], row["position"]
         lost = "recovery-journal after-restore --restored, if events are lost"
@@ -241,18 +228,15 @@ def _stopped(projections: list[ProjectionStatus]) -> Iterator[Delay]:
 
 
 def _writers(cursor: Cursor[DictRow]) -> Iterator[Delay]:
-    for row in cursor.execute(WRITERS, {"open_s": OPEN_S}).fetchall():
-        if row["pid"] is None:
-            who, do = f"prepared transaction {row['gid'] or '?'}", "end it: ROLLBACK PREPARED"
-        else:
-            named = f" ({row['application_name']})" if row["application_name"] else ""
-            who = f"process {row['pid']}{named}, {row['state'] or 'of another role'}"
-            do = f"end it: SELECT pg_terminate_backend({row['pid']})"
+    for writer in open_writers(cursor, open_s=OPEN_S):
+        who = writer.name + (f" ({writer.application})" if writer.application else "")
+        if writer.pid:
+            who += f", {writer.state or 'of another role'}"
         yield Delay(
             kind=DelayKind.OPEN_TRANSACTION,
             what=f"readers of the log: {who}, has appended and not ended its transaction",
-            since=row["since"],
-            do=do,
+            since=writer.since,
+            do=f"end it: {writer.end}",
         )
 
 

@@ -54,12 +54,17 @@ class History:
         self._database = database
         self._application = application
 
-    def of(self, attempt_id: str) -> list[HistoryEntry]:
-        """Every event of an attempt, in order. Raises `UnknownAttempt`, `UnknownEvent`."""
+    def of(self, attempt_id: str, *, version: int | None = None) -> list[HistoryEntry]:
+        """Every event of an attempt, in order, up to its `version`-th. Raises `UnknownAttempt`,
+        `UnknownEvent`, `CorruptEvent`, and `InvalidInput` for a version that is still to come."""
         stream = self._application.streams([attempt_id]).get(attempt_id)
         if stream is None:
             raise UnknownAttempt(attempt_id)
-        return self._with_texts([_entry(row) for row in stream.rows])
+        last: int = stream.rows[-1]["originator_version"]
+        if version is not None and version > last:
+            raise _to_come(attempt_id, version, last)
+        rows = [it for it in stream.rows if it["originator_version"] <= (version or last)]
+        return self._with_texts([_entry(row) for row in rows])
 
     def of_journal(self) -> list[HistoryEntry]:
         """Every event of the journal's own stream, in order."""
@@ -71,12 +76,7 @@ class History:
         `InvalidInput` for a version that is still to come."""
         recovery = self._application.recovery(attempt_id, version=version)
         if version is not None and version != recovery.version:
-            raise InvalidInput(
-                f"a version of attempt {attempt_id!r}",
-                found=str(version),
-                needed=f"at most {recovery.version}, its last",
-                do="choose one that its history shows",
-            )
+            raise _to_come(attempt_id, version, recovery.version)
         return recovery
 
     def log(self, *, after: int, limit: int) -> list[HistoryEntry]:
@@ -114,6 +114,15 @@ class History:
             if text := texts.get((event.originator_id, event.originator_version)):
                 entries[place] = replace(entry, error_text=text)
         return entries
+
+
+def _to_come(attempt_id: str, version: int, last: int) -> InvalidInput:
+    return InvalidInput(
+        f"a version of attempt {attempt_id!r}",
+        found=str(version),
+        needed=f"at most {last}, its last",
+        do="choose one that its history shows",
+    )
 
 
 def _entry(row: DictRow) -> HistoryEntry:

@@ -31,6 +31,24 @@ TRIGGERS: Final = {
     "journal_check_appended": 4,
 }
 
+DEFINITIONS: Final = {
+    "column": {
+        "originator_id": 'text COLLATE "C"',
+        "originator_version": "bigint",
+        "topic": "text",
+        "state": "bytea",
+        "notification_id": "bigint",
+        "recorded_at": "timestamp with time zone DEFAULT clock_timestamp()",
+    },
+    "constraint": {
+        "journal_events_originator_version_check": "CHECK ((originator_version >= 1))",
+        "journal_events_state_check": "CHECK ((octet_length(state) <= 1048576))",
+        "journal_events_topic_check": "CHECK ((char_length(topic) <= 100))",
+    },
+}
+"""As the catalogue shows what log.sql makes, but for what has a sentence of its own below: what may
+be null, whether positions can be chosen, and what is unique."""
+
 MISSING: Final = """
 WITH log AS (
     SELECT * FROM pg_class WHERE oid = 'journal_events'::regclass
@@ -56,6 +74,30 @@ WITH log AS (
     JOIN pg_namespace ON pg_namespace.oid = relnamespace
 ), wanted_trigger AS (
     SELECT key AS name, value::integer AS kind FROM jsonb_each_text(%(triggers)s::jsonb)
+), wanted AS (
+    SELECT wanted.key AS kind, one.key AS name, one.value AS definition
+    FROM jsonb_each(%(definitions)s::jsonb) AS wanted
+    CROSS JOIN LATERAL jsonb_each_text(wanted.value) AS one
+), found AS (
+    SELECT 'column' AS kind,
+        attname::text AS name,
+        concat_ws(
+            ' ',
+            format_type(atttypid, atttypmod),
+            'COLLATE ' || quote_ident(collname),
+            CASE WHEN attgenerated = '' THEN 'DEFAULT' ELSE 'GENERATED' END
+                || ' ' || pg_get_expr(adbin, adrelid)
+        ) AS definition
+    FROM log
+    JOIN pg_attribute ON attrelid = log.oid AND attnum > 0 AND NOT attisdropped
+    JOIN pg_type ON pg_type.oid = atttypid
+    LEFT JOIN pg_collation ON pg_collation.oid = attcollation AND attcollation <> typcollation
+    LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    UNION ALL
+    SELECT 'constraint', conname, pg_get_constraintdef(pg_constraint.oid)
+    FROM log
+    JOIN pg_constraint ON conrelid = log.oid
+    WHERE contype <> 'p' AND NOT (contype = 'n' AND convalidated)
 )
 SELECT format('the function %%s is missing or altered', name) AS what
 FROM wanted_function, log
@@ -128,8 +170,13 @@ WHERE NOT EXISTS (
 )
 UNION ALL
 SELECT 'the sequence of positions was set back: an event may lie where no reader looks any more'
-WHERE pg_sequence_last_value(pg_get_serial_sequence('journal_events', 'notification_id')::regclass)
-    < (SELECT max(notification_id) FROM journal_events)
+-- That of a sequence that was set to a number it has yet to give out is null.
+WHERE coalesce(
+        pg_sequence_last_value(
+            pg_get_serial_sequence('journal_events', 'notification_id')::regclass
+        ),
+        0
+    ) < (SELECT max(notification_id) FROM journal_events)
 UNION ALL
 SELECT format('there is no valid unique index on %%s', columns)
 FROM log
@@ -142,12 +189,20 @@ WHERE NOT EXISTS (
     WHERE indrelid = log.oid
         AND indisunique
         AND indisvalid
+        AND indisready
         AND indimmediate
         AND indpred IS NULL
+        AND indexprs IS NULL
+        AND NOT EXISTS (
+            SELECT
+            FROM pg_opclass
+            WHERE pg_opclass.oid = ANY(indclass) AND NOT opcdefault
+        )
         AND columns = (
             SELECT string_agg(attname, ', ' ORDER BY place)
             FROM unnest(indkey) WITH ORDINALITY AS key(number, place)
             JOIN pg_attribute ON attrelid = log.oid AND attnum = number
+            WHERE place <= indnkeyatts
         )
 )
 UNION ALL
@@ -162,15 +217,16 @@ WHERE seqincrement <> 1
 UNION ALL
 SELECT format('the column %%s may be null', attname)
 FROM log
-JOIN pg_attribute ON attrelid = log.oid AND attnum > 0 AND NOT attisdropped AND NOT attnotnull
+JOIN pg_attribute ON attrelid = log.oid AND NOT attnotnull AND NOT attisdropped
+JOIN wanted ON kind = 'column' AND name = attname
 UNION ALL
-SELECT format('the constraint %%s is missing or not valid', name)
-FROM log
-CROSS JOIN unnest(%(constraints)s::text[]) AS wanted(name)
-WHERE NOT EXISTS (
-    SELECT FROM pg_constraint
-    WHERE conrelid = log.oid AND conname = name AND contype = 'c' AND convalidated
-)
+SELECT format('the %%s %%s is missing or altered', kind, name)
+FROM wanted
+WHERE (kind, name, definition) NOT IN (SELECT kind, name, definition FROM found)
+UNION ALL
+SELECT format('the %%s %%s does not belong there', kind, name)
+FROM found
+WHERE (kind, name) NOT IN (SELECT kind, name FROM wanted)
 UNION ALL
 SELECT format(
     '%%s has %%s on %%s',
@@ -195,12 +251,6 @@ GROUP BY grantee, place
 ORDER BY 1
 """
 
-CONSTRAINTS: Final = (
-    "journal_events_originator_version_check",
-    "journal_events_state_check",
-    "journal_events_topic_check",
-)
-
 
 class _Function(msgspec.Struct, frozen=True):
     """A function that protects the log, as this program makes it."""
@@ -217,7 +267,7 @@ def missing_protections(cursor: Cursor[DictRow]) -> list[str]:
     wanted = {
         "functions": msgspec.json.encode(_functions()).decode(),
         "triggers": msgspec.json.encode(TRIGGERS).decode(),
-        "constraints": list(CONSTRAINTS),
+        "definitions": msgspec.json.encode(DEFINITIONS).decode(),
     }
     return [row["what"] for row in cursor.execute(MISSING.encode(), wanted).fetchall()]
 

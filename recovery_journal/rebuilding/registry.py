@@ -13,10 +13,11 @@ from psycopg.rows import DictRow
 from recovery_journal.identity import incarnation
 from recovery_journal.projections.fold_hash import fold_hash
 from recovery_journal.projections.projection import Projection
+from recovery_journal.restoring.numbers import SKIPPED
 
 TABLES: Final = files(__package__).joinpath("registry.sql")
 
-READ = """
+READ = f"""
 SELECT rebuild_no,
     upto,
     begun_at,
@@ -42,7 +43,7 @@ SELECT rebuild_no,
     ) AS position,
     upto - (
         SELECT coalesce(sum(skipped_to_position - last_position), 0)::bigint
-        FROM skipped_numbers
+        FROM ({SKIPPED}) AS skipped
         WHERE skipped_to_position <= upto
     ) AS position_count,
     (
@@ -86,7 +87,7 @@ VALUES (%(rebuild_no)s, %(projection)s, %(fold_version)s, %(fold_hash)s)
 """
 
 # Positions that were skipped after a restore hold no event, and may be millions of millions.
-ADD_RANGES = """
+ADD_RANGES = f"""
 INSERT INTO rebuild_ranges (rebuild_no, range_no, after_position, last_position)
 SELECT %(rebuild_no)s,
     row_number() OVER (ORDER BY after),
@@ -94,8 +95,8 @@ SELECT %(rebuild_no)s,
     least(after + %(range_events)s, span.last)
 FROM (
     SELECT lag(skipped_to_position, 1, 0::bigint) OVER (ORDER BY skipped_no) AS since,
-        last_position AS last
-    FROM skipped_numbers
+        least(last_position, %(upto)s) AS last
+    FROM ({SKIPPED}) AS skipped
     UNION ALL
     SELECT coalesce(max(skipped_to_position), 0), %(upto)s
     FROM skipped_numbers

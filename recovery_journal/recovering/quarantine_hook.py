@@ -18,6 +18,7 @@ import msgspec
 from psycopg.rows import DictRow
 
 from recovery_journal import inputs
+from recovery_journal.callables import finished
 from recovery_journal.domain.errors import HookFailed, InvalidInput
 from recovery_journal.domain.wording import message_of
 from recovery_journal.limits import Limits
@@ -77,7 +78,7 @@ class QuarantineTelling:
                 self._settle(TOLD, row)
                 continue
             try:
-                hook(attempt)
+                finished("the hook", hook(attempt))
             except Exception as error:  # noqa: BLE001 - the user's hook may raise anything; it is told
                 on_problem(self._fail(row, error))
                 continue

@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 import msgspec
 from msgspec import Struct
 
+from recovery_journal.callables import finished
 from recovery_journal.domain.errors import CodecMissing, RecoveryJournalError
 from recovery_journal.domain.ports import Reducer
 from recovery_journal.domain.wording import class_of, message_of
@@ -140,7 +141,7 @@ def _folded(
         return Folded(error_class=type(error).__name__, message=message_of(error))
     try:
         for name, output in outputs:
-            state = reducer(state, name, output)
+            state = finished("the reducer", reducer(state, name, output))
         digest = values.canonical_digest(state, name="the folded state")
         folded = values.encode(state, name="the folded state") if wants_state else None
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded

@@ -14,7 +14,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
 from recovery_journal.domain import detours, steps
-from recovery_journal.domain.errors import RecoveryJournalError, UnknownAttempt
+from recovery_journal.domain.errors import RecoveryJournalError, StoreBusy, UnknownAttempt
 from recovery_journal.domain.events import AnyEvent, SeizeReason
 from recovery_journal.domain.lease import Fence, LossReason
 from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery, Stage
@@ -22,8 +22,9 @@ from recovery_journal.identity import sweeper_holder
 from recovery_journal.leases.ledger import Ledger
 from recovery_journal.leases.move import Move, change_rows
 from recovery_journal.leases.row import COLUMNS, LeaseRow, read_leases
-from recovery_journal.leases.set_aside import set_aside
+from recovery_journal.leases.set_aside import BE_BRIEF, Halving, set_aside
 from recovery_journal.limits import Limits
+from recovery_journal.log.open_writers import blocked, is_lock_timeout
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovering.swept import Swept
 from recovery_journal.restoring.differences import Difference, DifferenceKind
@@ -36,6 +37,7 @@ WHERE is_watched
     AND status IN ('held', 'recovering')
     AND attempt_id > %(after)s
     AND attempt_id <> ALL(%(without)s::text[])
+    AND (%(attempt_ids)s::text[] IS NULL OR attempt_id = ANY(%(attempt_ids)s))
 ORDER BY attempt_id
 LIMIT %(limit)s
 FOR NO KEY UPDATE
@@ -53,11 +55,21 @@ SET status = 'cancelled',
 WHERE attempt_id = %(attempt_id)s
 """
 
-# A stream that cannot be read takes no event; its worker is refused all the same.
+# A stream that cannot be read takes no event, nor one whose next place an insert has that is left
+# open; its worker is refused all the same.
 REFENCE: Final = """
 UPDATE leases
 SET epoch = %(epoch)s, lease_id = %(lease_id)s
 WHERE attempt_id = %(attempt_id)s
+"""
+
+# For the next sweep to record, once the insert has ended that is in the way: as a lease that was
+# given back, for no other loss of a single lease is without blame for its run (R13).
+GIVE_BACK: Final = """
+UPDATE leases
+SET loss = 'handed_back', loss_reason = %(reason)s
+WHERE attempt_id = %(attempt_id)s
+    AND status = 'held'
 """
 
 Fenced = Recovery | Swept
@@ -77,13 +89,77 @@ class Fencing:
         fenced: list[Fenced] = []
         after = ""
         while True:
-            wanted = {"after": after, "without": list(without), "limit": self._limits.cohort_size}
-            with self._database.transaction() as cursor:
-                rows = read_leases(cursor, OWNED, wanted)
-                fenced += self._fence(cursor, rows, decision)
-            if len(rows) < self._limits.cohort_size:
+            tried: list[str] = []
+            try:
+                fenced += self._fence_found(decision, tried, after=after, without=without).values()
+            except StoreBusy as error:
+                if not tried:
+                    raise
+                fenced += self._fence_by_halves(decision, tried, error).values()
+            if len(tried) < self._limits.cohort_size:
                 return fenced
-            after = rows[-1].attempt_id
+            after = tried[-1]
+
+    def _fence_by_halves(
+        self, decision: Decision, attempt_ids: Sequence[str], error: StoreBusy
+    ) -> dict[str, Fenced]:
+        """Another transaction has what the next event of one of these needs. After so many waits
+        the others are fenced without an event: none is passed over."""
+        fenced: dict[str, Fenced] = {}
+
+        def fence_some(some: Sequence[str]) -> dict[str, Fenced]:
+            answers = self._fence_found(decision, [], attempt_ids=list(some))
+            fenced.update(answers)
+            return answers
+
+        def refence(attempt_id: str, _error: StoreBusy) -> Fenced:
+            fenced[attempt_id] = self._refence(attempt_id, decision)
+            return fenced[attempt_id]
+
+        try:
+            return Halving(fence_some, refence).halve(attempt_ids, error)
+        except StoreBusy as busy:
+            if not is_lock_timeout(busy):
+                raise
+            return fenced | {
+                id_: self._refence(id_, decision) for id_ in attempt_ids if id_ not in fenced
+            }
+
+    def _fence_found(
+        self,
+        decision: Decision,
+        tried: list[str],
+        *,
+        after: str = "",
+        without: Sequence[str] = (),
+        attempt_ids: Sequence[str] | None = None,
+    ) -> dict[str, Fenced]:
+        """One transaction; `tried` then names what was locked, also where it fails. Rows are waited
+        for, places in streams briefly."""
+        wanted = {
+            "after": after,
+            "without": list(without),
+            "attempt_ids": attempt_ids,
+            "limit": self._limits.cohort_size,
+        }
+        with self._database.transaction() as cursor:
+            rows = read_leases(cursor, OWNED, wanted)
+            tried += [row.attempt_id for row in rows]
+            cursor.execute(BE_BRIEF)
+            fenced = self._fence(cursor, rows, decision)
+        return {one.attempt_id: one for one in fenced}
+
+    def _refence(self, attempt_id: str, decision: Decision) -> Swept:
+        """Refuse the worker of an attempt whose loss cannot be recorded now; a sweeper does so as
+        soon as it can."""
+        with self._database.transaction() as cursor:
+            error = blocked(cursor, attempt_id)
+            self._ledger.lock(cursor, [attempt_id])
+            fence = self._ledger.draw_fences(cursor, 1)[0]
+            cursor.execute(REFENCE, _fenced(attempt_id, fence))
+            cursor.execute(GIVE_BACK, {"attempt_id": attempt_id, "reason": decision.reason})
+            set_aside(cursor, {attempt_id: error}, self._limits.policy)
+        return Swept(attempt_id=attempt_id, error=str(error))
 
     def settle(self, difference: Difference, decision: Decision) -> Fenced | None:
         """Make one lease row say what the log says, under a new fence if it is owned there. None
@@ -93,6 +169,7 @@ class Fencing:
         try:
             with self._database.transaction() as cursor:
                 rows = list(self._ledger.lock(cursor, [difference.attempt_id]).values())
+                cursor.execute(BE_BRIEF)
                 if difference.kind is DifferenceKind.LEASE_ONLY:
                     fence = self._ledger.draw_fences(cursor, 1)[0]
                     cursor.execute(CLOSE, _fenced(difference.attempt_id, fence))
@@ -101,6 +178,10 @@ class Fencing:
         except UniqueViolation:
             error = "left as it is: its run has another open attempt; cancel one of the two"
             return Swept(attempt_id=difference.attempt_id, error=error)
+        except StoreBusy as busy:
+            if not is_lock_timeout(busy):
+                raise
+            return self._refence(difference.attempt_id, decision)
 
     def fence_one(self, cursor: Cursor[DictRow], row: LeaseRow, decision: Decision) -> Fenced:
         """Make one lease row, which the caller has locked, say what the log says."""

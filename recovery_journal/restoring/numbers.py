@@ -11,8 +11,10 @@ RATE: Final = 1_000_000
 SHORTEST_S: Final = 1_000
 """What is skipped at least, as if so many seconds were lost, whatever the clocks say."""
 
-# Nobody appends at a position that is about to be skipped.
-LOCK: Final = "LOCK TABLE journal_events IN SHARE ROW EXCLUSIVE MODE"
+# One restore at a time moves the sequences, and so only forward. Appends go on meanwhile: the
+# positions that they draw until then are below those that are given out afterwards, for they are
+# fewer than the least that is skipped.
+LOCK: Final = "LOCK TABLE skipped_numbers IN SHARE ROW EXCLUSIVE MODE"
 
 # How long ago the last event is, by which the lost future may have lasted at most.
 LOST_S: Final = """
@@ -44,11 +46,24 @@ INSERT INTO skipped_numbers (last_position, skipped_to_position, last_epoch, ski
 VALUES (%(last_position)s, %(position)s, %(last_epoch)s, %(epoch)s)
 """
 
-POSITIONS: Final = """
-SELECT last_position, skipped_to_position
+# A transaction that was open at the restore had drawn its positions before, and may have committed
+# since: what is skipped begins behind the last event below its end.
+SKIPPED: Final = """
+SELECT skipped_no,
+    coalesce(
+        (
+            SELECT max(notification_id)
+            FROM journal_events
+            WHERE notification_id > last_position
+                AND notification_id <= skipped_to_position
+        ),
+        last_position
+    ) AS last_position,
+    skipped_to_position
 FROM skipped_numbers
-ORDER BY skipped_no
 """
+
+POSITIONS: Final = f"{SKIPPED} ORDER BY skipped_no"
 
 
 class Skipped(Struct, frozen=True, kw_only=True):
@@ -69,7 +84,8 @@ def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
     """Let both sequences go on above everything that was found, and above a million numbers for
     each second since the last event, and for 1,000 seconds at least.
 
-    The sequences move at once, whatever becomes of the transaction: once more does no harm.
+    The sequences move at once, whatever becomes of the transaction: once more does no harm. No
+    transaction that has appended and is left open is waited for.
     """
     cursor.execute(LOCK)
     lost = cursor.execute(LOST_S).fetchone()
@@ -96,7 +112,8 @@ def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
 
 
 def skipped_positions(cursor: Cursor[DictRow]) -> tuple[Skipped, ...]:
-    """The positions that no event of this log ever has, one range for each restore."""
+    """The positions that no event of this log has, one range for each restore. Until the
+    transactions have ended that were open then, a range may yet begin later."""
     rows = cursor.execute(POSITIONS).fetchall()
     return tuple(
         Skipped(last=row["last_position"], skipped_to=row["skipped_to_position"]) for row in rows

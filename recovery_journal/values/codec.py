@@ -55,8 +55,8 @@ def _require(codec: Codec) -> None:
             "a type of your own",
             "leave the codec out",
         )
-    inputs.function(f"encode of {name}", codec.encode)
-    inputs.function(f"decode of {name}", codec.decode)
+    inputs.plain_function(f"encode of {name}", codec.encode)
+    inputs.plain_function(f"decode of {name}", codec.decode)
 
 
 def _twice(what: str) -> Exception:

@@ -2,6 +2,7 @@
 
 from msgspec.msgpack import Decoder
 
+from recovery_journal.callables import finished
 from recovery_journal.domain.wording import message_of
 from recovery_journal.values.codec import Codecs
 from recovery_journal.values.extensions import BY_CODE, CODEC_CODE
@@ -29,7 +30,7 @@ class Reader:
             raise CannotRead(f"a value of codec {name!r}, which this journal does not have")
         form = self._decoder.decode(encoded)
         try:
-            value = codec.decode(form)
+            value = finished(f"decode of codec {name!r}", codec.decode(form))
         except Exception as error:
             found = f"{type(error).__name__}: {message_of(error)}"
             raise CodecBroke(name, found) from error

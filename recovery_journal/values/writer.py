@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Raw
 from msgspec.msgpack import Encoder, Ext
 
+from recovery_journal.callables import finished
 from recovery_journal.domain.wording import message_of, shown
 from recovery_journal.values.codec import Codec, Codecs
 from recovery_journal.values.extensions import BY_TYPE, CODEC_CODE, SUPPORTED, Extension
@@ -164,7 +165,7 @@ class _FormBuilder:
 def _encoded_by(codec: Codec, value: Value) -> Value:
     """Call the encode function of a user codec."""
     try:
-        return codec.encode(value)
+        return finished(f"encode of codec {codec.name!r}", codec.encode(value))
     except Exception as error:
         found = f"a {type_name(value)} of which encode of codec {codec.name!r} made"
         raise CannotWrite(f"{found} {type(error).__name__}: {message_of(error)}") from error

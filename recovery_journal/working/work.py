@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from recovery_journal.callables import finished
 from recovery_journal.domain.errors import LeaseLost, Retry, StreamUnusable
 from recovery_journal.domain.events import Ending
 from recovery_journal.domain.lease import LossReason
@@ -76,7 +77,7 @@ def _finish(function: Function, claim: Claim) -> Word:
 
 def _call(function: Function, claim: Claim) -> Any:  # noqa: ANN401 - whatever the user returns
     answer = function(claim)
-    return asyncio.run(_await(answer)) if isawaitable(answer) else answer
+    return finished("the function", asyncio.run(_await(answer)) if isawaitable(answer) else answer)
 
 
 async def _await(answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - likewise

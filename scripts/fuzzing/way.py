@@ -7,7 +7,7 @@ What may come of any bytes: events that encode to the same meaning again, or `Un
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
@@ -19,7 +19,7 @@ from recovery_journal.commands.essentials import essentials
 from recovery_journal.commands.page import text
 from recovery_journal.commands.phases import phases, told
 from recovery_journal.commands.words import moment
-from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
+from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER, is_computable
 from recovery_journal.domain.errors import CorruptEvent, FoldFailed, UnknownEvent
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery, Stage, project
@@ -44,6 +44,7 @@ def go(log: bytes) -> None:
     for record in records:
         _encode_again(record.event)
         _require_meaning(record.event)
+        _require_computable(record.event)
     kept = _in_order(records)
     _attempts(kept)
     for projection in BUILT_IN:
@@ -102,15 +103,26 @@ def _encode_again(event: AnyEvent) -> None:
     assert _mapper.to_stored_event(again) == stored, (event, again)
 
 
-def _require_meaning(part: object) -> None:
-    """A number or a time in an event means the same to everybody who reads it."""
+def _require_meaning(struct: Struct) -> None:
+    """A number or a time means the same to everybody who reads it."""
+    for part in _parts(struct):
+        if isinstance(part, int):
+            assert SMALLEST_NUMBER <= part <= LARGEST_NUMBER, part
+        elif isinstance(part, datetime):
+            assert part.utcoffset() is not None, part
+
+
+def _require_computable(event: AnyEvent) -> None:
+    """From every time in an event others can be computed; `recorded_at` is the database's own."""
+    assert all(is_computable(part) for part in _parts(event) if isinstance(part, datetime)), event
+
+
+def _parts(part: object) -> Iterator[object]:
     if isinstance(part, Struct):
         for name in part.__struct_fields__:
-            _require_meaning(getattr(part, name))
-    elif isinstance(part, int):
-        assert SMALLEST_NUMBER <= part <= LARGEST_NUMBER, part
-    elif isinstance(part, datetime):
-        assert part.utcoffset() is not None, part
+            yield from _parts(getattr(part, name))
+    else:
+        yield part
 
 
 def _attempts(records: Iterable[Record]) -> None:

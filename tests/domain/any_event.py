@@ -10,19 +10,23 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
+from recovery_journal.domain.bounds import EARLIEST, LATEST
 from recovery_journal.domain.events import AnyEvent, LeaseGranted, RecoveryEvent
 from tests.domain.specimens import ATTEMPT_ID
 
+CALENDAR = (EARLIEST.replace(tzinfo=None), LATEST.replace(tzinfo=None))
 EVERY_CLASS: tuple[type[RecoveryEvent], ...] = get_args(AnyEvent)
 
 
 @cache
 def values(hint: Any) -> st.SearchStrategy[Any]:
     """Values of a field of this type, as the checks of input let them come: numbers finite and
-    of 64 bits, times in UTC."""
+    of 64 bits, times in UTC and not at the ends of the calendar."""
     if get_origin(hint) is Annotated:
         plain, limits = get_args(hint)
-        return values(plain) if plain is datetime else st.integers(max(limits.ge, 0), limits.le)
+        if plain is int:
+            return st.integers(max(limits.ge, 0), limits.le)
+        return st.floats(limits.ge, limits.le) if plain is float else values(plain)
     if get_origin(hint) in (Union, UnionType):
         return st.one_of([values(choice) for choice in get_args(hint)])
     if get_origin(hint) is tuple:
@@ -36,9 +40,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         NoneType: st.none(),
         bool: st.booleans(),
         int: st.integers(0, 2**63 - 1),
-        float: st.floats(allow_nan=False, allow_infinity=False),
         str: st.text(max_size=8),
-        datetime: st.datetimes(timezones=st.just(UTC)),
+        datetime: st.datetimes(*CALENDAR, timezones=st.just(UTC)),
     }
     return simple[hint]
 

@@ -91,7 +91,8 @@ def test_after_the_wait_a_value_whose_codec_nobody_has_is_a_persons_matter() -> 
     assert isinstance(early, StepFailed)
     assert isinstance(late, Quarantined)
     assert late.cause is QuarantineCause.TOO_NEW
-    assert late.explanation == "no codec 'money'; none came within 3600 s"
+    assert late.explanation == "CodecMissing; none came within 3600 s"
+    assert late.message == "no codec 'money'"
 
 
 def test_the_wait_begins_anew_once_a_worker_that_has_the_codec_wrote() -> None:

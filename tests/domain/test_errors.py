@@ -7,6 +7,7 @@ import pytest
 
 from recovery_journal.domain import errors
 from recovery_journal.domain.errors import (
+    AppendBlocked,
     AppendConflict,
     AttemptExists,
     CheckpointTooLarge,
@@ -50,6 +51,7 @@ from recovery_journal.domain.errors import (
     StepOutOfOrder,
     Stop,
     StoreBusy,
+    StreamOccupied,
     StreamUnusable,
     TailLost,
     UnknownAttempt,
@@ -63,6 +65,8 @@ EXAMPLES: list[RecoveryJournalError] = [
     InvalidInput("run id", found="201 characters", needed="at most 200", do="shorten it"),
     UnknownAttempt("a-1"),
     AttemptExists("a-1", status="held", worker_id="w-1"),
+    StreamOccupied("a-1", position=7),
+    AppendBlocked("a-1", limit="0.5 s", found="process 7", do="SELECT pg_terminate_backend(7)"),
     RunBusy("r-1", open_attempt_id="a-1", status="held"),
     RunMismatch("r-1", what="kind", found="'report'", given="'mail'"),
     ResultPruned("a-1", digest="cs1:1"),
@@ -169,3 +173,24 @@ def test_a_message_names_what_it_is_about() -> None:
         "cannot append to attempt 'a-7': expected version 3 to be free, found version 5; "
         "reload and decide again"
     )
+
+
+QUOTED = "Jane Doe, card 4711"
+QUOTING: list[RecoveryJournalError] = [
+    InvalidInput("output", found=QUOTED, needed="a value", do="convert it"),
+    CodecMissing("the input of run 'r-1'", found=f"the time zone {QUOTED!r}"),
+    CodecFailed("the input of run 'r-1'", codec="money", found=f"ValueError: {QUOTED}"),
+    ReducerFailed("r-1", error_class="ValueError", message=QUOTED),
+    HookFailed("a-1", found=QUOTED, do="see it"),
+    StepOutOfOrder("r-1", wanted="record", found=QUOTED, needed="3", do="record 3"),
+    RecoveryJournalError(QUOTED),
+]
+
+
+@pytest.mark.parametrize("error", QUOTING, ids=lambda it: type(it).__name__)
+def test_what_an_error_quotes_is_in_its_message_and_never_in_its_reason_for_the_log(
+    error: RecoveryJournalError,
+) -> None:
+    assert QUOTED in str(error)
+    assert error.reason_for_log
+    assert QUOTED not in error.reason_for_log

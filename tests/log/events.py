@@ -1,8 +1,15 @@
 """Events for tests of the log, which does not care what they mean."""
 
+from typing import LiteralString
+
 from recovery_journal.domain.events import AnyEvent, Confirmed, WriteKind
 from recovery_journal.log.application import JournalApplication
 from tests.domain.specimens import RUN_ID, SWEEPER, fence
+
+ALLOW_VERSION_0: LiteralString = (
+    "ALTER TABLE journal_events DROP CONSTRAINT journal_events_originator_version_check"
+)
+"""Takes from the table what keeps a stream from beginning below its first version."""
 
 
 def an_event(attempt_id: str, version: int, event_id: str = "") -> AnyEvent:

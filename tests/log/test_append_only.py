@@ -149,11 +149,24 @@ def test_a_predecessor_that_is_not_committed_is_none(
     assert application.append([an_event("a-1", 4)])
 
 
-def test_a_stream_may_begin_at_version_0(database: Database) -> None:
+def test_streams_begin_with_version_1(database: Database) -> None:
     with database.cursor() as cursor:
-        insert(cursor, ("b", 0), ("c", 1))
+        insert(cursor, ("b", 1), ("c", 1))
 
     assert len(rows(database)) == 4
+
+
+@pytest.mark.parametrize("version", [0, -1, -(2**31)])
+@pytest.mark.parametrize("stream", ["a-1", "b", ""])
+def test_no_stream_has_an_event_before_its_first(
+    replica: Database, stream: str, version: int
+) -> None:
+    with pytest.raises(CheckViolation, match="originator_version"), replica.cursor() as cursor:
+        insert(cursor, (stream, version))
+    with pytest.raises(CheckViolation, match="originator_version"):
+        copy_in(replica, WRITTEN, f"c\t1\tt\t\n{stream}\t{version}\tt\t\n")
+
+    assert len(rows(replica)) == 2
 
 
 def test_a_duplicate_is_refused(database: Database) -> None:

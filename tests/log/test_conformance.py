@@ -20,14 +20,21 @@ from eventsourcing.tests.persistence import (
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.recorder import JournalRecorder
 from recovery_journal.postgres.database import Database
+from tests.log.events import ALLOW_VERSION_0
 
 
 class OnOurServer:
-    """What the suites need to know of ours: a database, and that ids are texts."""
+    """What the suites need to know of ours: a database, and that ids are texts.
+
+    The library lets a stream begin with any version, and some of theirs begin with 0. Our table
+    refuses that (test_append_only.py), so here it does not.
+    """
 
     @pytest.fixture(autouse=True)
     def _given(self, database: Database) -> None:
         self._database = database
+        with database.cursor() as cursor:
+            cursor.execute(ALLOW_VERSION_0)
 
     def new_originator_id(self) -> str:
         return str(uuid4())

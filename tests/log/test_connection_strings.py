@@ -5,13 +5,19 @@ import os
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 
 import pytest
 
 import recovery_journal as rj
 from recovery_journal.command_line import main
 from recovery_journal.domain.errors import ServerUnavailable
-from recovery_journal.postgres.connection_string import UNNAMED, parse
+from recovery_journal.postgres.connection_string import (
+    UNNAMED,
+    is_like_dsn,
+    is_like_dsns_path,
+    parse,
+)
 from recovery_journal.postgres.database import Database
 
 WORD = "zebra42"
@@ -84,6 +90,98 @@ def test_a_dsn_in_the_wrong_place_is_not_repeated(
         assert main([*words, *flags]) == 2
 
     assert WORD not in "".join(capfd.readouterr())
+
+
+MISTYPED = (
+    f"postgresql://u:{WORD}@127.0.0.1:1/db",
+    f" postgresql://u:{WORD}@127.0.0.1:1/db",
+    f"Postgres://u:{WORD}@127.0.0.1:1/db",
+    f"postgresql:/u:{WORD}@127.0.0.1:1/db",
+    f"postgresql//u:{WORD}@127.0.0.1:1/db",
+    f"postgresql+psycopg://u:{WORD}@127.0.0.1:1/db",
+    f"postgresql://127.0.0.1/db?password={WORD}",
+    f"password={WORD}",
+    f"user=u password={WORD}",
+    f"host=h user={WORD}",
+    f"dbname='my db' sslpassword = '{WORD}'",
+)
+ANYWHERE = (
+    ("--schema", "DSN", "status"),
+    ("--app", "DSN", "status"),
+    ("--data", "DSN", "status"),
+    ("--durability", "DSN", "status"),
+    ("--data=DSN", "status"),
+    ("status", "--schema=DSN"),
+    ("status", "--dns", "DSN"),
+    ("status", "--dns=DSN"),
+    ("history", "DSN"),
+    ("history", "--", "DSN"),
+    ("cancel", "a-1", "--by", "DSN", "--reason", "why"),
+    ("cancel", "a-1", "--by", "ann", "--reason", "DSN"),
+    ("ready", "--kind", "DSN"),
+    ("quarantine", "DSN"),
+    ("DSN",),
+)
+
+
+@pytest.mark.parametrize("words", ANYWHERE, ids=" ".join)
+@pytest.mark.parametrize("flags", [["--json"], []])
+def test_a_dsn_is_refused_wherever_else_it_is_given_and_never_shown(
+    words: tuple[str, ...],
+    flags: list[str],
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    for dsn in MISTYPED:
+        code = main([*flags, *(word.replace("DSN", dsn) for word in words)])
+
+        said = "".join(capfd.readouterr())
+        assert (code, WORD in said, bool(said)) == (2, False, True), dsn
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dsn", [f"u:{WORD}@127.0.0.1/db", f"mysql://u:{WORD}@h/db"])
+def test_what_may_be_the_end_of_a_dsn_is_not_shown(
+    dsn: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = ["--dsn", "host=127.0.0.1 port=1"]
+
+    for words in ([dsn], ["--app", dsn, "status"], ["prune", "--older-than", dsn]):
+        assert main([*nowhere, *words]) in (2, 3)
+
+    assert WORD not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("dsn", MISTYPED)
+@pytest.mark.parametrize("variable", ["RECOVERY_JOURNAL_SCHEMA", "RECOVERY_JOURNAL_DATA"])
+def test_a_dsn_in_another_variable_is_refused_and_never_shown(
+    dsn: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RECOVERY_JOURNAL_DSN", raising=False)
+    monkeypatch.setenv(variable, dsn)
+    server = "host=127.0.0.1 port=1" if variable.endswith("SCHEMA") else None
+
+    with pytest.raises(rj.InvalidInput) as refused:
+        rj.open(server)
+
+    assert WORD not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["host=w-17 is gone", "the password=… page", "postgres was away", "see https://x/y@z"],
+)
+def test_words_that_only_speak_of_one_are_no_dsn(reason: str) -> None:
+    assert not is_like_dsn(reason)
+
+
+@pytest.mark.parametrize("folder", ["postgres", "postgres/data", "./postgresql", "/srv/postgres"])
+def test_a_folder_may_be_called_like_the_server(folder: str) -> None:
+    assert not is_like_dsns_path(folder)
 
 
 @pytest.mark.parametrize("dsn", SHIFTED)

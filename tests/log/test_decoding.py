@@ -14,7 +14,7 @@ from recovery_journal.log.mapper import JournalMapper, decode
 from recovery_journal.postgres.database import Database
 from tests.domain.any_event import events
 from tests.domain.histories import given, granted, recovered
-from tests.log.events import a_stream, an_event
+from tests.log.events import ALLOW_VERSION_0, a_stream, an_event
 
 TAG = tag_of(an_event("a", 1))
 STATE = msgspec.json.encode(an_event("a-1", 3))
@@ -42,6 +42,8 @@ def test_every_event_survives_the_mapper(event: AnyEvent) -> None:
 def test_a_stream_cannot_begin_before_its_first_version(
     application: JournalApplication, database: Database
 ) -> None:
+    with database.cursor() as cursor:
+        cursor.execute(ALLOW_VERSION_0)
     put(database, "a-1", 0, TAG, msgspec.json.encode(an_event("a-1", 0)))
 
     with pytest.raises(CorruptEvent, match=r"'a-1', version 0.*>= 1"):

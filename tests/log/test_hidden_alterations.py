@@ -9,6 +9,21 @@ import recovery_journal as rj
 from recovery_journal.reading.protections import body_of
 from tests.schemas import own_role
 
+
+def replaced(column: LiteralString, by: LiteralString) -> LiteralString:
+    """Another constraint under the name of the one on this column."""
+    return (
+        f"ALTER TABLE journal_events DROP CONSTRAINT journal_events_{column}_check, "
+        f"ADD CONSTRAINT journal_events_{column}_check {by}"
+    )
+
+
+def unique_positions(by: LiteralString) -> LiteralString:
+    """Another unique index under the name of the one on positions."""
+    name: LiteralString = "journal_events_notification_id_idx"
+    return f"DROP INDEX {name}; CREATE UNIQUE INDEX {name} ON journal_events {by}"
+
+
 KEPT_ALWAYS: LiteralString = (
     "; ALTER TABLE journal_events ENABLE ALWAYS TRIGGER journal_refuse_change"
 )
@@ -74,6 +89,51 @@ ALTERED: tuple[tuple[LiteralString, str], ...] = (
         ),
         "constraint journal_events_state_check is missing",
     ),
+    (replaced("state", "CHECK (true)"), "constraint journal_events_state_check is missing or alt"),
+    (replaced("state", "CHECK (octet_length(state) <= 10485760)"), "constraint journal_events_st"),
+    (replaced("topic", "CHECK (char_length(topic) <= 100) NOT VALID"), "constraint journal_event"),
+    (
+        replaced("originator_version", "CHECK (originator_version >= 0)"),
+        "constraint journal_events_originator_version_check is missing or altered",
+    ),
+    (
+        replaced("topic", "UNIQUE (notification_id, topic)"),
+        "constraint journal_events_topic_check",
+    ),
+    (
+        "ALTER TABLE journal_events ADD CONSTRAINT no_a_9 CHECK (originator_id <> 'a-9')",
+        "constraint no_a_9 does not belong there",
+    ),
+    (
+        "ALTER TABLE journal_events ADD CONSTRAINT once EXCLUDE USING btree (topic WITH =)",
+        "constraint once does not belong there",
+    ),
+    (
+        "ALTER TABLE journal_events ALTER recorded_at DROP DEFAULT",
+        "column recorded_at is missing or altered",
+    ),
+    (
+        "ALTER TABLE journal_events ALTER recorded_at SET DEFAULT statement_timestamp()",
+        "column recorded_at is missing or altered",
+    ),
+    (
+        "ALTER TABLE journal_events ALTER topic SET DEFAULT 'confirmed'",
+        "column topic is missing or altered",
+    ),
+    (
+        'DROP VIEW journal_log; ALTER TABLE journal_events ALTER topic TYPE text COLLATE "C"',
+        "column topic is missing or altered",
+    ),
+    ("ALTER TABLE journal_events ADD COLUMN more text", "column more does not belong there"),
+    (
+        "ALTER TABLE journal_events ADD COLUMN more text GENERATED ALWAYS AS (topic) STORED",
+        "column more does not belong there",
+    ),
+    ("ALTER TABLE journal_events ALTER notification_id DROP IDENTITY", "positions can be chosen"),
+    (unique_positions("(notification_id) WHERE topic <> 'x'"), "no valid unique index on notif"),
+    (unique_positions("(notification_id, lower(topic))"), "no valid unique index on notificat"),
+    (unique_positions("((notification_id + 0))"), "no valid unique index on notification_id"),
+    (unique_positions("(notification_id, topic)"), "no valid unique index on notification_id"),
     ("GRANT UPDATE ON journal_events TO PUBLIC", "PUBLIC has UPDATE on the log"),
     ("GRANT UPDATE (topic) ON journal_events TO PUBLIC", "PUBLIC has UPDATE on the log"),
     ("GRANT TRIGGER ON journal_events TO PUBLIC", "PUBLIC has TRIGGER on the log"),
@@ -131,9 +191,34 @@ def test_a_writer_role_is_no_problem(server_dsn: str, journal: rj.Journal) -> No
             cursor.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
 
 
+def test_an_index_that_is_stored_in_another_way_is_no_problem(journal: rj.Journal) -> None:
+    with journal.database.transaction() as cursor:
+        cursor.execute(unique_positions("(notification_id) INCLUDE (topic) WITH (fillfactor = 90)"))
+
+    assert journal.status().problems == []
+
+
+def test_a_default_that_only_looks_like_ours_is_a_problem(journal: rj.Journal) -> None:
+    with journal.database.transaction() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+            "'SELECT pg_catalog.now()'"
+        )
+        schema = sql.Identifier(journal.database.schema)
+        cursor.execute(
+            sql.SQL(
+                "ALTER TABLE journal_events ALTER recorded_at SET DEFAULT {}.clock_timestamp()"
+            ).format(schema)
+        )
+
+    [problem] = journal.status().problems
+
+    assert "column recorded_at is missing or altered" in problem.what
+
+
 def test_more_than_one_alteration_is_more_than_one_problem(journal: rj.Journal) -> None:
     with journal.database.transaction() as cursor:
-        for statement, _words in ALTERED[2:3] + ALTERED[7:8] + ALTERED[14:15]:
+        for statement, _words in ALTERED[2:3] + ALTERED[7:8] + ALTERED[-1:]:
             cursor.execute(statement)
 
     assert len(journal.status().problems) == 3

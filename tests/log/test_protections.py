@@ -126,3 +126,28 @@ def test_a_sequence_of_positions_that_was_set_back_is_a_problem(journal: rj.Jour
     assert row == {"position": 1}
     [problem] = journal.status().problems
     assert "the sequence of positions was set back" in problem.what
+
+
+@pytest.mark.parametrize("called", ["true", "false"])
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_sequence_that_was_set_back_is_a_problem_before_anybody_appends(
+    journal: rj.Journal, number: int, called: str
+) -> None:
+    for stream in range(5):
+        with journal.database.cursor() as cursor:
+            cursor.execute(APPEND, [f"s-{stream}"])
+    assert journal.status().problems == []
+
+    with journal.database.cursor() as cursor:
+        cursor.execute(
+            "SELECT setval('journal_events_notification_id_seq', %s, %s::boolean)", [number, called]
+        )
+
+    [problem] = journal.status().problems
+    assert "the sequence of positions was set back" in problem.what
+
+
+def test_a_sequence_from_which_no_position_was_drawn_is_no_problem(journal: rj.Journal) -> None:
+    assert journal.log() == []
+
+    assert journal.status().problems == []

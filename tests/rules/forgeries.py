@@ -5,7 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER
+from recovery_journal.domain.bounds import EARLIEST, LARGEST_NUMBER, LATEST, SMALLEST_NUMBER
+from recovery_journal.domain.pipeline import RecoveryStep
+from recovery_journal.domain.ranges import YEAR_S
 from recovery_journal.journal import Journal
 from tests.rules.scenes import rows
 
@@ -113,22 +115,22 @@ LEGIBLE: Final[dict[str, Forge]] = {
         "quarantined", recovery_no=1, cause="corrupt", explanation="", options=["retry"]
     ),
     "dispatched to a stranger": event(
-        "dispatched", recovery_no=1, holder=HOLDER, fence=HUGE, ttl_s=1e308, dispatch_id="forged"
+        "dispatched", recovery_no=1, holder=HOLDER, fence=HUGE, ttl_s=YEAR_S, dispatch_id="forged"
     ),
     "a recovery number of 64 bits": event(
         "step-failed",
         recovery_no=LARGEST_NUMBER,
-        failed_step="REPLAY",
+        failed_step=RecoveryStep.REPLAY,
         error_class="E",
         message="",
         try_count=LARGEST_NUMBER,
-        retry_at="9999-12-31T23:59:59-14:00",
+        retry_at=LATEST,
     ),
     "a second grant": event(
         "lease-granted",
         holder=HOLDER,
         fence=HUGE,
-        ttl_s=-1.0,
+        ttl_s=0.0,
         kind="run",
         code_version="",
         attempt_no=LARGEST_NUMBER,
@@ -141,9 +143,50 @@ LEGIBLE: Final[dict[str, Forge]] = {
         attempt_no=1,
         kind="run",
         priority=LARGEST_NUMBER,
-        ready_at="0001-01-01T00:00:00+14:00",
+        ready_at=EARLIEST,
     ),
     "an event of another run": _twisted(b'"run_id":"run of', b'"run_id":"ruin of'),
+}
+
+BEFORE_YEAR_1: Final = "0001-01-01T00:00:00+14:00"
+AFTER_YEAR_9999: Final = "9999-12-31T23:59:59-14:00"
+
+
+def ready(**fields: Any) -> Forge:
+    """An event that the dispatch-ready list takes in."""
+    start = {"recovery_no": 1, "start": "tip", "attempt_no": 1, "kind": "run", "priority": 1}
+    return event("ready-for-dispatch", **{**start, "ready_at": EARLIEST, **fields})
+
+
+def lost(**fields: Any) -> Forge:
+    """A loss that the recovery contexts take in, of a lease with these fields."""
+
+    def made(journal: Journal, stream: str) -> tuple[str, bytes]:
+        lease = {
+            "attempt_id": stream,
+            "run_id": f"run of {stream}",
+            "kind": "run",
+            "holder": HOLDER,
+            "fence": fence_of(journal, stream),
+            **dict.fromkeys(("granted_at", "renewed_at", "expires_at", "seen_at"), EARLIEST),
+            "ttl_s": 1.0,
+            "grace_s": 1.0,
+            **fields,
+        }
+        forge = event("lease-expired", lease=lease, loss="ttl", recovery_no=1, fence=HUGE)
+        return forge(journal, stream)
+
+    return made
+
+
+TIMELESS: Final[dict[str, Forge]] = {
+    "ready before year 1": ready(ready_at=BEFORE_YEAR_1),
+    "not ready before year 10000": ready(not_before=AFTER_YEAR_9999),
+    "lost before year 1": lost(expires_at=BEFORE_YEAR_1),
+    "lost after year 9999": lost(expires_at=AFTER_YEAR_9999),
+    "granted before year 1": lost(granted_at=BEFORE_YEAR_1),
+    "a TTL that is longer than time": lost(ttl_s=1e308),
+    "a negative grace": lost(grace_s=-1.0),
 }
 
 ILLEGIBLE: Final[dict[str, Forge]] = {
@@ -166,6 +209,7 @@ ILLEGIBLE: Final[dict[str, Forge]] = {
     "an unknown tag": raw("lease-teleported", b'{"type":"lease-teleported"}'),
     "a tag of the journal's own stream": raw("event-skipped", b'{"type":"event-skipped"}'),
     "a mebibyte": raw("confirmed", b'"' + b"x" * (2**20 - 100) + b'"'),
+    **TIMELESS,
 }
 
 KINDS: Final = {**LEGIBLE, **ILLEGIBLE}

@@ -1,16 +1,26 @@
 """What an error says may quote a payload, so it never enters the log unless that is wanted."""
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
+import msgspec
 import psycopg
 import pytest
 
 import recovery_journal as rj
 from recovery_journal.commands.essentials import essentials
+from recovery_journal.domain.digest import payload_digest
 from recovery_journal.domain.error_texts import ErrorTexts, text_digest
+from recovery_journal.domain.errors import PayloadCorrupt
 from recovery_journal.domain.events import LeaseEnded, LeaseExpired, Quarantined, StepFailed
 from recovery_journal.domain.policy import Policy
+from recovery_journal.leases.lease import Lease
+from recovery_journal.payload import decode_digested
+from recovery_journal.values import zones
+from recovery_journal.values.extensions import BY_TYPE
 from tests.rules.scenes import (
     OpenJournal,
     change,
@@ -21,6 +31,7 @@ from tests.rules.scenes import (
     make_ready,
     report,
     rows,
+    until,
     worked,
 )
 
@@ -50,6 +61,12 @@ def is_kept_for_ever(journal: rj.Journal) -> bool:
     found = "\n".join(str(row) for query in queries for row in rows(journal, query))
     assert b"lease-granted".hex() in found  # bytes are shown as such digits
     return QUOTED in found or QUOTED.encode().hex() in found
+
+
+def is_in_the_log(journal: rj.Journal, words: str = QUOTED) -> bool:
+    """Whether any event says so."""
+    states = rows(journal, "SELECT state FROM journal_events")
+    return any(words.encode() in bytes(row["state"]) for row in states)
 
 
 @pytest.mark.parametrize("error", [OrderRefused(f"cannot bill {QUOTED}"), f"cannot bill {QUOTED}"])
@@ -98,6 +115,123 @@ def test_a_reducer_that_raises_in_a_claimer_leaves_no_text_in_the_log(
     assert events_of(journal, LeaseExpired)[-1].reason.endswith("found OrderRefused")
     assert not is_kept_for_ever(journal)
     assert QUOTED in str(journal.history("a-1")[-1].error_text)
+
+
+class Card:
+    """A type of the user's own."""
+
+
+def codec(decode: Callable[[Any], Any]) -> rj.Codec:
+    return rj.Codec(name="card", type=Card, encode=lambda _card: QUOTED, decode=decode)
+
+
+def refuse_to_decode(form: str) -> Card:
+    raise ValueError(f"no card of {form}")
+
+
+def decode_to_text(form: str) -> str:
+    return form
+
+
+def lack_the_key(form: str) -> Card:
+    cards: dict[str, Card] = {}
+    return cards[form]  # a KeyError, whose text is the key
+
+
+def raise_a_made_up_class(form: str) -> Card:
+    raise type(form, (ValueError,), {})(form)
+
+
+DECODES = [refuse_to_decode, decode_to_text, lack_the_key, raise_a_made_up_class]
+
+
+def with_a_card(journal: rj.Journal, place: str) -> Lease:
+    """An attempt with such a value as its input, in its state or in its tail."""
+    lease = held(journal, kind="bill", input=Card() if place == "input" else None)
+    lease.record_step("first", 1)
+    lease.checkpoint({"card": Card() if place == "state" else None})
+    lease.record_step("bill", Card() if place == "output" else None)
+    return lease
+
+
+@pytest.mark.parametrize("place", ["input", "state", "output"])
+@pytest.mark.parametrize("decode", DECODES)
+def test_a_codec_that_fails_in_a_claimer_leaves_no_text_in_the_log(
+    open_journal: OpenJournal, decode: Callable[[Any], Any], place: str
+) -> None:
+    sound = open_journal(codecs=[codec(lambda _form: Card())])
+    report(sound, with_a_card(sound, place))
+    journal = open_journal(limits=ONE_TRY, codecs=[codec(decode)])
+
+    assert journal.claim(worker_id="w-2") == []
+
+    quarantined = last_of(journal, Quarantined)
+    assert quarantined.explanation == "CodecFailed"
+    assert quarantined.message_digest is not None
+    assert "decode of codec 'card' failed" in quarantined.reason
+    assert not is_in_the_log(journal)
+    assert "decode of codec 'card' made" in journal.quarantined()[0].explanation
+
+
+@pytest.mark.parametrize("decode", DECODES)
+def test_a_codec_that_fails_in_a_sweepers_reducer_leaves_no_text_in_the_log(
+    open_journal: OpenJournal, decode: Callable[[Any], Any]
+) -> None:
+    sound = open_journal(codecs=[codec(lambda _form: Card())])
+    lease = with_a_card(sound, "output")
+    journal = open_journal(limits=ONE_TRY, reducers={"bill": refuse}, codecs=[codec(decode)])
+
+    report(journal, lease)
+
+    assert last_of(journal, Quarantined).message == ""
+    assert not is_in_the_log(journal)
+
+
+def test_a_time_zone_that_is_not_known_here_leaves_no_text_in_the_log(
+    open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = Policy(backoff_s=0.01, backoff_limit_s=0.02, version_wait_s=0.1)
+    journal = open_journal(limits=rj.Limits(ttl_s=60.0, grace_s=0.0, policy=policy))
+    report(journal, held(journal, input=datetime(2026, 1, 1, tzinfo=ZoneInfo("Asia/Tokyo"))))
+
+    def no_zone(_key: str) -> ZoneInfo:
+        raise LookupError
+
+    monkeypatch.setattr(zones, "ZoneInfo", no_zone)
+
+    def is_quarantined() -> bool:
+        journal.claim(worker_id="w-2")
+        journal.sweep()
+        return journal.recovery("a-1").stage is rj.Stage.QUARANTINED
+
+    until(is_quarantined, "the quarantine")
+    assert not is_in_the_log(journal, "Tokyo")
+    assert "Tokyo" in journal.quarantined()[0].explanation
+
+
+def test_bytes_that_say_nothing_are_named_by_their_digest_and_not_by_what_they_say() -> None:
+    body = msgspec.msgpack.encode(QUOTED)
+    encoded = msgspec.msgpack.encode(msgspec.msgpack.Ext(BY_TYPE[UUID].code, body))
+
+    with pytest.raises(PayloadCorrupt) as damaged:
+        decode_digested(encoded, what="the input")
+
+    assert QUOTED not in damaged.value.reason_for_log
+    assert payload_digest(encoded) in damaged.value.reason_for_log
+
+
+def test_a_worker_whose_function_meets_a_codec_that_fails_leaves_no_text_in_the_log(
+    open_journal: OpenJournal,
+) -> None:
+    journal = open_journal(codecs=[codec(lack_the_key)])
+    lease = held(journal)
+
+    with pytest.raises(rj.InvalidInput) as refused:
+        lease.record_step("bill", {"card": Card()})
+    lease.fail(refused.value)
+
+    assert last_of(journal, LeaseEnded).error_class == "InvalidInput"
+    assert not is_kept_for_ever(journal)
 
 
 def test_a_value_that_cannot_be_stored_leaves_its_description_beside_the_log(

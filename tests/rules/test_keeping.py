@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 import pytest
+from msgspec import structs
 
 import recovery_journal as rj
 from recovery_journal.domain.errors import LeaseLost, ServerUnavailable
@@ -15,6 +16,7 @@ from recovery_journal.leases import keeping
 from recovery_journal.leases.keeping import Keeping
 from recovery_journal.leases.runs import RunStore
 from recovery_journal.postgres.database import Database
+from recovery_journal.values.extensions import BY_CODE, BY_TYPE
 from tests.rules.scenes import OpenJournal, change, held, make_ready, rows, types_of, until
 
 TTL = timedelta(seconds=0.3)
@@ -351,12 +353,18 @@ def test_a_slow_codec_loses_nothing_of_a_load(
 def test_values_that_take_long_for_their_bytes_lose_nothing(
     journal: rj.Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sets are made one by one, far more slowly than text of as many bytes."""
-    monkeypatch.setattr(keeping, "BYTES_A_SECOND", 2**40)
+    """Sets are made by Python code, at a pace of its own."""
+    sets = BY_TYPE[set]
+
+    def slowly(form: list[Any]) -> set[Any]:
+        time.sleep(RENEWALS_S)
+        return set(form)
+
     lease = held(journal, "a-1")
-    lease.checkpoint([set() for _ in range(1_500_000)])
+    lease.checkpoint(["x" * keeping.SMALL_BYTES, {1}])
     lease.hand_back()
     make_ready(journal, "a-2")
+    monkeypatch.setitem(BY_CODE, sets.code, structs.replace(sets, value_of=slowly))
 
     with Sweeping(journal) as sweeping:
         claims = journal.claim(worker_id="w-1", limit=2, ttl=TTL)

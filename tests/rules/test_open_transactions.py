@@ -12,7 +12,7 @@ from tests.rules.scenes import OpenJournal, held, rows, session, until
 
 APPEND = """
 INSERT INTO journal_events (originator_id, originator_version, topic, state)
-VALUES ('somebody else', 0, 'lease-granted', '{}')
+VALUES ('somebody else', 1, 'lease-granted', '{}')
 """
 LONG_OPEN = "clock_timestamp() - xact_start > interval '1.1 seconds' AS is_so FROM pg_stat_activity"
 

@@ -35,6 +35,7 @@ from tests.rules.scenes import (
     rows,
     sum_up,
     sweep_until,
+    text_of,
     types_of,
     until,
     worked,
@@ -69,6 +70,15 @@ BAD_REDUCERS = {
     "InvalidInput": nonsense,
 }
 
+
+async def fold_later(state: Any, _name: str, _output: Any) -> Any:
+    return state
+
+
+def fold_bit_by_bit(state: Any, _name: str, _output: Any) -> Any:
+    yield state
+
+
 # A claimer's reducer --------------------------------------------------------------------------
 
 
@@ -93,6 +103,23 @@ def test_a_claimers_bad_reducer_gives_its_claim_back_and_loses_no_other(
     lost = events_of(sweeper, LeaseExpired, "a-1")[-1]
     assert lost.loss is rj.LossReason.REPORTED
     assert lost.reason.startswith(f"cannot fold the tail of run 'run of a-1': found {error_class}")
+
+
+@pytest.mark.parametrize("returned", [fold_later, fold_bit_by_bit])
+def test_a_reducer_that_returns_code_which_has_not_run_fails_and_leaves_no_warning(
+    open_journal: OpenJournal, capfd: pytest.CaptureFixture[str], returned: Any
+) -> None:
+    policy = rj.Policy(raise_limit=1)
+    limits = rj.Limits(ttl_s=60.0, grace_s=0.0, policy=policy)
+    journal = open_journal(limits=limits, reducers={"bad": lambda *given: returned(*given)})  # noqa: PLW0108 - a lambda, so that the door cannot see it
+    lease = worked(held(journal, kind="bad"))
+
+    report(journal, lease)
+
+    quarantined = last_of(journal, Quarantined)
+    assert quarantined.cause is QuarantineCause.RAISED
+    assert "whose code has not run" in text_of(journal, quarantined)
+    assert "never awaited" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("error_class", BAD_REDUCERS)

@@ -128,6 +128,28 @@ def test_a_hook_that_raises_is_called_again_and_not_for_ever(open_journal: OpenJ
     assert types_of(journal)[-1] == "Quarantined"
 
 
+async def tell_later(_attempt: rj.QuarantinedAttempt) -> None:
+    pass
+
+
+def tell_bit_by_bit(_attempt: rj.QuarantinedAttempt) -> Any:
+    yield
+
+
+@pytest.mark.parametrize("returned", [tell_later, tell_bit_by_bit])
+def test_a_hook_that_returns_code_which_has_not_run_counts_as_failed(
+    journal: rj.Journal, returned: Any
+) -> None:
+    quarantine(journal)
+    problems: list[HookFailed] = []
+
+    told_count = journal.tell_quarantines(lambda it: returned(it), on_problem=problems.append)  # noqa: PLW0108 - a lambda, so that the door cannot see it
+
+    assert told_count == 0
+    assert "whose code has not run" in str(problems[0])
+    assert untold(journal) == ["a-1"]
+
+
 def test_one_that_fails_does_not_keep_the_others_from_being_told(journal: rj.Journal) -> None:
     for attempt_id in ("a-1", "a-2", "a-3"):
         quarantine(journal, attempt_id)

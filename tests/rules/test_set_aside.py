@@ -6,6 +6,7 @@ import recovery_journal as rj
 from recovery_journal.domain.errors import StreamUnusable
 from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.reading.delays import DelayKind
+from tests.log.events import ALLOW_VERSION_0
 from tests.rules.forgeries import ILLEGIBLE, KINDS, LEGIBLE, forge, put
 from tests.rules.scenes import (
     change,
@@ -21,6 +22,8 @@ from tests.rules.scenes import (
 
 HONEST = ("a-1", "a-3")
 
+POSITIONS = "SELECT notification_id AS position FROM journal_events WHERE originator_id = %(id)s"
+
 every_kind = pytest.mark.parametrize("kind", KINDS)
 legible = pytest.mark.parametrize("kind", LEGIBLE)
 illegible = pytest.mark.parametrize("kind", ILLEGIBLE)
@@ -32,6 +35,20 @@ def delays(journal: rj.Journal) -> list[DelayKind]:
 
 def skip(journal: rj.Journal, position: int) -> rj.Skipped:
     return journal.skip(position, by="on-call", reason="forged")
+
+
+def put_before_the_first(journal: rj.Journal, attempt_id: str, version: int) -> int:
+    """Put a copy of the grant there, on a table that no longer refuses it; its position."""
+    change(journal, ALLOW_VERSION_0)
+    change(
+        journal,
+        "INSERT INTO journal_events (originator_id, originator_version, topic, state) "
+        "SELECT originator_id, %(version)s, topic, convert_to(replace(convert_from(state, 'UTF8'), "
+        "'\"originator_version\":1,', '\"originator_version\":' || %(version)s || ','), 'UTF8') "
+        "FROM journal_events WHERE originator_id = %(attempt_id)s AND originator_version = 1",
+        {"attempt_id": attempt_id, "version": version},
+    )
+    return max(int(row["position"]) for row in rows(journal, POSITIONS, {"id": attempt_id}))
 
 
 def dump(journal: rj.Journal) -> list[object]:
@@ -145,6 +162,48 @@ def test_status_notices_an_event_that_a_held_lease_does_not_know_of(
 
     [delay] = [it for it in damaged.status().delays if it.kind is DelayKind.DIFFERS_FROM_THE_LOG]
     assert f"skip {position}" in delay.do
+
+
+@pytest.mark.parametrize("version", [0, -1, -(2**31)])
+@pytest.mark.parametrize("status", ["held", "ready", "waiting"])
+def test_status_notices_an_event_before_the_first_where_the_table_let_it_in(
+    damaged: rj.Journal, version: int, status: str
+) -> None:
+    held(damaged, "b-1")
+    if status == "ready":
+        make_ready(damaged, "a-1")
+    else:
+        lease = worked(held(damaged, "a-1"))
+        if status == "waiting":
+            lease.wait("for a person")
+    assert DelayKind.DIFFERS_FROM_THE_LOG not in delays(damaged)
+
+    position = put_before_the_first(damaged, "a-1", version)
+
+    [delay] = [it for it in damaged.status().delays if it.kind is DelayKind.DIFFERS_FROM_THE_LOG]
+    assert f"(1), as a-1, from position {position} on" in delay.what
+    assert f"skip {position}" in delay.do
+    assert skip(damaged, position).left is None
+    assert DelayKind.DIFFERS_FROM_THE_LOG not in delays(damaged)
+    assert [entry.position for entry in damaged.history("a-1") if entry.is_skipped] == [position]
+    assert damaged.quarantined() == []
+
+
+def test_what_stands_before_the_first_event_blames_no_honest_one(damaged: rj.Journal) -> None:
+    lease = worked(held(damaged, "a-1"))
+    [granted, *_] = damaged.history("a-1")
+    position = put_before_the_first(damaged, "a-1", 0)
+    report(damaged, lease)
+    [aside] = damaged.quarantined()
+    assert aside.position == position
+
+    with pytest.raises((rj.InvalidInput, StreamUnusable)):
+        skip(damaged, granted.position)
+    skip(damaged, position)
+
+    assert [entry.position for entry in damaged.history("a-1") if entry.is_skipped] == [position]
+    damaged.sweep()
+    assert claim_one(damaged).lease.attempt_id == "a-1"
 
 
 @every_kind

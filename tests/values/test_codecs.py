@@ -93,6 +93,14 @@ def test_the_canonical_digest_of_a_value_with_a_codec_leaves_out_the_order_of_ke
     assert digests != {VALUES.canonical_digest([{"a": 1, "b": {"c": 1, "d": 2}}], name="it")}
 
 
+async def later(_value: object) -> Any:
+    return "tag"
+
+
+def yields(_value: object) -> Any:
+    yield "tag"
+
+
 REFUSED: dict[str, tuple[rj.Codec, str]] = {
     "encode raises": (codec(encode=raises), "encode of codec 'tag' made KeyError: 'nothing of it'"),
     "decode raises": (codec(decode=raises), "decode of codec 'tag' made KeyError: 'nothing of it'"),
@@ -100,6 +108,18 @@ REFUSED: dict[str, tuple[rj.Codec, str]] = {
     "decode gives nothing": (codec(decode=lambda _: None), "made a NoneType, not a Tag"),
     "encode gives what is refused": (codec(encode=lambda _: [1j]), "<tag>[0]: complex"),
     "encode gives the value itself": (codec(encode=lambda it: it), "nested deeper than 100 levels"),
+    "encode gives a coroutine": (
+        codec(encode=lambda it: later(it)),  # noqa: PLW0108 - a lambda, so that the door cannot see it
+        "found a coroutine, whose code has not run",
+    ),
+    "encode gives a generator": (
+        codec(encode=lambda it: yields(it)),  # noqa: PLW0108 - a lambda, so that the door cannot see it
+        "found a generator, whose code has not run",
+    ),
+    "decode gives a coroutine": (
+        codec(decode=lambda it: later(it)),  # noqa: PLW0108 - a lambda, so that the door cannot see it
+        "found a coroutine, whose code has not run",
+    ),
     "encode never ends": (codec(encode=endless), "RecursionError"),
     "decode never ends": (codec(decode=endless), "RecursionError"),
 }

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from functools import partial
+from functools import lru_cache, partial, partialmethod, singledispatch, wraps
 from typing import Any
 
 import pytest
@@ -58,6 +58,55 @@ class Yielding:
 
     def __call__(self, claim: Claim) -> Iterator[int]:
         yield from yield_steps(claim)
+
+    @staticmethod
+    def static(claim: Claim) -> Iterator[int]:
+        yield from yield_steps(claim)
+
+    @classmethod
+    def of_class(cls, claim: Claim) -> Iterator[int]:
+        yield from yield_steps(claim)
+
+    def with_scale(self, _scale: int, claim: Claim) -> Iterator[int]:
+        yield from yield_steps(claim)
+
+    scaled = partialmethod(with_scale, 2)
+
+
+class Inheriting(Yielding):
+    """One whose class says nothing of its call."""
+
+
+class Partial:
+    """An object whose call is a partial method."""
+
+    __call__ = partialmethod(Yielding.with_scale, 2)
+
+
+@lru_cache
+def yield_cached(claim: Claim) -> Iterator[int]:
+    yield from yield_steps(claim)
+
+
+@singledispatch
+def dispatched(_claim: object) -> Any:
+    return 1
+
+
+dispatched.register(Claim, yield_steps)
+
+
+@wraps(yield_steps)
+def collect_steps(claim: Claim) -> int:
+    """A plain function that names a generator function as what it wraps."""
+    claim.lease.record_step("collected")
+    return 1
+
+
+@wraps(count)
+def run_count(claim: Claim) -> int:
+    """A plain function that names an async one as what it wraps, and runs it."""
+    return asyncio.run(count(claim))
 
 
 def result_of(desk: Desk, attempt_id: str = "a-1") -> Any:
@@ -192,6 +241,16 @@ def test_a_void_lease_that_a_task_of_the_function_meets_is_no_failure(desk: Desk
         pytest.param(partial(yield_steps), id="a partial of one"),
         pytest.param(Yielding(), id="an object"),
         pytest.param(Yielding().__call__, id="a method"),
+        pytest.param(Inheriting(), id="an object of a subclass"),
+        pytest.param(partial(Yielding()), id="a partial of an object"),
+        pytest.param(partial(partial(Yielding().with_scale), 1), id="a partial of a partial"),
+        pytest.param(Yielding.static, id="a static method"),
+        pytest.param(Yielding.of_class, id="a class method"),
+        pytest.param(Yielding().scaled, id="a partial method"),
+        pytest.param(Partial(), id="an object called by a partial method"),
+        pytest.param(yield_cached, id="a cache"),
+        pytest.param(partial(yield_cached), id="a partial of a cache"),
+        pytest.param(dispatched, id="one of a single dispatch"),
     ],
 )
 def test_a_generator_function_is_refused_when_it_is_handed_in(
@@ -209,7 +268,46 @@ def test_a_generator_function_is_refused_when_it_is_handed_in(
     assert desk.journal.recovery("a-1").stage is Stage.READY
 
 
-@pytest.mark.parametrize("function", [count, Counting(), Counting().method, partial(count)])
+@pytest.mark.parametrize("function", [collect_steps, partial(collect_steps), run_count])
+def test_a_plain_function_that_runs_the_one_which_it_wraps_is_accepted(
+    desk: Desk, function: Callable[[Claim], int]
+) -> None:
+    desk.make_ready("a-1", "count")
+
+    ended = worker_of(desk, {"count": function}).run(until_idle=True)
+
+    assert ended == Counter({Outcome.COMPLETED: 1})
+
+
+@pytest.mark.parametrize("returned", [yield_steps, yield_steps_later, Yielding()])
+def test_a_function_that_returns_code_which_has_not_run_fails_its_attempt(
+    desk: Desk, returned: Callable[[Claim], Any]
+) -> None:
+    async def later(claim: Claim) -> Any:
+        return returned(claim)
+
+    desk.make_ready("a-1", "count")
+    desk.make_ready("a-2", "later")
+    functions = {"count": lambda claim: returned(claim), "later": later}  # noqa: PLW0108 - a lambda, so that the door cannot see it
+
+    ended = worker_of(desk, functions).run(until_idle=True)
+
+    assert ended == Counter({Outcome.FAILED: 2})
+    assert "whose code has not run" in str(desk.journal.history("a-1")[-1].error_text)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        count,
+        Counting(),
+        Counting().method,
+        partial(count),
+        partial(Counting()),
+        partial(partial(Counting().method)),
+        lru_cache(count),
+    ],
+)
 def test_an_async_function_is_refused_where_nothing_awaits_it(
     desk: Desk, function: Callable[..., Any]
 ) -> None:
@@ -219,3 +317,11 @@ def test_an_async_function_is_refused_where_nothing_awaits_it(
         rj.Worker(desk.journal, "w-1", count, on_event=function)
     with pytest.raises(InvalidInput, match="async function"):
         rj.Sweeper(desk.journal, on_quarantine=function)
+    with pytest.raises(InvalidInput, match="async function"):
+        desk.journal.tell_quarantines(function)
+    for codec in (
+        rj.Codec(name="desk", type=Desk, encode=function, decode=id),
+        rj.Codec(name="desk", type=Desk, encode=id, decode=function),
+    ):
+        with pytest.raises(InvalidInput, match="async function"):
+            rj.open(desk.dsn, schema=desk.journal.database.schema, codecs=[codec])
