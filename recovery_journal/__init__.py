@@ -3,7 +3,8 @@ Begin with `open`; the README has a short example.
 """
 
 from recovery_journal import events
-from recovery_journal.app import App
+from recovery_journal.claiming.loading import Claim
+from recovery_journal.cli.app import App
 from recovery_journal.domain.error_texts import ErrorTexts
 from recovery_journal.domain.errors import (
     AttemptExists,
@@ -32,17 +33,16 @@ from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.pipeline import CrashRecoveryPipeline, RecoveryContext, RecoveryStep
 from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import Recovery, Stage
-from recovery_journal.following.follower import Follower
-from recovery_journal.following.outdated import OutdatedProjection, ProjectionOutdated
-from recovery_journal.identity import incarnation
 from recovery_journal.journal import Journal
-from recovery_journal.leases.lease import Lease, LeaseTerms
-from recovery_journal.leases.loading import Claim
-from recovery_journal.leases.pruning import Pruned
 from recovery_journal.limits import Limits
+from recovery_journal.monitoring.history import HistoryEntry
+from recovery_journal.monitoring.quarantine_notifier import QuarantineCommand
+from recovery_journal.monitoring.quarantined import QuarantinedAttempt
+from recovery_journal.monitoring.status import Status
 from recovery_journal.opening import open  # noqa: A004 - `recovery_journal.open` reads well
 from recovery_journal.postgres.server_settings import DurabilityWeakened
 from recovery_journal.postgres.session_settings import Durability
+from recovery_journal.process.identity import incarnation
 from recovery_journal.projections.dispatch_ready import DispatchReadyRow
 from recovery_journal.projections.projection import (
     Index,
@@ -53,19 +53,19 @@ from recovery_journal.projections.projection import (
     StreamRow,
 )
 from recovery_journal.projections.recovery_context_row import RecoveryContextRow
-from recovery_journal.reading.history import HistoryEntry
-from recovery_journal.reading.quarantined import QuarantinedAttempt
-from recovery_journal.reading.status import Status
-from recovery_journal.rebuilding.check import CheckedProjection
-from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
-from recovery_journal.recovering.quarantine_hook import QuarantineCommand
-from recovery_journal.recovering.sweeper import Sweeper
-from recovery_journal.recovering.swept import StepTaken, Swept
-from recovery_journal.restoring.restore import Restored
-from recovery_journal.restoring.skipping import Skipped
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.read_models.following.outdated import OutdatedProjection, ProjectionOutdated
+from recovery_journal.read_models.rebuild.check import CheckedProjection
+from recovery_journal.read_models.rebuild.progress import RebuildProgress, RebuildReport
+from recovery_journal.recovery.sweep_result import StepTaken, Swept
+from recovery_journal.restore.restore import Restored
+from recovery_journal.restore.skipping import Skipped
+from recovery_journal.store.lease import Lease, LeaseTerms
+from recovery_journal.store.pruning import Pruned
+from recovery_journal.sweeper import Sweeper
 from recovery_journal.values.codec import Codec
-from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
-from recovery_journal.working.worker import Worker
+from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome
+from recovery_journal.worker.worker import Worker
 
 __all__ = [
     "App",

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from recovery_journal.callables import functions_called
 from recovery_journal.domain.errors import InvalidInput
 from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.ranges import YEAR_S, require_number
 from recovery_journal.domain.wording import shown
 from recovery_journal.postgres.session_settings import Durability
+from recovery_journal.process.callables import functions_called
 from recovery_journal.projections.projection import Projection, RowT
 
 LONGEST_ID: Final = 200  # characters

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from recovery_journal import inputs
+from recovery_journal.claiming.claims import Claims, Wanted
+from recovery_journal.claiming.loading import Claim, ClaimLoading
 from recovery_journal.domain.errors import (
     CheckpointTooLarge,
     CheckpointTooNew,
@@ -22,53 +24,51 @@ from recovery_journal.domain.lease import Holder, Incarnation, LeaseStatus
 from recovery_journal.domain.ports import Reducer
 from recovery_journal.domain.ranges import require_kind
 from recovery_journal.domain.recovery import Recovery
-from recovery_journal.following.outdated import OutdatedProjection, outdated_of
-from recovery_journal.following.tracking import ProjectionTracking
-from recovery_journal.identity import incarnation
-from recovery_journal.leases.acquisition import Acquisition, Request
-from recovery_journal.leases.claims import Claims, Wanted
-from recovery_journal.leases.endings import LeaseEndings
-from recovery_journal.leases.failure_texts import FailureTexts
-from recovery_journal.leases.interventions import Interventions
-from recovery_journal.leases.keeping import Keeping
-from recovery_journal.leases.lease import Lease, LeaseTerms, require_terms
-from recovery_journal.leases.ledger import Ledger
-from recovery_journal.leases.loading import Claim, ClaimLoading
-from recovery_journal.leases.pruning import Pruned, Pruning
-from recovery_journal.leases.runs import RunStore
-from recovery_journal.leases.superseded import DEFAULT_KEPT
-from recovery_journal.leases.writes import LeaseWrites
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.payload import Value, Values
+from recovery_journal.monitoring.history import History, HistoryEntry
+from recovery_journal.monitoring.positions import Positions
+from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineTelling
+from recovery_journal.monitoring.quarantined import QuarantinedAttempt, QuarantineReading
+from recovery_journal.monitoring.queries import Reading
+from recovery_journal.monitoring.rows import RowReading
+from recovery_journal.monitoring.status import Status, StatusReading
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.server_settings import weakened
+from recovery_journal.process.gc_paused import uncollected
+from recovery_journal.process.identity import incarnation
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.projections.projection import PositionRow, Projection, RowT, StreamRow
 from recovery_journal.projections.recovery_context_row import RecoveryContextRow
-from recovery_journal.reading.as_of import ListReading
-from recovery_journal.reading.history import History, HistoryEntry
-from recovery_journal.reading.positions import Positions
-from recovery_journal.reading.quarantined import QuarantinedAttempt, QuarantineReading
-from recovery_journal.reading.queries import Reading
-from recovery_journal.reading.rows import RowReading
-from recovery_journal.reading.status import Status, StatusReading
-from recovery_journal.rebuilding.check import Check, CheckedProjection
-from recovery_journal.rebuilding.progress import RebuildProgress, RebuildReport
-from recovery_journal.rebuilding.rebuild import Rebuild
-from recovery_journal.recovering.cohort import Cohorts
-from recovery_journal.recovering.loss import Losses
-from recovery_journal.recovering.quarantine_hook import Hook, QuarantineTelling
-from recovery_journal.recovering.replayer import TailReplayer
-from recovery_journal.recovering.session_watch import SessionWatch
-from recovery_journal.recovering.sweep import Sweep
-from recovery_journal.recovering.swept import Observer, Swept
-from recovery_journal.restoring.restore import Restore, Restored
-from recovery_journal.restoring.skipping import Skipped, Skipping
-from recovery_journal.uncollected import uncollected
+from recovery_journal.read_models.as_of import ListReading
+from recovery_journal.read_models.following.outdated import OutdatedProjection, outdated_of
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild.check import Check, CheckedProjection
+from recovery_journal.read_models.rebuild.progress import RebuildProgress, RebuildReport
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
+from recovery_journal.recovery.cohort import Cohorts
+from recovery_journal.recovery.loss import Losses
+from recovery_journal.recovery.replayer import TailReplayer
+from recovery_journal.recovery.session_watch import SessionWatch
+from recovery_journal.recovery.sweep import Sweep
+from recovery_journal.recovery.sweep_result import Observer, Swept
+from recovery_journal.restore.restore import Restore, Restored
+from recovery_journal.restore.skipping import Skipped, Skipping
+from recovery_journal.store.acquisition import Acquisition, Request
+from recovery_journal.store.endings import LeaseEndings
+from recovery_journal.store.failure_texts import FailureTexts
+from recovery_journal.store.interventions import Interventions
+from recovery_journal.store.keeping import Keeping
+from recovery_journal.store.lease import Lease, LeaseTerms, require_terms
+from recovery_journal.store.ledger import Ledger
+from recovery_journal.store.pruning import Pruned, Pruning
+from recovery_journal.store.runs import RunStore
+from recovery_journal.store.superseded_checkpoints import DEFAULT_KEPT
+from recovery_journal.store.writes import LeaseWrites
 from recovery_journal.values.codec import Codec, Codecs
+from recovery_journal.values.payload import Value, Values
 
 
 class Journal:

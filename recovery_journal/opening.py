@@ -8,12 +8,6 @@ from typing import Any, Final
 
 from recovery_journal import inputs
 from recovery_journal.domain.ports import Reducer
-from recovery_journal.following.outdated import ProjectionOutdated
-from recovery_journal.following.projection_schema import (
-    add_projections,
-    catalogue,
-    create_projections,
-)
 from recovery_journal.journal import Journal, settle
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.postgres import schema as schemas
@@ -24,7 +18,13 @@ from recovery_journal.postgres.embedded import EmbeddedServer
 from recovery_journal.postgres.server_settings import DurabilityWeakened, words_of
 from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.projections.projection import Projection
-from recovery_journal.recovering.swept import Observer
+from recovery_journal.read_models.following.outdated import ProjectionOutdated
+from recovery_journal.read_models.schema import (
+    add_projections,
+    catalogue,
+    create_projections,
+)
+from recovery_journal.recovery.sweep_result import Observer
 from recovery_journal.values.codec import Codec
 
 SCHEMA_VARIABLE: Final = "RECOVERY_JOURNAL_SCHEMA"

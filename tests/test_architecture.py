@@ -166,8 +166,8 @@ def test_the_pure_halves_touch_neither_clock_nor_world(layer: str) -> None:
         (f"{PROJECTIONS}.contexts", "if True:\n    from scripts.bootstrap import run"),
         ("recovery_journal.journal", "from projections import catalog"),
         ("tests.worker", "from domain.lease import Fence"),
-        ("recovery_journal.recovering.sweeper", "from tests.servers import PrivateServer"),
-        ("recovery_journal.recovering.sweeper", "import scripts.benchmark as it"),
+        ("recovery_journal.sweeper", "from tests.servers import PrivateServer"),
+        ("recovery_journal.sweeper", "import scripts.benchmark as it"),
         ("scripts.demonstration", "from tests.servers import PrivateServer"),
     ],
 )
@@ -193,7 +193,7 @@ def test_a_right_arrow_is_left_alone() -> None:
         f"import {DOMAIN}.lease\nfrom {PROJECTIONS} import contexts\nfrom . import log\nimport os"
     )
 
-    assert wrong_arrows(source, "recovery_journal.recovering.sweeper") == []
+    assert wrong_arrows(source, "recovery_journal.sweeper") == []
 
 
 @pytest.mark.parametrize(

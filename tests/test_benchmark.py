@@ -13,13 +13,13 @@ import pytest
 from msgspec import Struct
 from psycopg import sql
 
-from recovery_journal.following.projection_schema import create_projections
-from recovery_journal.following.projection_table import ProjectionTable
 from recovery_journal.log.block import LogBlocks
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Projection
 from recovery_journal.projections.stream_fold import folded
+from recovery_journal.read_models.schema import create_projections
+from recovery_journal.read_models.tables.projection_table import ProjectionTable
 from scripts.benchmark.apart import SAMPLE_S, run_apart, run_watched
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.growth import FLAT

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.commands.exits import ExitCode
+from recovery_journal.cli.exits import ExitCode
 from recovery_journal.domain.events import AnyEvent, tag_of
 
 ROOT = Path(__file__).parent.parent

@@ -21,11 +21,11 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import project
-from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.mapper import decode
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
+from recovery_journal.read_models.schema import create_projections
 from scripts.benchmark.synthetic_log import (
     fill,
     fill_one_stream,

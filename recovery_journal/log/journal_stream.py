@@ -13,9 +13,9 @@ from recovery_journal.domain.journal_events import (
     EventSkipped,
     journal_tag_of,
 )
-from recovery_journal.identity import actor
 from recovery_journal.log.mapper import encode_journal_event
 from recovery_journal.log.open_writers import appending_briefly
+from recovery_journal.process.identity import actor
 
 # One act at a time: each takes the next version. By the table of what is skipped, because whoever
 # may append to the log can hold a lock on that one.

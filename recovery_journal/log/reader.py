@@ -19,9 +19,9 @@ from psycopg.rows import DictRow, args_row
 from recovery_journal.domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
 from recovery_journal.domain.journal_events import JOURNAL_STREAM
 from recovery_journal.log.mapper import decode, decode_block
+from recovery_journal.log.numbers import Skipped, skipped_positions
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
-from recovery_journal.restoring.numbers import Skipped, skipped_positions
 
 GAP_WAIT_S: Final = 0.25
 SHORTEST_PAUSE_S: Final = 0.001

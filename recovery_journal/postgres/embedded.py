@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from recovery_journal.domain.errors import EmbeddedServerUnavailable
 from recovery_journal.domain.wording import shown
-from recovery_journal.forks import leave_in_children
 from recovery_journal.postgres.connection_string import is_like_dsns_path, misplaced
 from recovery_journal.postgres.folders import (
     make_folder,
@@ -20,6 +19,7 @@ from recovery_journal.postgres.folders import (
     place_of,
     require_no_foreign_link,
 )
+from recovery_journal.process.forks import leave_in_children
 
 if TYPE_CHECKING:  # it needs psutil, which comes with the extra `embedded` alone
     from recovery_journal.postgres.cluster import Cluster

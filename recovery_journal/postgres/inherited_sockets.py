@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import Connection
 
-from recovery_journal.forks import leave_in_children
+from recovery_journal.process.forks import leave_in_children
 
 
 class OpenConnections:

@@ -13,7 +13,7 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.schema_privileges import require_safe
 
 VERSION: Final = 4
-SCRIPTS: Final = ("log/log.sql", "leases/stores.sql", "postgres/accepted_servers.sql")
+SCRIPTS: Final = ("log/log.sql", "store/stores.sql", "postgres/accepted_servers.sql")
 
 Step: TypeAlias = Callable[[Cursor[DictRow]], None]
 

@@ -2,8 +2,8 @@
 
 from msgspec.msgpack import Decoder
 
-from recovery_journal.callables import finished
 from recovery_journal.domain.wording import message_of
+from recovery_journal.process.callables import finished
 from recovery_journal.values.codec import Codecs
 from recovery_journal.values.extensions import BY_CODE, CODEC_CODE
 from recovery_journal.values.plain import Value

@@ -10,8 +10,8 @@ from typing import Final
 from msgspec import Raw
 from msgspec.msgpack import Encoder, Ext
 
-from recovery_journal.callables import finished
 from recovery_journal.domain.wording import message_of, shown
+from recovery_journal.process.callables import finished
 from recovery_journal.values.codec import Codec, Codecs
 from recovery_journal.values.extensions import BY_TYPE, CODEC_CODE, SUPPORTED, Extension
 from recovery_journal.values.plain import (

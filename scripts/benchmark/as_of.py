@@ -15,7 +15,7 @@ from recovery_journal.journal import Journal
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.moments import MOMENTS
-from recovery_journal.rebuilding.rebuild import Rebuild
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.synthetic_log import fill
 

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from recovery_journal.following.inline import UNSEEN, InlineRows
-from recovery_journal.following.projection_table import table_of
-from recovery_journal.leases.move import MOVE
-from recovery_journal.leases.taken import TAKE
-from recovery_journal.leases.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
+from recovery_journal.claiming.locked_leases import TAKE
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.streams import STREAMS
 from recovery_journal.postgres.database import ONE_SNAPSHOT
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
+from recovery_journal.read_models.following.inline import UNSEEN, InlineRows
+from recovery_journal.read_models.tables.projection_table import table_of
+from recovery_journal.store.move import MOVE
+from recovery_journal.store.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
 from scripts.benchmark.append_writers import STATE, TAG
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})

@@ -17,11 +17,11 @@ from typing import Any, Final, NamedTuple
 
 from recovery_journal.domain.errors import LeaseLost, ServerUnavailable
 from recovery_journal.journal import Journal
-from recovery_journal.leases.acquisition import terms_of
-from recovery_journal.leases.lease import Lease, LeaseTerms
-from recovery_journal.leases.row import COLUMNS, read_leases
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
+from recovery_journal.store.acquisition import terms_of
+from recovery_journal.store.lease import Lease, LeaseTerms
+from recovery_journal.store.lease_row import COLUMNS, read_leases
 from scripts.benchmark.fleet_server import FleetServer
 from scripts.benchmark.fleet_sweepers import sweep_until
 from scripts.benchmark.fresh_schema import fresh_schema

@@ -12,10 +12,10 @@ from multiprocessing.synchronize import Event, Semaphore
 from typing import Any, Final
 
 from recovery_journal.journal import Journal
-from recovery_journal.leases.ready_call import call
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.postgres.database import Database
-from recovery_journal.working.worker import Worker
+from recovery_journal.store.ready_call import call
+from recovery_journal.worker.worker import Worker
 from scripts.benchmark.fleet_server import FleetServer, server_share
 from scripts.benchmark.fleet_sweepers import sweep_until
 from scripts.benchmark.fresh_schema import fresh_schema

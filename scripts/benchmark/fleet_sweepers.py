@@ -12,7 +12,7 @@ from recovery_journal.domain.errors import Retry
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.sweeper import Sweeper
+from recovery_journal.sweeper import Sweeper
 from scripts.benchmark.fleet_server import FleetServer
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.lost_fleet import fill_lost

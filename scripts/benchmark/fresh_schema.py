@@ -7,9 +7,9 @@ from uuid import uuid4
 
 from psycopg import sql
 
-from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
+from recovery_journal.read_models.schema import create_projections
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from typer.testing import CliRunner
 
-from recovery_journal.command_line import app
+from recovery_journal.claiming.loading import Claim
+from recovery_journal.cli.main import app
 from recovery_journal.journal import Journal
-from recovery_journal.leases.loading import Claim
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.fresh_schema import fresh_schema

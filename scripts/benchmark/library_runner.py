@@ -10,8 +10,8 @@ from eventsourcing.persistence import Tracking
 from eventsourcing.projection import Projection, ProjectionRunner
 from psycopg import sql
 
-from recovery_journal.following.projection_table import ProjectionTable
 from recovery_journal.postgres.database import Database
+from recovery_journal.read_models.tables.projection_table import ProjectionTable
 from scripts.benchmark.fresh_schema import drop_schema
 from scripts.benchmark.library_view import PROJECTIONS, LibraryView
 

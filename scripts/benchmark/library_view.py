@@ -16,10 +16,10 @@ from psycopg.sql import SQL, Composed, Identifier, Placeholder
 from psycopg.types.json import Jsonb
 
 from recovery_journal.domain.events import AnyEvent
-from recovery_journal.following.row_form import RowForm
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection, Record, RowT
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
+from recovery_journal.read_models.tables.row_form import RowForm
 
 PROJECTIONS: Final[tuple[Projection[Any], ...]] = (RECOVERY_CONTEXTS, DISPATCH_READY)
 

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from recovery_journal.log.block import LogBlocks
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
-from recovery_journal.rebuilding.processes import Count, side_by_side
+from recovery_journal.read_models.rebuild.processes import Count, side_by_side
 
 RANGES_PER_PROCESS: Final = 16
 """As many as in a rebuild, so that none of the processes is idle for long at the end."""

@@ -21,8 +21,8 @@ from recovery_journal.domain.digest import chain_next, chain_origin
 from recovery_journal.domain.events import AnyEvent, WriteKind, tag_of
 from recovery_journal.domain.lease import Actor, Fence, Holder, Incarnation
 from recovery_journal.domain.recovery import Decision, evolve
-from recovery_journal.payload import Payload, Value, encode
 from recovery_journal.postgres.database import Database
+from recovery_journal.values.payload import Payload, Value, encode
 
 KIND: Final = "mass-crash"
 TTL_S: Final = 0.1

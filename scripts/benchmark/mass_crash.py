@@ -15,10 +15,10 @@ from multiprocessing.synchronize import Barrier
 from typing import Any, Final, NamedTuple
 
 from recovery_journal.domain.replay import ReplayMode
-from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
+from recovery_journal.read_models.following.follower import Follower
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.lost_fleet import KIND, fill_lost, fold
 from scripts.benchmark.rivals.crash import RIVALS

@@ -22,7 +22,7 @@ from psycopg.rows import DictRow
 
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
-from recovery_journal.rebuilding.rebuild import Rebuild
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
 from scripts.benchmark.apart import run_apart, run_watched
 from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.library_runner import run_library

@@ -12,8 +12,8 @@ WATCHED = (
     "recovery_journal.domain",
     "recovery_journal.projections",
     "recovery_journal.log.mapper",
-    "recovery_journal.following.row_form",
-    "recovery_journal.commands",
+    "recovery_journal.read_models.tables.row_form",
+    "recovery_journal.cli",
 )
 """The modules on the way. To watch all the others too would only make the start longer."""
 

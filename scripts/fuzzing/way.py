@@ -14,21 +14,21 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from recovery_journal.commands.changes import changes, shown
-from recovery_journal.commands.essentials import essentials
-from recovery_journal.commands.page import text
-from recovery_journal.commands.phases import phases, told
-from recovery_journal.commands.words import moment
+from recovery_journal.cli.changes import changes, shown
+from recovery_journal.cli.essentials import essentials
+from recovery_journal.cli.page import text
+from recovery_journal.cli.phases import phases, told
+from recovery_journal.cli.words import moment
 from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER, is_computable
 from recovery_journal.domain.errors import CorruptEvent, FoldFailed, UnknownEvent
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery, Stage, project
-from recovery_journal.following.row_form import RowForm
 from recovery_journal.log.mapper import UNREADABLE, JournalMapper, decode, decode_block
+from recovery_journal.monitoring.history import HistoryEntry
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Fold, Projection, Record, RowRefused, RowT
 from recovery_journal.projections.stream_fold import StreamFold
-from recovery_journal.reading.history import HistoryEntry
+from recovery_journal.read_models.tables.row_form import RowForm
 from scripts.fuzzing.stored import StoredRow, read
 
 FORMS: Final = {it.name: RowForm(it.row_type) for it in BUILT_IN}

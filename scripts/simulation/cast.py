@@ -10,16 +10,16 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
+from recovery_journal.claiming.loading import Claim
 from recovery_journal.domain.errors import LeaseLost, PayloadCorrupt, Refused, Retry
 from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import Incarnation, LeaseStatus
-from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
-from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.loading import Claim
 from recovery_journal.limits import Limits
-from recovery_journal.payload import Value, encode
-from recovery_journal.working.session_lock import SessionLock
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.store.lease import Lease
+from recovery_journal.values.payload import Value, encode
+from recovery_journal.worker.session_lock import SessionLock
 from scripts.simulation.connection import SimulatedDatabase
 from scripts.simulation.network import Network
 from scripts.simulation.promises import Promises

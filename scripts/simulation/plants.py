@@ -26,12 +26,12 @@ class Race(NamedTuple):
     test: str
 
 
-WRITES = "recovery_journal/leases/writes.py"
-LOSS = "recovery_journal/recovering/loss.py"
-SWEEP = "recovery_journal/recovering/sweep.py"
-COHORT = "recovery_journal/recovering/cohort.py"
+WRITES = "recovery_journal/store/writes.py"
+LOSS = "recovery_journal/recovery/loss.py"
+SWEEP = "recovery_journal/recovery/sweep.py"
+COHORT = "recovery_journal/recovery/cohort.py"
 READER = "recovery_journal/log/reader.py"
-FOLLOWER = "recovery_journal/following/follower.py"
+FOLLOWER = "recovery_journal/read_models/following/follower.py"
 
 PLANTS: Final[dict[str, Plant]] = {
     "fence-not-compared": Plant(
@@ -231,7 +231,7 @@ PLANTS: Final[dict[str, Plant]] = {
         "the newest checkpoint is reloaded, and what came after it",
         (
             Edit(
-                "recovery_journal/leases/tips.py",
+                "recovery_journal/store/tips.py",
                 "= runs.run_id AND NOT is_void\n    ORDER BY checkpoint_no DESC",
                 "= runs.run_id AND NOT is_void\n    ORDER BY checkpoint_no",
             ),
@@ -263,14 +263,14 @@ RACES: Final[dict[str, Race]] = {
     ),
     "tip-of-two-moments": Race(
         "a worker is handed a checkpoint and what came after that one",
-        (Edit("recovery_journal/leases/runs.py", "own.execute(ONE_SNAPSHOT)\n", "pass\n"),),
+        (Edit("recovery_journal/store/runs.py", "own.execute(ONE_SNAPSHOT)\n", "pass\n"),),
         "tests/rules/test_claims.py::test_what_a_worker_is_handed_is_as_of_one_moment",
     ),
     "claimers-wait": Race(
         "claimers never block each other",
         (
             Edit(
-                "recovery_journal/leases/taken.py",
+                "recovery_journal/claiming/locked_leases.py",
                 "FOR NO KEY UPDATE OF leases SKIP LOCKED",
                 "FOR NO KEY UPDATE OF leases",
             ),

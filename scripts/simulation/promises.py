@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from recovery_journal.claiming.loading import Claim
 from recovery_journal.domain.errors import PayloadCorrupt
 from recovery_journal.domain.events import (
     AnyEvent,
@@ -28,10 +29,9 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.lease import Fence, LeaseStatus, LossReason
 from recovery_journal.domain.recovery import Recovery, evolve
-from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.loading import Claim
 from recovery_journal.limits import Limits
 from recovery_journal.log.mapper import decode
+from recovery_journal.store.lease import Lease
 from scripts.simulation.server import Monitor
 from scripts.simulation.world import Violation
 

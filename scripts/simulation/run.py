@@ -17,10 +17,10 @@ from uuid import UUID, uuid4
 
 from msgspec import Struct
 
-from recovery_journal import identity
 from recovery_journal.domain.lease import OPEN_STATUSES
-from recovery_journal.following.follower import Follower
 from recovery_journal.journal import Journal
+from recovery_journal.process import identity
+from recovery_journal.read_models.following.follower import Follower
 from scripts.simulation.cast import LIMITS, Cast, Run
 from scripts.simulation.faults import Fault, GivenFaults, SeededFaults
 from scripts.simulation.network import Network

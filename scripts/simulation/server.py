@@ -22,10 +22,10 @@ import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
-from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import embedded_cluster
+from recovery_journal.read_models.schema import create_projections
 
 SCHEMA: Final = "journal"
 TEMPLATE: Final = "simulated"

@@ -12,7 +12,7 @@ from uuid import uuid4
 from typer.testing import CliRunner
 
 import recovery_journal as rj
-from recovery_journal.command_line import app
+from recovery_journal.cli.main import app
 from scripts.storming.job import KINDS, Run, State, output, step_name, work
 from scripts.storming.life import Part, Setting, asked_to_end, opened, tell
 from scripts.storming.member import (

@@ -7,10 +7,10 @@ from typing import Final
 from msgspec import Struct
 
 import recovery_journal as rj
-from recovery_journal.commands.essentials import tag_shown
+from recovery_journal.cli.essentials import tag_shown
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.payload import encode
-from recovery_journal.rebuilding.check import CheckedProjection
+from recovery_journal.read_models.rebuild.check import CheckedProjection
+from recovery_journal.values.payload import encode
 from scripts.storming.history import Operation, by_attempt, operations
 from scripts.storming.job import FOLDED, Run, folded
 from scripts.storming.life import LIMITS, Setting

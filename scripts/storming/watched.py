@@ -7,9 +7,9 @@ from uuid import uuid4
 from msgspec import UNSET, UnsetType
 
 import recovery_journal as rj
-from recovery_journal.leases.writes import Renewal
-from recovery_journal.payload import Value, encode
 from recovery_journal.postgres.database import Database
+from recovery_journal.store.writes import Renewal
+from recovery_journal.values.payload import Value, encode
 from scripts.storming.history import Action, History
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import recovery_journal as rj
-from recovery_journal.leases.runs import TailStep
+from recovery_journal.store.runs import TailStep
 
 STEP_COUNT = 4
 CHECKPOINT_AT = 2

@@ -4,8 +4,8 @@ It says how many events an earlier start has folded as soon as it knows, and how
 """
 
 import recovery_journal as rj
-from recovery_journal.rebuilding.progress import Phase, RebuildProgress
-from recovery_journal.rebuilding.rebuild import Rebuild
+from recovery_journal.read_models.rebuild.progress import Phase, RebuildProgress
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
 from tests.acceptance.stop import Stop, say, settings
 
 PROCESS_COUNT = 2

@@ -12,9 +12,9 @@ from psycopg.rows import DictRow
 
 import recovery_journal as rj
 from recovery_journal.domain.replay import ReplayOutcome
-from recovery_journal.leases.ledger import Ledger, Moved
-from recovery_journal.leases.move import Move
-from recovery_journal.recovering.replayer import TailReplayer
+from recovery_journal.recovery.replayer import TailReplayer
+from recovery_journal.store.ledger import Ledger, Moved
+from recovery_journal.store.move import Move
 from tests.acceptance.job import LIMITS
 from tests.acceptance.stop import Stop, say, settings
 

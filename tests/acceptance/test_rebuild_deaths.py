@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.following.follower import Follower
 from recovery_journal.projections.catalog import BUILT_IN
-from recovery_journal.rebuilding.check import Check
-from recovery_journal.rebuilding.rebuild import Rebuild
-from recovery_journal.rebuilding.row_digest import digest_of_rows
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.read_models.rebuild.check import Check
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
+from recovery_journal.read_models.rebuild.row_digest import digest_of_rows
 from scripts.benchmark.synthetic_log import fill
 from tests.acceptance.programs import Program, is_alive, launched
 from tests.acceptance.stop import Settings

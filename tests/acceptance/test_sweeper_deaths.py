@@ -6,7 +6,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.domain.events import Dispatched, LeaseExpired, Seized
-from recovery_journal.payload import encode
+from recovery_journal.values.payload import encode
 from tests.acceptance.job import RESULT, begin, go_on
 from tests.acceptance.programs import started
 from tests.acceptance.stop import Settings

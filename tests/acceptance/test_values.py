@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import recovery_journal as rj
 from recovery_journal.domain.events import Replayed
-from recovery_journal.payload import encode
+from recovery_journal.values.payload import encode
 from tests.acceptance import billing
 from tests.acceptance.folding_program import WORDS
 from tests.acceptance.job import LIMITS

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import typer
 from hypothesis import strategies as st
 
-from recovery_journal.command_line import app
+from recovery_journal.cli.main import app
 
 
 class Parameter(NamedTuple):

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recovery_journal as rj
-from recovery_journal.command_line import main
-from recovery_journal.commands.exits import MEANINGS, ExitCode
-from recovery_journal.commands.serving import Service
+from recovery_journal.cli.exits import MEANINGS, ExitCode
+from recovery_journal.cli.main import main
+from recovery_journal.cli.serving import Service
 from tests.bad_input.command_lines import FILES, RIGHT, WORDS, lines, typed
 from tests.bad_input.scene import Scene
 from tests.bad_input.test_public_calls import TOLERANT
@@ -153,7 +153,7 @@ def test_a_process_is_answered_or_refused(
     scene.note()
 
     found = subprocess.run(
-        [sys.executable, "-m", "recovery_journal.command_line", *arguments],
+        [sys.executable, "-m", "recovery_journal.cli.main", *arguments],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), **surroundings},
         capture_output=True,

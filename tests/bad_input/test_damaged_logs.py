@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recovery_journal as rj
-from recovery_journal.command_line import main
-from recovery_journal.commands.exits import ExitCode
+from recovery_journal.cli.exits import ExitCode
+from recovery_journal.cli.main import main
 from scripts.fuzzing.mutation import mutate
 from scripts.fuzzing.seeds import seeds
 from scripts.fuzzing.stored import StoredRow, read

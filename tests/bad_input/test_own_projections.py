@@ -7,7 +7,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.domain.errors import FoldFailed
-from recovery_journal.following.projection_schema import catalogue
+from recovery_journal.read_models.schema import catalogue
 from tests.bad_input.anything import Nowhere, cyclic
 from tests.bad_input.scene import assert_refusal
 from tests.rules.scenes import held

@@ -9,7 +9,7 @@ import pytest
 
 import recovery_journal
 from recovery_journal import Journal, Limits
-from recovery_journal.command_line import main
+from recovery_journal.cli.main import main
 
 
 @dataclass(frozen=True)

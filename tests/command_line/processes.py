@@ -19,7 +19,7 @@ class Spoken:
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "recovery_journal.command_line", *arguments],
+            [sys.executable, "-m", "recovery_journal.cli.main", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -10,7 +10,7 @@ from psycopg import sql
 
 import recovery_journal
 from recovery_journal import Journal, Lease, LeaseLost
-from recovery_journal.reading.status import Status
+from recovery_journal.monitoring.status import Status
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PROGRAM = "import sys; from recovery_journal.command_line import main; sys.exit(main(sys.argv[1:]))"
+PROGRAM = "import sys; from recovery_journal.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 def said(folder: Path, *python: str, path: str = str(CHECKOUT)) -> str:
@@ -25,7 +25,7 @@ def said(folder: Path, *python: str, path: str = str(CHECKOUT)) -> str:
 
 
 @pytest.mark.parametrize("module", ["statistics", "xmlrpc", "turtledemo", "pytest"])
-@pytest.mark.parametrize("start", [("-P", "-c", PROGRAM), ("-m", "recovery_journal.command_line")])
+@pytest.mark.parametrize("start", [("-P", "-c", PROGRAM), ("-m", "recovery_journal.cli.main")])
 def test_a_file_in_the_working_directory_stands_in_for_no_installed_module(
     tmp_path: Path, module: str, start: tuple[str, ...]
 ) -> None:

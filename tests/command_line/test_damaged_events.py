@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from recovery_journal import Journal
-from recovery_journal.commands.exits import ExitCode
+from recovery_journal.cli.exits import ExitCode
 from recovery_journal.domain.errors import InvalidInput, StreamUnusable
 from tests.command_line.conftest import Command, Said
 from tests.rules.forgeries import forge

@@ -8,7 +8,7 @@ import pytest
 from recovery_journal import Journal, Stage
 from recovery_journal.domain.events import LiftOption, QuarantineLifted
 from recovery_journal.domain.recovery import Recovery
-from recovery_journal.reading.quarantined import QuarantinedAttempt
+from recovery_journal.monitoring.quarantined import QuarantinedAttempt
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 

@@ -3,8 +3,8 @@
 import pytest
 
 from recovery_journal import Journal
-from recovery_journal.command_line import main
-from recovery_journal.commands.exits import MEANINGS, ExitCode, code_of, report
+from recovery_journal.cli.exits import MEANINGS, ExitCode, code_of, report
+from recovery_journal.cli.main import main
 from recovery_journal.domain.errors import CorruptEvent, InvalidInput, LeaseLost, StoreBusy
 from tests.command_line import scenes
 from tests.command_line.conftest import Command

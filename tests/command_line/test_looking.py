@@ -7,8 +7,8 @@ import pytest
 
 from recovery_journal import HistoryEntry, Journal
 from recovery_journal.domain.recovery import Recovery
+from recovery_journal.monitoring.status import Status
 from recovery_journal.projections.dispatch_ready import DispatchReadyRow
-from recovery_journal.reading.status import Status
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 

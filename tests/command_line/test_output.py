@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from recovery_journal.commands.exits import ExitCode
+from recovery_journal.cli.exits import ExitCode
 from recovery_journal.journal import Journal
 from tests.command_line import scenes
 
-PROGRAM = [sys.executable, "-m", "recovery_journal.command_line"]
+PROGRAM = [sys.executable, "-m", "recovery_journal.cli.main"]
 
 # Each prints by another way: the help, an early option, tables, lines, JSON, a loop.
 PRINTING = (

@@ -9,9 +9,9 @@ from psycopg.rows import dict_row
 
 from recovery_journal import Journal
 from recovery_journal.domain.errors import InvalidInput, RunPruned
-from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.pruning import Pruned, Pruning
-from recovery_journal.leases.superseded import DEFAULT_KEPT
+from recovery_journal.store.lease import Lease
+from recovery_journal.store.pruning import Pruned, Pruning
+from recovery_journal.store.superseded_checkpoints import DEFAULT_KEPT
 from tests.command_line import scenes
 
 NOW = timedelta(0)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recovery_journal import Journal
-from recovery_journal.commands.exits import ExitCode
+from recovery_journal.cli.exits import ExitCode
 from tests.command_line.conftest import Command
 from tests.rules.forgeries import forge
 from tests.rules.scenes import held, make_ready

@@ -3,7 +3,7 @@
 from recovery_journal import Journal
 from recovery_journal.domain.lease import LeaseStatus
 from recovery_journal.domain.recovery import Stage
-from recovery_journal.reading.projection_status import ProjectionState
+from recovery_journal.monitoring.projection_status import ProjectionState
 from tests.command_line import scenes
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis.strategies import dictionaries, text
 
 from recovery_journal import Journal
-from recovery_journal.commands.page import harmless
+from recovery_journal.cli.page import harmless
 from tests.command_line import scenes
 from tests.command_line.processes import Spoken
 
@@ -25,7 +25,7 @@ def shown_on_a_terminal(*arguments: str, **environment: str) -> str:
     ours, theirs = pty.openpty()
     clean = {name: text for name, text in Spoken.environment().items() if name not in UNSET}
     with subprocess.Popen(
-        [sys.executable, "-m", "recovery_journal.command_line", *arguments],
+        [sys.executable, "-m", "recovery_journal.cli.main", *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

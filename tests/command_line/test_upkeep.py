@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from recovery_journal import Journal
-from recovery_journal.rebuilding.check import CheckedProjection
-from recovery_journal.rebuilding.progress import RebuildReport
+from recovery_journal.read_models.rebuild.check import CheckedProjection
+from recovery_journal.read_models.rebuild.progress import RebuildReport
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 
@@ -81,7 +81,7 @@ def break_off(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("recovery_journal.rebuilding.rebuild.index_shadows", die)
+        patch.setattr("recovery_journal.read_models.rebuild.rebuild.index_shadows", die)
         with pytest.raises(KeyboardInterrupt):
             journal.rebuild()
 

@@ -7,9 +7,9 @@ import typer
 from hypothesis import given
 from msgspec.structs import replace
 
-from recovery_journal.commands import words
-from recovery_journal.commands.changes import changes, fields, shown
-from recovery_journal.commands.essentials import essentials
+from recovery_journal.cli import words
+from recovery_journal.cli.changes import changes, fields, shown
+from recovery_journal.cli.essentials import essentials
 from recovery_journal.domain.events import AnyEvent, LeaseExpired
 from recovery_journal.domain.lease import Actor
 from recovery_journal.domain.recovery import evolve

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 import recovery_journal
 from recovery_journal import Journal
 from recovery_journal.domain.errors import InvalidInput, UnknownAttempt
-from recovery_journal.following.projection_table import table_of
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
+from recovery_journal.read_models.tables.projection_table import table_of
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 

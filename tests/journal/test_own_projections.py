@@ -9,7 +9,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.domain.errors import RowsUnreadable
-from recovery_journal.reading.projection_status import ProjectionState
+from recovery_journal.monitoring.projection_status import ProjectionState
 from tests.journal.projections_of_ones_own import (
     StepCounts,
     TenantRow,
@@ -95,7 +95,7 @@ def test_own_projections_are_rebuilt_and_checked_with_the_built_in_ones(opened: 
 def test_rows_are_read_in_order_by_key_and_by_name(
     opened: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recovery_journal.reading.rows.PAGE_ROWS", 2)
+    monkeypatch.setattr("recovery_journal.monitoring.rows.PAGE_ROWS", 2)
     journal = opened(*OWN)
     lose(journal, "a-1", "a-2", "a-3", "a-4", "a-5")
     rj.Follower(journal).catch_up(30)

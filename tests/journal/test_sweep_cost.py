@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pytest
 
-from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.loss import LOOK
+from recovery_journal.read_models.schema import create_projections
+from recovery_journal.recovery.loss import LOOK
 
 ROWS: Final = 20_000
 WHEN: Final[dict[str, Any]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.command_line import main
+from recovery_journal.cli.main import main
 from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.postgres.connection_string import (
     UNNAMED,

@@ -6,7 +6,7 @@ import pytest
 from psycopg import sql
 
 import recovery_journal as rj
-from recovery_journal.reading.protections import body_of
+from recovery_journal.monitoring.protections import body_of
 from tests.schemas import own_role
 
 

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
-from recovery_journal.command_line import main
+from recovery_journal.cli.main import main
 from recovery_journal.domain.errors import SchemaUnsafe
 from tests.schemas import own_database
 

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from recovery_journal.following.projection_schema import create_projections
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
+from recovery_journal.read_models.schema import create_projections
 from tests.projections.writing import Writer
 
 

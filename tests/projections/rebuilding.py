@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from recovery_journal.following.follower import Follower
-from recovery_journal.following.projection_table import table_of
 from recovery_journal.projections.catalog import BUILT_IN
-from recovery_journal.rebuilding.check import Check
-from recovery_journal.rebuilding.rebuild import Rebuild
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.read_models.rebuild.check import Check
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
+from recovery_journal.read_models.tables.projection_table import table_of
 from tests.projections.writing import Writer
 
 
@@ -50,7 +50,7 @@ def on_thread(function: Any) -> None:
 
 def small_ranges(patch: pytest.MonkeyPatch) -> None:
     """Split also a short log into many ranges of streams."""
-    patch.setattr("recovery_journal.rebuilding.rebuild.FEWEST_EVENTS", 10)
+    patch.setattr("recovery_journal.read_models.rebuild.rebuild.FEWEST_EVENTS", 10)
 
 
 def described(writer: Writer) -> list[dict[str, Any]]:

@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 
 from recovery_journal.domain.errors import FoldFailed
 from recovery_journal.domain.events import AnyEvent
-from recovery_journal.following.follower import Follower
-from recovery_journal.following.projection_schema import create_projections
-from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
@@ -23,7 +20,10 @@ from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection, Record
 from recovery_journal.projections.recovery_contexts import RecoveryContexts
 from recovery_journal.projections.workers import Workers
-from recovery_journal.rebuilding.progress import RebuildProgress
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild.progress import RebuildProgress
+from recovery_journal.read_models.schema import create_projections
 from tests.projections.folds import Bare, Narrower, Shouting, Wider
 from tests.projections.logs import logs
 from tests.projections.rebuilding import follow, is_right, rebuild, small_ranges

@@ -21,8 +21,6 @@ from recovery_journal.domain.events import (
     QuarantineLifted,
     StartPoint,
 )
-from recovery_journal.following.projection_table import ProjectionTable, apply, table_of
-from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.projections.projection import (
@@ -34,7 +32,9 @@ from recovery_journal.projections.projection import (
     StreamRow,
 )
 from recovery_journal.projections.workers import WORKERS
-from recovery_journal.reading.as_of import ListReading, entries_then, statement_of
+from recovery_journal.read_models.as_of import ListReading, entries_then, statement_of
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.tables.projection_table import ProjectionTable, apply, table_of
 from tests.domain.specimens import NOW
 from tests.projections.logs import random_log, rows_of
 

@@ -5,13 +5,13 @@ import threading
 import psycopg
 import pytest
 
-from recovery_journal.following.as_of_index import AsOfIndex
-from recovery_journal.following.projection_table import ProjectionTable, table_of
-from recovery_journal.following.table_definition import Place
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.workers import WORKERS
-from recovery_journal.reading.as_of import ListReading
+from recovery_journal.read_models.as_of import ListReading
+from recovery_journal.read_models.tables.as_of_index import AsOfIndex
+from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
+from recovery_journal.read_models.tables.table_definition import Place
 from tests.projections.rebuilding import described
 from tests.projections.test_as_of import entry
 from tests.projections.test_switch import wait_until_blocked_by

@@ -3,7 +3,7 @@
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.workers import WORKERS
-from recovery_journal.rebuilding.check import Check
+from recovery_journal.read_models.rebuild.check import Check
 from tests.projections.rebuilding import described, follow, is_right
 from tests.projections.writing import Writer
 

@@ -12,10 +12,6 @@ from msgspec.structs import replace
 
 from recovery_journal.domain.errors import PositionNotReached, ServerUnavailable
 from recovery_journal.domain.events import ReadyForDispatch
-from recovery_journal.following.follower import Follower
-from recovery_journal.following.projection_schema import create_projections
-from recovery_journal.following.projection_table import table_of
-from recovery_journal.following.tracking import Followed, FollowingState, ProjectionTracking
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
@@ -24,6 +20,14 @@ from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import PositionRow, Projection, Record
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
 from recovery_journal.projections.workers import WORKERS
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.read_models.following.tracking import (
+    Followed,
+    FollowingState,
+    ProjectionTracking,
+)
+from recovery_journal.read_models.schema import create_projections
+from recovery_journal.read_models.tables.projection_table import table_of
 from tests.projections.writing import Source, Writer
 from tests.servers import PrivateServer
 

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recovery_journal.domain.errors import InvalidInput, StoreBusy
-from recovery_journal.following.projection_table import apply, table_of
-from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.reader import SettledReader
+from recovery_journal.monitoring.positions import Positions
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.moments import BLOCK_POSITIONS, MOMENTS
 from recovery_journal.projections.projection import Record
-from recovery_journal.reading.positions import Positions
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.tables.projection_table import apply, table_of
 from tests.domain.histories import granted, history
 from tests.projections.logs import BEGINNING, random_log, rows_of
 from tests.projections.rebuilding import follow, on_thread, rebuild

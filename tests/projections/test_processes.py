@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from recovery_journal.domain.errors import ProcessLost, RecoveryJournalError
-from recovery_journal.rebuilding.processes import Count, Work, _require_well, side_by_side
+from recovery_journal.read_models.rebuild.processes import Count, Work, _require_well, side_by_side
 from tests.acceptance.programs import is_alive
 from tests.domain.test_errors import EXAMPLES
 from tests.rules.scenes import LIMIT_S, until
@@ -146,7 +146,7 @@ def test_an_error_raised_behind_the_last_look_is_raised_here(
             may_fail.set()
         process.join(LIMIT_S)
 
-    looking = "recovery_journal.rebuilding.processes._require_well"
+    looking = "recovery_journal.read_models.rebuild.processes._require_well"
     monkeypatch.setattr(looking, look_and_let_it_end)
 
     with pytest.raises(LookupError, match="late"):

@@ -9,8 +9,6 @@ from msgspec.structs import replace
 
 from recovery_journal.domain.errors import FoldFailed, RebuildUnderWay, UnknownEvent
 from recovery_journal.domain.events import ReadyForDispatch
-from recovery_journal.following.follower import Follower
-from recovery_journal.following.tracking import FollowingState, ProjectionTracking
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import (
@@ -21,9 +19,11 @@ from recovery_journal.projections.dispatch_ready import (
 from recovery_journal.projections.projection import Record
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
 from recovery_journal.projections.workers import WORKERS
-from recovery_journal.rebuilding.progress import Phase, RebuildProgress
-from recovery_journal.rebuilding.rebuild import Rebuild
-from recovery_journal.rebuilding.row_digest import digest_of_rows
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.read_models.following.tracking import FollowingState, ProjectionTracking
+from recovery_journal.read_models.rebuild.progress import Phase, RebuildProgress
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
+from recovery_journal.read_models.rebuild.row_digest import digest_of_rows
 from tests.domain.histories import granted, history, recovered
 from tests.projections.rebuilding import described, follow, is_right, on_thread, rebuild, truncate
 from tests.projections.writing import Source, Writer

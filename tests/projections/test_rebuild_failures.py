@@ -19,16 +19,16 @@ from recovery_journal.domain.errors import (
     RecoveryJournalError,
 )
 from recovery_journal.domain.events import AnyEvent, tag_of
-from recovery_journal.following.projection_schema import create_projections
-from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Index, Record
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
 from recovery_journal.projections.workers import WORKERS, Workers
-from recovery_journal.rebuilding.progress import Phase, RebuildProgress
-from recovery_journal.rebuilding.rebuild import Rebuild
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild.progress import Phase, RebuildProgress
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
+from recovery_journal.read_models.schema import create_projections
 from tests.domain.histories import granted, history, recovered
 from tests.projections.rebuilding import (
     described,

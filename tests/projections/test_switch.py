@@ -10,12 +10,12 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.following.projection_table import apply, shadow_of, table_of
-from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
-from recovery_journal.rebuilding.switch import Switch
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild.switch import Switch
+from recovery_journal.read_models.tables.projection_table import apply, shadow_of, table_of
 from tests.domain.histories import granted, history, ready, recovered
 from tests.projections.rebuilding import follow, on_thread, rebuild
 from tests.projections.writing import Writer
@@ -157,8 +157,8 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
     writer: Writer, server_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The switch meets the writer at its first try, and outwaits it.
-    monkeypatch.setattr("recovery_journal.rebuilding.switch.WAIT_S", 30.0)
-    monkeypatch.setattr("recovery_journal.rebuilding.switch.HOLD_S", 30.0)
+    monkeypatch.setattr("recovery_journal.read_models.rebuild.switch.WAIT_S", 30.0)
+    monkeypatch.setattr("recovery_journal.read_models.rebuild.switch.HOLD_S", 30.0)
     events = history(granted(), *recovered(lost_epoch=1, recovery_no=1)[:3], ready())
     other = Database(server_dsn, writer.database.schema)
     switch = Switch(writer.database, writer.reader, DISPATCH_READY, upto=0)
@@ -181,7 +181,7 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
 def test_a_server_that_is_too_slow_for_a_brief_switch_is_given_time(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recovery_journal.rebuilding.switch.BRIEF_FOR_S", 1.0)
+    monkeypatch.setattr("recovery_journal.read_models.rebuild.switch.BRIEF_FOR_S", 1.0)
     prepare_shadow(writer)
     held: list[float] = []
 

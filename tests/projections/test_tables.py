@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from recovery_journal.domain.errors import InvalidInput, RowUnstorable
 from recovery_journal.domain.events import ReadyForDispatch
-from recovery_journal.following.projection_table import ProjectionTable, apply, table_of
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
@@ -28,6 +27,7 @@ from recovery_journal.projections.projection import (
     StreamRow,
 )
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
+from recovery_journal.read_models.tables.projection_table import ProjectionTable, apply, table_of
 from tests.projections.logs import random_log, rows_of
 
 every_projection = pytest.mark.parametrize("projection", BUILT_IN, ids=lambda it: it.name)

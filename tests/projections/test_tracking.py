@@ -8,9 +8,9 @@ from eventsourcing.persistence import Tracking, TrackingRecorder
 from eventsourcing.tests.persistence import TrackingRecorderTestCase
 
 from recovery_journal.domain.errors import PositionNotReached
-from recovery_journal.following.tracking import FollowingState, ProjectionTracking
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.workers import WORKERS
+from recovery_journal.read_models.following.tracking import FollowingState, ProjectionTracking
 
 
 @pytest.fixture

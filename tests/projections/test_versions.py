@@ -10,16 +10,16 @@ import pytest
 from psycopg import Cursor
 
 from recovery_journal.domain.errors import RowsOutdated
-from recovery_journal.following.follower import Follower
-from recovery_journal.following.projection_table import shadow_of, table_of
-from recovery_journal.following.tracking import ProjectionTracking
 from recovery_journal.log.reader import Page, SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection
-from recovery_journal.rebuilding import switch
-from recovery_journal.rebuilding.rebuild import Rebuild
-from recovery_journal.rebuilding.switch import Switch
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild import switch
+from recovery_journal.read_models.rebuild.rebuild import Rebuild
+from recovery_journal.read_models.rebuild.switch import Switch
+from recovery_journal.read_models.tables.projection_table import shadow_of, table_of
 from tests.domain.histories import granted, history, recovered
 from tests.projections.folds import Bare, Narrower, Shouting, Wider
 from tests.projections.logs import random_log

@@ -15,15 +15,15 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.journal_events import JOURNAL_STREAM
 from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
-from recovery_journal.following.row_form import RowForm
 from recovery_journal.journal import Journal
+from recovery_journal.monitoring.history import HistoryEntry
 from recovery_journal.projections.dispatch_ready import (
     DISPATCH_READY,
     DispatchReady,
     DispatchReadyRow,
 )
 from recovery_journal.projections.projection import Record
-from recovery_journal.reading.history import HistoryEntry
+from recovery_journal.read_models.tables.row_form import RowForm
 
 STATUS_OF_ENDING = {
     Ending.COMPLETED: "completed",

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from recovery_journal.claiming.loading import Claim
 from recovery_journal.domain.events import RecoveryEvent
 from recovery_journal.domain.ports import Reducer
 from recovery_journal.journal import Journal
-from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.loading import Claim
 from recovery_journal.limits import Limits
-from recovery_journal.recovering.swept import Swept
+from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.store.lease import Lease
 
 LIMIT_S = 30
 PAUSE_S = 0.005

@@ -17,8 +17,8 @@ from recovery_journal.domain.errors import (
     ServerTooOld,
     ServerUnavailable,
 )
-from recovery_journal.payload import decode_digested
 from recovery_journal.postgres.database import Database
+from recovery_journal.values.payload import decode_digested
 from tests.bad_input.anything import Nowhere
 from tests.rules.scenes import OpenJournal, change, claim_one, held, report, rows, types_of
 

@@ -11,7 +11,7 @@ import pytest
 import recovery_journal as rj
 from recovery_journal.domain.errors import PayloadCorrupt
 from recovery_journal.domain.events import Dispatched, QuarantineCause, Quarantined
-from recovery_journal.leases import tips
+from recovery_journal.store import tips
 from tests.rules.scenes import (
     OpenJournal,
     aside,

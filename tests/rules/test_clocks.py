@@ -7,7 +7,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.leases import ledger
+from recovery_journal.store import ledger
 from tests.rules.scenes import SHORT, events_of, held, sweep_until
 
 YEAR_S = 365 * 24 * 3600

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.following.tracking import ProjectionTracking
-from recovery_journal.restoring.differences import Difference
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.restore.differences import Difference
 from tests.rules.in_step import assert_in_step
 from tests.rules.scenes import LIMITS, change, claim_one, held, make_ready, rows, types_of, worked
 

@@ -11,16 +11,16 @@ import psycopg
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.commands.essentials import essentials
+from recovery_journal.cli.essentials import essentials
 from recovery_journal.domain.digest import payload_digest
 from recovery_journal.domain.error_texts import ErrorTexts, text_digest
 from recovery_journal.domain.errors import PayloadCorrupt
 from recovery_journal.domain.events import LeaseEnded, LeaseExpired, Quarantined, StepFailed
 from recovery_journal.domain.policy import Policy
-from recovery_journal.leases.lease import Lease
-from recovery_journal.payload import decode_digested
+from recovery_journal.store.lease import Lease
 from recovery_journal.values import zones
 from recovery_journal.values.extensions import BY_TYPE
+from recovery_journal.values.payload import decode_digested
 from tests.rules.scenes import (
     OpenJournal,
     change,

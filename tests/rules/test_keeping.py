@@ -12,10 +12,10 @@ from msgspec import structs
 import recovery_journal as rj
 from recovery_journal.domain.errors import LeaseLost, ServerUnavailable
 from recovery_journal.domain.lease import Fence, LeaseStatus
-from recovery_journal.leases import keeping
-from recovery_journal.leases.keeping import Keeping
-from recovery_journal.leases.runs import RunStore
 from recovery_journal.postgres.database import Database
+from recovery_journal.store import keeping
+from recovery_journal.store.keeping import Keeping
+from recovery_journal.store.runs import RunStore
 from recovery_journal.values.extensions import BY_CODE, BY_TYPE
 from tests.rules.scenes import OpenJournal, change, held, make_ready, rows, types_of, until
 

@@ -9,10 +9,10 @@ import pytest
 import recovery_journal as rj
 from recovery_journal.domain.events import QuarantineCause, Quarantined, Replayed, StepFailed
 from recovery_journal.domain.replay import ReplayMode
-from recovery_journal.leases.tips import INLINE_BYTES
 from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.postgres.database import Database
-from recovery_journal.recovering.replayer import ASKED_AHEAD_COUNT
+from recovery_journal.recovery.replayer import ASKED_AHEAD_COUNT
+from recovery_journal.store.tips import INLINE_BYTES
 from scripts.benchmark.lost_fleet import KIND, TAIL_STEPS, fill_lost, fold
 from tests.rules.scenes import (
     OpenJournal,

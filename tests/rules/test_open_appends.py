@@ -9,14 +9,14 @@ import psycopg
 import pytest
 
 import recovery_journal as rj
+from recovery_journal.claiming.claims import Claims
 from recovery_journal.domain.errors import AppendBlocked, StreamOccupied, TailLost
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.leases import set_aside
-from recovery_journal.leases.claims import Claims
-from recovery_journal.leases.lease import Lease
 from recovery_journal.log import open_writers
 from recovery_journal.log.cohort_appender import FEW
-from recovery_journal.reading.delays import DelayKind
+from recovery_journal.monitoring.delays import DelayKind
+from recovery_journal.store import set_aside
+from recovery_journal.store.lease import Lease
 from tests.rules.forgeries import KINDS, forge, next_version, put
 from tests.rules.scenes import (
     change,

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.reading.delays import DelayKind
+from recovery_journal.monitoring.delays import DelayKind
 from tests.rules.scenes import OpenJournal, held, rows, session, until
 
 APPEND = """

@@ -21,8 +21,8 @@ from recovery_journal.domain.events import (
     ReadyForDispatch,
     StepFailed,
 )
-from recovery_journal.leases.acquisition import LAST_ATTEMPT
-from recovery_journal.recovering.replayer import HUNG_LIMIT, POSTPONED
+from recovery_journal.recovery.replayer import HUNG_LIMIT, POSTPONED
+from recovery_journal.store.acquisition import LAST_ATTEMPT
 from tests.rules.scenes import (
     OpenJournal,
     change,

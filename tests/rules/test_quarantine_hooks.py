@@ -11,7 +11,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.domain.errors import HookFailed, Retry
-from recovery_journal.recovering.quarantine_hook import TRY_LIMIT, CommandFailed
+from recovery_journal.monitoring.quarantine_notifier import TRY_LIMIT, CommandFailed
 from tests.rules.scenes import (
     OpenJournal,
     change,

@@ -17,8 +17,8 @@ from recovery_journal import Follower
 from recovery_journal.domain.errors import ServerReplaced, TailLost
 from recovery_journal.domain.events import LeaseExpired, StaleWriteRefused
 from recovery_journal.domain.lease import LossReason
-from recovery_journal.leases.lease import LeaseTerms
 from recovery_journal.postgres.accepted_servers import AcceptedServers
+from recovery_journal.store.lease import LeaseTerms
 from tests.restores import archiving, backed_up, dumped_to, name_point, restored_to
 from tests.rules.in_step import assert_in_step
 from tests.rules.scenes import (

@@ -10,8 +10,8 @@ import pytest
 import recovery_journal as rj
 from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.leases.lease import Lease
-from recovery_journal.working.session_lock import SessionLock
+from recovery_journal.store.lease import Lease
+from recovery_journal.worker.session_lock import SessionLock
 from tests.rules.in_step import assert_in_step
 from tests.rules.scenes import (
     OpenJournal,

@@ -5,7 +5,7 @@ import pytest
 import recovery_journal as rj
 from recovery_journal.domain.errors import StreamUnusable
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.reading.delays import DelayKind
+from recovery_journal.monitoring.delays import DelayKind
 from tests.log.events import ALLOW_VERSION_0
 from tests.rules.forgeries import ILLEGIBLE, KINDS, LEGIBLE, forge, put
 from tests.rules.scenes import (

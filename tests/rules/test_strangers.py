@@ -12,9 +12,9 @@ from psycopg.sql import SQL, Identifier
 import recovery_journal as rj
 from recovery_journal.domain.errors import StoreBusy
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.leases.ready_call import CALL
-from recovery_journal.rebuilding.rebuild_lock import RebuildLock, is_under_way
-from recovery_journal.working.session_lock import SessionLock
+from recovery_journal.read_models.rebuild.rebuild_lock import RebuildLock, is_under_way
+from recovery_journal.store.ready_call import CALL
+from recovery_journal.worker.session_lock import SessionLock
 from tests.rules.scenes import OpenJournal, events_of, held, rows, sweep_until, types_of, until
 from tests.rules.test_sessions import LIMITS, declared, end, sweep_beyond_the_grace
 
@@ -154,8 +154,8 @@ def test_numbers_that_come_next_cannot_be_foreseen(
 def test_where_every_number_drawn_is_held_it_says_so_and_tries_again(
     journal: rj.Journal, stranger: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recovery_journal.working.session_lock.LARGEST_NUMBER", 3)
-    monkeypatch.setattr("recovery_journal.working.session_lock.SHORTEST_PAUSE_S", 0.0)
+    monkeypatch.setattr("recovery_journal.worker.session_lock.LARGEST_NUMBER", 3)
+    monkeypatch.setattr("recovery_journal.worker.session_lock.SHORTEST_PAUSE_S", 0.0)
     for number in (1, 2, 3):
         stranger.execute("SELECT pg_advisory_lock(%s)", (key(journal, FAMILY, number),))
     lock = SessionLock(journal.database)

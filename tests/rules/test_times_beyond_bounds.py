@@ -7,7 +7,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.domain.errors import CorruptEvent, RowsUnreadable
-from recovery_journal.reading.projection_status import ProjectionState
+from recovery_journal.monitoring.projection_status import ProjectionState
 from tests.rules.forgeries import LEGIBLE, TIMELESS, forge
 from tests.rules.scenes import change, held, make_ready, report
 

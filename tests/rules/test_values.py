@@ -20,7 +20,7 @@ from recovery_journal.domain.events import (
     StepFailed,
 )
 from recovery_journal.domain.replay import ReplayMode
-from recovery_journal.recovering.reducer_child import Folded
+from recovery_journal.recovery.reducer_child import Folded
 from tests.rules.scenes import (
     OpenJournal,
     change,

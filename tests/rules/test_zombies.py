@@ -18,9 +18,9 @@ from recovery_journal.domain.events import (
     StaleWriteRefused,
     WriteKind,
 )
-from recovery_journal.leases.writes import RECORD
-from recovery_journal.payload import encode
 from recovery_journal.postgres.database import Database
+from recovery_journal.store.writes import RECORD
+from recovery_journal.values.payload import encode
 from tests.rules.scenes import (
     SHORT,
     OpenJournal,

@@ -8,7 +8,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.domain.errors import CodecFailed, CodecMissing, InvalidInput
-from recovery_journal.payload import Values
+from recovery_journal.values.payload import Values
 from tests.values.accepted import shape
 from tests.values.money import CODECS, CURRENCY, MONEY, POINT, PRICE, Currency, Money, Point
 

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recovery_journal.domain.errors import CodecMissing, PayloadCorrupt
-from recovery_journal.payload import BUILT_IN, decode
 from recovery_journal.values.extensions import EXTENSIONS
+from recovery_journal.values.payload import BUILT_IN, decode
 from tests.values.accepted import accepted
 
 DEEP = b"\x91" * 100_000 + b"\xc0"

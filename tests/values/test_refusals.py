@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 from recovery_journal.domain.errors import InvalidInput
-from recovery_journal.payload import BUILT_IN
 from recovery_journal.values.extensions import SUPPORTED
+from recovery_journal.values.payload import BUILT_IN
 from recovery_journal.values.plain import DEEPEST
 
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 
-from recovery_journal.payload import BUILT_IN
+from recovery_journal.values.payload import BUILT_IN
 from recovery_journal.values.plain import DEEPEST
 from tests.values.accepted import accepted, elements, sample, shape
 

@@ -18,8 +18,8 @@ import psutil
 from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.domain.events import RecoveryEvent
 from recovery_journal.journal import Journal
-from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
-from recovery_journal.working.worker import SHORTEST_PAUSE_S, Worker
+from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome
+from recovery_journal.worker.worker import SHORTEST_PAUSE_S, Worker
 from tests.worker.functions import FUNCTIONS, is_gone, until
 from tests.worker.program import Settings
 

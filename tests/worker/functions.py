@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from recovery_journal.leases.loading import Claim
+from recovery_journal.claiming.loading import Claim
 
 LIMIT_S = 60
 PAUSE_S = 0.01

@@ -9,7 +9,7 @@ import signal
 import sys
 
 import recovery_journal as rj
-from recovery_journal.working.session_lock import SessionLock
+from recovery_journal.worker.session_lock import SessionLock
 
 
 def main(dsn: str, schema: str, count: int) -> None:

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 import recovery_journal as rj
 from recovery_journal.limits import Limits
-from recovery_journal.working.outcome import Notice
-from recovery_journal.working.worker import SHORTEST_PAUSE_S, Worker
+from recovery_journal.worker.outcome import Notice
+from recovery_journal.worker.worker import SHORTEST_PAUSE_S, Worker
 from tests.worker.functions import FUNCTIONS
 
 

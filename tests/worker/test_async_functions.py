@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
+from recovery_journal.claiming.loading import Claim
 from recovery_journal.domain.errors import InvalidInput, ServerUnavailable
 from recovery_journal.domain.events import Ending, LeaseEnded
 from recovery_journal.domain.recovery import Stage
-from recovery_journal.leases.loading import Claim
-from recovery_journal.working.outcome import Outcome
+from recovery_journal.worker.outcome import Outcome
 from tests.worker.desk import Desk, worker_of
 
 

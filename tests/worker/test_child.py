@@ -10,10 +10,10 @@ from typing import NoReturn
 
 import pytest
 
-from recovery_journal.working import child as child_module
-from recovery_journal.working.child import Child, ExitCode, Word
-from recovery_journal.working.elapsed import elapsed_s
-from recovery_journal.working.outcome import Outcome
+from recovery_journal.worker import child as child_module
+from recovery_journal.worker.child import Child, ExitCode, Word
+from recovery_journal.worker.elapsed import elapsed_s
+from recovery_journal.worker.outcome import Outcome
 from tests.worker.functions import LIMIT_S, is_gone, mark, until
 
 FAR_S = 3600.0

@@ -7,11 +7,11 @@ import psycopg
 import pytest
 
 from recovery_journal.journal import Journal
-from recovery_journal.leases.ready_call import CHANNEL, LONGEST_TURN_S, Call
-from recovery_journal.working import hearing, worker
-from recovery_journal.working.bell import Bell
-from recovery_journal.working.session_lock import SessionLock
-from recovery_journal.working.worker import LONGEST_CALLED_PAUSE_S, LONGEST_PAUSE_S
+from recovery_journal.store.ready_call import CHANNEL, LONGEST_TURN_S, Call
+from recovery_journal.worker import hearing, worker
+from recovery_journal.worker.session_lock import SessionLock
+from recovery_journal.worker.wake_event import Bell
+from recovery_journal.worker.worker import LONGEST_CALLED_PAUSE_S, LONGEST_PAUSE_S
 from tests.worker.functions import until
 
 FOR_EVERYBODY = Call(ready_count=0, asleep_count=0)

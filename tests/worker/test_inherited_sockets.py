@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.rebuilding.processes import side_by_side
-from recovery_journal.working.child import Child, Word
-from recovery_journal.working.elapsed import elapsed_s
-from recovery_journal.working.outcome import Outcome
-from recovery_journal.working.session_lock import SessionLock
+from recovery_journal.read_models.rebuild.processes import side_by_side
+from recovery_journal.worker.child import Child, Word
+from recovery_journal.worker.elapsed import elapsed_s
+from recovery_journal.worker.outcome import Outcome
+from recovery_journal.worker.session_lock import SessionLock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

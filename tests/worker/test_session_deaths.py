@@ -18,8 +18,8 @@ import recovery_journal as rj
 from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.domain.events import Dispatched, LeaseExpired
 from recovery_journal.journal import Journal
-from recovery_journal.working.outcome import NoticeKind, Outcome
-from recovery_journal.working.session_lock import POOLED, SessionLock
+from recovery_journal.worker.outcome import NoticeKind, Outcome
+from recovery_journal.worker.session_lock import POOLED, SessionLock
 from tests.relays.doorkeeper import Doorkeeper
 from tests.relays.pooler import Pooler
 from tests.servers import PrivateServer

@@ -8,7 +8,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.journal import Journal
-from recovery_journal.working.session_lock import SessionLock
+from recovery_journal.worker.session_lock import SessionLock
 from tests.worker.functions import until
 
 CUT = """
@@ -154,7 +154,7 @@ def test_a_lock_leaves_no_hook_behind(journal: Journal, monkeypatch: pytest.Monk
 def test_a_worker_without_a_server_is_told_once_and_tries_again(
     journal: Journal, lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recovery_journal.working.session_lock.SHORTEST_PAUSE_S", 0.0)
+    monkeypatch.setattr("recovery_journal.worker.session_lock.SHORTEST_PAUSE_S", 0.0)
     target = dict(journal.database._options)
     lock._pause_s = 0.0
     journal.database._options |= {"host": "/nowhere"}

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import recovery_journal as rj
-from recovery_journal.working.outcome import Outcome
+from recovery_journal.worker.outcome import Outcome
 from tests.values.money import CODECS, PRICE, Currency, Money
 
 

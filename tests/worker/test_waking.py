@@ -9,12 +9,12 @@ import pytest
 
 from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.journal import Journal
-from recovery_journal.leases.lease import Lease
-from recovery_journal.leases.ready_call import Call, call, listen
 from recovery_journal.postgres.database import Database
-from recovery_journal.working.bell import Bell
-from recovery_journal.working.outcome import Outcome
-from recovery_journal.working.session_lock import SessionLock
+from recovery_journal.store.lease import Lease
+from recovery_journal.store.ready_call import Call, call, listen
+from recovery_journal.worker.outcome import Outcome
+from recovery_journal.worker.session_lock import SessionLock
+from recovery_journal.worker.wake_event import Bell
 from tests.worker.desk import Desk, WorkerProgram
 from tests.worker.functions import until
 
@@ -125,7 +125,7 @@ def test_a_lost_call_only_costs_the_time_until_the_next_look(
 ) -> None:
     worker = desk.start(ttl_s=30.0)
     until(lambda: listening_count(desk.journal) == 1, "the worker to listen")
-    monkeypatch.setattr("recovery_journal.recovering.cohort.call", lambda _database, _count: None)
+    monkeypatch.setattr("recovery_journal.recovery.cohort.call", lambda _database, _count: None)
 
     desk.make_ready("a-1", "count")
 
@@ -141,7 +141,7 @@ def test_a_call_that_cannot_be_made_fails_nothing(
 
     away = Away(desk.dsn, desk.journal.database.schema)
     monkeypatch.setattr(
-        "recovery_journal.recovering.cohort.call", lambda _database, count: call(away, count)
+        "recovery_journal.recovery.cohort.call", lambda _database, count: call(away, count)
     )
 
     desk.make_ready("a-1", "count")

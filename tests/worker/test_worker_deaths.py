@@ -17,7 +17,7 @@ from recovery_journal.domain.events import (
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Stage
 from recovery_journal.limits import Limits
-from recovery_journal.working.outcome import NoticeKind, Outcome
+from recovery_journal.worker.outcome import NoticeKind, Outcome
 from tests.servers import PrivateServer
 from tests.worker.desk import TTL_S, Desk, desk_at
 from tests.worker.functions import is_gone, until

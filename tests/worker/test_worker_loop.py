@@ -11,15 +11,15 @@ from typing import Any
 import psutil
 import pytest
 
+from recovery_journal.claiming.loading import Claim
 from recovery_journal.domain.errors import InvalidInput, ServerUnavailable, StoreBusy
 from recovery_journal.domain.events import (
     Dispatched,
 )
 from recovery_journal.domain.recovery import Stage
 from recovery_journal.journal import Journal
-from recovery_journal.leases.loading import Claim
-from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
-from recovery_journal.working.worker import Worker
+from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome
+from recovery_journal.worker.worker import Worker
 from tests.worker.desk import Desk, ttl, worker_of
 from tests.worker.functions import FUNCTIONS, until
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from recovery_journal.claiming.loading import Claim
 from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.domain.events import (
     Confirmed,
@@ -16,9 +17,8 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Stage
-from recovery_journal.leases.loading import Claim
-from recovery_journal.working.elapsed import elapsed_s
-from recovery_journal.working.outcome import Notice, NoticeKind, Outcome
+from recovery_journal.worker.elapsed import elapsed_s
+from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome
 from tests.worker.desk import TTL_S, Desk, ttl, worker_of
 from tests.worker.functions import mark, until
 

@@ -1,0 +1,221 @@
+"""Looking at attempts: `history`, `show`."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from recovery_journal import inputs
+from recovery_journal.cli import page, words
+from recovery_journal.cli.changes import Change, changes, fields, shown
+from recovery_journal.cli.essentials import essentials, tag_shown
+from recovery_journal.cli.moment import At, Moment, moment_of
+from recovery_journal.cli.options import AsJson
+from recovery_journal.cli.phases import RecoveryPhases, Told, phases
+from recovery_journal.cli.tale import Tale, tale_of
+from recovery_journal.cli.target import journal_of
+from recovery_journal.cli.timeline import heading, journal_timeline, recoveries, timeline
+from recovery_journal.domain.errors import StreamUnusable
+from recovery_journal.domain.recovery import Recovery
+from recovery_journal.journal import Journal
+from recovery_journal.monitoring.history import HistoryEntry
+
+AttemptOrRecovery = Annotated[
+    str,
+    typer.Argument(metavar="ATTEMPT", help="An attempt such as a-42, or its recovery a-42#2."),
+]
+RecoveryNo = Annotated[
+    int | None,
+    typer.Option("--recovery", metavar="N", min=0, help="Only this recovery of the attempt."),
+]
+VersionNo = Annotated[
+    int | None,
+    typer.Option("--version", metavar="N", min=1, help="As of the attempt's N-th event."),
+]
+
+
+class HistoryDocument(Struct, frozen=True, kw_only=True):
+    """What `history --json` prints."""
+
+    attempt_id: str
+    run_id: str
+    stage: str
+    entries: list[HistoryEntry]
+    recoveries: list[RecoveryPhases]
+
+
+class ChangedEntry(Struct, frozen=True, kw_only=True):
+    """One event and what it changed."""
+
+    entry: HistoryEntry
+    changes: list[Change]
+
+
+class ShowDocument(Struct, frozen=True, kw_only=True):
+    """What `show --json` prints: the attempt as of an event, and the way there; with `--at` also
+    the moment that was meant."""
+
+    attempt_id: str
+    version: int
+    at: Moment | None
+    recovery: Recovery
+    entries: list[ChangedEntry]
+
+
+def history(
+    context: typer.Context,
+    attempt: Annotated[
+        str | None,
+        typer.Argument(metavar="ATTEMPT", help="An attempt such as a-42, or its recovery a-42#2."),
+    ] = None,
+    *,
+    recovery: RecoveryNo = None,
+    of_journal: Annotated[
+        bool,
+        typer.Option("--journal", help="The journal's own history: what people did to it."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell everything that ever happened to an attempt, and how long each recovery took."""
+    if of_journal is (attempt is not None):
+        raise typer.BadParameter("give either an ATTEMPT or --journal")
+    if attempt is None:
+        _show_journal(context, as_json=as_json)
+        return
+    with journal_of(context) as journal:
+        tale = tale_of(journal, attempt, recovery)
+    part = tale.part()
+    found = phases(part)
+    last = tale.told[-1].after
+    if as_json:
+        document = HistoryDocument(
+            attempt_id=last.attempt_id,
+            run_id=last.run_id,
+            stage=last.stage.value,
+            entries=[one.entry for one in part],
+            recoveries=found,
+        )
+        page.show_json(document)
+    else:
+        page.show(heading(last), Text(), timeline(part))
+        if found:
+            page.show(Text(), recoveries(found))
+    _require_whole(tale, as_json=as_json)
+
+
+def _show_journal(context: typer.Context, *, as_json: bool) -> None:
+    with journal_of(context) as journal:
+        entries = journal.history_of_journal()
+    if as_json:
+        page.show_json(entries)
+    elif entries:
+        page.show(journal_timeline(entries))
+    else:
+        page.show("Nobody has done anything to the journal itself.")
+
+
+def show(
+    context: typer.Context,
+    attempt: AttemptOrRecovery,
+    *,
+    recovery: RecoveryNo = None,
+    version: VersionNo = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an attempt as of an event, a position or a time, and what each event up to there
+    changed."""
+    if version is not None and at is not None:
+        raise typer.BadParameter("--version and --at name two moments; give one of them")
+    with journal_of(context) as journal:
+        tale = tale_of(journal, attempt, recovery)
+        moment = None if at is None else moment_of(journal, at)
+        if moment is not None:
+            version = _version_at(journal, tale, moment)
+    last = tale.told[-1].entry.event.originator_version
+    before = dict(zip((one.after.version for one in tale.told), [None, *tale.told], strict=False))
+    part = [one for one in tale.part() if one.after.version <= _upto(version)]
+    is_behind = version is None or version > last
+    if not part or (version is not None and is_behind and tale.obstacle is None):
+        option = "--version" if at is None else "--at"
+        raise inputs.refused(option, str(at or version), f"one of its {last} events", "choose one")
+    changed = [
+        ChangedEntry(entry=one.entry, changes=changes(_after(before[one.after.version]), one.after))
+        for one in part
+    ]
+    document = ShowDocument(
+        attempt_id=part[-1].after.attempt_id,
+        version=part[-1].after.version,
+        at=moment,
+        recovery=part[-1].after,
+        entries=changed,
+    )
+    if as_json:
+        page.show_json(document)
+    else:
+        _show(document)
+    if is_behind:
+        _require_whole(tale, as_json=as_json)
+
+
+def _show(document: ShowDocument) -> None:
+    for one in document.entries:
+        words_of_event = Padding(
+            page.text(essentials(one.entry.event, one.entry.error_text), "dim"), (0, 0, 0, 2)
+        )
+        page.show(_event_line(one.entry), words_of_event, _change_lines(one.changes), Text())
+    moment = "" if document.at is None else f", at {document.at}"
+    page.show(page.text(f"As of version {document.version}{moment}", "bold"))
+    found = fields(document.recovery).items()
+    page.show(page.pairs([(name, shown(value)) for name, value in found]))
+
+
+def _event_line(entry: HistoryEntry) -> Text:
+    event = entry.event
+    line = page.text(f"version {event.originator_version}  ", "bold")
+    line.append_text(page.styled(tag_shown(event)))
+    line.append(f"  position {entry.position}, {words.moment(entry.recorded_at)} UTC")
+    return line
+
+
+def _change_lines(found: Sequence[Change]) -> Table:
+    rows = [
+        (
+            change.field,
+            shown(change.after)
+            if change.before is None
+            else f"{shown(change.before)} → {shown(change.after)}",
+        )
+        for change in found
+    ]
+    return page.pairs(rows or [("nothing", "this is only noted")], indent=4)
+
+
+def _require_whole(tale: Tale, *, as_json: bool) -> None:
+    """Raise what is in the way of the rest, if anything is, once what comes before it is shown."""
+    if tale.obstacle is None:
+        return
+    if not as_json:
+        rest = f"From version {tale.obstacle.version} on nothing is shown: it cannot be read."
+        page.show(Text(), page.text(rest, "bold red"))
+    raise tale.obstacle
+
+
+def _version_at(journal: Journal, tale: Tale, moment: Moment) -> int | None:
+    """The attempt's version then; None where an event that cannot be read is in the way."""
+    try:
+        return journal.recovery(tale.told[0].after.attempt_id, at=moment.position).version
+    except StreamUnusable:
+        return None
+
+
+def _upto(version: int | None) -> float:
+    return float("inf") if version is None else version
+
+
+def _after(one: Told | None) -> Recovery | None:
+    return None if one is None else one.after

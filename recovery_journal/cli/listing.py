@@ -1,0 +1,97 @@
+"""Looking at the dispatch-ready list: `ready`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+from rich.text import Text
+
+from recovery_journal.cli import page, words
+from recovery_journal.cli.essentials import in_doubt
+from recovery_journal.cli.moment import At, Moment, moment_of
+from recovery_journal.cli.options import AsJson, Kinds, Tenants
+from recovery_journal.cli.target import journal_of
+from recovery_journal.projections.dispatch_ready import DispatchReadyRow
+
+
+class ReadyDocument(Struct, frozen=True, kw_only=True):
+    """What `ready --at --json` prints: what the list held, and the moment that was meant."""
+
+    at: Moment
+    rows: list[DispatchReadyRow]
+
+
+def ready(
+    context: typer.Context,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    kind: Kinds = None,
+    tenant: Tenants = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the attempts that wait for a worker, in the order in which they are dispatched; or
+    those that waited at a position or a time."""
+    with journal_of(context) as journal:
+        moment = None if at is None else moment_of(journal, at)
+        position = None if moment is None else moment.position
+        rows = journal.dispatch_ready(limit=limit, kinds=kind, tenants=tenant, at=position)
+        now = journal.now()
+    if as_json:
+        page.show_json(rows if moment is None else ReadyDocument(at=moment, rows=rows))
+    elif moment is None:
+        _show(rows, now, nobody="No attempt waits for a worker.")
+    else:
+        page.show(page.text(f"As of {moment}", "bold"))
+        _show(rows, moment.time or now, nobody="No attempt waited for a worker.")
+
+
+def _show(rows: Sequence[DispatchReadyRow], now: datetime, *, nobody: str) -> None:
+    if not rows:
+        page.show(nobody)
+        return
+    headings = (
+        *("#", "attempt", "run", "kind", "tenant", "priority", "waits for", "not before", "from"),
+        *("code", "in doubt"),
+    )
+    lines = [
+        (
+            number,
+            words.recovery_name(row.attempt_id, row.recovery_no),
+            *(row.run_id, row.kind, row.tenant, row.priority),
+            words.between(row.ready_at, now),
+            _not_before(row, now),
+            *(row.start.value, row.code_version),
+            page.text(in_doubt(row.in_doubt), "bold yellow"),
+        )
+        for number, row in enumerate(rows, 1)
+    ]
+    page.show(page.table(*_filled(headings, lines), numbers=("#", "priority", "waits for")))
+    _warn_of_doubt(rows)
+
+
+def _not_before(row: DispatchReadyRow, now: datetime) -> str:
+    """Until when it must not start yet; the list of now leaves such entries out."""
+    if row.not_before is None or row.not_before <= now:
+        return ""
+    return words.moment(row.not_before)
+
+
+def _filled(
+    headings: Sequence[str], lines: Sequence[Sequence[object]]
+) -> tuple[list[str], list[list[object]]]:
+    """Without the columns in which nothing stands."""
+    kept = [index for index in range(len(headings)) if any(str(line[index]) for line in lines)]
+    return [headings[index] for index in kept], [[line[index] for index in kept] for line in lines]
+
+
+def _warn_of_doubt(rows: Sequence[DispatchReadyRow]) -> None:
+    count = sum(bool(row.in_doubt) for row in rows)
+    if count:
+        page.show(
+            Text(),
+            f"{words.plural(count, 'attempt')} with effects in doubt: they were announced and "
+            "never recorded, so they may happen twice.",
+        )

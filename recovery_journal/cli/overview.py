@@ -1,0 +1,157 @@
+"""The status of a journal on one page."""
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from recovery_journal.cli import page, words
+from recovery_journal.domain.lease import OPEN_STATUSES, LeaseStatus
+from recovery_journal.monitoring.projection_status import ProjectionStatus
+from recovery_journal.monitoring.status import Status
+from recovery_journal.postgres.session_settings import Durability
+
+
+def overview(status: Status) -> Iterator[RenderableType]:
+    """The parts of the page, from what matters most: who waits, what fails, who is behind."""
+    yield _title(status)
+    yield Text()
+    if status.problems:
+        yield _problems(status)
+        yield Text()
+    if status.delays:
+        yield _delays(status)
+        yield Text()
+    yield page.pairs(
+        [
+            (lease.value, _attempts(status, lease))
+            for lease in LeaseStatus
+            if _is_told(status, lease)
+        ]
+    )
+    if status.failing:
+        yield Text()
+        yield from _failing(status)
+    yield Text()
+    yield page.pairs([("log", _log(status)), ("refused stale writes", _refused(status))])
+    yield Text()
+    yield page.table(
+        ("projection", "version", "position", "behind", "for", "state"),
+        [_projection(one) for one in status.projections],
+        numbers=("version", "position", "behind", "for"),
+    )
+
+
+def _title(status: Status) -> Text:
+    server = status.server
+    title = page.text(f"Recovery journal {server.schema}", "bold")
+    return title.append_text(
+        page.text(
+            f" on {server.address}, PostgreSQL {server.version} up for "
+            f"{words.duration(server.uptime_s)}, {words.moment(server.now)} UTC"
+        )
+    ).append_text(_durability(status))
+
+
+def _durability(status: Status) -> Text:
+    if status.server.durability is Durability.FULL:
+        return Text()
+    return page.text(
+        ", durability relaxed: a crash of the server may lose the last second", "yellow"
+    )
+
+
+def _problems(status: Status) -> RenderableType:
+    rows = [(page.text(one.what, "bold red"), one.do) for one in status.problems]
+    return page.table(("problem", "what helps"), rows)
+
+
+def _delays(status: Status) -> RenderableType:
+    now = status.server.now
+    rows = [
+        (
+            page.text(one.what, "bold yellow"),
+            "" if one.since is None else words.between(one.since, now),
+            one.do,
+        )
+        for one in status.delays
+    ]
+    return page.table(("delayed", "for", "what helps"), rows, numbers=("for",))
+
+
+def _is_told(status: Status, lease: LeaseStatus) -> bool:
+    return lease in OPEN_STATUSES or lease in status.leases
+
+
+def _attempts(status: Status, lease: LeaseStatus) -> Text:
+    count = status.leases.get(lease, 0)
+    style = page.STYLES.get(lease.value, "") if count else "dim"
+    line = page.text(f"{count:>8,}", style)
+    if not count:
+        return line
+    details = {
+        LeaseStatus.RECOVERING: [f"{n:,} {stage.value}" for stage, n in status.recovering.items()],
+        LeaseStatus.READY: _waiting(status),
+        LeaseStatus.QUARANTINED: [
+            f"{n:,} {words.spaced(cause)}" for cause, n in status.quarantined.items()
+        ],
+    }
+    return line.append_text(page.text("   " + ", ".join(details.get(lease, []))))
+
+
+def _waiting(status: Status) -> list[str]:
+    waiting = status.waiting
+    if waiting.oldest_attempt_id is None:
+        return []
+    said = [
+        f"the oldest is {waiting.oldest_attempt_id}, for {words.duration(waiting.oldest_age_s)}"
+    ]
+    if waiting.deferred_count:
+        said.append(f"{waiting.deferred_count:,} must not start yet")
+    return said
+
+
+def _failing(status: Status) -> Iterator[RenderableType]:
+    now = status.server.now
+    rows = [
+        (
+            words.recovery_name(one.attempt_id, one.recovery_no),
+            "" if one.stage is None else page.styled(one.stage.value),
+            one.failed_step_count,
+            words.between(now, one.retry_at) if one.retry_at > now else "now",
+            page.text(one.error or "its stream could not be read, or see its history", "red"),
+        )
+        for one in status.failing
+    ]
+    headings = ("failing now", "stage", "tries", "again in", "error")
+    yield page.table(headings, rows, numbers=("tries", "again in"))
+    if status.failing_count > len(status.failing):
+        yield Text(f"and {status.failing_count - len(status.failing):,} more", style="dim")
+
+
+def _log(status: Status) -> str:
+    if status.settled_position == status.last_position:
+        return f"last position {status.last_position}, all of it settled"
+    return f"last position {status.last_position}, settled up to {status.settled_position}"
+
+
+def _refused(status: Status) -> Text:
+    refused = status.refused_writes
+    if not refused.count:
+        return Text("0")
+    newest = "" if refused.newest_at is None else f", at {words.moment(refused.newest_at)} UTC"
+    return page.text(
+        f"{refused.count:,}, the newest of worker {refused.newest_worker_id}{newest}", "yellow"
+    )
+
+
+def _projection(one: ProjectionStatus) -> tuple[object, ...]:
+    state = page.styled(one.state.value)
+    if one.error:
+        state.append_text(page.text(f": {one.error}"))
+    elif one.do:
+        state.append_text(page.text(f": {one.do}"))
+    elif one.is_inline:
+        state.append(" (rows are written inline)", style="dim")
+    lag = words.duration(one.lag_s) if one.lag_events else ""
+    return one.name, one.version, one.position, words.plural(one.lag_events, "event"), lag, state

@@ -1,0 +1,160 @@
+"""What a command shows: tables and lines for people, JSON for programs, both on standard output.
+
+Off a terminal nothing is cut or wrapped, so that ids can be searched for and cut out.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final, TextIO
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from recovery_journal.cli import words
+
+UNLIMITED_WIDTH: Final = 10_000
+TERMINAL_WIDTH: Final = 80
+LONGEST_NUMBER: Final = 5  # digits
+
+STYLES: Final = {
+    "held": "green",
+    "expired": "red",
+    "recovering": "yellow",
+    "reloaded": "yellow",
+    "replayed": "yellow",
+    "ready": "cyan",
+    "waiting": "magenta",
+    "quarantined": "bold red",
+    "completed": "green",
+    "ended": "dim",
+    "failed": "red",
+    "cancelled": "dim",
+    "following": "green",
+    "stopped": "bold red",
+    "rebuilding": "yellow",
+    "outdated": "bold yellow",
+    "not_of_this_program": "dim",
+    "lease-granted": "green",
+    "lease-expired": "red",
+    "ready-for-dispatch": "cyan",
+    "dispatched": "green",
+    "checkpoint-reloaded": "yellow",
+    "step-failed": "red",
+    "stale-write-refused": "bold red",
+    "lease-ended": "bold",
+}
+
+
+def console(*, is_error: bool = False) -> Console:
+    """The console of the moment, which takes whatever is standard output now."""
+    stream = sys.stderr if is_error else sys.stdout
+    return Console(
+        file=stream,
+        width=_width(stream),
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def _width(stream: TextIO) -> int | None:
+    """That of $COLUMNS, where it is one; else the terminal's own, and elsewhere no end of it."""
+    columns = os.environ.get("COLUMNS")
+    if columns is None:
+        return None if stream.isatty() else UNLIMITED_WIDTH
+    is_width = columns.isascii() and columns.isdigit() and int(columns[:LONGEST_NUMBER]) > 0
+    if is_width:
+        return int(columns[:LONGEST_NUMBER])
+    return TERMINAL_WIDTH if stream.isatty() else UNLIMITED_WIDTH
+
+
+def show(*parts: RenderableType) -> None:
+    """Print these, each on lines of its own, with nothing invisible at the ends of lines."""
+    out = console()
+    if out.is_terminal:
+        out.print(*parts, sep="\n")
+    else:
+        with out.capture() as capture:
+            out.print(*parts, sep="\n")
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+    sys.stdout.flush()
+
+
+def show_json(document: object) -> None:
+    """Print one JSON document."""
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    sys.stdout.write(f"{harmless(text, sys.stdout)}\n")
+    sys.stdout.flush()
+
+
+def show_json_line(document: object) -> None:
+    """Print one document of a stream, on one line."""
+    sys.stdout.write(f"{harmless(msgspec.json.encode(document).decode(), sys.stdout)}\n")
+    sys.stdout.flush()
+
+
+def harmless(document: str, stream: TextIO) -> str:
+    """The same JSON, in which what a terminal might obey is written as its escape: C1 controls,
+    marks that turn the direction of writing, whatever else is not printable; and what the stream's
+    encoding lacks."""
+    if document.isascii() and "\x7f" not in document:
+        return document
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return "".join(
+        letter if _is_harmless(letter, encoding) else _json_escape(letter) for letter in document
+    )
+
+
+def _is_harmless(letter: str, encoding: str) -> bool:
+    if not letter.isprintable():
+        return letter == "\n"
+    try:
+        letter.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json_escape(letter: str) -> str:
+    units = letter.encode("utf-16-be", errors="surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def text(content: object, style: str = "") -> Text:
+    """Text that is shown as it is; what is not printable, as its escape."""
+    return Text(words.plain(str(content)), style=style)
+
+
+def styled(name: str) -> Text:
+    """A stored name, such as a stage or an event's tag, in the colour that it always has."""
+    return text(words.spaced(name), STYLES.get(name, ""))
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()
+) -> Table:
+    """Aligned columns, those of `numbers` to the right. On a narrow terminal long cells go on in
+    the next line; none is cut."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
+    for heading in headings:
+        is_number = heading in numbers
+        made.add_column(
+            heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number
+        )
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    return made
+
+
+def pairs(rows: Iterable[tuple[str, object]], *, indent: int = 0) -> Table:
+    """Names and their values, one pair a line."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        shown = value if isinstance(value, Text) else text(value)
+        made.add_row(Text(" " * indent + name), shown)
+    return made

@@ -1,0 +1,124 @@
+"""How long each phase of a recovery took, read off the times of its events."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
+
+from recovery_journal.domain.events import (
+    Abandoned,
+    CheckpointReloaded,
+    Confirmed,
+    Dispatched,
+    LeaseEnded,
+    LeaseExpired,
+    Quarantined,
+    QuarantineLifted,
+    ReadyForDispatch,
+    RecoveryEvent,
+    Replayed,
+    Resumed,
+)
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.recovery import Recovery, evolve
+from recovery_journal.monitoring.history import HistoryEntry
+
+# What was going on until the event came. A phase is as long as the way to it from the last one.
+PHASE_BEFORE: Final[dict[type[object], str]] = {
+    CheckpointReloaded: "reload",
+    Replayed: "replay",
+    ReadyForDispatch: "make ready",
+    Dispatched: "wait for a worker",
+    Confirmed: "first write",
+    Quarantined: "until quarantine",
+    QuarantineLifted: "in quarantine",
+    Resumed: "wait for a person",
+    Abandoned: "until abandoned",
+    LeaseEnded: "until the end",
+}
+BEGINNINGS: Final = (LeaseExpired, Quarantined, Resumed)
+ENDS: Final = (Confirmed, Abandoned, LeaseEnded)
+
+
+class PhaseTaken(Struct, frozen=True, kw_only=True):
+    """One phase and its length."""
+
+    name: str
+    seconds: float
+
+
+class RecoveryPhases(Struct, frozen=True, kw_only=True):
+    """One recovery of an attempt. `silent_s` is how long the worker had not been heard of when
+    its loss was seen; `total_s` goes from the loss to the last of the phases."""
+
+    attempt_id: str
+    recovery_no: int
+    began_at: datetime
+    worker_id: str | None
+    loss: LossReason | None
+    silent_s: float | None
+    phases: tuple[PhaseTaken, ...]
+    taken_over_by: str | None
+    total_s: float
+
+
+class Told(Struct, frozen=True):
+    """One entry of a history, and the attempt after it."""
+
+    entry: HistoryEntry
+    after: Recovery
+
+
+def told(history: Iterable[HistoryEntry]) -> list[Told]:
+    """A history with the attempt as it was after each event."""
+    recovery: Recovery | None = None
+    tale = []
+    for entry in history:
+        if isinstance(entry.event, RecoveryEvent) and not entry.is_skipped:
+            recovery = evolve(recovery, entry.event)
+        if recovery is not None:  # what stands before the grant is skipped
+            tale.append(Told(entry, recovery))
+    return tale
+
+
+def phases(tale: Sequence[Told]) -> list[RecoveryPhases]:
+    """Each recovery of which the tale tells. Number 0 is one without a loss: an attempt that was
+    quarantined or resumed before it was ever lost."""
+    by_number: dict[int, list[HistoryEntry]] = {}
+    for one in tale:
+        if one.entry.is_skipped:
+            continue
+        entries = by_number.setdefault(one.after.recovery_no, [])
+        if entries or isinstance(one.entry.event, BEGINNINGS):
+            entries.append(one.entry)
+    return [_phases(number, entries) for number, entries in by_number.items() if entries]
+
+
+def _phases(recovery_no: int, entries: Sequence[HistoryEntry]) -> RecoveryPhases:
+    first = entries[0]
+    lost = first.event if isinstance(first.event, LeaseExpired) else None
+    taken: list[PhaseTaken] = []
+    taken_over_by, since = None, first.recorded_at
+    for entry in entries[1:]:
+        name = PHASE_BEFORE.get(type(entry.event))
+        if name is None:
+            continue
+        seconds = (entry.recorded_at - since).total_seconds()
+        taken.append(PhaseTaken(name=name, seconds=seconds))
+        since = entry.recorded_at
+        if isinstance(entry.event, Dispatched):
+            taken_over_by = entry.event.holder.worker_id
+        if isinstance(entry.event, ENDS):
+            break
+    return RecoveryPhases(
+        attempt_id=first.event.originator_id,
+        recovery_no=recovery_no,
+        began_at=first.recorded_at,
+        worker_id=lost.lease.holder.worker_id if lost else None,
+        loss=lost.loss if lost else None,
+        silent_s=(lost.lease.seen_at - lost.lease.renewed_at).total_seconds() if lost else None,
+        phases=tuple(taken),
+        taken_over_by=taken_over_by,
+        total_s=(since - first.recorded_at).total_seconds(),
+    )

@@ -1,0 +1,240 @@
+"""Recovering: `init`, `run`, `sweep`, `report-lost`."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from recovery_journal.cli import page, words
+from recovery_journal.cli.exits import ExitCode, report
+from recovery_journal.cli.options import AsJson
+from recovery_journal.cli.swept import code_of, show_swept, stage
+from recovery_journal.cli.target import journal_of, target_of
+from recovery_journal.domain.errors import SchemaMissing
+from recovery_journal.journal import Journal
+from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineCommand
+from recovery_journal.postgres.connection_string import DSN_VARIABLE
+from recovery_journal.postgres.schema import VERSION as SCHEMA_VERSION
+from recovery_journal.process.signals import stopping_on_signals
+from recovery_journal.read_models.following.follower import Follower
+from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.sweeper import Sweeper
+
+REPEATED_PROBLEM_S: Final = 60.0
+
+OnQuarantine: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--on-quarantine",
+        metavar="COMMAND",
+        help="Run this for each attempt with which the journal gives up, at least once. The "
+        "attempt, with cause and explanation, comes as JSON on its standard input.",
+    ),
+]
+
+HookGetsDsn: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--hook-gets-dsn",
+        help=f"Give that command the journal's DSN, with its password, in ${DSN_VARIABLE}.",
+    ),
+]
+
+
+def init(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Make the journal's tables in a schema of this role's. Done before, it changes nothing."""
+    target = target_of(context)
+    try:
+        journal = target.open(must_be_own=True)
+        is_made = False
+    except SchemaMissing:
+        journal = target.open(must_exist=False, must_be_own=True)
+        is_made = True
+    with journal:
+        database = journal.database
+    if as_json:
+        page.show_json(
+            {
+                "server": database.server,
+                "schema": database.schema,
+                "version": SCHEMA_VERSION,
+                "is_made": is_made,
+            }
+        )
+        return
+    done = "Made the journal" if is_made else "The journal is there already"
+    page.show(
+        page.text(
+            f"{done}: schema {database.schema} (version {SCHEMA_VERSION}) on {database.server}"
+        )
+    )
+
+
+def sweep(
+    context: typer.Context,
+    *,
+    on_quarantine: OnQuarantine = None,
+    hook_gets_dsn: HookGetsDsn = False,
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Take lost leases back, once, and drive each attempt to ready for dispatch."""
+    with journal_of(context) as journal:
+        hook = _hook(journal, on_quarantine, gets_dsn=hook_gets_dsn)
+        swept = journal.sweep()
+        if hook is not None:
+            journal.tell_quarantines(
+                hook, on_problem=lambda problem: report(problem, as_json=as_json)
+            )
+    if as_json:
+        page.show_json(swept)
+    elif swept:
+        show_swept(swept)
+    else:
+        page.show("Nothing is lost.")
+    return code_of(swept)
+
+
+def report_lost(
+    context: typer.Context,
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="The id of the dead worker.")],
+    *,
+    incarnation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN",
+            help="Which life of the worker died: boot id, pid and start, joined by colons. Needed "
+            "if several lives of it hold leases.",
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="How you know; kept in the log.")],
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Say that a worker is dead: its leases are recovered at once, without waiting for the TTL."""
+    with journal_of(context) as journal:
+        swept = journal.report_lost(worker_id=worker, incarnation=incarnation, reason=reason)
+    if as_json:
+        page.show_json(swept)
+    elif swept:
+        show_swept(swept)
+    else:
+        page.show(page.text(f"That life of worker {worker} holds no lease; nothing to recover."))
+    return code_of(swept)
+
+
+def run(
+    context: typer.Context,
+    *,
+    on_quarantine: OnQuarantine = None,
+    hook_gets_dsn: HookGetsDsn = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sweep and follow until SIGTERM or Ctrl-C; say what was done, as it is done.
+
+    Any number may run, on any number of machines. A server that goes away is waited for.
+    """
+    with journal_of(context) as journal:
+        hook = _hook(journal, on_quarantine, gets_dsn=hook_gets_dsn)
+        Service(journal, hook=hook, as_json=as_json).run()
+
+
+def _hook(journal: Journal, command: str | None, *, gets_dsn: bool) -> Hook | None:
+    if not command:
+        return None
+    dsn = journal.database.dsn if gets_dsn else None
+    return QuarantineCommand(command, limit_s=journal.limits.hook_s, dsn=dsn)
+
+
+class Service:
+    """A sweeper and a follower, each in a thread of its own; the main thread waits for signals."""
+
+    def __init__(self, journal: Journal, *, hook: Hook | None, as_json: bool) -> None:
+        self._as_json = as_json
+        self._journal = journal
+        self._sweeper = Sweeper(
+            journal, on_swept=self._tell, on_problem=self._complain, on_quarantine=hook
+        )
+        self._follower = Follower(journal, on_problem=self._complain)
+        self._voice = threading.Lock()
+        self._swept_count = self._ready_count = 0
+        self._complaints: dict[str, float] = {}
+        self._stop = threading.Event()
+        self._failures: list[BaseException] = []
+
+    def run(self) -> None:
+        """Until stopped; when one of the two breaks, the other is stopped and the error raised."""
+        with stopping_on_signals(self._stop):
+            self._say_that_it_started()
+            # Daemons: who asks a second time to stop is not made to wait for them.
+            threads = [
+                threading.Thread(target=self._guarded, args=(loop,), daemon=True)
+                for loop in (self._sweeper.run, self._follower.run)
+            ]
+            for thread in threads:
+                thread.start()
+            self._stop.wait()
+            self._sweeper.stop()
+            self._follower.stop()
+            for thread in threads:
+                thread.join()
+        if self._failures:
+            raise self._failures[0]
+        self._say_that_it_stopped()
+
+    def _guarded(self, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+            self._failures.append(error)
+        finally:
+            self._stop.set()
+
+    def _say_that_it_started(self) -> None:
+        database = self._journal.database
+        self._say(
+            "started",
+            f"sweeping and following schema {database.schema} on {database.server}",
+            schema=database.schema,
+            server=database.server,
+        )
+
+    def _say_that_it_stopped(self) -> None:
+        swept = words.plural(self._swept_count, "attempt")
+        self._say(
+            "stopped",
+            f"stopped; recovered {swept}, {self._ready_count} of them ready",
+            swept_count=self._swept_count,
+            ready_count=self._ready_count,
+        )
+
+    def _tell(self, swept: Swept) -> None:
+        self._swept_count += 1
+        self._ready_count += swept.is_ready
+        name = words.recovery_name(swept.attempt_id, swept.recovery_no)
+        problem = f": {swept.error}" if swept.error else ""
+        self._say("swept", f"{name}  {stage(swept).plain}{problem}", swept=swept)
+
+    def _complain(self, problem: Exception) -> None:
+        """Tell of a problem at once, and of the same one again only once in a minute."""
+        now = time.monotonic()
+        with self._voice:
+            told_at = self._complaints.get(str(problem))
+            if told_at is not None and now - told_at < REPEATED_PROBLEM_S:
+                return
+            self._complaints = {
+                text: at for text, at in self._complaints.items() if now - at < REPEATED_PROBLEM_S
+            }
+            self._complaints[str(problem)] = now
+            report(problem, as_json=self._as_json)
+            sys.stderr.flush()
+
+    def _say(self, kind: str, sentence: str, **details: Any) -> None:
+        at = datetime.now(UTC)
+        with self._voice:
+            if self._as_json:
+                page.show_json_line({"type": kind, "at": at, **details})
+            else:
+                page.show(page.text(f"{words.moment(at)}  {sentence}"))

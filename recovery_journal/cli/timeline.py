@@ -1,0 +1,93 @@
+"""The history of an attempt as a timeline, and below it how long each recovery took."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from recovery_journal.cli import page, words
+from recovery_journal.cli.essentials import essentials, skipped_or, tag_shown
+from recovery_journal.cli.phases import RecoveryPhases, Told
+from recovery_journal.domain.recovery import Recovery
+from recovery_journal.monitoring.history import HistoryEntry
+
+HEADINGS = ("position", "time (UTC)", "after", "event", "what")
+
+
+def heading(recovery: Recovery) -> Text:
+    """Which attempt this is, and where it stands."""
+    granted = recovery.granted
+    line = page.text(f"Attempt {recovery.attempt_id}", "bold")
+    line.append_text(page.text(f" of run {recovery.run_id}, kind {granted.kind}"))
+    if granted.tenant:
+        line.append_text(page.text(f", tenant {granted.tenant}"))
+    line.append(": ").append_text(page.styled(recovery.stage.value))
+    if recovery.recovery_no:
+        times = "time" if recovery.recovery_no == 1 else "times"
+        line.append(f", lost {recovery.recovery_no} {times}")
+    return line
+
+
+def timeline(tale: Sequence[Told]) -> Table:
+    """One line per event; a line with the date alone wherever a new day begins."""
+    return page.table(HEADINGS, _rows(tale), numbers=("position", "after"))
+
+
+def journal_timeline(entries: Sequence[HistoryEntry]) -> Table:
+    """One line per event of the journal's own stream."""
+    rows = [
+        (
+            entry.position,
+            words.moment(entry.recorded_at),
+            page.styled(tag_shown(entry.event)),
+            skipped_or(essentials(entry.event), entry),
+        )
+        for entry in entries
+    ]
+    return page.table(("position", "time (UTC)", "event", "what"), rows, numbers=("position",))
+
+
+def _rows(tale: Sequence[Told]) -> Iterable[Sequence[object]]:
+    before = None
+    for one in tale:
+        at = one.entry.recorded_at
+        if before is None or words.day(before) != words.day(at):
+            yield ("", Text(words.day(at), style="dim"), "", "", "")
+        event = one.entry.event
+        yield (
+            one.entry.position,
+            words.time_of_day(at),
+            "" if before is None else f"+{words.between(before, at)}",
+            page.styled(tag_shown(event)),
+            skipped_or(essentials(event, one.entry.error_text), one.entry),
+        )
+        before = at
+
+
+def recoveries(found: Sequence[RecoveryPhases]) -> Table:
+    """One line per recovery: when and how it began, and the length of each of its phases."""
+    made = page.table(("recovery", "began (UTC)", "total", "how", "phases"), ())
+    made.columns[0].no_wrap = made.columns[2].no_wrap = True
+    for one in found:
+        made.add_row(
+            page.text(words.recovery_name(one.attempt_id, one.recovery_no), "bold"),
+            words.time_of_day(one.began_at),
+            words.duration(one.total_s),
+            page.text(_beginning(one)),
+            page.text(_phases(one)),
+        )
+    return made
+
+
+def _beginning(one: RecoveryPhases) -> str:
+    if one.loss is None:
+        return "never lost"
+    silent = "" if one.silent_s is None else f", silent for {words.duration(one.silent_s)}"
+    return f"lost by {one.worker_id}: {words.spaced(one.loss)}{silent}"
+
+
+def _phases(one: RecoveryPhases) -> str:
+    said = [f"{phase.name} {words.duration(phase.seconds)}" for phase in one.phases]
+    if one.taken_over_by is not None:
+        said.append(f"taken over by {one.taken_over_by}")
+    return " · ".join(said) or "just begun"

@@ -1,1 +1,0 @@
-"""Projections in PostgreSQL: their tables, and following the log."""

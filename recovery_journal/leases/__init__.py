@@ -1,1 +1,0 @@
-"""Leases, run steps and checkpoints: what workers and people write, and what the rows then say."""

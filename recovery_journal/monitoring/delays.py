@@ -1,0 +1,271 @@
+"""What is delayed, since when, why, and what helps, as tables and the server's views tell it."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.domain.events import FIRST_VERSION
+from recovery_journal.limits import Limits
+from recovery_journal.log.open_writers import open_writers
+from recovery_journal.monitoring.projection_status import ProjectionState, ProjectionStatus
+from recovery_journal.postgres.accepted_servers import AcceptedServers
+
+OPEN_S: Final = 1.0
+"""An append takes milliseconds: one that is open for longer keeps readers waiting."""
+UNSWEPT_S: Final = 6.0
+"""A sweeper looks every second, and after an outage every five."""
+UNFOLLOWED_S: Final = 5.0
+FULL_SHARE: Final = 0.9
+
+# As sweepers decide it, without what they alone know: sessions, and reconnects of their own.
+UNSWEPT: Final = """
+SELECT count(*) AS count, min(lost_at) AS since
+FROM leases
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN status = 'held' AND loss IS NOT NULL THEN renewed_at
+        WHEN retry_at IS NOT NULL THEN retry_at
+        ELSE greatest(
+                expires_at,
+                pg_postmaster_start_time()
+                    + make_interval(secs => CASE status WHEN 'held' THEN ttl_s ELSE %(ttl_s)s END),
+                (SELECT max(first_seen_at) FROM server_lives)
+                    + make_interval(secs => CASE status WHEN 'held' THEN ttl_s ELSE %(ttl_s)s END)
+            ) + make_interval(secs => %(grace_s)s)
+        END AS lost_at
+) AS loss
+WHERE ended_at IS NULL
+    AND status IN ('held', 'recovering')
+    AND lost_at < clock_timestamp() - make_interval(secs => %(unswept_s)s)
+"""
+
+ASIDE: Final = """
+SELECT count(*) OVER () AS count, attempt_id, reason, aside.since
+FROM set_aside AS aside
+JOIN leases USING (attempt_id)
+WHERE ended_at IS NULL
+ORDER BY aside.since, attempt_id
+LIMIT 1
+"""
+
+# One look at both ends of each open attempt's stream. Those that a sweep or a claim has met are set
+# aside already; the worker of one that is held may not have noticed. The table refuses what comes
+# before a stream's first version, as long as nobody has taken that from it.
+DIFFERING: Final = """
+SELECT count(*) OVER () AS count, leases.attempt_id, unknown.recorded_at AS since,
+    unknown.notification_id AS position
+FROM leases
+CROSS JOIN LATERAL (
+    SELECT max(originator_version) AS version, min(originator_version) AS first_version
+    FROM journal_events
+    WHERE originator_id = leases.attempt_id
+) AS stream
+LEFT JOIN LATERAL (
+    SELECT notification_id, recorded_at
+    FROM journal_events
+    WHERE originator_id = leases.attempt_id
+        AND (
+            originator_version > leases.version
+            AND NOT (
+                leases.status = 'recovering' AND topic IN ('checkpoint-reloaded', 'replayed')
+            )
+            OR originator_version < %(first_version)s
+            AND notification_id NOT IN (SELECT position FROM skipped_events)
+        )
+    ORDER BY originator_version
+    LIMIT 1
+) AS unknown ON true
+WHERE leases.ended_at IS NULL
+    AND (
+        leases.version IS DISTINCT FROM stream.version
+        OR stream.first_version < %(first_version)s
+    )
+    AND (unknown.notification_id IS NOT NULL OR leases.version > coalesce(stream.version, 0))
+    AND NOT EXISTS (SELECT FROM set_aside WHERE set_aside.attempt_id = leases.attempt_id)
+ORDER BY unknown.notification_id, leases.attempt_id
+LIMIT 1
+"""
+
+# Every process may count the sessions, and few may see whose they are.
+CONNECTIONS: Final = """
+SELECT (SELECT sum(numbackends) FROM pg_stat_database)::integer AS count,
+    current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer AS limit
+"""
+
+
+class DelayKind(StrEnum):
+    """What keeps something from going on."""
+
+    SERVER_NOT_ACCEPTED = "server_not_accepted"
+    OPEN_TRANSACTION = "open_transaction"
+    NOT_SWEPT = "not_swept"
+    NOT_FOLLOWED = "not_followed"
+    AHEAD_OF_THE_LOG = "ahead_of_the_log"
+    CONNECTIONS = "connections"
+    SET_ASIDE = "set_aside"
+    DIFFERS_FROM_THE_LOG = "differs_from_the_log"
+    PROJECTION_STOPPED = "projection_stopped"
+
+
+class Delay(Struct, frozen=True, kw_only=True):
+    """One thing that keeps others waiting: what is delayed and why, since when, and what helps."""
+
+    kind: DelayKind
+    what: str
+    since: datetime | None
+    do: str
+
+
+def delays(
+    cursor: Cursor[DictRow],
+    servers: AcceptedServers,
+    limits: Limits,
+    projections: list[ProjectionStatus],
+    *,
+    settled: int,
+    last: int,
+    now: datetime,
+) -> list[Delay]:
+    """All that is found, the gravest first."""
+    return [
+        *_server(cursor, servers),
+        *_ahead(projections, last),
+        *_set_aside(cursor),
+        *_differing(cursor),
+        *_unswept(cursor, limits),
+        *_stopped(projections),
+        *_writers(cursor),
+        *_unfollowed(projections, settled, now),
+        *_connections(cursor),
+    ]
+
+
+def _server(cursor: Cursor[DictRow], servers: AcceptedServers) -> Iterator[Delay]:
+    comparison = servers.compare(cursor)
+    if not comparison.is_accepted:
+        yield Delay(
+            kind=DelayKind.SERVER_NOT_ACCEPTED,
+            what=f"everything: this server ({comparison.found}) is not the one that the journal "
+            f"was accepted on last ({comparison.accepted or 'none'})",
+            since=None,
+            do="recovery-journal after-restore --by NAME --reason TEXT",
+        )
+
+
+def _ahead(projections: list[ProjectionStatus], last: int) -> Iterator[Delay]:
+    for one in projections:
+        if one.position > last:
+            yield Delay(
+                kind=DelayKind.AHEAD_OF_THE_LOG,
+                what=f"projection {one.name}: at position {one.position}, and the log ends at "
+                f"{last}; it has read events that are lost",
+                since=None,
+                do=f"recovery-journal rebuild {one.name}",
+            )
+
+
+def _unswept(cursor: Cursor[DictRow], limits: Limits) -> Iterator[Delay]:
+    wanted = {
+        "ttl_s": limits.sweeper_ttl_s,
+        "grace_s": limits.grace_s,
+        "unswept_s": UNSWEPT_S,
+    }
+    row = cursor.execute(UNSWEPT, wanted).fetchone()
+    if row and row["count"]:
+        yield Delay(
+            kind=DelayKind.NOT_SWEPT,
+            what=f"the recovery of lost leases ({row['count']:,}): no sweeper has taken them",
+            since=row["since"],
+            do="see that a sweeper runs: recovery-journal run",
+        )
+
+
+def _set_aside(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    row = cursor.execute(ASIDE).fetchone()
+    if row:
+        yield Delay(
+            kind=DelayKind.SET_ASIDE,
+            what=f"attempts that are set aside ({row['count']:,}), as {row['attempt_id']}: "
+            f"{row['reason']}",
+            since=row["since"],
+            do="recovery-journal quarantine list",
+        )
+
+
+def _differing(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    row = cursor.execute(DIFFERING, {"first_version": FIRST_VERSION}).fetchone()
+    if row:
+        attempt_id, position = row["attempt_id"], row["position"]
+        lost = "recovery-journal after-restore --restored, if events are lost"
+        yield Delay(
+            kind=DelayKind.DIFFERS_FROM_THE_LOG,
+            what=f"attempts whose lease rows and streams know different events "
+            f"({row['count']:,}), as {attempt_id}"
+            + (f", from position {position} on" if position else ""),
+            since=row["since"],
+            do=f"compare with recovery-journal history {attempt_id}, then recovery-journal skip "
+            f"{position} --by NAME --reason TEXT"
+            if position
+            else lost,
+        )
+
+
+def _stopped(projections: list[ProjectionStatus]) -> Iterator[Delay]:
+    for one in projections:
+        if one.state is ProjectionState.STOPPED:
+            yield Delay(
+                kind=DelayKind.PROJECTION_STOPPED,
+                what=f"projection {one.name}, stopped behind position {one.position}: {one.error}",
+                since=None,
+                do="see the error: upgrade, mend the fold, or recovery-journal skip",
+            )
+
+
+def _writers(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    for writer in open_writers(cursor, open_s=OPEN_S):
+        who = writer.name + (f" ({writer.application})" if writer.application else "")
+        if writer.pid:
+            who += f", {writer.state or 'of another role'}"
+        yield Delay(
+            kind=DelayKind.OPEN_TRANSACTION,
+            what=f"readers of the log: {who}, has appended and not ended its transaction",
+            since=writer.since,
+            do=f"end it: {writer.end}",
+        )
+
+
+def _unfollowed(
+    projections: list[ProjectionStatus], settled: int, now: datetime
+) -> Iterator[Delay]:
+    behind = [
+        one
+        for one in projections
+        if one.state is ProjectionState.FOLLOWING
+        and one.position < settled
+        and one.lag_s > UNFOLLOWED_S
+    ]
+    if behind:
+        yield Delay(
+            kind=DelayKind.NOT_FOLLOWED,
+            what=f"projections {', '.join(one.name for one in behind)}: settled events wait, and "
+            "no follower has folded them",
+            since=now - timedelta(seconds=max(one.lag_s for one in behind)),
+            do="see that a follower runs and keeps up: recovery-journal run",
+        )
+
+
+def _connections(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    row = cursor.execute(CONNECTIONS).fetchone()
+    if row and row["count"] >= FULL_SHARE * row["limit"]:
+        yield Delay(
+            kind=DelayKind.CONNECTIONS,
+            what=f"whoever connects: {row['count']} of {row['limit']} connections are in use",
+            since=None,
+            do="end idle sessions, or raise max_connections",
+        )

@@ -1,0 +1,160 @@
+"""Reading the log: the history of one attempt, an attempt as of any event, the log in order."""
+
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+from psycopg.rows import DictRow
+
+from recovery_journal.domain.errors import InvalidInput, StreamUnusable, UnknownAttempt
+from recovery_journal.domain.events import AnyEvent
+from recovery_journal.domain.journal_events import JOURNAL_STREAM, AnyJournalEvent
+from recovery_journal.domain.lease import Actor
+from recovery_journal.domain.recovery import Recovery
+from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.mapper import decode, decode_journal_event
+from recovery_journal.postgres.database import Database
+from recovery_journal.store.failure_texts import find_texts
+
+UNKNOWN: Final = Actor(role="unknown", host="", pid=0, program="")
+
+
+class UnreadableEvent(Struct, frozen=True, kw_only=True, tag="unreadable"):
+    """An event that is skipped, or one of the journal's own stream, that cannot be decoded; the
+    digest is that of its stored bytes. What it says of who recorded it cannot be known."""
+
+    originator_id: str
+    originator_version: int
+    recorded_by: Actor = UNKNOWN
+    reason: str = ""
+    stored_tag: str
+    state_digest: str
+    problem: str
+
+
+class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event, its place in the log, and when the database recorded it. `is_skipped`: a person
+    has every reader pass over it, as the journal's own history says. `error_text` is what the
+    failure said of which the event tells, where that is kept beside the log and not yet erased.
+    """
+
+    position: int
+    recorded_at: datetime
+    event: AnyEvent | AnyJournalEvent | UnreadableEvent
+    is_skipped: bool = False
+    error_text: str | None = None
+
+
+class History:
+    """What the log says; no projection is asked."""
+
+    def __init__(self, database: Database, application: JournalApplication) -> None:
+        self._database = database
+        self._application = application
+
+    def of(self, attempt_id: str, *, version: int | None = None) -> list[HistoryEntry]:
+        """Every event of an attempt, in order, up to its `version`-th. Raises `UnknownAttempt`,
+        `UnknownEvent`, `CorruptEvent`, and `InvalidInput` for a version that is still to come."""
+        stream = self._application.streams([attempt_id]).get(attempt_id)
+        if stream is None:
+            raise UnknownAttempt(attempt_id)
+        last: int = stream.rows[-1]["originator_version"]
+        if version is not None and version > last:
+            raise _to_come(attempt_id, version, last)
+        rows = [it for it in stream.rows if it["originator_version"] <= (version or last)]
+        return self._with_texts([_entry(row) for row in rows])
+
+    def of_journal(self) -> list[HistoryEntry]:
+        """Every event of the journal's own stream, in order."""
+        stream = self._application.streams([JOURNAL_STREAM]).get(JOURNAL_STREAM)
+        return [_entry(row) for row in stream.rows] if stream else []
+
+    def recovery(self, attempt_id: str, *, version: int | None) -> Recovery:
+        """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`, and
+        `InvalidInput` for a version that is still to come."""
+        recovery = self._application.recovery(attempt_id, version=version)
+        if version is not None and version != recovery.version:
+            raise _to_come(attempt_id, version, recovery.version)
+        return recovery
+
+    def log(self, *, after: int, limit: int) -> list[HistoryEntry]:
+        """Settled events after a position, also those that are skipped and those of the journal's
+        own stream: what is read here never changes. Ends before one that cannot be read, and
+        raises only when that one comes first."""
+        entries: list[HistoryEntry] = []
+        for row in self._application.reader.rows(after, limit):
+            try:
+                entries.append(
+                    _entry(
+                        {
+                            "originator_id": row.stream,
+                            "originator_version": row.version,
+                            "topic": row.tag,
+                            "state": row.state,
+                            "notification_id": row.position,
+                            "recorded_at": row.recorded_at,
+                            "is_skipped": row.is_skipped,
+                        }
+                    )
+                )
+            except StreamUnusable:
+                if not entries:
+                    raise
+                break
+        return self._with_texts(entries)
+
+    def _with_texts(self, entries: list[HistoryEntry]) -> list[HistoryEntry]:
+        """The entries with what their failures said, as far as it is still there."""
+        with self._database.cursor() as cursor:
+            texts = find_texts(cursor, list({entry.event.originator_id for entry in entries}))
+        for place, entry in enumerate(entries):
+            event = entry.event
+            if text := texts.get((event.originator_id, event.originator_version)):
+                entries[place] = replace(entry, error_text=text)
+        return entries
+
+
+def _to_come(attempt_id: str, version: int, last: int) -> InvalidInput:
+    return InvalidInput(
+        f"a version of attempt {attempt_id!r}",
+        found=str(version),
+        needed=f"at most {last}, its last",
+        do="choose one that its history shows",
+    )
+
+
+def _entry(row: DictRow) -> HistoryEntry:
+    """Raises `StreamUnusable` for an event that others have to stop at too."""
+    event: AnyEvent | AnyJournalEvent | UnreadableEvent
+    try:
+        event = _decoded(row)
+    except StreamUnusable as error:
+        if row["originator_id"] != JOURNAL_STREAM and not row["is_skipped"]:
+            raise
+        event = UnreadableEvent(
+            originator_id=row["originator_id"],
+            originator_version=row["originator_version"],
+            stored_tag=row["topic"],
+            state_digest=f"sha256:{sha256(row['state']).hexdigest()}",
+            problem=str(error),
+        )
+    return HistoryEntry(
+        position=row["notification_id"],
+        recorded_at=row["recorded_at"],
+        event=event,
+        is_skipped=row["is_skipped"],
+    )
+
+
+def _decoded(row: DictRow) -> AnyEvent | AnyJournalEvent:
+    stored = {
+        "version": row["originator_version"],
+        "tag": row["topic"],
+        "state": row["state"],
+        "position": row["notification_id"],
+    }
+    if row["originator_id"] == JOURNAL_STREAM:
+        return decode_journal_event(**stored)
+    return decode(attempt_id=row["originator_id"], **stored)

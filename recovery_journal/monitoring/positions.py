@@ -1,0 +1,168 @@
+"""Positions at which one may look back: settled ones, and those that times mean."""
+
+import time
+from datetime import datetime
+from typing import Final
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal import inputs
+from recovery_journal.domain.errors import StoreBusy, UnknownAttempt
+from recovery_journal.log.reader import SettledReader
+from recovery_journal.postgres.database import Database
+from recovery_journal.projections.moments import MOMENTS
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.tables.legibility import legible
+
+SETTLING_S: Final = 0.25
+PAUSE_S: Final = 0.005
+
+# What the moments projection knows is skipped: at or below its position nothing was recorded
+# after the moment. The next of its rows, if there is one, stands behind the event looked for.
+FIRST_AFTER = """
+SELECT notification_id AS position
+FROM journal_events
+WHERE notification_id > coalesce(
+        (
+            SELECT position
+            FROM projection_moments
+            WHERE latest_at <= %(moment)s
+            ORDER BY latest_at DESC, position DESC
+            LIMIT 1
+        ),
+        0
+    )
+    AND notification_id <= %(upto)s
+    AND recorded_at > %(moment)s
+ORDER BY notification_id
+LIMIT 1
+"""
+
+LAST_BELOW = """
+SELECT coalesce(max(notification_id), 0) AS position
+FROM journal_events
+WHERE notification_id < %(position)s
+"""
+
+RECORDED_AT = """
+SELECT recorded_at
+FROM journal_events
+WHERE notification_id <= %(position)s
+ORDER BY notification_id DESC
+LIMIT 1
+"""
+
+# Within a stream versions and positions grow together.
+VERSION_AT = """
+SELECT min(notification_id) AS first_position,
+    max(originator_version) FILTER (WHERE notification_id <= %(position)s) AS version
+FROM journal_events
+WHERE originator_id = %(attempt_id)s
+"""
+
+
+class Positions:
+    """What "at" means to whoever looks back. What was at a position or before never changes."""
+
+    def __init__(self, database: Database, reader: SettledReader) -> None:
+        self._database = database
+        self._reader = reader
+        self._tracking = ProjectionTracking(database)
+
+    def at(self, at: int | datetime) -> int:
+        """The settled position that is meant: by itself, or by a time, whose position is the last
+        one before the latest `recorded_at` so far passes it.
+
+        A time before the first event is position 0. A time at which events may have been recorded
+        that are not committed yet is the last settled position, and may mean a later one when it
+        is asked for again. Raises `InvalidInput` for a position above the last one, `StoreBusy`
+        for one below which events are still being committed.
+        """
+        if isinstance(at, datetime):
+            return self._at_time(inputs.moment("at", at))
+        position = inputs.whole_number("at", at, inputs.POSITIONS)
+        self._require(position)
+        return position
+
+    def time_of(self, position: int) -> datetime | None:
+        """When the last event at or below a position was recorded; None before the first."""
+        with self._database.cursor() as cursor:
+            row = cursor.execute(RECORDED_AT, {"position": position}).fetchone()
+        return None if row is None else row["recorded_at"]
+
+    def version_at(self, attempt_id: str, position: int) -> int:
+        """The version of an attempt's last event at or below a settled position. Raises
+        `UnknownAttempt`, and `InvalidInput` where it had none yet."""
+        places = {"attempt_id": attempt_id, "position": position}
+        with self._database.cursor() as cursor:
+            row = cursor.execute(VERSION_AT, places).fetchone()
+        assert row is not None
+        if row["first_position"] is None:
+            raise UnknownAttempt(attempt_id)
+        if row["version"] is None:
+            raise inputs.refused(
+                f"a position of attempt {attempt_id!r}",
+                f"{position}, where it had no event yet",
+                f"{row['first_position']}, that of its first event, or a higher one",
+                "choose one that its history shows",
+            )
+        version: int = row["version"]
+        return version
+
+    def _at_time(self, moment: datetime) -> int:
+        """Most moments are long past, so what was followed is enough to find them."""
+        upto = self._followed_position()
+        passed = self._first_after(moment, upto)
+        if passed is None:
+            upto = self._settled_position(self._reader.last_position())
+            passed = self._first_after(moment, upto)
+        return self._last_below(upto + 1 if passed is None else passed)
+
+    def _require(self, position: int) -> None:
+        if position <= self._followed_position():
+            return
+        last = self._reader.last_position()
+        if position > last:
+            raise inputs.refused(
+                "a position",
+                str(position),
+                f"at most {last}, the last one in the log",
+                "choose one that the log shows",
+            )
+        if self._settled_position(position) < position:
+            raise StoreBusy(
+                f"look at position {position}: events below it are being appended",
+                limit=f"{SETTLING_S:g} s",
+            )
+
+    def _followed_position(self) -> int:
+        """What is followed is settled by construction; a reader that has just begun to look knows
+        little of a busy log."""
+        return max((place.position for place in self._tracking.all()), default=0)
+
+    def _settled_position(self, needed: int) -> int:
+        """What is settled, after a moment for those to end who write at or below `needed`."""
+        give_up_at = time.monotonic() + SETTLING_S
+        while True:
+            settled = max(self._reader.settled_position(), self._followed_position())
+            if settled >= needed or time.monotonic() >= give_up_at:
+                return settled
+            time.sleep(PAUSE_S)
+
+    def _first_after(self, moment: datetime, upto: int) -> int | None:
+        wanted = {"moment": moment, "upto": upto}
+        with legible(MOMENTS), self._database.cursor() as cursor:
+            row = cursor.execute(FIRST_AFTER, wanted, prepare=True).fetchone()
+        return None if row is None else row["position"]
+
+    def _last_below(self, position: int) -> int:
+        with self._database.cursor() as cursor:
+            return _position(cursor.execute(LAST_BELOW, {"position": position}, prepare=True))
+
+
+def _position(cursor: Cursor[DictRow]) -> int:
+    row = cursor.fetchone()
+    assert row is not None
+    position: int = row["position"]
+    return position

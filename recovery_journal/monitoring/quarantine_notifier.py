@@ -1,0 +1,171 @@
+"""Telling somebody that the journal has given up on a run.
+
+A quarantine is noted in the transaction that appends it, whoever that was: a sweeper, a claimer, a
+person's restart that failed again. A sweeper that has a hook takes the notes one by one and calls
+it: at least once for each, for it may die between the call and the end of the note. Nothing waits
+for a hook but other calls of it.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from psycopg.rows import DictRow
+
+from recovery_journal import inputs
+from recovery_journal.domain.errors import HookFailed, InvalidInput
+from recovery_journal.domain.wording import message_of
+from recovery_journal.limits import Limits
+from recovery_journal.monitoring.quarantined import QuarantinedAttempt, QuarantineReading
+from recovery_journal.postgres.connection_string import DSN_VARIABLE
+from recovery_journal.postgres.database import Database
+from recovery_journal.process.callables import finished
+
+Hook = Callable[[QuarantinedAttempt], object]
+"""Is given the attempt with cause, explanation and options. What it raises is told, and it is
+called again later."""
+
+STANDARD_ERROR: Final = 2
+TRY_LIMIT: Final = 5
+MARGIN_S: Final = 5.0
+
+TAKE: Final = """
+UPDATE untold_quarantines
+SET try_count = try_count + 1,
+    next_try_at = clock_timestamp() + make_interval(secs => %(busy_s)s)
+WHERE (attempt_id, version) = (
+    SELECT attempt_id, version
+    FROM untold_quarantines
+    WHERE next_try_at <= clock_timestamp()
+    ORDER BY next_try_at, attempt_id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING attempt_id, version, try_count
+"""
+
+TOLD: Final = """
+DELETE FROM untold_quarantines
+WHERE attempt_id = %(attempt_id)s AND version = %(version)s
+"""
+
+AGAIN: Final = """
+UPDATE untold_quarantines
+SET next_try_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
+WHERE attempt_id = %(attempt_id)s AND version = %(version)s
+"""
+
+
+class QuarantineTelling:
+    """Takes what is yet to be told, and tells it. Any number of processes share it."""
+
+    def __init__(self, database: Database, reading: QuarantineReading, limits: Limits) -> None:
+        self._database = database
+        self._reading = reading
+        self._limits = limits
+
+    def tell(self, hook: Hook, on_problem: Callable[[HookFailed], object]) -> int:
+        """Call the hook for all that is due; of how many it was told well."""
+        told_count = 0
+        while (row := self._take()) is not None:
+            attempt = self._reading.of(row["attempt_id"], version=row["version"])
+            if attempt is None:  # it has moved on, in a store that was mended by hand
+                self._settle(TOLD, row)
+                continue
+            try:
+                finished("the hook", hook(attempt))
+            except Exception as error:  # noqa: BLE001 - the user's hook may raise anything; it is told
+                on_problem(self._fail(row, error))
+                continue
+            self._settle(TOLD, row)
+            told_count += 1
+        return told_count
+
+    def _take(self) -> DictRow | None:
+        busy = {"busy_s": self._limits.hook_s + MARGIN_S}
+        with self._database.cursor() as cursor:
+            return cursor.execute(TAKE, busy).fetchone()
+
+    def _fail(self, row: DictRow, error: Exception) -> HookFailed:
+        """Let it be tried again after a growing wait, and not for ever."""
+        found = f"{type(error).__name__}: {message_of(error)}"
+        if isinstance(error, CommandFailed):
+            found = str(error)
+        if row["try_count"] >= TRY_LIMIT:
+            self._settle(TOLD, row)
+            do = f"it was called {TRY_LIMIT} times and is not called again: see `quarantine list`"
+        else:
+            wait_s = self._limits.policy.retry_wait_s(row["try_count"])
+            self._settle(AGAIN, row, wait_s=wait_s)
+            do = f"it is called again in {wait_s:g} s"
+        return HookFailed(row["attempt_id"], found=found, do=do)
+
+    def _settle(self, statement: str, row: DictRow, **values: float) -> None:
+        with self._database.cursor() as cursor:
+            cursor.execute(statement, {**row, **values})
+
+
+class CommandFailed(Exception):
+    """A command that did not end well, in words."""
+
+
+class QuarantineCommand:
+    """Calls a program for each quarantine, with the attempt as JSON on its standard input.
+
+    It is killed, with all that it has started, after `limit_s`. What it prints goes to our
+    standard error. Its environment is ours without what leads to the database; with `dsn`, that
+    is in $RECOVERY_JOURNAL_DSN.
+    """
+
+    def __init__(self, command: str, *, limit_s: float, dsn: str | None = None) -> None:
+        self._dsn = dsn
+        self._limit_s = inputs.seconds("limit_s", limit_s)
+        try:
+            self._arguments = shlex.split(inputs.text("the hook", command))
+        except ValueError as error:
+            raise _no_command(f"{command!r} ({error})") from error
+        if not self._arguments:
+            raise _no_command("nothing")
+
+    def __call__(self, attempt: QuarantinedAttempt) -> None:
+        """Run it once. Raises `CommandFailed`."""
+        said = msgspec.json.encode(attempt) + b"\n"
+        try:
+            process = subprocess.Popen(
+                self._arguments,
+                stdin=subprocess.PIPE,
+                stdout=STANDARD_ERROR,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandFailed(f"that it does not start ({error})") from error
+        try:
+            process.communicate(said, timeout=self._limit_s)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"no end within {self._limit_s:g} s") from None
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.returncode != 0:
+            raise CommandFailed(f"exit code {process.returncode}")
+
+    def _environment(self) -> dict[str, str]:
+        mine = {name: text for name, text in os.environ.items() if not _leads_there(name)}
+        return mine if self._dsn is None else {**mine, DSN_VARIABLE: self._dsn}
+
+
+def _leads_there(variable: str) -> bool:
+    """Whether this variable of the environment leads to the journal's database: ours, or one of
+    libpq's."""
+    return variable == DSN_VARIABLE or variable.startswith("PG")
+
+
+def _no_command(found: str) -> InvalidInput:
+    return inputs.refused("the hook", found, "a command and its arguments", "name a program")

@@ -1,0 +1,148 @@
+"""Lists as they are, and as they were at any past position."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final, TypeAlias
+
+from msgspec.structs import replace
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
+
+from recovery_journal import inputs
+from recovery_journal.domain.errors import PositionNotReached
+from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Listing, Projection, RowT
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.tables.as_of_index import STAY_BITS, AsOfIndex
+from recovery_journal.read_models.tables.legibility import legible
+from recovery_journal.read_models.tables.projection_table import table_of
+
+Only: TypeAlias = Mapping[str, Sequence[str] | None]
+"""By field, the values of which a row has one; None where any will do."""
+
+ENTRIES_NOW: Final = "SELECT * FROM {table} WHERE left_position IS NULL"
+
+# Those that have left since, found by the as-of index, and those that have not, by the list's own.
+# OFFSET 0 keeps it at a short look into the index for each length: the planner thinks that the
+# lengths of stays and where they lie have nothing to do with each other, and would read the table.
+ENTRIES_THEN: Final = """
+SELECT entry.*
+FROM generate_series(1, 62) AS stay(bits)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM {table}
+    WHERE {stay_bits} = stay.bits
+        AND entered_position > %(position)s::bigint - (1::bigint << stay.bits)
+        AND entered_position <= %(position)s::bigint
+        AND left_position > %(position)s::bigint
+    OFFSET 0
+) AS entry
+UNION ALL
+SELECT *
+FROM {table}
+WHERE entered_position <= %(position)s::bigint
+    AND left_position IS NULL
+"""
+
+# The same while a rebuild has yet to make the index.
+ENTRIES_THEN_UNINDEXED: Final = """
+SELECT *
+FROM {table}
+WHERE entered_position <= %(position)s::bigint
+    AND (left_position IS NULL OR left_position > %(position)s::bigint)
+"""
+
+LISTED = """
+SELECT coalesce(json_agg(page), '[]')::text AS rows
+FROM (
+    SELECT *
+    FROM ({entries}) AS listed
+    WHERE {only}
+    ORDER BY {order}
+    LIMIT %(limit)s
+) AS page
+"""
+
+
+class ListReading:
+    """Reads projections that have a `listing`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._tracking = ProjectionTracking(database)
+
+    def listed(
+        self,
+        projection: Projection[RowT],
+        *,
+        position: int | None,
+        limit: int,
+        only: Only | None = None,
+    ) -> list[RowT]:
+        """What is on the list, or what was at a settled position, in the list's order, each entry
+        as it was then. Raises `InvalidInput` for what is no list, `PositionNotReached` where the
+        follower has not come to the position, `RowsUnreadable`."""
+        wanted = {field: values for field, values in (only or {}).items() if values is not None}
+        values = {"position": position, "limit": limit, **wanted}
+        if position is not None and not projection.is_inline:
+            self._require(projection.name, position)
+        with legible(projection), self._database.cursor() as cursor:
+            entries = ENTRIES_NOW if position is None else entries_then(cursor, projection)
+            statement = statement_of(projection, entries, tuple(wanted))
+            found = cursor.execute(statement, values, prepare=True).fetchone()
+            assert found is not None
+            rows = table_of(projection).form.from_json(found["rows"])
+        return [_as_then(projection, row) for row in rows]
+
+    def _require(self, projection: str, position: int) -> None:
+        place = self._tracking.find(projection)
+        found = 0 if place is None else place.position
+        if found < position:
+            raise PositionNotReached(projection, found=found, needed=position, timeout_s=0)
+
+
+def _as_then(projection: Projection[RowT], row: RowT) -> RowT:
+    """The entry before it left, as `Listing` says."""
+    if getattr(row, "left_position", None) is None:
+        return row
+    changes: dict[str, Any] = {it: None for it in row.__struct_fields__ if it.startswith("left_")}
+    changes[projection.guard] = getattr(row, f"entered_{projection.guard}")
+    return replace(row, **changes)
+
+
+def entries_then(cursor: Cursor[DictRow], projection: Projection[Any]) -> str:
+    """How to read what was on the list: by its as-of index, if it is there."""
+    is_indexed = AsOfIndex(table_of(projection).name).is_valid(cursor)
+    return ENTRIES_THEN if is_indexed else ENTRIES_THEN_UNINDEXED
+
+
+@cache
+def statement_of(projection: Projection[Any], entries: str, only: tuple[str, ...] = ()) -> Composed:
+    """The statement that reads these entries in the list's order, filtered by these fields."""
+    listing = projection.listing
+    if listing is None:
+        raise inputs.refused(
+            f"projection {projection.name!r} as a list", "no listing", "one", "give it a `listing`"
+        )
+    table = Identifier(table_of(projection).name)
+    return SQL(LISTED).format(
+        entries=SQL(entries).format(table=table, stay_bits=STAY_BITS),
+        only=_only(only),
+        order=_order(listing),
+    )
+
+
+def _only(fields: tuple[str, ...]) -> Composable:
+    if not fields:
+        return SQL("true")
+    return SQL(" AND ").join(
+        SQL("{} = ANY({})").format(Identifier(field), Placeholder(field)) for field in fields
+    )
+
+
+def _order(listing: Listing) -> Composed:
+    return SQL(", ").join(
+        SQL("{} DESC" if field in listing.descending else "{}").format(Identifier(field))
+        for field in listing.order
+    )

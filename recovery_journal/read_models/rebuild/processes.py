@@ -1,0 +1,132 @@
+"""Forked processes that work side by side, count what they do and end with their parent."""
+
+import gc
+import multiprocessing
+import os
+import pickle
+import signal
+from collections.abc import Callable, Sequence
+from ctypes import c_longlong
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Final
+
+from recovery_journal.domain.errors import ProcessLost
+from recovery_journal.process.signals import SIGNALS
+
+TICK_S: Final = 0.1
+DEATH_LIMIT_S: Final = 10.0
+ORPHANED: Final = 80
+
+# A block's objects hold no cycles, so looking for some with every thousandth is in vain.
+FEWEST_FOR_COLLECTION: Final = 500_000
+
+Count = Callable[[int], object]
+Work = Callable[[int, Count], None]
+"""Is given its number, from 0, and a function that it tells how much more it has done."""
+
+# A fork knows a user's projections as they are, wherever they were defined.
+_context = multiprocessing.get_context("fork")
+
+
+def side_by_side(work: Work, process_count: int, on_count: Count) -> None:
+    """Let that many processes work, and return when all have ended; `on_count` is told now and
+    then how much all have done together.
+
+    With one, the work is done here. Raises what the first of them raised, or `ProcessLost`
+    for one that died without a word; the others are killed then, as they are at a signal.
+    """
+    if process_count == 1:
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            on_count(done)
+
+        work(0, count)
+        return
+    _Crew(work, process_count).run(on_count)
+
+
+class _Crew:
+    def __init__(self, work: Work, process_count: int) -> None:
+        self._counts = _context.RawArray(c_longlong, process_count)
+        self._links: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+        self._work = work
+        self._process_count = process_count
+
+    def run(self, on_count: Count) -> None:
+        try:
+            for no in range(self._process_count):
+                self._start(no)
+            while running := [it.sentinel for it in self._processes if it.exitcode is None]:
+                wait(running, timeout=TICK_S)
+                self._look(on_count)
+            # They did and said more between the last look and their ends.
+            self._look(on_count)
+        finally:
+            self._end()
+
+    def _look(self, on_count: Count) -> None:
+        on_count(sum(self._counts))
+        for process, link in zip(self._processes, self._links, strict=True):
+            _require_well(process, link)
+
+    def _start(self, no: int) -> None:
+        here, there = _context.Pipe(duplex=False)
+        given = (self._work, no, self._counts, there, os.getpid())
+        process = _context.Process(target=_live, args=given, daemon=True)
+        process.start()
+        there.close()
+        self._links.append(here)
+        self._processes.append(process)
+
+    def _end(self) -> None:
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join(DEATH_LIMIT_S)
+        for link in self._links:
+            link.close()
+
+
+def _require_well(process: BaseProcess, link: Connection) -> None:
+    """Raise what it raised. A word is looked for also in one that has ended."""
+    if link.poll():
+        try:
+            error: Exception = link.recv()
+        except EOFError:  # it closed the link, as every end does
+            pass
+        else:
+            raise error
+    if process.exitcode:
+        raise ProcessLost("rebuild", process_id=process.pid or 0, exit_code=process.exitcode)
+
+
+def _live(work: Work, no: int, counts: "Sequence[int]", link: Connection, parent_id: int) -> None:
+    """The child's whole life."""
+    for number in SIGNALS:  # the parent's handlers are not ours
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
+    gc.freeze()
+    gc.set_threshold(FEWEST_FOR_COLLECTION)
+
+    def count(more: int) -> None:
+        counts[no] += more  # type: ignore[index]  # an array that is shared with the parent
+        if os.getppid() != parent_id:
+            os._exit(ORPHANED)
+
+    try:
+        work(no, count)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
+        link.send_bytes(_pickled(error))
+
+
+def _pickled(error: Exception) -> bytes:
+    try:
+        pickle.loads(said := pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - a user's exception may be anything
+        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+    return said

@@ -1,0 +1,301 @@
+"""Rebuilding projections from the log, beside everything that goes on.
+
+What is at or below a settled position never changes, so rows are folded from it into bare shadow
+tables that nobody sees: by processes side by side, range of streams by range. Then these tables
+are indexed, catch up, and take the place of the old ones, each in one short transaction
+(switch.py). Until then the old rows serve, also when a rebuild fails or is killed; the registry
+(registry.py) knows what is done, and the next start does what is missing.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.domain.errors import RebuildUnderWay, ServerUnavailable, StoreBusy
+from recovery_journal.log.block import BLOCK_EVENTS
+from recovery_journal.log.reader import SettledReader
+from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.projection import Projection
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild.folding import WITHOUT_LIMIT, Folding
+from recovery_journal.read_models.rebuild.indexing import WAIT_FOR_STRANGERS, index_shadows
+from recovery_journal.read_models.rebuild.processes import Count, side_by_side
+from recovery_journal.read_models.rebuild.progress import (
+    Observer,
+    Phase,
+    RebuildProgress,
+    RebuildReport,
+    RebuiltProjection,
+)
+from recovery_journal.read_models.rebuild.rebuild_lock import RebuildLock, holder, is_under_way
+from recovery_journal.read_models.rebuild.registry import Begun, Registry
+from recovery_journal.read_models.rebuild.switch import Switch
+from recovery_journal.read_models.tables.projection_table import (
+    ProjectionTable,
+    shadow_of,
+    table_of,
+)
+from recovery_journal.read_models.tables.table_definition import Place, drop_shadows
+
+OUTAGE_LIMIT_S: Final = 120.0
+PAUSE_S: Final = 0.25
+STRANGER_LIMIT_S: Final = 60.0
+
+# Small ranges lose little when a process dies, and leave none idle for long at the end.
+MOST_EVENTS: Final = 20_000
+FEWEST_EVENTS: Final = 1_000
+RANGES_PER_PROCESS: Final = 16
+
+
+class Rebuild:
+    """Rebuilds some projections; those whose rows derive from single streams in one reading of
+    the log, the others in a second one at the same time."""
+
+    def __init__(
+        self,
+        database: Database,
+        reader: SettledReader,
+        *,
+        projections: Sequence[Projection[Any]] = BUILT_IN,
+        process_count: int | None = None,
+        block_events: int = BLOCK_EVENTS,
+        on_progress: Observer = lambda _progress: None,
+    ) -> None:
+        """`process_count` is the number of processes that fold; None means one for each core."""
+        self._database = database
+        self._reader = reader
+        self._projections = projections
+        self._process_count = process_count or os.cpu_count() or 1
+        self._block_events = block_events
+        self._on_progress = on_progress
+        self._tracking = ProjectionTracking(database)
+        self._registry = Registry()
+        self._lock = RebuildLock(database)
+        self._reading_count = len({it.is_stream_keyed for it in projections}) or 1
+        self._begun: Begun | None = None
+        self._done_before = 0
+        self._read_count = 0
+        self._told = 0.0
+        self._switch_s: dict[str, float] = {}
+
+    def run(self) -> RebuildReport:
+        """Rebuild and switch. A server that goes away meanwhile is waited for.
+
+        Raises `RebuildUnderWay` where another process is at it, `InvalidInput` where a view stands
+        on one of the tables, `StoreBusy` where the switch found no quiet moment, `FoldFailed`,
+        `UnknownEvent`, `CorruptEvent`, `ProcessLost`, `ServerUnavailable`; projections that were
+        not switched by then keep their old rows, and the next start goes on from there.
+        """
+        started = time.monotonic()
+        while True:
+            try:
+                with self._alone():
+                    return self._run(started)
+            except ServerUnavailable:
+                is_over = time.monotonic() - self._told > OUTAGE_LIMIT_S
+                if self._begun is None or is_over:
+                    raise
+            time.sleep(PAUSE_S)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._lock.take():
+            raise self._under_way()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _under_way(self) -> Exception:
+        with self._database.cursor() as cursor:
+            begun = self._registry.find(cursor)
+            is_rebuild = is_under_way(cursor, self._database.schema)
+            found = holder(cursor, self._database.schema) or "a session that has just ended"
+        if begun is None or not is_rebuild:  # not begun, just ended, or held by another program
+            return StoreBusy(f"rebuild: its advisory lock is held by {found}", limit="0 s")
+        done = begun.range_count - begun.open_range_count
+        return RebuildUnderWay(
+            process_id=begun.process_id,
+            host=begun.host,
+            since=f"{begun.started_at:%Y-%m-%d %H:%M:%S} UTC",
+            progress=f"{done} of {begun.range_count} ranges of streams are folded",
+        )
+
+    def _run(self, started: float) -> RebuildReport:
+        is_first = self._begun is None
+        begun = self._begun = self._begin()
+        if is_first:
+            self._done_before = begun.read_count // self._reading_count
+        left = [it for it in self._projections if it.name not in begun.switched]
+        event_count = self._fold(begun, left)
+        self._tell(Phase.INDEXING)
+        index_shadows(self._database, left, self._process_count)
+        for projection in left:
+            self._replace(projection, begun)
+        as_of_s = self._index_for_as_of()
+        rebuilt = tuple(self._described(projection) for projection in self._projections)
+        with self._transaction() as cursor:
+            self._registry.end(cursor)
+        self._tell(Phase.DONE)
+        return RebuildReport(
+            event_count=event_count,
+            done_before=self._done_before,
+            projections=rebuilt,
+            seconds=time.monotonic() - started,
+            as_of_s=as_of_s,
+            process_count=self._process_count,
+        )
+
+    # -- beginning, or going on ------------------------------------------------------------
+
+    def _begin(self) -> Begun:
+        with self._transaction() as cursor:
+            self._registry.create(cursor)
+            for projection in self._projections:
+                table_of(projection).require_no_views(cursor)
+            found = self._registry.find(cursor)
+            if found is not None and found.is_of(self._projections):
+                self._registry.go_on(cursor)
+            else:
+                if found is not None:
+                    drop_shadows(cursor, found.projections)
+                self._prepare(cursor)
+            begun = self._registry.find(cursor)
+        assert begun is not None
+        return begun
+
+    def _prepare(self, cursor: Cursor[DictRow]) -> None:
+        for projection in self._projections:
+            live, shadow = table_of(projection), shadow_of(projection)
+            if not live.exists(cursor):
+                live.create(cursor)
+            self._tracking.register(cursor, projection)
+            shadow.drop(cursor)
+            ProjectionTable(projection, Place.OLD).drop(cursor)
+            if projection.is_stream_keyed:
+                shadow.create_bare(cursor)
+            else:
+                shadow.create(cursor)
+        upto = self._settled_position()
+        share = upto // (self._process_count * RANGES_PER_PROCESS)
+        range_events = min(max(share, FEWEST_EVENTS), MOST_EVENTS)
+        self._registry.begin(cursor, self._projections, upto=upto, range_events=range_events)
+
+    def _settled_position(self) -> int:
+        # A follower's position is settled by construction; a cold reader may know less.
+        followed = [place.position for place in self._tracking.all()]
+        return max([self._reader.settled_position(), *followed])
+
+    # -- the phases ------------------------------------------------------------------------
+
+    def _fold(self, begun: Begun, projections: Sequence[Projection[Any]]) -> int:
+        """Until no range is left: also those that a dying process of an earlier start holds.
+        Returns how many events the log has."""
+        deadline = time.monotonic() + STRANGER_LIMIT_S
+        while True:
+            self._fold_once(begun, projections)
+            with self._transaction() as cursor:
+                found = self._registry.find(cursor)
+            assert found is not None, "nobody else ends a rebuild while its lock is held"
+            self._read_count = found.read_count
+            if not found.open_range_count:
+                return max(found.event_count, found.mixed_event_count)
+            if found.open_range_count < begun.open_range_count:
+                deadline = time.monotonic() + STRANGER_LIMIT_S
+            if time.monotonic() > deadline:
+                raise StoreBusy("take the last ranges of streams", limit=f"{STRANGER_LIMIT_S:g} s")
+            begun = found
+            time.sleep(PAUSE_S)
+
+    def _fold_once(self, begun: Begun, projections: Sequence[Projection[Any]]) -> None:
+        before = begun.read_count
+
+        def tell(count: int) -> None:
+            self._read_count = before + count
+            self._tell(Phase.FOLDING)
+
+        def work(no: int, count: Count) -> None:
+            self._work(begun, projections, no, count)
+
+        tell(0)
+        side_by_side(work, self._process_count, tell)
+
+    def _work(
+        self, begun: Begun, projections: Sequence[Projection[Any]], no: int, count: Count
+    ) -> None:
+        """The share of one process. The log is read in its order by the first, which then helps
+        with the ranges."""
+        folding = Folding(
+            self._database,
+            begun,
+            projections,
+            block_events=self._block_events,
+            count=count,
+        )
+        if no == 0:
+            folding.fold_positions()
+        folding.fold_ranges()
+
+    def _replace(self, projection: Projection[Any], begun: Begun) -> None:
+        switch = Switch(
+            self._database,
+            self._reader,
+            projection,
+            upto=begun.upto,
+            note=lambda cursor: self._registry.note_switch(cursor, projection.name),
+        )
+        self._tell(Phase.CATCHING_UP, projection)
+        switch.catch_up()
+        self._tell(Phase.SWITCHING, projection)
+        self._switch_s[projection.name] = switch.run().seconds
+
+    def _index_for_as_of(self) -> float:
+        """Lists serve without these indexes, only slower, so they are made after the switch."""
+        started = time.monotonic()
+        for projection in self._projections:
+            if projection.listing is not None:
+                self._tell(Phase.INDEXING_AS_OF, projection)
+                with self._database.cursor() as cursor:
+                    table_of(projection).add_as_of_index_beside_writers(cursor)
+        return time.monotonic() - started
+
+    def _described(self, projection: Projection[Any]) -> RebuiltProjection:
+        place = self._tracking.find(projection.name)
+        with self._transaction() as cursor:
+            row_count = table_of(projection).count(cursor)
+        return RebuiltProjection(
+            projection=projection.name,
+            position=place.position if place else 0,
+            row_count=row_count,
+            switch_s=self._switch_s.get(projection.name, 0.0),
+        )
+
+    # -- details ---------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Cursor[DictRow]]:
+        """A transaction on the session that holds the lock."""
+        self._lock.require_held()
+        with self._database.transaction() as cursor:
+            cursor.execute(WITHOUT_LIMIT)
+            cursor.execute(WAIT_FOR_STRANGERS)
+            yield cursor
+
+    def _tell(self, phase: Phase, projection: Projection[Any] | None = None) -> None:
+        self._told = time.monotonic()
+        self._on_progress(
+            RebuildProgress(
+                phase=phase,
+                event_count=self._read_count // self._reading_count,
+                total=self._begun.position_count if self._begun else 0,
+                projection=projection.name if projection else None,
+                done_before=self._done_before,
+                process_count=self._process_count,
+            )
+        )

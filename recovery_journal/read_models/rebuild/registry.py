@@ -1,0 +1,287 @@
+"""What a rebuild has done so far, in the database: killed at any moment, it goes on from there."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.log.numbers import SKIPPED
+from recovery_journal.process.identity import incarnation
+from recovery_journal.projections.fold_hash import fold_hash
+from recovery_journal.projections.projection import Projection
+
+TABLES: Final = files(__package__).joinpath("registry.sql")
+
+READ = f"""
+SELECT rebuild_no,
+    upto,
+    begun_at,
+    host,
+    process_id,
+    started_at,
+    (
+        SELECT coalesce(json_agg(json_build_array(projection, fold_version, fold_hash)), '[]')
+        FROM rebuild_projections
+        WHERE rebuild_no = rebuilds.rebuild_no
+    ) AS folds,
+    (
+        SELECT coalesce(json_agg(projection), '[]')
+        FROM rebuild_projections
+        WHERE rebuild_no = rebuilds.rebuild_no
+            AND switched_at IS NOT NULL
+    ) AS switched,
+    (
+        SELECT coalesce(max(position), 0)
+        FROM rebuild_projections
+        WHERE rebuild_no = rebuilds.rebuild_no
+            AND switched_at IS NULL
+    ) AS position,
+    upto - (
+        SELECT coalesce(sum(skipped_to_position - last_position), 0)::bigint
+        FROM ({SKIPPED}) AS skipped
+        WHERE skipped_to_position <= upto
+    ) AS position_count,
+    (
+        SELECT coalesce(max(event_count), 0)
+        FROM rebuild_projections
+        WHERE rebuild_no = rebuilds.rebuild_no
+    ) AS mixed_event_count,
+    (
+        SELECT count(*)
+        FROM rebuild_ranges
+        WHERE rebuild_no = rebuilds.rebuild_no
+    ) AS range_count,
+    (
+        SELECT count(*)
+        FROM rebuild_ranges
+        WHERE rebuild_no = rebuilds.rebuild_no
+            AND done_at IS NULL
+    ) AS open_range_count,
+    (
+        SELECT coalesce(sum(event_count), 0)::bigint
+        FROM rebuild_ranges
+        WHERE rebuild_no = rebuilds.rebuild_no
+    ) AS event_count
+FROM rebuilds
+"""
+
+BEGIN = """
+INSERT INTO rebuilds (upto, host, process_id)
+VALUES (%(upto)s, %(host)s, %(process_id)s)
+RETURNING rebuild_no
+"""
+
+CONTINUE = """
+UPDATE rebuilds
+SET host = %(host)s, process_id = %(process_id)s, started_at = clock_timestamp()
+"""
+
+ADD_PROJECTION = """
+INSERT INTO rebuild_projections (rebuild_no, projection, fold_version, fold_hash)
+VALUES (%(rebuild_no)s, %(projection)s, %(fold_version)s, %(fold_hash)s)
+"""
+
+# Positions that were skipped after a restore hold no event, and may be millions of millions.
+ADD_RANGES = f"""
+INSERT INTO rebuild_ranges (rebuild_no, range_no, after_position, last_position)
+SELECT %(rebuild_no)s,
+    row_number() OVER (ORDER BY after),
+    after,
+    least(after + %(range_events)s, span.last)
+FROM (
+    SELECT lag(skipped_to_position, 1, 0::bigint) OVER (ORDER BY skipped_no) AS since,
+        least(last_position, %(upto)s) AS last
+    FROM ({SKIPPED}) AS skipped
+    UNION ALL
+    SELECT coalesce(max(skipped_to_position), 0), %(upto)s
+    FROM skipped_numbers
+) AS span
+CROSS JOIN generate_series(span.since, span.last - 1, %(range_events)s) AS after
+"""
+
+# Whoever is at a range holds its row, until the transaction ends, which a lost connection does.
+TAKE_RANGE = """
+SELECT range_no AS no, after_position AS after, last_position AS last
+FROM rebuild_ranges
+WHERE rebuild_no = %(rebuild_no)s
+    AND done_at IS NULL
+ORDER BY range_no
+LIMIT 1
+FOR UPDATE SKIP LOCKED
+"""
+
+FINISH_RANGE = """
+UPDATE rebuild_ranges
+SET event_count = %(event_count)s, done_at = clock_timestamp()
+WHERE rebuild_no = %(rebuild_no)s
+    AND range_no = %(range_no)s
+"""
+
+POSITION = """
+SELECT position
+FROM rebuild_projections
+WHERE rebuild_no = %(rebuild_no)s
+    AND projection = %(projection)s
+FOR UPDATE
+"""
+
+ADVANCE = """
+UPDATE rebuild_projections
+SET position = %(position)s, event_count = event_count + %(event_count)s
+WHERE rebuild_no = %(rebuild_no)s
+    AND projection = ANY(%(projections)s)
+"""
+
+SWITCHED = """
+UPDATE rebuild_projections
+SET switched_at = clock_timestamp()
+WHERE projection = %(projection)s
+"""
+
+
+class StreamRange(Struct, frozen=True, kw_only=True):
+    """The streams that began behind `after` and at or before `last`, both positions."""
+
+    no: int
+    after: int
+    last: int
+
+
+class Begun(Struct, frozen=True, kw_only=True):
+    """A rebuild that is not at its end. `event_count` is how many events lie in the ranges that
+    are done; the projections whose rows mix streams have come to `position`, by
+    `mixed_event_count` events. `position_count` are the positions up to `upto` that may hold an
+    event."""
+
+    rebuild_no: int
+    upto: int
+    begun_at: datetime
+    host: str
+    process_id: int
+    started_at: datetime
+    folds: frozenset[tuple[str, int, str]]
+    switched: frozenset[str]
+    position: int
+    position_count: int
+    mixed_event_count: int
+    range_count: int
+    open_range_count: int
+    event_count: int
+
+    @property
+    def projections(self) -> list[str]:
+        """The names of all whose rows it prepares, or has switched."""
+        return sorted(name for name, _, _ in self.folds)
+
+    @property
+    def read_count(self) -> int:
+        """How many events have been read for what is done, in both readings together."""
+        return self.event_count + self.mixed_event_count
+
+    def is_of(self, projections: Sequence[Projection[Any]]) -> bool:
+        """Whether it prepares the rows of just these projections, by the folds they have now."""
+        return self.folds == {_fold_of(projection) for projection in projections}
+
+
+class Registry:
+    """The registry's tables. All methods work inside of the caller's transaction."""
+
+    def create(self, cursor: Cursor[DictRow]) -> None:
+        """Make the tables, if they are not there."""
+        cursor.execute(TABLES.read_bytes())
+
+    def find(self, cursor: Cursor[DictRow]) -> Begun | None:
+        """The rebuild that is not at its end, if there is one."""
+        row = cursor.execute(READ.encode()).fetchone()
+        return None if row is None else msgspec.convert(row, Begun)
+
+    def begin(
+        self,
+        cursor: Cursor[DictRow],
+        projections: Sequence[Projection[Any]],
+        *,
+        upto: int,
+        range_events: int,
+    ) -> None:
+        """Begin anew, forgetting what another rebuild has left."""
+        self.end(cursor)
+        row = cursor.execute(BEGIN, {"upto": upto, **_who()}).fetchone()
+        assert row is not None
+        rebuild_no = row["rebuild_no"]
+        for projection in projections:
+            name, version, digest = _fold_of(projection)
+            fold = {"projection": name, "fold_version": version, "fold_hash": digest}
+            cursor.execute(ADD_PROJECTION, {"rebuild_no": rebuild_no, **fold})
+        if any(projection.is_stream_keyed for projection in projections):
+            wanted = {
+                "rebuild_no": rebuild_no,
+                "range_events": range_events,
+                "upto": upto,
+            }
+            cursor.execute(ADD_RANGES, wanted)
+
+    def go_on(self, cursor: Cursor[DictRow]) -> None:
+        """Note that it is this process now that is at it."""
+        cursor.execute(CONTINUE, _who())
+
+    def end(self, cursor: Cursor[DictRow]) -> None:
+        """Forget the rebuild: nothing is left to do, or another one begins."""
+        cursor.execute("DELETE FROM rebuilds")
+
+    def take_range(self, cursor: Cursor[DictRow], rebuild_no: int) -> StreamRange | None:
+        """A range that is not done and that nobody is at; nobody else takes it while the
+        transaction lasts. None where there is none."""
+        row = cursor.execute(TAKE_RANGE, {"rebuild_no": rebuild_no}, prepare=True).fetchone()
+        return None if row is None else msgspec.convert(row, StreamRange)
+
+    def finish_range(
+        self, cursor: Cursor[DictRow], rebuild_no: int, range_no: int, *, event_count: int
+    ) -> None:
+        """Note, in the transaction of its rows, that a range is done."""
+        done = {"rebuild_no": rebuild_no, "range_no": range_no, "event_count": event_count}
+        cursor.execute(FINISH_RANGE, done, prepare=True)
+
+    def lock_position(
+        self, cursor: Cursor[DictRow], rebuild_no: int, projection: str
+    ) -> int | None:
+        """How far a projection's shadow has been folded, locked; None if this rebuild is over."""
+        wanted = {"rebuild_no": rebuild_no, "projection": projection}
+        row = cursor.execute(POSITION, wanted, prepare=True).fetchone()
+        return None if row is None else row["position"]
+
+    def advance(
+        self,
+        cursor: Cursor[DictRow],
+        rebuild_no: int,
+        projections: Sequence[str],
+        *,
+        position: int,
+        event_count: int,
+    ) -> None:
+        """Note, in the transaction of the rows, how far these shadows have been folded, by so many
+        events more."""
+        place = {
+            "rebuild_no": rebuild_no,
+            "projections": list(projections),
+            "position": position,
+            "event_count": event_count,
+        }
+        cursor.execute(ADVANCE, place, prepare=True)
+
+    def note_switch(self, cursor: Cursor[DictRow], projection: str) -> None:
+        """Note, in the transaction of the switch, that a projection is done."""
+        cursor.execute(SWITCHED, {"projection": projection})
+
+
+def _fold_of(projection: Projection[Any]) -> tuple[str, int, str]:
+    return projection.name, projection.version, fold_hash(projection)
+
+
+def _who() -> dict[str, Any]:
+    life = incarnation()
+    return {"host": life.host, "process_id": life.pid}

@@ -1,0 +1,87 @@
+"""The tables of projections: those that every journal has, and those that a user brings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.domain.errors import InvalidInput, SchemaOccupied
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.database import Database
+from recovery_journal.projections.catalog import BUILT_IN
+from recovery_journal.projections.projection import Projection
+from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild.registry import Registry
+from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
+
+OCCUPIED = """
+SELECT relname::text AS name
+FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace
+    AND relname IN ('projection_tracking', 'rebuilds', 'rebuild_projections', 'rebuild_ranges')
+"""
+
+
+def catalogue(own: Sequence[Projection[Any]] = ()) -> tuple[Projection[Any], ...]:
+    """The built-in projections and a user's own. Raises `InvalidInput` where one of them is no
+    projection, or has a name, a key or columns that no table can have, or another one's name."""
+    for projection in own:
+        if not isinstance(projection, Projection):
+            raise InvalidInput(
+                "projections",
+                found=repr(projection),
+                needed="instances of subclasses of Projection",
+                do="pass instances, such as [Tenants()]",
+            )
+        table_of(projection)
+    projections = (*BUILT_IN, *own)
+    names = [projection.name for projection in projections]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise InvalidInput(
+            "projections",
+            found=f"several named {doubled[0]!r}",
+            needed="a name of its own for each, other than those of the built-in ones",
+            do="rename one",
+        )
+    return projections
+
+
+def create_projections(
+    database: Database,
+    cursor: Cursor[DictRow],
+    projections: Sequence[Projection[Any]] = BUILT_IN,
+) -> None:
+    """Make every projection's table, empty, and let it begin at the log's beginning. Nothing is
+    taken over: what is there already is somebody else's. Raises `SchemaOccupied`."""
+    for row in cursor.execute(OCCUPIED).fetchall():
+        raise SchemaOccupied(database.schema, found=f"a table {row['name']!r}")
+    tracking = ProjectionTracking(database)
+    tracking.create(cursor)
+    Registry().create(cursor)
+    for projection in projections:
+        ProjectionTable(projection).create(cursor)
+        tracking.register(cursor, projection)
+
+
+def add_projections(database: Database, projections: Sequence[Projection[Any]]) -> None:
+    """Likewise for those that a journal which is there does not know yet: a follower brings them
+    from the beginning, or a rebuild does. Any number of processes may do this at once."""
+    tracking = ProjectionTracking(database)
+    known = {place.projection for place in tracking.all()}
+    unknown = [projection for projection in projections if projection.name not in known]
+    if not unknown:
+        return
+    with database.transaction() as cursor:
+        schemas.lock(cursor)
+        for projection in unknown:
+            _add(cursor, tracking, projection)
+
+
+def _add(
+    cursor: Cursor[DictRow], tracking: ProjectionTracking, projection: Projection[Any]
+) -> None:
+    table = ProjectionTable(projection)
+    if not table.exists(cursor):
+        table.create(cursor)
+    tracking.register(cursor, projection)

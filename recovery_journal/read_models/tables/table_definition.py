@@ -1,0 +1,260 @@
+"""What the table of a projection is made of: columns, key and indexes, from its row type."""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Final, Generic
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from recovery_journal.domain.errors import InvalidInput
+from recovery_journal.projections.projection import Index, Projection, RowT
+from recovery_journal.read_models.tables.as_of_index import AsOfIndex
+from recovery_journal.read_models.tables.definition_form import require_definition
+from recovery_journal.read_models.tables.listing_form import ACTIVE, require_listing
+from recovery_journal.read_models.tables.row_form import RowForm
+
+NAME: Final = re.compile(r"[a-z](_?[a-z0-9])*")
+LONGEST_NAME: Final = 30
+LONGEST_INDEX_NAME: Final = 12
+TAKEN: Final = ("tracking",)  # projection_tracking holds the positions of them all
+KEY: Final = "key"
+
+CREATE = "CREATE TABLE {table} ({columns})"
+
+CREATE_TEMPORARY = "CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DROP"
+
+# The index comes first, because several indexes of one table may be made at once, and then
+# becomes the primary key at no cost.
+ADD_KEY_INDEX = "CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {table} ({key})"
+
+ADD_KEY = "ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}"
+
+ADD_INDEX = "CREATE INDEX IF NOT EXISTS {name} ON {table} ({fields}) {where}"
+
+HAS_KEY = """
+SELECT EXISTS (
+    SELECT
+    FROM pg_index
+    WHERE indexrelid = to_regclass(%(name)s)
+        AND indisprimary
+) AS found
+"""
+
+RENAME_TABLE = "ALTER TABLE {table} RENAME TO {name}"
+
+RENAME_INDEX = "ALTER INDEX IF EXISTS {index} RENAME TO {name}"
+
+VIEWS = """
+SELECT DISTINCT rules.ev_class::regclass::text AS view
+FROM pg_depend AS needs
+JOIN pg_rewrite AS rules ON rules.oid = needs.objid
+WHERE needs.classid = 'pg_rewrite'::regclass
+    AND needs.refclassid = 'pg_class'::regclass
+    AND needs.refobjid = to_regclass(%(name)s)
+ORDER BY view
+"""
+
+
+class Place(StrEnum):
+    """Which of a projection's tables: the one that readers see, the one that a rebuild prepares,
+    the one that it has replaced, or the one that a check folds into and that goes with its
+    transaction."""
+
+    LIVE = ""
+    SHADOW = "__shadow"
+    OLD = "__old"
+    CHECK = "__check"
+
+
+class TableDefinition(Generic[RowT]):
+    """How a projection's table is made, replaced and removed.
+
+    It holds no connection: every method works inside of the caller's transaction.
+    """
+
+    def __init__(self, projection: Projection[RowT], place: Place = Place.LIVE) -> None:
+        require_definition(projection)
+        _check(projection)
+        self.projection = projection
+        self.form = RowForm(projection.row_type)
+        require_listing(projection, self.form.columns)
+        self.name = _table_name(projection.name, place)
+        self._place = place
+
+    # -- making ----------------------------------------------------------------------------
+
+    def create(self, cursor: Cursor[DictRow]) -> None:
+        """Make the table with its key and all its indexes."""
+        self.create_bare(cursor)
+        self.add_indexes(cursor)
+        self.add_as_of_index(cursor)
+
+    def create_bare(self, cursor: Cursor[DictRow]) -> None:
+        """Make the table alone, to be filled by `copy` before `add_indexes`."""
+        columns = [
+            SQL("{} {}").format(Identifier(field), SQL(kind))
+            for field, kind in self.form.columns.items()
+        ]
+        statement = CREATE_TEMPORARY if self._place is Place.CHECK else CREATE
+        cursor.execute(self._sql(statement, columns=SQL(", ").join(columns)))
+
+    def add_indexes(self, cursor: Cursor[DictRow]) -> None:
+        """Add the primary key, the indexes that the projection wishes for, and a list's order."""
+        for name in self.index_names:
+            self.add_index(cursor, name)
+        self.add_key(cursor)
+
+    @property
+    def index_names(self) -> tuple[str, ...]:
+        """The indexes that `add_index` makes; the first becomes the primary key."""
+        return (KEY, *(index.name for index in self._indexes))
+
+    def add_index(self, cursor: Cursor[DictRow], name: str) -> None:
+        """Add one of them, unless it is there. Several may be added at once by several sessions."""
+        if name == KEY:
+            cursor.execute(self._sql(ADD_KEY_INDEX, name=self._index_name(KEY)))
+            return
+        [index] = [index for index in self._indexes if index.name == name]
+        cursor.execute(self._add_index(index))
+
+    def add_key(self, cursor: Cursor[DictRow]) -> None:
+        """Make the first index the primary key, unless it is."""
+        row = cursor.execute(HAS_KEY, {"name": f"{self.name}__{KEY}"}).fetchone()
+        if row is None or not row["found"]:
+            cursor.execute(self._sql(ADD_KEY, name=self._index_name(KEY)))
+
+    def add_as_of_index(self, cursor: Cursor[DictRow]) -> None:
+        """Let a list be asked what was on it; for other tables, nothing. Not in `add_indexes`,
+        because a rebuild makes it after its switch."""
+        if self.projection.listing is not None:
+            AsOfIndex(self.name).create(cursor)
+
+    def add_as_of_index_beside_writers(self, cursor: Cursor[DictRow]) -> None:
+        """The same while everybody reads and writes, unless it is there. The cursor must be in no
+        transaction."""
+        if self.projection.listing is not None:
+            AsOfIndex(self.name).create_beside_writers(cursor)
+
+    def analyze(self, cursor: Cursor[DictRow]) -> None:
+        """Let the planner know what is in the indexed columns; others it does not ask about."""
+        indexed = [field for index in self._indexes for field in index.fields]
+        fields = dict.fromkeys((*self.projection.key_fields, *indexed))
+        names = SQL(", ").join(Identifier(field) for field in fields)
+        cursor.execute(self._sql("ANALYZE {table} ({indexed})", indexed=names))
+
+    def count(self, cursor: Cursor[DictRow]) -> int:
+        """How many rows there are."""
+        row = cursor.execute(self._sql("SELECT count(*) AS count FROM {table}")).fetchone()
+        assert row is not None
+        count: int = row["count"]
+        return count
+
+    def require_no_views(self, cursor: Cursor[DictRow]) -> None:
+        """Raise `InvalidInput` where a view of the user's stands on the table: it would keep the
+        old one when a rebuilt one takes its place."""
+        rows = cursor.execute(VIEWS, {"name": self.name}).fetchall()
+        if rows:
+            raise InvalidInput(
+                f"a rebuild of projection {self.projection.name!r}",
+                found=f"the view {rows[0]['view']} on its table",
+                needed="no view, for a new table takes the place of this one",
+                do="drop the view and create it again afterwards",
+            )
+
+    def exists(self, cursor: Cursor[DictRow]) -> bool:
+        """Whether the table is there."""
+        cursor.execute("SELECT to_regclass(%(name)s) IS NOT NULL AS found", {"name": self.name})
+        row = cursor.fetchone()
+        return row is not None and bool(row["found"])
+
+    def drop(self, cursor: Cursor[DictRow]) -> None:
+        """Remove the table, if it is there."""
+        cursor.execute(self._sql("DROP TABLE IF EXISTS {table}"))
+
+    def lock(self, cursor: Cursor[DictRow]) -> None:
+        """Keep everyone else out of the table until the transaction ends."""
+        cursor.execute(self._sql("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+
+    def take_name(self, cursor: Cursor[DictRow], name: str) -> None:
+        """Rename the table and its indexes: nobody finds the old name afterwards."""
+        for index in self.index_names:
+            of_index = Identifier(f"{name}__{index}")
+            rename = self._sql(RENAME_INDEX, index=self._index_name(index), name=of_index)
+            cursor.execute(rename)
+        AsOfIndex(self.name).rename(cursor, name)
+        cursor.execute(self._sql(RENAME_TABLE, name=Identifier(name)))
+
+    # -- details ---------------------------------------------------------------------------
+
+    @cached_property
+    def _indexes(self) -> tuple[Index, ...]:
+        """Those that are wished for, and the order of a list's entries while they are on it."""
+        listing = self.projection.listing
+        if listing is None:
+            return self.projection.indexes
+        active = Index(ACTIVE, listing.order, listing.descending, "left_position")
+        return (*self.projection.indexes, active)
+
+    @property
+    def _fields(self) -> list[Identifier]:
+        return [Identifier(field) for field in self.form.columns]
+
+    def _add_index(self, index: Index) -> Composed:
+        fields = [
+            SQL("{} DESC" if field in index.descending else "{}").format(Identifier(field))
+            for field in index.fields
+        ]
+        where: Composable = SQL("")
+        if index.only_while_null is not None:
+            where = SQL("WHERE {} IS NULL").format(Identifier(index.only_while_null))
+        name = self._index_name(index.name)
+        return self._sql(ADD_INDEX, name=name, fields=SQL(", ").join(fields), where=where)
+
+    def _index_name(self, name: str) -> Identifier:
+        return Identifier(f"{self.name}__{name}")
+
+    def _sql(self, statement: str, **parts: Composable) -> Composed:
+        given: dict[str, Any] = {
+            "table": Identifier(self.name),
+            "fields": SQL(", ").join(self._fields),
+            "key": SQL(", ").join(Identifier(field) for field in self.projection.key_fields),
+            **parts,
+        }
+        return SQL(statement).format(**given)
+
+
+def drop_shadows(cursor: Cursor[DictRow], projections: Iterable[str]) -> None:
+    """Remove what a rebuild of projections with these names has left, be they known here or not."""
+    for name in projections:
+        shadow = Identifier(_table_name(name, Place.SHADOW))
+        cursor.execute(SQL("DROP TABLE IF EXISTS {}").format(shadow))
+
+
+def _table_name(projection: str, place: Place) -> str:
+    return f"projection_{projection}{place}"
+
+
+def _check(projection: Projection[Any]) -> None:
+    """Names end up in identifiers, which PostgreSQL cuts at 63 bytes without an error."""
+    limits = [(projection.name, LONGEST_NAME)]
+    limits += [(index.name, LONGEST_INDEX_NAME) for index in projection.indexes]
+    for name, longest in limits:
+        if not NAME.fullmatch(name) or len(name) > longest or name in TAKEN:
+            raise InvalidInput(
+                f"a name of projection {projection.name!r}",
+                found=repr(name),
+                needed=f"at most {longest} small letters, digits and single underscores, "
+                f"not {' or '.join(TAKEN)}",
+                do="choose another name",
+            )
+    if projection.is_stream_keyed and projection.key_fields[0] != "attempt_id":
+        raise InvalidInput(
+            f"the key of projection {projection.name!r}",
+            found=f"{projection.key_fields[0]!r} first",
+            needed="'attempt_id' first, for rows that derive from one stream",
+            do="name it first, or make the rows PositionRows",
+        )

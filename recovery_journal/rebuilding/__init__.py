@@ -1,1 +1,0 @@
-"""Making the rows of projections anew from the log, and proving them."""

@@ -1,1 +1,0 @@
-"""Finding lost leases and driving each through the pipeline."""

@@ -1,0 +1,244 @@
+"""Replaying tails: the digest chain always, and the user's reducer where one is registered.
+
+A reducer is the user's code, so it runs in a child process under a deadline, for a sweeper and for
+a claimer alike: one that raises, dies or never ends costs its own run a try, and the others of the
+cohort, or of the claim, nothing.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Final
+
+from msgspec.structs import replace
+
+from recovery_journal.domain.checkpoint import Checkpoint
+from recovery_journal.domain.errors import RecoveryJournalError
+from recovery_journal.domain.pipeline import RecoveryContext
+from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
+from recovery_journal.domain.wording import message_of
+from recovery_journal.recovery.reducer_child import (
+    DEADLINE_PASSED,
+    FATAL,
+    Folded,
+    ReducerChild,
+    question,
+)
+from recovery_journal.store.keeping import KEEP_NOTHING, KeepAlive
+from recovery_journal.store.runs import RunStore, StoredStep
+from recovery_journal.store.tips import Kept
+from recovery_journal.values.payload import Values
+
+Work = tuple[RecoveryContext, Checkpoint]
+
+ASKED_AHEAD_BYTES: Final = 48 * 1024
+"""Fits into the socket's buffer, so that asking never waits for a child that may not end."""
+ASKED_AHEAD_COUNT: Final = 32
+
+HUNG_LIMIT: Final = 3
+"""So many runs of a kind may keep a batch waiting for a reducer that does not end; those that come
+after them are tried another time, lest a thousand of them keep it for hours."""
+POSTPONED: Final = "Postponed"
+
+
+class TailReplayer:
+    """Recomputes chains, and folds where a reducer knows the run's kind. Implements `Replayer`."""
+
+    def __init__(
+        self, runs: RunStore, reducers: Mapping[str, Reducer], *, reducer_s: float
+    ) -> None:
+        self._runs = runs
+        self._reducers = reducers
+        self._reducer_s = reducer_s
+
+    def replay(
+        self,
+        work: Sequence[Work],
+        keep_alive: KeepAlive = KEEP_NOTHING,
+        kept: Mapping[str, Kept] = MappingProxyType({}),
+    ) -> Sequence[ReplayOutcome]:
+        """Replay each tail. `keep_alive` is called between runs that are folded. `kept` are
+        payloads at hand, by run; others are read when they are needed."""
+        outcomes = [
+            replay_chain(context.attempt_id, tip, context.expected) for context, tip in work
+        ]
+        folding = [
+            index
+            for index, (context, _tip) in enumerate(work)
+            if context.kind in self._reducers and outcomes[index].result is ReplayResult.REPLAYED
+        ]
+        for index, folded in zip(
+            folding, self._fold([work[it] for it in folding], keep_alive, kept), strict=True
+        ):
+            outcomes[index] = _with_fold(outcomes[index], folded)
+        return outcomes
+
+    @contextmanager
+    def folding(self) -> Iterator["Folding"]:
+        """Within, tails may be folded one after the other, for the state that they lead to."""
+        folding = Folding(self._reducers, self._runs.values, self._reducer_s)
+        try:
+            yield folding
+        finally:
+            folding.close()
+
+    def has_reducer(self, kind: str) -> bool:
+        """Whether this process can fold runs of this kind."""
+        return kind in self._reducers
+
+    def stored_start(self, tip: Checkpoint, kept: Kept, keep_alive: KeepAlive) -> bytes:
+        """The state to fold from, as it is stored: the saved one, or the run's input where none
+        was saved."""
+        if tip.state_digest is None:
+            return self._runs.stored_input(tip.run_id, kept, keep_alive)
+        return self._runs.stored_state(tip, kept.state, keep_alive)
+
+    def _fold(
+        self, work: Sequence[Work], keep_alive: KeepAlive, kept: Mapping[str, Kept]
+    ) -> list[Folded]:
+        """One child for as many runs as it survives; a new one after each that it does not."""
+        answers: list[Folded] = []
+        hung: Counter[str] = Counter()
+        while len(answers) < len(work):
+            answers += self._fold_in_child(work[len(answers) :], keep_alive, kept, hung)
+            if answers[-1].error_class == DEADLINE_PASSED:
+                hung[work[len(answers) - 1][0].kind] += 1
+        return answers
+
+    def _fold_in_child(
+        self,
+        work: Sequence[Work],
+        keep_alive: KeepAlive,
+        kept: Mapping[str, Kept],
+        hung: Counter[str],
+    ) -> list[Folded]:
+        try:
+            child = ReducerChild(self._reducers, self._runs.values)
+        except OSError as error:
+            return [_without_child(error)] * len(work)
+        answers: list[Folded] = []
+        try:
+            questions = (
+                _postponed(context.kind)
+                if hung[context.kind] >= HUNG_LIMIT
+                else self._question(context, tip, kept, keep_alive)
+                for context, tip in work
+            )
+            next_one = next(questions, None)
+            asked: deque[Folded | int] = deque()
+            while next_one is not None or asked:
+                while next_one is not None and _may_ask(next_one, asked):
+                    asked.append(_ask(child, next_one))
+                    next_one = next(questions, None)
+                keep_alive(0)
+                first = asked.popleft()
+                if isinstance(first, int):
+                    first = child.answer(self._reducer_s, keep_alive)
+                answers.append(first)
+                if answers[-1].error_class in FATAL:
+                    break
+        finally:
+            child.close()
+        return answers
+
+    def _question(
+        self,
+        context: RecoveryContext,
+        tip: Checkpoint,
+        kept: Mapping[str, Kept],
+        keep_alive: KeepAlive,
+    ) -> Folded | bytes:
+        """What the child is asked for one run, or why it cannot be asked."""
+        at_hand = kept.get(tip.run_id) or Kept(tip=tip)
+        try:
+            state = self.stored_start(tip, at_hand, keep_alive)
+            tail = self._runs.stored_tail(tip, at_hand.outputs, keep_alive)
+        except RecoveryJournalError as error:
+            return Folded(error_class=type(error).__name__, message=message_of(error))
+        return question(context.kind, state, tail, wants_state=False)
+
+
+class Folding:
+    """Folds for a claimer, in a child that begins with the first tail and is replaced once lost."""
+
+    def __init__(self, reducers: Mapping[str, Reducer], values: Values, reducer_s: float) -> None:
+        self._reducers = reducers
+        self._values = values
+        self._reducer_s = reducer_s
+        self._child: ReducerChild | None = None
+        self._hung: Counter[str] = Counter()
+
+    def fold(
+        self,
+        kind: str,
+        state: bytes,
+        tail: Sequence[StoredStep],
+        keep_alive: KeepAlive,
+    ) -> Folded:
+        """Fold a tail onto a state by the kind's reducer. `keep_alive` is called meanwhile."""
+        if self._hung[kind] >= HUNG_LIMIT:
+            return _postponed(kind)
+        try:
+            child = self._child = self._child or ReducerChild(self._reducers, self._values)
+        except OSError as error:
+            return _without_child(error)
+        keep_alive(0)
+        child.ask(question(kind, state, tail, wants_state=True))
+        folded = child.answer(self._reducer_s, keep_alive)
+        self._hung[kind] += folded.error_class == DEADLINE_PASSED
+        if folded.error_class in FATAL:
+            self.close()
+        return folded
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+
+def _postponed(kind: str) -> Folded:
+    message = f"the reducer of kind {kind!r} did not end for {HUNG_LIMIT} others"
+    return Folded(error_class=POSTPONED, message=message)
+
+
+def _without_child(error: OSError) -> Folded:
+    """No more processes for us: that says nothing of any run."""
+    return Folded(error_class=POSTPONED, message=f"no process for a reducer: {message_of(error)}")
+
+
+def _may_ask(next_one: Folded | bytes, asked: Sequence[Folded | int]) -> bool:
+    """Whether a question may go on its way before those that were asked are answered."""
+    if not asked or isinstance(next_one, Folded):
+        return len(asked) < ASKED_AHEAD_COUNT
+    on_their_way = sum(size for size in asked if isinstance(size, int))
+    return len(asked) < ASKED_AHEAD_COUNT and on_their_way + len(next_one) <= ASKED_AHEAD_BYTES
+
+
+def _ask(child: ReducerChild, asked: Folded | bytes) -> Folded | int:
+    """Ask the child; how many bytes are on their way."""
+    if isinstance(asked, Folded):
+        return asked
+    child.ask(asked)
+    return len(asked)
+
+
+def _with_fold(outcome: ReplayOutcome, folded: Folded) -> ReplayOutcome:
+    if folded.error_class:
+        return replace(
+            outcome,
+            result=_result_of(folded),
+            mode=ReplayMode.FOLD,
+            error_class=folded.error_class,
+            message=folded.message,
+        )
+    return replace(outcome, mode=ReplayMode.FOLD, state_digest=folded.state_digest)
+
+
+def _result_of(failed: Folded) -> ReplayResult:
+    if failed.is_unreadable:
+        return ReplayResult.UNREADABLE
+    is_postponed = failed.error_class == POSTPONED
+    return ReplayResult.UNAVAILABLE if is_postponed else ReplayResult.RAISED

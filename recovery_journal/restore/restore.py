@@ -1,0 +1,182 @@
+"""Going on after a restore or a failover: the one way to let a journal live on another server."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from msgspec import Struct
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.domain.errors import ReadOnlyServer
+from recovery_journal.domain.journal_events import RestoreAccepted
+from recovery_journal.domain.recovery import Decision, Recovery
+from recovery_journal.limits import Limits
+from recovery_journal.log import journal_stream
+from recovery_journal.log.numbers import Raised, raise_numbers
+from recovery_journal.postgres import schema as schemas
+from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparison, Server
+from recovery_journal.postgres.database import Database
+from recovery_journal.process.identity import actor
+from recovery_journal.recovery.cohort import Cohorts
+from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.restore.differences import Difference, differences
+from recovery_journal.restore.fencing import Fenced, Fencing
+from recovery_journal.store.ledger import Ledger
+
+# The log may be long, and nobody else works meanwhile.
+NO_LIMIT: Final = "SET LOCAL statement_timeout = 0"
+
+# Rows that no fold has made are left alone until a rebuild has made them anew.
+UNLINK: Final = """
+UPDATE projection_tracking
+SET fold_version = 0,
+    fold_hash = 'of a lost log',
+    position = log.last,
+    changed_at = clock_timestamp()
+FROM (SELECT coalesce(max(notification_id), 0) AS last FROM journal_events) AS log
+WHERE position > log.last
+RETURNING projection
+"""
+
+AHEAD: Final = """
+SELECT projection
+FROM projection_tracking
+WHERE position > (SELECT coalesce(max(notification_id), 0) FROM journal_events)
+ORDER BY projection
+"""
+
+
+class Restored(Struct, frozen=True, kw_only=True):
+    """What `after_restore` found and did.
+
+    `is_done`: it was needed, and the server is accepted now. `raised`: the numbers that are
+    skipped; none where nothing was lost. `fenced_count` leases were taken from their workers and
+    sweepers, and `swept` says where these attempts stand now. `projections` had read events that
+    are lost, and have to be rebuilt.
+    """
+
+    found: Server
+    accepted_before: Server | None
+    is_done: bool
+    raised: Raised | None = None
+    fenced_count: int = 0
+    differences: tuple[Difference, ...] = ()
+    projections: tuple[str, ...] = ()
+    swept: tuple[Swept, ...] = ()
+
+
+class Restore:
+    """Makes a journal safe to go on with, and accepts the server it is found on.
+
+    Killed at any point, it has accepted nothing, and is asked again.
+    """
+
+    def __init__(
+        self, database: Database, ledger: Ledger, cohorts: Cohorts, limits: Limits
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._cohorts = cohorts
+        self._servers = AcceptedServers(database)
+        self._fencing = Fencing(database, ledger, limits)
+        self._limits = limits
+
+    def look(self) -> Restored:
+        """What there is to do; nothing is changed."""
+        comparison, found = self._look()
+        with self._database.cursor() as cursor:
+            ahead = [row["projection"] for row in cursor.execute(AHEAD).fetchall()]
+        return _restored(comparison, is_done=False, differences=found, projections=tuple(ahead))
+
+    def run(self, *, by: str, reason: str, is_nothing_lost: bool, is_restored: bool) -> Restored:
+        """Fence, raise, accept; then recover what was fenced."""
+        comparison, found = self._look()
+        if comparison.is_accepted and not is_restored:
+            return _restored(comparison, is_done=False, differences=found)
+        if is_nothing_lost:
+            with self._database.transaction() as cursor:
+                self._servers.accept(cursor, comparison.found, by=by, reason=reason)
+                _note(cursor, comparison.found, by=by, reason=reason, is_nothing_lost=True)
+            return _restored(comparison, is_done=True, differences=found)
+        return self._restore(comparison, found, by=by, reason=reason)
+
+    def _restore(
+        self, comparison: Comparison, found: tuple[Difference, ...], *, by: str, reason: str
+    ) -> Restored:
+        decision = Decision(
+            event_id=uuid4().hex, by=actor("person", by), reason=f"after a restore: {reason}"
+        )
+        with self._database.transaction() as cursor:
+            projections = self._unlink(cursor)  # before new events stand above lost positions
+            raised = raise_numbers(cursor)
+        fenced = self._fence(found, decision)
+        recoveries = [one for one in fenced if isinstance(one, Recovery)]
+        with self._database.transaction() as cursor:
+            schemas.lock(cursor)
+            self._servers.accept(
+                cursor,
+                comparison.found,
+                by=by,
+                reason=reason,
+                fenced_count=len(recoveries),
+                differences=found,
+            )
+            _note(
+                cursor,
+                comparison.found,
+                by=by,
+                reason=reason,
+                is_nothing_lost=False,
+                fenced_count=len(recoveries),
+                difference_count=len(found),
+                skipped_to_epoch=raised.epochs.skipped_to,
+                skipped_to_position=raised.positions.skipped_to,
+            )
+        swept = [one for one in fenced if isinstance(one, Swept)]
+        for start in range(0, len(recoveries), self._limits.cohort_size):
+            swept += self._cohorts.drive(recoveries[start : start + self._limits.cohort_size])
+        return _restored(
+            comparison,
+            is_done=True,
+            raised=raised,
+            fenced_count=len(recoveries),
+            differences=found,
+            projections=projections,
+            swept=tuple(swept),
+        )
+
+    def _look(self) -> tuple[Comparison, tuple[Difference, ...]]:
+        with self._database.transaction() as cursor:
+            cursor.execute(NO_LIMIT)
+            comparison = self._servers.compare(cursor)
+            if comparison.found.timeline is None:
+                raise ReadOnlyServer("accept this server")
+            return comparison, differences(cursor)
+
+    def _fence(self, found: Sequence[Difference], decision: Decision) -> list[Fenced]:
+        settled = [self._fencing.settle(one, decision) for one in found]
+        apart = [one.attempt_id for one in found]
+        fenced = self._fencing.fence_owned(decision, without=apart)
+        return [one for one in settled if one is not None] + fenced
+
+    def _unlink(self, cursor: Cursor[DictRow]) -> tuple[str, ...]:
+        rows = cursor.execute(UNLINK).fetchall()
+        return tuple(sorted(row["projection"] for row in rows))
+
+
+def _note(cursor: Cursor[DictRow], server: Server, *, by: str, reason: str, **done: object) -> None:
+    """Record the act in the journal's own stream."""
+    journal_stream.append(
+        cursor,
+        RestoreAccepted,
+        by=by,
+        reason=reason,
+        system_identifier=str(server.system_identifier),
+        timeline=server.timeline,
+        **done,
+    )
+
+
+def _restored(comparison: Comparison, **found: Any) -> Restored:
+    return Restored(found=comparison.found, accepted_before=comparison.accepted, **found)

@@ -1,0 +1,250 @@
+"""Passing over an event that is in the way: it was damaged, or something else appended it.
+
+The event stays in the log. From the end of one transaction on every reader passes over it, its
+attempt's lease row says what the rest of the stream says, and rows of projections that it had
+changed are made again or marked for a rebuild. Fences never go back: where the row and the rest of
+the stream disagree, the attempt is fenced and recovered, as after a restore.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from msgspec import Struct
+from msgspec.structs import replace
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.domain.errors import (
+    InvalidInput,
+    LeaseDiffers,
+    StoreBusy,
+    StreamUnusable,
+    UnknownEvent,
+)
+from recovery_journal.domain.journal_events import JOURNAL_STREAM
+from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery
+from recovery_journal.limits import Limits
+from recovery_journal.log import journal_stream
+from recovery_journal.log.appender import record_of
+from recovery_journal.log.streams import Stream, streams
+from recovery_journal.postgres.database import Database
+from recovery_journal.process.identity import actor
+from recovery_journal.projections.projection import Projection
+from recovery_journal.read_models.rebuild.rebuild_lock import RebuildLock
+from recovery_journal.read_models.rebuild.registry import Registry
+from recovery_journal.read_models.tables.table_definition import drop_shadows
+from recovery_journal.recovery.cohort import Cohorts
+from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.restore.fencing import Fencing
+from recovery_journal.restore.refolding import Refolding
+from recovery_journal.store.lease_row import LeaseRow
+from recovery_journal.store.ledger import Ledger
+from recovery_journal.store.move import status_of
+from recovery_journal.store.set_aside import set_aside, take_back
+
+HAS_REGISTRY: Final = "SELECT to_regclass('rebuilds') IS NOT NULL AS found"
+
+# What the row says stays true; it knows of the events that are skipped.
+CATCH_UP: Final = """
+UPDATE leases
+SET version = %(version)s, retry_at = NULL
+WHERE attempt_id = %(attempt_id)s
+"""
+
+EXPLANATION_LETTERS: Final = 500
+
+
+class Skipped(Struct, frozen=True, kw_only=True):
+    """What `skip` did. `is_done`: the event is passed over from now on; else it was before.
+
+    `left` says what is still in the way of the attempt, if anything is. `projections` had folded
+    the event into rows that mix attempts: rebuild them. `swept`: the attempt was fenced, and
+    recovered as far as this says.
+    """
+
+    position: int
+    attempt_id: str
+    version: int
+    is_done: bool
+    obstacle: str = ""
+    left: str | None = None
+    projections: tuple[str, ...] = ()
+    swept: Swept | None = None
+
+
+class Skipping:
+    """Skips one event at a time, each in one transaction under its attempt's lease row."""
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        cohorts: Cohorts,
+        projections: Sequence[Projection[Any]],
+        limits: Limits,
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._cohorts = cohorts
+        self._refolding = Refolding(database, projections)
+        self._fencing = Fencing(database, ledger, limits)
+        self._registry = Registry()
+        self._limits = limits
+
+    def skip(self, position: int, *, by: str, reason: str) -> Skipped:
+        """Have every reader pass over the event at this position. Raises `InvalidInput` where no
+        event is, or none that is in the way of anything."""
+        lock = RebuildLock(self._database)
+        if not lock.take():  # it may have folded the event already
+            raise StoreBusy("skip an event: a rebuild is at work", limit="0 s")
+        try:
+            with self._database.transaction() as cursor:
+                skipped, recovery = self._skip(cursor, position, by=by, reason=reason)
+        finally:
+            lock.release()
+        if recovery is not None and recovery.stage in RECOVERING:
+            [swept] = self._cohorts.drive([recovery])
+            return replace(skipped, swept=swept)
+        return skipped
+
+    def _skip(
+        self, cursor: Cursor[DictRow], position: int, *, by: str, reason: str
+    ) -> tuple[Skipped, Recovery | None]:
+        attempt_id = self._stored(cursor, position)["originator_id"]
+        row = self._ledger.lock(cursor, [attempt_id]).get(attempt_id)
+        stored = self._stored(cursor, position)  # once more, now that nobody else skips here
+        version = stored["originator_version"]
+        if stored["is_skipped"]:
+            done = Skipped(position=position, attempt_id=attempt_id, version=version, is_done=False)
+            return done, None
+        obstacle = _obstacle(cursor, stored, row)
+        journal_stream.skip(cursor, stored, by=by, reason=reason, obstacle=obstacle)
+        self._forget_rebuild(cursor)
+        projections = self._refolding.refold(cursor, attempt_id, position)
+        decision = Decision(
+            event_id=uuid4().hex,
+            by=actor("person", by),
+            reason=f"after position {position} was skipped: {reason}",
+        )
+        left, recovery = self._settle(cursor, row, decision) if row else (None, None)
+        done = Skipped(
+            position=position,
+            attempt_id=attempt_id,
+            version=version,
+            is_done=True,
+            obstacle=obstacle,
+            left=left,
+            projections=projections,
+        )
+        return done, recovery
+
+    def _settle(
+        self, cursor: Cursor[DictRow], row: LeaseRow, decision: Decision
+    ) -> tuple[str | None, Recovery | None]:
+        """Let the lease row say what the stream now says; what is still in the way, or the
+        attempt, where it was fenced and has to be recovered."""
+        try:
+            recovery = _usable(cursor, row)
+        except StreamUnusable as error:
+            set_aside(cursor, {row.attempt_id: error}, self._limits.policy)
+            return str(error), None
+        take_back(cursor, [row.attempt_id])
+        # What has ended stays so: its result is kept, and nothing may run again.
+        is_said = status_of(recovery) == row.status and recovery.fence == row.fence
+        if is_said or row.ended_at is not None:
+            known = {"attempt_id": row.attempt_id, "version": recovery.version}
+            cursor.execute(CATCH_UP, known)
+            return None, None
+        fenced = self._fencing.fence_one(cursor, row, decision)
+        if isinstance(fenced, Recovery):
+            return None, fenced
+        return fenced.error or None, None
+
+    def _forget_rebuild(self, cursor: Cursor[DictRow]) -> None:
+        """One that was begun and is not at its end may have folded the event."""
+        found = cursor.execute(HAS_REGISTRY).fetchone()
+        begun = self._registry.find(cursor) if found and found["found"] else None
+        if begun is not None:
+            drop_shadows(cursor, begun.projections)
+            self._registry.end(cursor)
+
+    def _stored(self, cursor: Cursor[DictRow], position: int) -> DictRow:
+        stored = journal_stream.find(cursor, position)
+        if stored is None:
+            raise _refused(position, "no event", "that of an event", "see `status`, or `history`")
+        if stored["originator_id"] == JOURNAL_STREAM:
+            raise _refused(
+                position,
+                "an event of the journal's own stream",
+                "one of an attempt",
+                "nothing to do: no reader of attempts stops at it",
+            )
+        return stored
+
+
+def _obstacle(cursor: Cursor[DictRow], stored: DictRow, row: LeaseRow | None) -> str:
+    """What is wrong with an event, for the record. Raises `InvalidInput` where nothing is."""
+    position, version = stored["notification_id"], stored["originator_version"]
+    is_unknown_to_row = row is None or version > row.version
+    try:
+        record_of(stored)
+    except UnknownEvent as error:
+        if is_unknown_to_row:
+            return str(error)[:EXPLANATION_LETTERS]
+        raise _refused(
+            position,
+            f"event {stored['topic']!r} of a newer program, of which the lease row knows",
+            "one that no program of yours has appended",
+            "upgrade recovery-journal, which then goes on with it",
+        ) from error
+    except StreamUnusable as error:
+        return str(error)[:EXPLANATION_LETTERS]
+    if row is None:
+        return "no lease row knows of its attempt"
+    try:
+        _usable(cursor, row)
+    except StreamUnusable as error:
+        if error.position == position or version > row.version:
+            return str(error)[:EXPLANATION_LETTERS]
+    raise _refused(
+        position,
+        "an event that can be read and was appended by the journal",
+        "one that is damaged, impossible, or unknown to its lease row",
+        "leave it: without it the attempt would be another one",
+    )
+
+
+def _usable(cursor: Cursor[DictRow], row: LeaseRow) -> Recovery:
+    """The attempt as its stream tells it. Raises `StreamUnusable`, also where its row does not know
+    of an event that is not skipped."""
+    stream = streams(cursor, [row.attempt_id])[row.attempt_id]
+    recovery = stream.decidable()
+    position = _unknown_position(stream, recovery, row)
+    if recovery is None or position is not None:
+        raise LeaseDiffers(
+            row.attempt_id,
+            lease_version=row.version,
+            log_version=stream.rows[-1]["originator_version"],
+            position=position,
+        )
+    return recovery
+
+
+def _unknown_position(stream: Stream, recovery: Recovery | None, row: LeaseRow) -> int | None:
+    steps = (recovery.reloaded, recovery.replayed) if recovery else ()
+    known = {step.originator_version for step in steps if step and row.status == "recovering"}
+    return next(
+        (
+            one["notification_id"]
+            for one in stream.rows
+            if one["originator_version"] > row.version
+            and one["originator_version"] not in known
+            and not one["is_skipped"]
+        ),
+        None,
+    )
+
+
+def _refused(position: int, found: str, needed: str, do: str) -> InvalidInput:
+    return InvalidInput(f"position {position} to be skipped", found=found, needed=needed, do=do)

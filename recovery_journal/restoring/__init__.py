@@ -1,1 +1,0 @@
-"""After a restore: what may be lost, who must write no more, and where the journal goes on."""

@@ -1,0 +1,160 @@
+"""How a worker gives its lease up: completed, failed, waiting for a person, or handed back."""
+
+from typing import TypeGuard
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.domain import holding, steps
+from recovery_journal.domain.errors import WrongStage
+from recovery_journal.domain.events import AnyEvent, Ending, LeaseEnded, WriteKind
+from recovery_journal.domain.lease import LeaseStatus, LossReason
+from recovery_journal.domain.recovery import Decision, Recovery, Stage
+from recovery_journal.limits import Limits
+from recovery_journal.postgres.database import Database
+from recovery_journal.process.identity import sweeper_holder
+from recovery_journal.store.lease_row import LeaseRow
+from recovery_journal.store.ledger import Ledger
+from recovery_journal.store.move import Move
+from recovery_journal.store.writes import LOOK, Held, asking_again, refusal, worker_decision
+from recovery_journal.values.payload import Payload
+
+KEEP_RESULT = """
+UPDATE leases
+SET result = %(result)s, result_digest = %(result_digest)s
+WHERE attempt_id = %(attempt_id)s
+"""
+
+
+WRITE_OF_ENDING = {
+    Ending.COMPLETED: WriteKind.COMPLETION,
+    Ending.FAILED: WriteKind.FAILURE,
+    Ending.WAITING: WriteKind.WAIT,
+}
+
+
+class LeaseEndings:
+    """The last writes under a fence. One whose fence is void raises `LeaseLost`."""
+
+    def __init__(self, database: Database, ledger: Ledger, limits: Limits) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._limits = limits
+
+    def end(
+        self,
+        held: Held,
+        ending: Ending,
+        *,
+        result: Payload | None = None,
+        error_class: str = "",
+        message: str = "",
+        reason: str = "",
+        ordinal: int = 0,
+    ) -> None:
+        """End the lease. Asked again under the same fence with the same result, it is done.
+
+        Raises `StreamUnusable` where the stream holds what the lease row does not know of, as an
+        end that was recorded by something else: the result is not recorded then.
+        """
+        decision = worker_decision(held, reason)
+        write = WRITE_OF_ENDING[ending]
+
+        def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
+            confirmed: tuple[AnyEvent, ...] = ()
+            if ending is Ending.COMPLETED and recovery.stage is Stage.HELD:
+                confirmed = holding.confirm(recovery, decision, write, ordinal)
+            return confirmed + holding.end(
+                recovery.apply(confirmed),
+                decision,
+                ending,
+                result_digest=result.digest if result else None,
+                error_class=error_class,
+                message=message,
+            )
+
+        def once() -> bool:
+            with self._database.transaction() as cursor:
+                recovery = self._lock(cursor, held)
+                if recovery is None:
+                    return False
+                try:
+                    events = decide(recovery)
+                except WrongStage:  # it was cancelled, or ended otherwise, under this very fence
+                    return False
+                self._ledger.record_one(cursor, recovery, events)
+                if events and result is not None:
+                    kept = {"result": result.encoded, "result_digest": result.digest}
+                    cursor.execute(KEEP_RESULT, {**held.parameters, **kept})
+            return True
+
+        if not asking_again(once):
+            raise refusal(self._database, self._ledger, held, write)
+
+    def give_up(self, held: Held, loss: LossReason, reason: str) -> Recovery:
+        """Declare the own lease lost, fenced at once and owned by this process's sweeper; answers
+        with the attempt, for the pipeline to go on with."""
+        decision = worker_decision(held, reason)
+
+        def once() -> Recovery | None:
+            with self._database.transaction() as cursor:
+                row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
+                if row is None:
+                    return None
+                if row.fence != held.fence or row.status != LeaseStatus.HELD:
+                    found = self._ledger.load_from_log(cursor, [held.attempt_id]).get(
+                        held.attempt_id
+                    )
+                    return found if _was_given_up(found, decision) else None
+                recovery = self._ledger.load_one(cursor, held.attempt_id, row)
+                events = steps.expire(
+                    recovery,
+                    decision,
+                    lease=row.view(seen_at=self._ledger.now(cursor), grace_s=self._limits.grace_s),
+                    loss=loss,
+                    fence=self._ledger.draw_fences(cursor, 1)[0],
+                )
+                lasts_s = self._limits.sweeper_ttl_s
+                move = Move(recovery, events, sweeper_holder(), lasts_s=lasts_s)
+                return self._ledger.record_all(cursor, [move])[0]
+
+        given_up = asking_again(once)
+        if given_up is None:
+            raise refusal(self._database, self._ledger, held, WriteKind.HAND_BACK)
+        return given_up
+
+    def own(self, held: Held) -> Ending | LossReason | None:
+        """How the lease's own worker ended it or handed it back; None where it did not.
+
+        As long as its row is held, nothing that the log says is believed: whoever may append there
+        could make an end up.
+        """
+        with self._database.cursor() as cursor:
+            found = cursor.execute(LOOK, held.parameters).fetchone()
+            row = LeaseRow.read(found) if found else None
+            if row is None or (row.fence == held.fence and row.status == LeaseStatus.HELD):
+                return None
+            recovery = self._ledger.look_at(cursor, held.attempt_id)
+        ended, lost = recovery.ended, recovery.lost
+        if (
+            isinstance(ended, LeaseEnded)
+            and ended.fence == held.fence
+            and ended.recorded_by.role == "worker"
+        ):
+            return ended.ending
+        is_back = lost is not None and lost.lease.fence == held.fence
+        return lost.loss if lost is not None and is_back else None
+
+    def _lock(self, cursor: Cursor[DictRow], held: Held) -> Recovery | None:
+        """The attempt, its row locked; None where another fence stands there."""
+        row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
+        if row is None or row.fence != held.fence:
+            return None
+        return self._ledger.load_one(cursor, held.attempt_id, row)
+
+
+def _was_given_up(found: object, decision: Decision) -> TypeGuard[Recovery]:
+    """Whether this very decision is the last loss: its reply was lost, not its commit."""
+    if not isinstance(found, Recovery) or found.lost is None:
+        return False
+    return found.lost.event_id == decision.event_id

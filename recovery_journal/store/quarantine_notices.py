@@ -1,0 +1,37 @@
+"""The quarantines of which somebody has yet to be told, written in the transaction of each."""
+
+from collections.abc import Sequence
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
+
+from recovery_journal.domain.events import Confirmed, Quarantined, StaleWriteRefused
+from recovery_journal.domain.recovery import Stage
+from recovery_journal.store.move import Move
+
+NOTE = """
+INSERT INTO untold_quarantines (attempt_id, version)
+SELECT *
+FROM unnest(%(attempt_ids)s::text[], %(versions)s::bigint[])
+"""
+
+FORGET = "DELETE FROM untold_quarantines WHERE attempt_id = ANY(%(attempt_ids)s::text[])"
+
+
+def note_quarantines(cursor: Cursor[DictRow], moves: Sequence[Move]) -> None:
+    """Note those that these moves put into quarantine; forget those that they take out of it."""
+    entering = [event for move in moves for event in move.events if isinstance(event, Quarantined)]
+    leaving = [
+        move.recovery.attempt_id
+        for move in moves
+        if move.recovery.stage is Stage.QUARANTINED
+        and not all(isinstance(event, Confirmed | StaleWriteRefused) for event in move.events)
+    ]
+    if leaving:
+        cursor.execute(FORGET, {"attempt_ids": leaving})
+    if entering:
+        noted = {
+            "attempt_ids": [event.originator_id for event in entering],
+            "versions": [event.originator_version for event in entering],
+        }
+        cursor.execute(NOTE, noted)

@@ -1,0 +1,132 @@
+"""The loop that finds lost leases and recovers them. Any number of sweepers may run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from recovery_journal import inputs
+from recovery_journal.domain.errors import Retry
+from recovery_journal.monitoring.quarantine_notifier import Hook
+from recovery_journal.process.pauses import spread
+from recovery_journal.process.signals import stopping_on_signals
+from recovery_journal.recovery.sweep_result import Swept
+
+if TYPE_CHECKING:
+    from recovery_journal.journal import Journal
+
+SHORTEST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+LONGEST_OUTAGE_PAUSE_S: Final = 5.0
+REST: Final = 10
+"""How many times longer than a sweep that found nothing the pause after it is: looks at every lease
+of a large fleet, by many sweepers, on a server that has much else to do, slow themselves down."""
+
+
+class Sweeper:
+    """Sweeps until stopped: by `stop`, by its event, or by SIGTERM or SIGINT.
+
+    Between two sweeps it looks at the session locks of workers, and sweeps at once where one has
+    ended. `on_swept` is told what became of each attempt, `on_problem` of each failed sweep: a
+    server that is away is a problem and no end.
+
+    `on_quarantine` is called for each attempt with which the journal has given up, at least once,
+    in a thread of its own: recoveries do not wait for it. What it raises goes to `on_problem`, and
+    it is called again. `QuarantineCommand` makes one of a command.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        on_swept: Callable[[Swept], object] = lambda _swept: None,
+        on_problem: Callable[[Retry], object] = lambda _problem: None,
+        on_quarantine: Hook | None = None,
+        longest_pause_s: float = LONGEST_PAUSE_S,
+    ) -> None:
+        inputs.having("journal", journal, "a Journal", "sweep", "watch_sessions")
+        inputs.observer("on_swept", on_swept)
+        if on_quarantine is not None:
+            inputs.observer("on_quarantine", on_quarantine)
+        inputs.observer("on_problem", on_problem)
+        inputs.seconds("longest_pause_s", longest_pause_s)
+        self._journal = journal
+        self._on_swept = on_swept
+        self._on_problem = on_problem
+        self._on_quarantine = on_quarantine
+        self._failures: list[BaseException] = []
+        self._longest_pause_s = longest_pause_s
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End the loop after the sweep that is going on."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Sweep again and again. Pauses grow while there is nothing to do, up to a second, and
+        while the server cannot be reached, up to five."""
+        pause_s = SHORTEST_PAUSE_S
+        with stopping_on_signals(self._stop), self._telling():
+            while not self._stop.is_set():
+                begun = time.monotonic()
+                try:
+                    swept = self._journal.sweep()
+                except Retry as problem:
+                    self._on_problem(problem)
+                    pause_s = min(pause_s * 2, LONGEST_OUTAGE_PAUSE_S)
+                    self._stop.wait(spread(pause_s))
+                    continue
+                for one in swept:
+                    self._on_swept(one)
+                is_idle = not swept
+                pause_s = min(pause_s * 2, self._longest_pause_s) if is_idle else SHORTEST_PAUSE_S
+                took_s = time.monotonic() - begun
+                self._watch(max(spread(pause_s), REST * took_s if is_idle else 0))
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Within, the hook is called beside the sweeps. A daemon: who asks a second time to stop is
+        not made to wait for it."""
+        if self._on_quarantine is None:
+            yield
+            return
+        thread = threading.Thread(target=self._tell, args=(self._on_quarantine,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+        if self._failures:
+            raise self._failures[0]
+
+    def _tell(self, hook: Hook) -> None:
+        try:
+            while True:
+                try:
+                    self._journal.tell_quarantines(hook, on_problem=self._on_problem)
+                except Retry as problem:
+                    self._on_problem(problem)
+                if self._stop.wait(spread(LONGEST_PAUSE_S)):
+                    return
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that sweeps, which raises it
+            self._failures.append(error)
+        finally:
+            self._stop.set()
+
+    def _watch(self, limit_s: float) -> None:
+        """Until a session ends, or for so long."""
+        deadline = time.monotonic() + limit_s
+        pause_s = 0.0
+        while (left_s := deadline - time.monotonic()) > 0:
+            if self._stop.wait(min(pause_s, left_s)):
+                return
+            try:
+                pause_s = self._journal.watch_sessions()
+            except Retry:  # the sweep meets it as well, and tells
+                return
+            if pause_s == 0:
+                return

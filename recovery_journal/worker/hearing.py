@@ -1,0 +1,88 @@
+"""Notifications that have arrived in a connection: read in bounded parts, and never trusted.
+
+Any role that may connect to the database may send them, as many as it likes.
+"""
+
+import select
+import time
+from typing import Final
+
+from psycopg import Connection
+from psycopg.pq import PGnotify
+from psycopg.rows import DictRow
+
+from recovery_journal.store.ready_call import Call
+
+READS_AT_ONCE: Final = 8  # libpq reads 16 kB or a little more at a time
+FLOOD_COUNT: Final = 2_000
+FLOOD_WINDOW_S: Final = 1.0
+"""More notifications in this time are no calls of ours: a cohort of attempts is one call."""
+SHORTEST_DEAFNESS_S: Final = 10.0
+LONGEST_DEAFNESS_S: Final = 600.0
+
+
+class Hearing:
+    """The last call of those that were heard, and how many there were of late."""
+
+    def __init__(self) -> None:
+        self._call: Call | None = None
+        self._count = 0
+        self._counted_since = time.monotonic()
+        self._deaf_s = SHORTEST_DEAFNESS_S
+        self._deaf_until = self._counted_since
+
+    def hear(self, notice: PGnotify) -> None:
+        """Take note of one notification. Its bytes may be in any encoding."""
+        self._call = Call.read(notice.extra.decode(errors="replace"))
+        now = time.monotonic()
+        if now - self._counted_since >= FLOOD_WINDOW_S:
+            self._count, self._counted_since = 0, now
+        self._count += 1
+
+    def read(self, connection: Connection[DictRow]) -> None:
+        """Hear what has arrived, up to a bound. Raises psycopg's errors where the connection is
+        gone: after a last word there is still its end to read."""
+        libpq = connection.pgconn
+        for _ in range(READS_AT_ONCE):
+            if self.is_flooded or not _is_readable(libpq.socket):
+                return
+            libpq.consume_input()
+            while notice := libpq.notifies():
+                self.hear(notice)
+
+    def heard(self) -> Call | None:
+        """The last call since this was asked, if there was one."""
+        heard, self._call = self._call, None
+        return heard
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether there is one."""
+        return self._call is not None
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether so many arrive that reading them would keep a worker from its work."""
+        return self._count > FLOOD_COUNT
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it is too early to listen again after a flood."""
+        return time.monotonic() < self._deaf_until
+
+    def turn_deaf(self) -> float:
+        """Listen to nothing for a while, longer after each flood that follows soon; for how many
+        seconds."""
+        now = time.monotonic()
+        is_first = now - self._deaf_until > LONGEST_DEAFNESS_S
+        self._deaf_s = SHORTEST_DEAFNESS_S if is_first else self._deaf_s
+        deaf_s, self._deaf_until = self._deaf_s, now + self._deaf_s
+        self._deaf_s = min(self._deaf_s * 2, LONGEST_DEAFNESS_S)
+        self._call, self._count = None, 0
+        return deaf_s
+
+
+def _is_readable(file: int) -> bool:
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,332 @@
+"""The session lock of a worker: its end is the worker's death.
+
+The server drops an advisory lock with the session that holds it, milliseconds after the process is
+gone. It is held in a connection of its own, because the others come and go with threads. Each
+session draws a new number, which the worker declares with its heartbeats: so a lock whose
+connection was cut says nothing any more as soon as a living worker has declared the next one, or
+none.
+
+In the same connection the worker hears the calls that attempts have become ready.
+
+Any role that may connect to the database may take advisory locks and send notifications. So the
+numbers are random, that none can be held before it is drawn; and a session whose channel is flooded
+is left for one that does not listen. It is closed only when no lease names its number any more:
+else a living worker would look dead.
+"""
+
+import os
+import random
+import threading
+import time
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import DictRow
+
+from recovery_journal.domain.errors import RecoveryJournalError
+from recovery_journal.postgres.database import Database
+from recovery_journal.process.forks import leave_in_children
+from recovery_journal.process.pauses import spread
+from recovery_journal.store.ready_call import AWAKE, FALL_ASLEEP, Call, listen
+from recovery_journal.worker.hearing import FLOOD_COUNT, FLOOD_WINDOW_S, Hearing
+
+CONNECT_S: Final = 2  # the shortest that libpq knows
+SHORTEST_PAUSE_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 30.0
+DRAW_LIMIT: Final = 8
+LARGEST_NUMBER: Final = 2**31 - 1
+
+# The sequence's own number in the upper half tells the locks of one schema from all others.
+TAKE = """
+SELECT pg_try_advisory_lock(('session_locks'::regclass::oid::bigint << 32) | %(number)s)
+    AS is_taken
+"""
+
+# In another transaction: a pooler may have lent another backend for it.
+SEEN = """
+SELECT EXISTS (
+    SELECT
+    FROM pg_locks
+    WHERE locktype = 'advisory'
+        AND classid = 'session_locks'::regclass
+        AND objid::bigint = %(number)s
+        AND objsubid = 1
+        AND pid = pg_backend_pid()
+        AND granted
+) AS is_held
+"""
+
+# It is idle on purpose.
+NEVER_RECYCLE = "SET idle_session_timeout = 0"
+
+ALL_HELD: Final = (
+    f"cannot take a session lock now: found {DRAW_LIMIT} numbers drawn at random all held by other "
+    "sessions, needed a free one; see pg_locks for who holds so many, it is tried again"
+)
+FLOODED: Final = (
+    f"cannot listen for ready attempts: found more than {FLOOD_COUNT:,} notifications within "
+    f"{FLOOD_WINDOW_S:g} s on this journal's channel, needed fewer; it polls, and listens again "
+    "in {deaf_s:g} s"
+)
+
+POOLED: Final = (
+    "cannot hold a session lock: found a connection pooler before the server, needed a direct "
+    "connection; this worker's death will be noticed by the TTL of its leases"
+)
+
+# A fork's copies of its parent's: forgetting one would run psycopg's finalizer, which complains.
+_INHERITED: list[Connection[DictRow]] = []
+
+
+class SessionLock:
+    """Takes the lock, notices that it was lost, takes another one when it is asked to, and hears.
+
+    For one thread at a time; of two, one is turned away. A forked child never has it: whoever
+    keeps the socket open keeps the lock, and may outlive the worker.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection[DictRow] | None = None
+        self._file: int | None = None
+        self._use = threading.Lock()
+        self._pause_s = SHORTEST_PAUSE_S
+        self._next_try_at = time.monotonic()
+        self._is_pooled = False
+        self._problems: SimpleQueue[str] = SimpleQueue()
+        self._last_problem = ""
+        self._hearing = Hearing()
+        self._is_listening = False
+        self._left: Connection[DictRow] | None = None
+        self._is_asleep = False
+        self.number: int | None = None
+        leave_in_children(self)
+
+    @property
+    def file(self) -> int | None:
+        """What becomes readable when the lock is lost or a call has come, for whoever waits for
+        other files too."""
+        return self._file
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether calls are heard at all."""
+        return self._is_listening
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is none, one could be had, and it is time to try."""
+        is_missing = self.number is None and not self._is_pooled
+        return is_missing and time.monotonic() >= self._next_try_at
+
+    def take(self) -> bool:
+        """Take a lock if there is none and it is time to try; whether a new one was taken.
+
+        Where it cannot be had, that is told by `problems` and tried again after growing pauses.
+        """
+        if not self.is_due or not self._use.acquire(blocking=False):
+            return False
+        try:
+            self._take()
+            self._listen()
+        except (RecoveryJournalError, psycopg.Error) as error:
+            self._put_off(f"cannot take a session lock now: {type(error).__name__}: {error}")
+        finally:
+            self._use.release()
+        return self.number is not None
+
+    def listen_again(self) -> bool:
+        """Hear calls again where a flood is long enough ago; whether the connection was found gone
+        over it."""
+        if self._is_listening or self._hearing.is_deaf or not self._use.acquire(blocking=False):
+            return False
+        try:
+            self._listen()
+            return False
+        except psycopg.Error as error:
+            self._lose(error)
+            return True
+        finally:
+            self._use.release()
+
+    def is_lost(self) -> bool:
+        """Read some of what has arrived; whether the lock has just gone: with its connection, or
+        because that was left to a flood."""
+        if self._connection is None or not self._use.acquire(blocking=False):
+            return False
+        try:
+            self._hearing.read(self._connection)
+            if self._hearing.is_flooded:
+                self._leave_flood()
+            return self._connection is None
+        except psycopg.Error as error:
+            self._lose(error)
+            return True
+        finally:
+            self._use.release()
+
+    def heard(self) -> Call | None:
+        """The last call that `is_lost` has read since this was asked, if there was one."""
+        return self._hearing.heard()
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether there is one."""
+        return self._hearing.has_heard
+
+    def settle(self) -> None:
+        """Close the session that was left to a flood, if there is one: no lease names its number
+        any more."""
+        if self._left is not None and self._use.acquire(blocking=False):
+            self._close_left()
+            self._use.release()
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether this worker is counted among those that need not all come to a call."""
+        return self._is_asleep
+
+    def sleep(self, *, is_asleep: bool) -> bool:
+        """Be counted among those, or no more; whether the connection was found gone over it.
+
+        Without a session there is nothing to be counted by, and a worker that is not counted comes
+        to every call. So does one whose count another session prevents, by holding the lock.
+        """
+        if is_asleep == self._is_asleep or not self._use.acquire(blocking=False):
+            return False
+        try:
+            if self._connection is not None:
+                self._hearing.read(self._connection)  # else the answer comes behind all of it
+            if self._connection is not None and self._hearing.is_flooded:
+                self._leave_flood()
+                return True
+            if self._connection is not None:
+                row = _one(self._connection, FALL_ASLEEP if is_asleep else AWAKE)
+                self._is_asleep = row["is_counted"]
+            return False
+        except psycopg.Error as error:
+            self._lose(error)
+            return True
+        finally:
+            self._use.release()
+
+    def problems(self) -> list[str]:
+        """What went wrong since the last time this was asked."""
+        found = []
+        while True:
+            try:
+                found.append(self._problems.get_nowait())
+            except Empty:
+                return found
+
+    def close(self) -> None:
+        """Give the lock back. The leases that it stood for should have ended before.
+
+        Where another thread still waits for the server over it, the end of the process will do.
+        """
+        if self._use.acquire(timeout=CONNECT_S):
+            self._drop()
+            self._close_left()
+            self._use.release()
+
+    def leave(self) -> None:
+        """In a forked child: let go of the sockets without a word to the server."""
+        for connection in (self._connection, self._left):
+            if connection is not None:
+                _let_go(connection)
+        self._connection = self._left = self._file = self.number = None
+        self._is_asleep = self._is_listening = False
+
+    def _take(self) -> None:
+        connection, is_direct = self._database.open_connection(connect_timeout=CONNECT_S)
+        self._connection = connection
+        number = _draw(connection) if is_direct else None
+        if is_direct and number is None:
+            self._put_off(ALL_HELD)
+            return
+        if number is None or not _one(connection, SEEN, number=number)["is_held"]:
+            self._is_pooled = True
+            self._tell(POOLED)
+            self._drop()
+            return
+        connection.execute(NEVER_RECYCLE)
+        self._file, self.number = connection.pgconn.socket, number
+        self._pause_s = SHORTEST_PAUSE_S
+        self._last_problem = ""
+
+    def _listen(self) -> None:
+        if self._connection is None or self._hearing.is_deaf:
+            return
+        # One that comes while a statement is under way. psycopg's own handler would decode it, and
+        # raise out of the statement where the bytes are in another encoding.
+        self._connection.pgconn.notify_handler = self._hearing.hear
+        listen(self._connection)
+        self._is_listening = True
+
+    def _leave_flood(self) -> None:
+        """Have no lock and no connection any more, but let the server think that it is as ever,
+        until `settle`."""
+        self._tell(FLOODED.format(deaf_s=self._hearing.turn_deaf()))
+        self._close_left()
+        self._left, self._connection = self._connection, None
+        self._next_try_at = time.monotonic()
+        self._drop()
+
+    def _put_off(self, problem: str) -> None:
+        """Try again after a pause, longer each time."""
+        self._drop()
+        self._next_try_at = time.monotonic() + spread(self._pause_s)
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        self._tell(problem)
+
+    def _lose(self, error: psycopg.Error) -> None:
+        self._tell(f"lost the session lock: {' '.join(str(error).split())}")
+        self._drop()
+
+    def _drop(self) -> None:
+        self.number = self._file = None
+        self._is_asleep = self._is_listening = False
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _close_left(self) -> None:
+        if self._left is not None:
+            with suppress(psycopg.Error):
+                self._left.close()
+            self._left = None
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._last_problem:
+            self._last_problem = problem
+            self._problems.put(problem)
+
+
+def _draw(connection: Connection[DictRow]) -> int | None:
+    """Take a number that no session holds, None where several drawn are all held."""
+    for _ in range(DRAW_LIMIT):
+        number = random.randint(1, LARGEST_NUMBER)  # noqa: S311 - held by chance only, which is noticed
+        if _one(connection, TAKE, number=number)["is_taken"]:
+            return number
+    return None
+
+
+def _let_go(connection: Connection[DictRow]) -> None:
+    """Its number goes to something harmless, lest another file gets it while libpq still thinks it
+    is its own. One that libpq has closed, perhaps unnoticed, may be another file's now."""
+    if connection.closed:
+        return
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(nothing, connection.pgconn.socket, inheritable=False)
+    os.close(nothing)
+    _INHERITED.append(connection)
+
+
+def _one(connection: Connection[DictRow], statement: str, **values: Any) -> DictRow:
+    row = connection.execute(statement.encode(), values or None).fetchone()
+    assert row is not None
+    return row

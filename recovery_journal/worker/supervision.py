@@ -1,0 +1,213 @@
+"""One attempt under guard: the function in a child, heartbeats beside it, and an end to both."""
+
+from __future__ import annotations
+
+import threading
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from recovery_journal.domain.errors import LeaseLost, RecoveryJournalError, Retry
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.worker.child import Child
+from recovery_journal.worker.elapsed import elapsed_s
+from recovery_journal.worker.keeper import Keeper, Verdict
+from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome, Tell
+from recovery_journal.worker.session_lock import SessionLock
+from recovery_journal.worker.work import Function, ending_of, work
+
+if TYPE_CHECKING:
+    from recovery_journal.claiming.loading import Claim
+    from recovery_journal.journal import Journal
+    from recovery_journal.store.lease import Lease
+
+TICK_S: Final = 0.05
+GIVE_UP_PAUSE_S: Final = 0.25
+
+
+class Cause(StrEnum):
+    """Why a child's turn at an attempt is over."""
+
+    GONE = "gone"
+    LOST = "lost"
+    STALLED = "stalled"
+    RUN_OUT = "run_out"
+    DRAINED = "drained"
+    INTERRUPTED = "interrupted"
+    UNSTARTED = "unstarted"
+
+
+SURRENDERS: Final = {
+    # It died by itself: that counts as a crash, and nobody needs to wait for the TTL.
+    Cause.GONE: (LossReason.REPORTED, Outcome.DIED, ""),
+    # It lives and gets nowhere: that counts too.
+    Cause.STALLED: (LossReason.STALLED, Outcome.STALLED, "no progress"),
+    # The server was away in the middle. It counts, lest a function that always fails like this
+    # is run for ever.
+    Cause.INTERRUPTED: (LossReason.REPORTED, Outcome.INTERRUPTED, "a write had no answer"),
+    # The server or this host was away, which is no fault of the run's. Mostly this is refused,
+    # and the refusal recorded.
+    Cause.RUN_OUT: (LossReason.HANDED_BACK, Outcome.FENCED, "no heartbeat acknowledged for a TTL"),
+    # The worker goes, and the run has done nothing wrong.
+    Cause.DRAINED: (LossReason.HANDED_BACK, Outcome.HANDED_BACK, "the worker drains"),
+    # This host has no process left for it; another may.
+    Cause.UNSTARTED: (LossReason.HANDED_BACK, Outcome.UNSTARTED, "no child could be started"),
+}
+"""How a lease is given up, what that is called, and why; a lost one cannot be."""
+
+
+class Supervision:
+    """Runs claims one after another in child processes, for one worker."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        worker_id: str,
+        session_lock: SessionLock,
+        stalled_after_s: float | None,
+        drain_s: float,
+        stop: threading.Event,
+        tell: Tell,
+    ) -> None:
+        self._journal = journal
+        self._worker_id = worker_id
+        self._session_lock = session_lock
+        self._stalled_after_s = stalled_after_s
+        self._drain_s = drain_s
+        self._stop = stop
+        self._tell = tell
+
+    def run(self, claim: Claim, function: Function) -> Outcome:
+        """Run the function on the claim, and return once its child is gone."""
+        lease = claim.lease
+        outcome = self._start(claim, function)
+        self._say(NoticeKind.ENDED, lease, outcome.value.replace("_", " "), outcome)
+        return outcome
+
+    def _start(self, claim: Claim, function: Function) -> Outcome:
+        keeper = Keeper(claim.lease, self._session_lock, stalled_after_s=self._stalled_after_s)
+        # Loading may have taken long, and the first heartbeat declares what there is.
+        self._session_lock.is_lost()
+        try:
+            # Says from when on a TTL counts, and that the lease still holds after the loading.
+            keeper.renew()
+        except (LeaseLost, Retry) as error:
+            self._problem(claim.lease, error)
+            return Outcome.LOST if isinstance(error, LeaseLost) else Outcome.UNSTARTED
+        if self._stop.is_set():
+            return self._give_up(claim.lease, Cause.DRAINED, keeper.deadline)
+        try:
+            child = Child(lambda: work(function, claim), deadline=keeper.deadline)
+        except OSError as error:
+            self._problem(claim.lease, error)
+            return self._give_up(claim.lease, Cause.UNSTARTED, keeper.deadline)
+        return self._run(claim.lease, child, keeper)
+
+    def _run(self, lease: Lease, child: Child, keeper: Keeper) -> Outcome:
+        try:
+            self._say(NoticeKind.STARTED, lease, f"child {child.pid} works")
+            keeper.start(child.extend)
+            cause = self._watch(child, keeper, lease)
+            child.kill()
+            keeper.stop()
+            self._pass_on(keeper, lease)
+            return self._settle(lease, cause, child, keeper.deadline)
+        finally:
+            child.kill()
+            keeper.stop()
+            child.close()
+
+    def _watch(self, child: Child, keeper: Keeper, lease: Lease) -> Cause:
+        """Until the child is gone, or has to go."""
+        drained_at: float | None = None
+        while True:
+            is_gone = child.is_gone_within(TICK_S)
+            # First of all: this process may have been suspended for longer than the lease held.
+            if keeper.has_run_out:
+                return Cause.RUN_OUT
+            if is_gone:
+                return Cause.GONE
+            self._pass_on(keeper, lease)
+            if keeper.verdict is Verdict.STALLED:
+                return Cause.STALLED
+            if keeper.verdict is Verdict.LOST:
+                if self._ending(lease):  # by the child itself, which may tidy up behind that
+                    child.is_gone_within(self._drain_s)
+                return Cause.LOST
+            if self._stop.is_set() and drained_at is None:
+                drained_at = elapsed_s() + self._drain_s
+                self._say(NoticeKind.DRAINING, lease, f"the child has {self._drain_s:g} s to end")
+            if drained_at is not None and elapsed_s() >= drained_at:
+                return Cause.DRAINED
+
+    def _settle(self, lease: Lease, cause: Cause, child: Child, deadline: float) -> Outcome:
+        """What became of the attempt: the child's word, else the log's, else ours."""
+        word = child.last_word()
+        if word is None and cause is not Cause.LOST:
+            return self._give_up(lease, cause, deadline, child.death)
+        if word is not None and word.error_class:
+            self._say(NoticeKind.PROBLEM, lease, f"{word.error_class}: {word.message}")
+        if word is None or word.outcome is Outcome.LOST:
+            return self._ending(lease) or Outcome.LOST
+        if word.outcome is Outcome.FENCED:
+            return self._give_up(lease, Cause.RUN_OUT, deadline, "the child's own clock")
+        if word.outcome is Outcome.INTERRUPTED:
+            return self._give_up(lease, Cause.INTERRUPTED, deadline, word.error_class)
+        return word.outcome
+
+    def _give_up(self, lease: Lease, cause: Cause, deadline: float, detail: str = "") -> Outcome:
+        """Say at once that the lease is lost. Where the server cannot be told, the TTL will."""
+        loss, outcome, why = SURRENDERS[cause]
+        reason = ": ".join(part for part in (why, detail) if part)
+        is_again = False
+        while not (is_again and self._is_given_up(lease)):
+            try:
+                lease.give_up(loss, reason)
+                break
+            except LeaseLost as error:
+                self._problem(lease, error)
+                return self._ending(lease) or Outcome.LOST
+            except RecoveryJournalError as error:
+                self._problem(lease, error)
+                if not isinstance(error, Retry) or elapsed_s() >= deadline or self._stop.is_set():
+                    return outcome
+            is_again = True
+            time.sleep(GIVE_UP_PAUSE_S)
+        self._say(NoticeKind.PROBLEM, lease, reason)
+        return outcome
+
+    def _is_given_up(self, lease: Lease) -> bool:
+        """Whether what had no answer was done."""
+        try:
+            lost = self._journal.recovery(lease.attempt_id).lost
+        except RecoveryJournalError:  # the next try will tell
+            return False
+        return lost is not None and lost.lease.fence == lease.fence
+
+    def _ending(self, lease: Lease) -> Outcome | None:
+        try:
+            return ending_of(lease)
+        except RecoveryJournalError as error:
+            self._problem(lease, error)
+            return None
+
+    def _pass_on(self, keeper: Keeper, lease: Lease) -> None:
+        for problem in (*keeper.problems(), *self._session_lock.problems()):
+            self._say(NoticeKind.PROBLEM, lease, problem)
+
+    def _problem(self, lease: Lease, error: Exception) -> None:
+        self._say(NoticeKind.PROBLEM, lease, f"{type(error).__name__}: {error}")
+
+    def _say(
+        self, kind: NoticeKind, lease: Lease, text: str, outcome: Outcome | None = None
+    ) -> None:
+        self._tell(
+            Notice(
+                kind=kind,
+                worker_id=self._worker_id,
+                text=text,
+                attempt_id=lease.attempt_id,
+                outcome=outcome,
+            )
+        )

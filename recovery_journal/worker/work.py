@@ -1,0 +1,124 @@
+"""What a worker's child does: run the user's function under the lease, and say how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from recovery_journal.claiming.loading import Claim
+from recovery_journal.domain.errors import LeaseLost, Retry, StreamUnusable
+from recovery_journal.domain.events import Ending
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.wording import class_of, message_of
+from recovery_journal.process.callables import finished
+from recovery_journal.worker.child import Word
+from recovery_journal.worker.outcome import Outcome
+
+if TYPE_CHECKING:
+    from recovery_journal.store.lease import Lease
+
+Function = Callable[[Claim], Any]
+"""The user's: it is given a claim, and what it returns is the attempt's result. An awaitable is
+awaited, in an event loop of its own."""
+
+RETRY_S: Final = 0.1
+
+NO_FAULT: Final = (Retry, StreamUnusable)
+"""Refusals of a write that say nothing of the function."""
+
+Answer = TypeVar("Answer")
+
+OUTCOMES: Final[dict[Ending | LossReason | None, Outcome]] = {
+    Ending.COMPLETED: Outcome.COMPLETED,
+    Ending.FAILED: Outcome.FAILED,
+    Ending.WAITING: Outcome.WAITING,
+    LossReason.HANDED_BACK: Outcome.HANDED_BACK,
+}
+
+
+def work(function: Function, claim: Claim) -> Word:
+    """Run the function and end the lease with its result or its error.
+
+    A function that ended the lease itself is left alone. What the server cannot take just now is
+    no fault of the function's, so it fails no attempt: the worker gives the lease up instead.
+    """
+    try:
+        return _finish(function, claim)
+    except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is recorded
+        error = _cause(raised)
+        if isinstance(error, LeaseLost):
+            return _word(Outcome.LOST, error)
+        traceback.print_exc()
+        if isinstance(error, NO_FAULT):
+            return _word(Outcome.INTERRUPTED, error)
+        return _fail(claim.lease, raised)
+
+
+def ending_of(lease: Lease) -> Outcome | None:
+    """How the lease's own worker ended it; None where it did not.
+
+    A heartbeat cannot tell this from a loss: both find no held lease with that fence.
+    """
+    return OUTCOMES.get(lease.own_ending())
+
+
+def _finish(function: Function, claim: Claim) -> Word:
+    result = _call(function, claim)
+    lease = claim.lease
+    outcome = _insisting(lease, lambda: ending_of(lease))
+    if outcome is None:
+        _insisting(lease, lambda: lease.complete(result))
+    return Word(outcome=outcome or Outcome.COMPLETED)
+
+
+def _call(function: Function, claim: Claim) -> Any:  # noqa: ANN401 - whatever the user returns
+    answer = function(claim)
+    return finished("the function", asyncio.run(_await(answer)) if isawaitable(answer) else answer)
+
+
+async def _await(answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - likewise
+    return await answer
+
+
+def _cause(raised: BaseException) -> BaseException:
+    """What a group of exceptions, as a task group raises, amounts to: a lost lease if one of them
+    is that, a refusal to be retried if all of them are."""
+    if not isinstance(raised, BaseExceptionGroup):
+        return raised
+    lost, _ = raised.split(LeaseLost)
+    retry, others = raised.split(NO_FAULT)
+    part: BaseException = lost or (raised if others else retry) or raised
+    while part is not raised and isinstance(part, BaseExceptionGroup):
+        part = part.exceptions[0]
+    return part
+
+
+def _fail(lease: Lease, error: BaseException) -> Word:
+    try:
+        _insisting(lease, lambda: lease.fail(error))
+    except LeaseLost as lost:
+        return _word(Outcome.LOST, lost)
+    except (Retry, StreamUnusable) as problem:
+        return _word(Outcome.INTERRUPTED, problem)
+    return _word(Outcome.FAILED, error)
+
+
+def _insisting(lease: Lease, call: Callable[[], Answer]) -> Answer:
+    """Ask again for as long as a lease holds without renewal: the work is done, and only the
+    server is away. The worker ends this sooner where it must."""
+    deadline = time.monotonic() + lease.ttl_s
+    while True:
+        try:
+            return call()
+        except Retry:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_S)
+
+
+def _word(outcome: Outcome, error: BaseException) -> Word:
+    return Word(outcome=outcome, error_class=class_of(error), message=message_of(error))

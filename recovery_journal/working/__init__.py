@@ -1,1 +1,0 @@
-"""Running a worker's function under its lease, in a child process."""
