@@ -142,6 +142,93 @@ def test_imports_follow_the_arrow(layer: str) -> None:
     assert wrong == []
 
 
+LAYERS = [
+    "domain",
+    "projections",
+    "process",
+    "postgres",
+    "limits",
+    "inputs",
+    "values",
+    "events",
+    "log",
+    "read_models.tables",
+    "read_models.following",
+    "read_models.rebuild",
+    "read_models.schema",
+    "read_models.as_of",
+    "store",
+    "recovery",
+    "claiming",
+    "monitoring",
+    "restore",
+    "journal",
+    "opening",
+    "sweeper",
+    "worker",
+    "cli",
+    "",
+]
+"""Of `recovery_journal`, the lowest first: each may import itself and those before it. The last is
+the package's own face."""
+
+
+def rank_of(module: str) -> int:
+    """The place of a module of ours among the layers."""
+    within = module.removeprefix("recovery_journal").removeprefix(".")
+    held = [it for it in LAYERS if it and (within == it or within.startswith(f"{it}."))]
+    return LAYERS.index(max(held, key=len, default=""))
+
+
+def modules_named_by(source: str, module: str) -> Iterator[str]:
+    """What of our package a module imports; `from package import module` names the module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "recovery_journal":
+            yield from (f"recovery_journal.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            yield from (it for it in imports_of(node, module) if it.startswith("recovery_journal."))
+
+
+def steps_up(source: str, module: str) -> list[str]:
+    return [
+        f"{module} imports {imported}"
+        for imported in modules_named_by(source, module)
+        if rank_of(imported) > rank_of(module)
+    ]
+
+
+def test_each_layer_of_the_package_imports_those_below_it_alone() -> None:
+    modules = modules_of("recovery_journal")
+
+    found = [
+        step
+        for module, path in modules
+        for step in steps_up(path.read_text(encoding="utf-8"), module)
+    ]
+
+    assert {rank_of(module) for module, _ in modules} == set(range(2, len(LAYERS)))
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("recovery_journal.log.reader", "from recovery_journal.store.runs import RunStore"),
+        ("recovery_journal.store.runs", "from recovery_journal.recovery import cohort"),
+        ("recovery_journal.recovery.sweep", "from recovery_journal.journal import Journal"),
+        (
+            "recovery_journal.recovery.sweep",
+            "def f():\n    import recovery_journal.claiming.claims",
+        ),
+        ("recovery_journal.journal", "from recovery_journal import sweeper"),
+        ("recovery_journal.read_models.tables.x", "import recovery_journal.read_models.rebuild.y"),
+        ("recovery_journal.worker.worker", "from recovery_journal import Journal"),
+    ],
+)
+def test_a_step_up_is_found(module: str, source: str) -> None:
+    assert len(steps_up(source, module)) == 1
+
+
 @pytest.mark.parametrize("layer", sorted(PURE))
 def test_the_pure_halves_touch_neither_clock_nor_world(layer: str) -> None:
     found = [
