@@ -82,7 +82,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
 
     `code_version` is what it needs of a worker: nothing, once a person has waived it.
     `newest_writer` is the newest epoch under which its run may have been written to.
-    `excused_count` is how often in a row it was lost with most of the fleet, without progress.
+    `fleet_losses_without_progress` is how often in a row it was lost with most of the fleet.
     `waits_since` is since when it waits for a program that can read its checkpoint.
     `undecoded_since` is when the first process without the codecs of its values requeued it since
     its last progress, `undecoded_count` how many did.
@@ -99,8 +99,8 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     dispatch_id: str | None = None
     is_confirmed: bool = False
     recovery_no: int = 0
-    fruitless_count: int = 0
-    excused_count: int = 0
+    recoveries_without_progress: int = 0
+    fleet_losses_without_progress: int = 0
     best_progress: tuple[int, int] = (0, 0)
     lost: LeaseExpired | None = None
     lifted: LiftOption | None = None
@@ -318,10 +318,10 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
     """A loss begins a recovery; hand-backs and fleet-wide losses say nothing of the run."""
     progress = event.lease.progress
     come = (progress.ordinal, progress.checkpoint_count) if progress else (0, 0)
-    fruitless_count = excused_count = 0
+    recoveries_without_progress = fleet_losses_without_progress = 0
     if come <= recovery.best_progress:
-        fruitless_count = recovery.fruitless_count + _is_crash(event)
-        excused_count = recovery.excused_count + event.is_fleet_wide
+        recoveries_without_progress = recovery.recoveries_without_progress + _is_crash(event)
+        fleet_losses_without_progress = recovery.fleet_losses_without_progress + event.is_fleet_wide
     return replace(
         recovery,
         version=event.originator_version,
@@ -330,8 +330,8 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
         # A foreign lease that was renewed late may have another epoch than the one last granted.
         newest_writer=max(recovery.newest_writer, event.lease.fence.epoch),
         recovery_no=event.recovery_no,
-        fruitless_count=fruitless_count,
-        excused_count=excused_count,
+        recoveries_without_progress=recoveries_without_progress,
+        fleet_losses_without_progress=fleet_losses_without_progress,
         best_progress=max(come, recovery.best_progress),
         lost=event,
         lifted=None,
@@ -369,7 +369,7 @@ def _held_on(recovery: Recovery, event: Abandoned) -> Recovery:
         version=event.originator_version,
         stage=Stage.HELD,
         fence=event.fence or recovery.fence,
-        fruitless_count=max(recovery.fruitless_count - was_counted, 0),
+        recoveries_without_progress=max(recovery.recoveries_without_progress - was_counted, 0),
     )
 
 
@@ -412,8 +412,8 @@ def _reopened(
         fence=fence,
         lifted=lifted,
         is_resumed=lifted is None,
-        fruitless_count=0,
-        excused_count=0,
+        recoveries_without_progress=0,
+        fleet_losses_without_progress=0,
         best_progress=(0, 0) if is_set_back else recovery.best_progress,
         reloaded=None,
         replayed=None,

@@ -104,10 +104,11 @@ def _forbidden(
 
 def _crash_loop(recovery: Recovery, policy: Policy) -> str:
     """In which loop the attempt is, and why it was lost last; empty if in none."""
-    if recovery.fruitless_count >= policy.crash_loop_count:
-        loop = f"{recovery.fruitless_count} recoveries in a row without progress"
-    elif recovery.excused_count >= policy.excuse_limit:
-        loop = f"{recovery.excused_count} losses of the fleet in a row without progress"
+    if recovery.recoveries_without_progress >= policy.crash_loop_count:
+        loop = f"{recovery.recoveries_without_progress} recoveries in a row without progress"
+    elif recovery.fleet_losses_without_progress >= policy.excuse_limit:
+        losses = recovery.fleet_losses_without_progress
+        loop = f"{losses} losses of the fleet in a row without progress"
     else:
         return ""
     reason = recovery.lost.reason if recovery.lost else ""

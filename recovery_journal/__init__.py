@@ -57,7 +57,7 @@ from recovery_journal.read_models.following.follower import Follower
 from recovery_journal.read_models.following.outdated import OutdatedProjection, ProjectionOutdated
 from recovery_journal.read_models.rebuild.check import CheckedProjection
 from recovery_journal.read_models.rebuild.progress import RebuildProgress, RebuildReport
-from recovery_journal.recovery.sweep_result import StepTaken, Swept
+from recovery_journal.recovery.sweep_result import StepTaken, SweepResult
 from recovery_journal.restore.restore import Restored
 from recovery_journal.restore.skipping import Skipped
 from recovery_journal.store.lease import Lease, LeaseTerms
@@ -129,8 +129,8 @@ __all__ = [
     "Stop",
     "StreamOccupied",
     "StreamRow",
+    "SweepResult",
     "Sweeper",
-    "Swept",
     "UnknownAttempt",
     "Worker",
     "WrongStage",

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from recovery_journal import inputs
-from recovery_journal.claiming.claims import Claims, Wanted
+from recovery_journal.claiming.claims import ClaimRequest, Claims
 from recovery_journal.claiming.loading import Claim, ClaimLoading
 from recovery_journal.domain.errors import (
     CheckpointTooLarge,
@@ -29,14 +29,14 @@ from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.monitoring.history import History, HistoryEntry
 from recovery_journal.monitoring.positions import Positions
-from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineTelling
+from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineNotifier
 from recovery_journal.monitoring.quarantined import QuarantinedAttempt, QuarantineReading
 from recovery_journal.monitoring.queries import Reading
 from recovery_journal.monitoring.rows import RowReading
 from recovery_journal.monitoring.status import Status, StatusReading
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.server_settings import weakened
-from recovery_journal.process.gc_paused import uncollected
+from recovery_journal.process.gc_paused import gc_paused
 from recovery_journal.process.identity import incarnation
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
@@ -53,7 +53,7 @@ from recovery_journal.recovery.loss import Losses
 from recovery_journal.recovery.replayer import TailReplayer
 from recovery_journal.recovery.session_watch import SessionWatch
 from recovery_journal.recovery.sweep import Sweep
-from recovery_journal.recovery.sweep_result import Observer, Swept
+from recovery_journal.recovery.sweep_result import StepObserver, SweepResult
 from recovery_journal.restore.restore import Restore, Restored
 from recovery_journal.restore.skipping import Skipped, Skipping
 from recovery_journal.store.acquisition import Acquisition, Request
@@ -83,10 +83,10 @@ class Journal:
         codecs: Sequence[Codec] = (),
         projections: Sequence[Projection[Any]] = BUILT_IN,
         limits: Limits = DEFAULTS,
-        observer: Observer = lambda _step: None,
+        observer: StepObserver = lambda _step: None,
         on_close: Sequence[Any] = (),
     ) -> None:
-        settle(
+        validate_settings(
             reducers=reducers,
             codecs=codecs,
             projections=projections,
@@ -100,7 +100,7 @@ class Journal:
         self.application = JournalApplication(database)
         self._on_close = on_close
         # A reducer or a codec is the user's code: what it leaves is collected as ever.
-        self._claiming = nullcontext if reducers or codecs else uncollected
+        self._claiming = nullcontext if reducers or codecs else gc_paused
         self._has_codecs = bool(codecs)
         self._values = Values(codecs)
         ledger = Ledger(self.application, FailureTexts(limits.error_texts))
@@ -121,7 +121,7 @@ class Journal:
         self._lists = ListReading(database)
         self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
-        self._telling = QuarantineTelling(database, self._quarantined, limits)
+        self._telling = QuarantineNotifier(database, self._quarantined, limits)
         self._status = StatusReading(database, self.application.reader, self.projections, limits)
         self._rows = RowReading(database)
         self._pruning = Pruning(database)
@@ -217,7 +217,7 @@ class Journal:
         recorded, or that folds to another state, is quarantined before any user code runs, and not
         returned. One that cannot be loaded or folded here is given back, to be tried again.
         """
-        wanted = Wanted(
+        wanted = ClaimRequest(
             holder=self._holder(worker_id),
             kinds=inputs.names("kinds", kinds),
             tenants=inputs.names("tenants", tenants),
@@ -244,7 +244,7 @@ class Journal:
                 try:
                     claims.append(loading.load(lease, recovery, kept_of_run))
                 except PayloadCorrupt as problem:
-                    self._claims.distrust(lease, problem)
+                    self._claims.quarantine_diverged(lease, problem)
                 except (
                     CheckpointTooNew,
                     CheckpointTooLarge,
@@ -252,7 +252,7 @@ class Journal:
                     CodecFailed,
                     ReducerFailed,
                 ) as problem:
-                    self._claims.give_back(lease, problem)
+                    self._claims.requeue(lease, problem)
             held = keep.held()
         return [claim for claim in claims if claim.lease.attempt_id in held]
 
@@ -276,7 +276,7 @@ class Journal:
 
     # Recovery --------------------------------------------------------------------------------
 
-    def sweep(self) -> list[Swept]:
+    def sweep(self) -> list[SweepResult]:
         """Take lost leases back and drive each to ready for dispatch; what became of each."""
         return self._sweep.sweep()
 
@@ -291,7 +291,7 @@ class Journal:
 
     def report_lost(
         self, *, worker_id: str, incarnation: Incarnation | str | None = None, reason: str
-    ) -> list[Swept]:
+    ) -> list[SweepResult]:
         """Say that a worker is dead; its leases are recovered at once.
 
         `incarnation` is the life that died (or its token), so that a late report never hits the
@@ -307,7 +307,7 @@ class Journal:
         )
         return self._sweep.sweep(attempt_ids=attempts) if attempts else []
 
-    def tell_quarantines(
+    def notify_quarantines(
         self, hook: Hook, *, on_problem: Callable[[HookFailed], object] = lambda _problem: None
     ) -> int:
         """Call the hook for each attempt in quarantine of which nobody was told; for how many it
@@ -323,7 +323,7 @@ class Journal:
 
     # People ----------------------------------------------------------------------------------
 
-    def resume(self, attempt_id: str, *, by: str, reason: str) -> Swept:
+    def resume(self, attempt_id: str, *, by: str, reason: str) -> SweepResult:
         """Let a waiting attempt go on; it is reloaded, replayed and made ready at once."""
         recovery = self._interventions.resume(_attempt(attempt_id), **_person(by, reason))
         return self._sweep.go_on(recovery)
@@ -334,7 +334,7 @@ class Journal:
 
     def lift_quarantine(
         self, attempt_id: str, option: LiftOption | str, *, by: str, reason: str
-    ) -> Swept:
+    ) -> SweepResult:
         """Let a quarantined attempt go on, by one of the options that its quarantine names."""
         recovery = self._interventions.lift(
             _attempt(attempt_id), inputs.lift_option(option), **_person(by, reason)
@@ -624,7 +624,7 @@ def _timeout_s(timeout: timedelta | None) -> float | None:
     return inputs.duration("timeout", timeout, shortest=inputs.SHORTEST_TTL)
 
 
-def settle(
+def validate_settings(
     *,
     reducers: object,
     codecs: Sequence[Codec],

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from recovery_journal import inputs
 from recovery_journal.domain.ports import Reducer
-from recovery_journal.journal import Journal, settle
+from recovery_journal.journal import Journal, validate_settings
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers
@@ -24,7 +24,7 @@ from recovery_journal.read_models.schema import (
     catalogue,
     create_projections,
 )
-from recovery_journal.recovery.sweep_result import Observer
+from recovery_journal.recovery.sweep_result import StepObserver
 from recovery_journal.values.codec import Codec
 
 SCHEMA_VARIABLE: Final = "RECOVERY_JOURNAL_SCHEMA"
@@ -40,7 +40,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     codecs: Sequence[Codec] = (),
     projections: Sequence[Projection[Any]] = (),
     limits: Limits | None = None,
-    observer: Observer = lambda _step: None,
+    observer: StepObserver = lambda _step: None,
     must_exist: bool = False,
     must_be_accepted: bool = True,
     must_be_own: bool = False,
@@ -73,7 +73,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     """
     _require(dsn=dsn, schema=schema)
     folder = None if data is None else inputs.folder("data", data)
-    settle(
+    validate_settings(
         reducers=reducers,
         codecs=codecs,
         projections=projections,

@@ -13,7 +13,7 @@ from recovery_journal.domain.errors import Retry
 from recovery_journal.monitoring.quarantine_notifier import Hook
 from recovery_journal.process.pauses import spread
 from recovery_journal.process.signals import stopping_on_signals
-from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.recovery.sweep_result import SweepResult
 
 if TYPE_CHECKING:
     from recovery_journal.journal import Journal
@@ -42,7 +42,7 @@ class Sweeper:
         self,
         journal: Journal,
         *,
-        on_swept: Callable[[Swept], object] = lambda _swept: None,
+        on_swept: Callable[[SweepResult], object] = lambda _swept: None,
         on_problem: Callable[[Retry], object] = lambda _problem: None,
         on_quarantine: Hook | None = None,
         longest_pause_s: float = LONGEST_PAUSE_S,
@@ -107,7 +107,7 @@ class Sweeper:
         try:
             while True:
                 try:
-                    self._journal.tell_quarantines(hook, on_problem=self._on_problem)
+                    self._journal.notify_quarantines(hook, on_problem=self._on_problem)
                 except Retry as problem:
                     self._on_problem(problem)
                 if self._stop.wait(spread(LONGEST_PAUSE_S)):

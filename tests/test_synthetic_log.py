@@ -134,7 +134,7 @@ def test_a_crash_loop_ends_when_progress_has_stood_still_for_as_long_as_policy_a
         assert isinstance(last, Quarantined)
         assert last.cause is QuarantineCause.CRASH_LOOP
         assert recovery is not None
-        assert recovery.fruitless_count == Policy().crash_loop_count
+        assert recovery.recoveries_without_progress == Policy().crash_loop_count
         assert len(reports) == 1
 
 

@@ -13,8 +13,8 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.claiming.locked_leases import READY, Taken, granted, take
-from recovery_journal.domain import giving_back, holding
+from recovery_journal.claiming.locked_leases import READY, LockedLease, granted, take
+from recovery_journal.domain import holding, requeueing
 from recovery_journal.domain.errors import (
     AppendBlocked,
     CheckpointTooLarge,
@@ -37,16 +37,16 @@ from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor, sweeper_holder
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
-from recovery_journal.read_models.tables.legibility import legible
+from recovery_journal.read_models.tables.read_errors import translating_read_errors
 from recovery_journal.recovery.replayer import POSTPONED
 from recovery_journal.store.acquisition import terms_of
-from recovery_journal.store.code_version_demand import Askers
+from recovery_journal.store.code_version_demand import CodeVersionDemand
 from recovery_journal.store.lease import Lease, LeaseTerms
 from recovery_journal.store.lease_row import COLUMNS, LeaseRow, by_attempt, read_leases
 from recovery_journal.store.ledger import Ledger, fences_of
 from recovery_journal.store.move import Move
 from recovery_journal.store.set_aside import Halving, set_aside
-from recovery_journal.store.writes import asking_again
+from recovery_journal.store.writes import retry_once
 
 THIS_CLAIM = "dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s"
 """What this very claim has won and still holds."""
@@ -75,7 +75,7 @@ ORDER BY attempt_id
 """
 
 # An idle fleet asks this, and no more, all day.
-LOOK = f"""
+FIND_OWN_CLAIM = f"""
 SELECT EXISTS (
         SELECT
         FROM leases
@@ -94,7 +94,7 @@ Unusable = CheckpointTooNew | CheckpointTooLarge | CodecMissing | CodecFailed | 
 Decide = Callable[[Recovery, LeaseRow, Cursor[DictRow]], tuple[AnyEvent, ...]]
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class ClaimRequest(Struct, frozen=True, kw_only=True):
     """What a worker claims; checked already. Filters are None where anything will do."""
 
     holder: Holder
@@ -120,9 +120,9 @@ class Claims:
         self._database = database
         self._ledger = ledger
         self._limits = limits
-        self._askers = Askers(database, limits.policy)
+        self._askers = CodeVersionDemand(database, limits.policy)
 
-    def take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+    def take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
         """Win up to `limit` attempts. After a lost reply - noticed here, or by a caller that asks
         again under its own dispatch id - it finds what it won and dispatches nothing twice."""
         if wanted.code_versions is not None:
@@ -132,9 +132,9 @@ class Claims:
                 return self._take(wanted)
             except ServerUnavailable:
                 pass
-        return asking_again(lambda: self._find_or_take(wanted))
+        return retry_once(lambda: self._find_or_take(wanted))
 
-    def distrust(self, lease: Lease, problem: PayloadCorrupt) -> None:
+    def quarantine_diverged(self, lease: Lease, problem: PayloadCorrupt) -> None:
         """Quarantine a claimed attempt before any user code ran: what is stored, or what it folds
         to, is not what its recovery recorded."""
         decision = Decision(event_id=lease.fence.lease_id, by=actor("worker", lease.worker_id))
@@ -150,9 +150,9 @@ class Claims:
                 expected=problem.needed,
             )
 
-        asking_again(lambda: self._decide(lease, decide))
+        retry_once(lambda: self._decide(lease, decide))
 
-    def give_back(self, lease: Lease, problem: Unusable) -> None:
+    def requeue(self, lease: Lease, problem: Unusable) -> None:
         """Take the lease back from a claimer that cannot go on with it, for a sweeper to try after
         a while: another machine, or this one at another time, may be able to."""
         message = message_of(problem)
@@ -176,10 +176,10 @@ class Claims:
                 "now": now,
             }
             if isinstance(problem, CheckpointTooNew):
-                return giving_back.leave_to_newer(recovery, decision, message=message, **lost)
+                return requeueing.leave_to_newer(recovery, decision, message=message, **lost)
             if isinstance(problem, CodecMissing):
-                return giving_back.leave_to_decoder(recovery, decision, message=message, **lost)
-            return giving_back.give_back(
+                return requeueing.leave_to_decoder(recovery, decision, message=message, **lost)
+            return requeueing.requeue(
                 recovery,
                 decision,
                 step,
@@ -189,7 +189,7 @@ class Claims:
                 **lost,
             )
 
-        asking_again(lambda: self._decide(lease, decide))
+        retry_once(lambda: self._decide(lease, decide))
 
     def _decide(self, lease: Lease, decide: Decide) -> None:
         """Record what is decided of a claimed attempt. One that was taken back meanwhile is left
@@ -208,16 +208,16 @@ class Claims:
             with suppress(AppendBlocked), appending_briefly(cursor, lease.attempt_id):
                 self._ledger.record_all(cursor, [move])
 
-    def _find_or_take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
-        with self._database.cursor() as cursor, legible(DISPATCH_READY):
+    def _find_or_take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
+        with self._database.cursor() as cursor, translating_read_errors(DISPATCH_READY):
             parameters = _parameters(wanted) | _claim(wanted)
-            look = cursor.execute(LOOK, parameters).fetchone()
+            look = cursor.execute(FIND_OWN_CLAIM, parameters).fetchone()
         assert look is not None
         if look["has_won"] and (found := self._find(wanted)):
             return found
         return self._take(wanted) if look["has_ready"] else []
 
-    def _find(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+    def _find(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.transaction() as cursor:
             cursor.execute(KEEP, _claim(wanted))
             self._declare(cursor, wanted)
@@ -229,7 +229,7 @@ class Claims:
                 if isinstance(recovery, Recovery)
             ]
 
-    def _take(self, wanted: Wanted) -> list[tuple[LeaseTerms, Recovery]]:
+    def _take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
         """Until something is won, or nothing more is ready: what is set aside is no answer."""
         won: list[tuple[LeaseTerms, Recovery]] = []
         for _ in range(TURN_LIMIT):
@@ -245,7 +245,7 @@ class Claims:
         return won
 
     def _take_by_halves(
-        self, wanted: Wanted, attempt_ids: list[str], error: StoreBusy
+        self, wanted: ClaimRequest, attempt_ids: list[str], error: StoreBusy
     ) -> list[tuple[LeaseTerms, Recovery]]:
         """One of these is locked. What is won first is the answer: it must not wait for others."""
         won: list[tuple[LeaseTerms, Recovery]] = []
@@ -263,11 +263,11 @@ class Claims:
         return won
 
     def _take_turn(
-        self, wanted: Wanted, tried: list[str], attempt_ids: Sequence[str] | None = None
+        self, wanted: ClaimRequest, tried: list[str], attempt_ids: Sequence[str] | None = None
     ) -> list[tuple[LeaseTerms, Recovery]]:
         """One transaction; `tried` then names what was locked, also where it fails."""
         with self._database.transaction() as cursor:
-            with legible(DISPATCH_READY):
+            with translating_read_errors(DISPATCH_READY):
                 bound = {"limit_bytes": self._limits.claim_bytes}
                 found = take(cursor, _parameters(wanted, attempt_ids) | bound)
             tried += [taken.row.attempt_id for taken in found]
@@ -286,7 +286,7 @@ class Claims:
             ]
 
     def _dispatching(
-        self, cursor: Cursor[DictRow], found: Sequence[Taken], wanted: Wanted
+        self, cursor: Cursor[DictRow], found: Sequence[LockedLease], wanted: ClaimRequest
     ) -> list[Move]:
         decision = Decision(
             event_id=wanted.dispatch_id, by=actor("worker", wanted.holder.worker_id)
@@ -315,22 +315,22 @@ class Claims:
         set_aside(cursor, problems, self._limits.policy)
         return moves
 
-    def _won(self, cursor: Cursor[DictRow], wanted: Wanted) -> dict[str, LeaseRow]:
+    def _won(self, cursor: Cursor[DictRow], wanted: ClaimRequest) -> dict[str, LeaseRow]:
         """The lease rows that this very claim holds."""
         return by_attempt(read_leases(cursor, WON, _claim(wanted)))
 
-    def _declare(self, cursor: Cursor[DictRow], wanted: Wanted) -> None:
+    def _declare(self, cursor: Cursor[DictRow], wanted: ClaimRequest) -> None:
         """Say which session lock is the claimer's, in all that this very claim holds."""
         if wanted.session_lock is not None:
             cursor.execute(DECLARE, {**_claim(wanted), "session_lock": wanted.session_lock})
 
 
-def _claim(wanted: Wanted) -> dict[str, Any]:
+def _claim(wanted: ClaimRequest) -> dict[str, Any]:
     """What names this very claim."""
     return {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
 
 
-def _parameters(wanted: Wanted, attempt_ids: Sequence[str] | None = None) -> dict[str, Any]:
+def _parameters(wanted: ClaimRequest, attempt_ids: Sequence[str] | None = None) -> dict[str, Any]:
     """What it would take, of these attempts or of all."""
     return {
         "attempt_ids": None if attempt_ids is None else list(attempt_ids),

@@ -10,11 +10,11 @@ from recovery_journal.domain.errors import CodecMissing, PayloadCorrupt, Reducer
 from recovery_journal.domain.pipeline import RecoveryContext
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.domain.replay import replay_chain
-from recovery_journal.recovery.replayer import Folding, TailReplayer
+from recovery_journal.recovery.replayer import TailFolding, TailReplayer
 from recovery_journal.store.keeping import KeepAlive
 from recovery_journal.store.lease import Lease
 from recovery_journal.store.runs import RunStore, StoredStep, TailStep
-from recovery_journal.store.tips import Kept
+from recovery_journal.store.tips import RunSnapshot
 from recovery_journal.values.payload import Value
 
 
@@ -48,7 +48,7 @@ class ClaimLoading:
         self,
         runs: RunStore,
         replayer: TailReplayer,
-        folding: Folding,
+        folding: TailFolding,
         keep_alive: KeepAlive,
     ) -> None:
         self._runs = runs
@@ -56,7 +56,7 @@ class ClaimLoading:
         self._folding = folding
         self._keep_alive = keep_alive
 
-    def load(self, lease: Lease, recovery: Recovery, kept: Kept) -> Claim:
+    def load(self, lease: Lease, recovery: Recovery, kept: RunSnapshot) -> Claim:
         """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
         `CheckpointTooNew`, `CheckpointTooLarge`, `CodecMissing`, `CodecFailed` or `ReducerFailed`
         where it cannot be had here."""
@@ -78,7 +78,7 @@ class ClaimLoading:
         )
 
     def _fold(
-        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[StoredStep], kept: Kept
+        self, recovery: Recovery, tip: Checkpoint, tail: Sequence[StoredStep], kept: RunSnapshot
     ) -> Value:
         """The state after the tail, which must be the one that the recovery's replay came to."""
         what = f"the folded state of run {recovery.run_id!r}"

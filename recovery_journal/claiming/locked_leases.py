@@ -38,7 +38,7 @@ WHERE listed.left_position IS NULL
 BRIEFLY = f"SELECT set_config('lock_timeout', '{BRIEF}', true)"
 
 # Epoch and time are drawn for the rows that are locked, after their locks.
-TAKE = f"""
+LOCK_READY = f"""
 SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
 FROM (
 SELECT {QUALIFIED}
@@ -51,7 +51,7 @@ CROSS JOIN ({BRIEFLY}) AS patience
 """
 
 
-class Taken(NamedTuple):
+class LockedLease(NamedTuple):
     """A lease row locked by a claim, the epoch drawn for it, and when that was."""
 
     row: LeaseRow
@@ -59,13 +59,13 @@ class Taken(NamedTuple):
     taken_at: datetime
 
 
-def take(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[Taken]:
+def take(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[LockedLease]:
     """Lock the ready leases that a claim takes, in the order of the list: of several only so many
     as fit into `limit_bytes`, and the first one anyway. Others are free again once the claim has
     committed."""
     with cursor.connection.cursor(binary=True, row_factory=tuple_row) as taking:
-        rows = taking.execute(TAKE, parameters).fetchall()
-    found = [Taken(LeaseRow(*row[:-2]), row[-2], row[-1]) for row in rows]
+        rows = taking.execute(LOCK_READY, parameters).fetchall()
+    found = [LockedLease(LeaseRow(*row[:-2]), row[-2], row[-1]) for row in rows]
     if len(found) < 2:
         return found
     sizes = read_sizes(cursor, [one.row.run_id for one in found])
@@ -74,7 +74,7 @@ def take(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[Taken]:
     return found[: max(fitting, 1)]
 
 
-def granted(taken: Taken, fence: Fence, holder: Holder, ttl_s: float) -> LeaseTerms:
+def granted(taken: LockedLease, fence: Fence, holder: Holder, ttl_s: float) -> LeaseTerms:
     """The terms of a lease that was just granted. It ends a moment after what they say, for the
     row takes the time of its writing."""
     row = taken.row

@@ -15,7 +15,7 @@ from recovery_journal.cli.changes import Change, changes, fields, shown
 from recovery_journal.cli.essentials import essentials, tag_shown
 from recovery_journal.cli.moment import At, Moment, moment_of
 from recovery_journal.cli.options import AsJson
-from recovery_journal.cli.phases import RecoveryPhases, Told, phases
+from recovery_journal.cli.phases import HistoryStep, RecoveryPhases, phases
 from recovery_journal.cli.tale import Tale, tale_of
 from recovery_journal.cli.target import journal_of
 from recovery_journal.cli.timeline import heading, journal_timeline, recoveries, timeline
@@ -217,5 +217,5 @@ def _upto(version: int | None) -> float:
     return float("inf") if version is None else version
 
 
-def _after(one: Told | None) -> Recovery | None:
+def _after(one: HistoryStep | None) -> Recovery | None:
     return None if one is None else one.after

@@ -14,7 +14,7 @@ from recovery_journal.cli.target import journal_of
 from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.monitoring.quarantined import QuarantinedAttempt
-from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.skipping import Skipped
 
 quarantine = typer.Typer(
@@ -157,7 +157,7 @@ def _lines(one: QuarantinedAttempt, age: str) -> list[tuple[str, object]]:
     return [(name, value) for name, value in lines if str(value)]
 
 
-def _went_on(swept: Swept, *, as_json: bool) -> ExitCode:
+def _went_on(swept: SweepResult, *, as_json: bool) -> ExitCode:
     if as_json:
         page.show_json(swept)
     else:

@@ -63,14 +63,14 @@ class RecoveryPhases(Struct, frozen=True, kw_only=True):
     total_s: float
 
 
-class Told(Struct, frozen=True):
+class HistoryStep(Struct, frozen=True):
     """One entry of a history, and the attempt after it."""
 
     entry: HistoryEntry
     after: Recovery
 
 
-def told(history: Iterable[HistoryEntry]) -> list[Told]:
+def told(history: Iterable[HistoryEntry]) -> list[HistoryStep]:
     """A history with the attempt as it was after each event."""
     recovery: Recovery | None = None
     tale = []
@@ -78,11 +78,11 @@ def told(history: Iterable[HistoryEntry]) -> list[Told]:
         if isinstance(entry.event, RecoveryEvent) and not entry.is_skipped:
             recovery = evolve(recovery, entry.event)
         if recovery is not None:  # what stands before the grant is skipped
-            tale.append(Told(entry, recovery))
+            tale.append(HistoryStep(entry, recovery))
     return tale
 
 
-def phases(tale: Sequence[Told]) -> list[RecoveryPhases]:
+def phases(tale: Sequence[HistoryStep]) -> list[RecoveryPhases]:
     """Each recovery of which the tale tells. Number 0 is one without a loss: an attempt that was
     quarantined or resumed before it was ever lost."""
     by_number: dict[int, list[HistoryEntry]] = {}

@@ -21,7 +21,7 @@ from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.schema import VERSION as SCHEMA_VERSION
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.read_models.following.follower import Follower
-from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.sweeper import Sweeper
 
 REPEATED_PROBLEM_S: Final = 60.0
@@ -86,7 +86,7 @@ def sweep(
         hook = _hook(journal, on_quarantine, gets_dsn=hook_gets_dsn)
         swept = journal.sweep()
         if hook is not None:
-            journal.tell_quarantines(
+            journal.notify_quarantines(
                 hook, on_problem=lambda problem: report(problem, as_json=as_json)
             )
     if as_json:
@@ -210,7 +210,7 @@ class Service:
             ready_count=self._ready_count,
         )
 
-    def _tell(self, swept: Swept) -> None:
+    def _tell(self, swept: SweepResult) -> None:
         self._swept_count += 1
         self._ready_count += swept.is_ready
         name = words.recovery_name(swept.attempt_id, swept.recovery_no)

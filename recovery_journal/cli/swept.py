@@ -7,10 +7,10 @@ from rich.text import Text
 
 from recovery_journal.cli import page, words
 from recovery_journal.cli.exits import ExitCode
-from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.recovery.sweep_result import SweepResult
 
 
-def show_swept(swept: Sequence[Swept]) -> None:
+def show_swept(swept: Sequence[SweepResult]) -> None:
     """One line per attempt, and the sum."""
     rows = [
         (words.recovery_name(one.attempt_id, one.recovery_no), one.run_id, stage(one), one.error)
@@ -21,18 +21,18 @@ def show_swept(swept: Sequence[Swept]) -> None:
         page.show(Text(), summary(swept))
 
 
-def summary(swept: Sequence[Swept]) -> str:
+def summary(swept: Sequence[SweepResult]) -> str:
     """How many attempts stand where."""
     counts = Counter("failed" if one.stage is None else one.stage.value for one in swept)
     parts = [f"{count} {name}" for name, count in counts.most_common()]
     return f"{words.plural(len(swept), 'attempt')}: {', '.join(parts)}"
 
 
-def stage(one: Swept) -> Text:
+def stage(one: SweepResult) -> Text:
     """Where the attempt stands now."""
     return page.styled("failed" if one.stage is None else one.stage.value)
 
 
-def code_of(swept: Sequence[Swept]) -> ExitCode:
+def code_of(swept: Sequence[SweepResult]) -> ExitCode:
     """Whether all of them could go on."""
     return ExitCode.PARTLY if any(one.error for one in swept) else ExitCode.DONE

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from recovery_journal import inputs
 from recovery_journal.cli import words
-from recovery_journal.cli.phases import Told, told
+from recovery_journal.cli.phases import HistoryStep, told
 from recovery_journal.domain.errors import StreamUnusable, UnknownAttempt
 from recovery_journal.domain.events import FIRST_VERSION
 from recovery_journal.journal import Journal
@@ -19,11 +19,11 @@ class Tale(Struct, frozen=True, kw_only=True):
     """A history, up to the first event that cannot be read, whose error is the `obstacle`; and the
     recovery of which to tell, where not of all."""
 
-    told: list[Told]
+    told: list[HistoryStep]
     recovery_no: int | None
     obstacle: StreamUnusable | None
 
-    def part(self) -> list[Told]:
+    def part(self) -> list[HistoryStep]:
         """What is asked for. Raises the obstacle where that may lie behind it."""
         if self.recovery_no is None:
             return self.told

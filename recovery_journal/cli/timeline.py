@@ -7,7 +7,7 @@ from rich.text import Text
 
 from recovery_journal.cli import page, words
 from recovery_journal.cli.essentials import essentials, skipped_or, tag_shown
-from recovery_journal.cli.phases import RecoveryPhases, Told
+from recovery_journal.cli.phases import HistoryStep, RecoveryPhases
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.monitoring.history import HistoryEntry
 
@@ -28,7 +28,7 @@ def heading(recovery: Recovery) -> Text:
     return line
 
 
-def timeline(tale: Sequence[Told]) -> Table:
+def timeline(tale: Sequence[HistoryStep]) -> Table:
     """One line per event; a line with the date alone wherever a new day begins."""
     return page.table(HEADINGS, _rows(tale), numbers=("position", "after"))
 
@@ -47,7 +47,7 @@ def journal_timeline(entries: Sequence[HistoryEntry]) -> Table:
     return page.table(("position", "time (UTC)", "event", "what"), rows, numbers=("position",))
 
 
-def _rows(tale: Sequence[Told]) -> Iterable[Sequence[object]]:
+def _rows(tale: Sequence[HistoryStep]) -> Iterable[Sequence[object]]:
     before = None
     for one in tale:
         at = one.entry.recorded_at

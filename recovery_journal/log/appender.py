@@ -39,7 +39,7 @@ SELECT wanted.originator_id, (
 FROM unnest(%(streams)s::text[]) AS wanted(originator_id)
 """
 
-Place: TypeAlias = tuple[str, int]
+EventKey: TypeAlias = tuple[str, int]
 Found: TypeAlias = Record | StreamUnusable
 
 
@@ -125,7 +125,7 @@ class Appender:
                 raise conflict_of(cursor, events) from error
 
 
-def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[Place, Found]:
+def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[EventKey, Found]:
     """What the log holds in the places of these events; the error where it cannot be read."""
     places = [_place(event) for event in events]
     wanted = {
@@ -217,5 +217,5 @@ def _own_positions(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[
     return positions if len(positions) == len(events) else []
 
 
-def _place(event: AnyEvent) -> Place:
+def _place(event: AnyEvent) -> EventKey:
     return event.originator_id, event.originator_version

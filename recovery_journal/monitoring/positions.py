@@ -13,7 +13,7 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.moments import MOMENTS
 from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.tables.legibility import legible
+from recovery_journal.read_models.tables.read_errors import translating_read_errors
 
 SETTLING_S: Final = 0.25
 PAUSE_S: Final = 0.005
@@ -152,7 +152,7 @@ class Positions:
 
     def _first_after(self, moment: datetime, upto: int) -> int | None:
         wanted = {"moment": moment, "upto": upto}
-        with legible(MOMENTS), self._database.cursor() as cursor:
+        with translating_read_errors(MOMENTS), self._database.cursor() as cursor:
             row = cursor.execute(FIRST_AFTER, wanted, prepare=True).fetchone()
         return None if row is None else row["position"]
 

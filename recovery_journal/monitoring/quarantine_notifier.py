@@ -35,12 +35,12 @@ TRY_LIMIT: Final = 5
 MARGIN_S: Final = 5.0
 
 TAKE: Final = """
-UPDATE untold_quarantines
+UPDATE pending_quarantine_notices
 SET try_count = try_count + 1,
     next_try_at = clock_timestamp() + make_interval(secs => %(busy_s)s)
 WHERE (attempt_id, version) = (
     SELECT attempt_id, version
-    FROM untold_quarantines
+    FROM pending_quarantine_notices
     WHERE next_try_at <= clock_timestamp()
     ORDER BY next_try_at, attempt_id
     LIMIT 1
@@ -50,18 +50,18 @@ RETURNING attempt_id, version, try_count
 """
 
 TOLD: Final = """
-DELETE FROM untold_quarantines
+DELETE FROM pending_quarantine_notices
 WHERE attempt_id = %(attempt_id)s AND version = %(version)s
 """
 
 AGAIN: Final = """
-UPDATE untold_quarantines
+UPDATE pending_quarantine_notices
 SET next_try_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
 WHERE attempt_id = %(attempt_id)s AND version = %(version)s
 """
 
 
-class QuarantineTelling:
+class QuarantineNotifier:
     """Takes what is yet to be told, and tells it. Any number of processes share it."""
 
     def __init__(self, database: Database, reading: QuarantineReading, limits: Limits) -> None:

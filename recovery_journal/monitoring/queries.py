@@ -12,7 +12,7 @@ from recovery_journal.projections.dispatch_ready import (
 )
 from recovery_journal.projections.recovery_context_row import RecoveryContextRow
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS, RecoveryContexts
-from recovery_journal.read_models.tables.legibility import legible
+from recovery_journal.read_models.tables.read_errors import translating_read_errors
 from recovery_journal.read_models.tables.row_form import RowForm
 from recovery_journal.values.payload import Value, Values
 
@@ -62,7 +62,7 @@ class Reading:
     ) -> list[DispatchReadyRow]:
         """The active list, in dispatch order."""
         wanted = {"limit": limit, "kinds": kinds, "tenants": tenants}
-        with legible(DISPATCH_READY), self._database.cursor() as cursor:
+        with translating_read_errors(DISPATCH_READY), self._database.cursor() as cursor:
             row = cursor.execute(ACTIVE, wanted).fetchone()
             assert row is not None
             return self._listed.from_json(row["rows"])
@@ -86,7 +86,7 @@ class Reading:
             "since": since,
             "limit": limit,
         }
-        with legible(RECOVERY_CONTEXTS), self._database.cursor() as cursor:
+        with translating_read_errors(RECOVERY_CONTEXTS), self._database.cursor() as cursor:
             row = cursor.execute(RECOVERIES, wanted).fetchone()
             assert row is not None
             return self._contexts.from_json(row["rows"])

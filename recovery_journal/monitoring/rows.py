@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import PrimaryKey, Projection, RowT
-from recovery_journal.read_models.tables.legibility import legible
 from recovery_journal.read_models.tables.projection_table import PAGE_ROWS, table_of
+from recovery_journal.read_models.tables.read_errors import translating_read_errors
 
 
 class RowReading:
@@ -19,7 +19,7 @@ class RowReading:
         table = table_of(projection)
         after: PrimaryKey | None = None
         while True:
-            with legible(projection), self._database.cursor() as cursor:
+            with translating_read_errors(projection), self._database.cursor() as cursor:
                 page = table.page(cursor, after=after, key=key)
             yield from page
             if len(page) < PAGE_ROWS:

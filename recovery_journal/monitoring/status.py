@@ -28,7 +28,7 @@ from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
 from recovery_journal.projections.workers import WORKERS
-from recovery_journal.read_models.tables.legibility import legible
+from recovery_journal.read_models.tables.read_errors import translating_read_errors
 
 KindT = TypeVar("KindT", bound=StrEnum)
 
@@ -212,11 +212,11 @@ class StatusReading:
             projections = projection_status(
                 cursor, self._projections, schema=self._database.schema, last=last
             )
-            with legible(DISPATCH_READY):
+            with translating_read_errors(DISPATCH_READY):
                 waiting = msgspec.convert(_one(cursor, WAITING), WaitingStatus)
-            with legible(WORKERS):
+            with translating_read_errors(WORKERS):
                 refused = msgspec.convert(_one(cursor, REFUSED_WRITES), RefusedStatus)
-            with legible(RECOVERY_CONTEXTS):
+            with translating_read_errors(RECOVERY_CONTEXTS):
                 recovering = _counts(cursor, STAGES, "stage", Stage)
                 causes = {row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)}
                 rows = _all(cursor, FAILING, limit=FAILING_LIMIT)

@@ -11,7 +11,7 @@ from psycopg.rows import DictRow
 
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.rebuild.rebuild_lock import is_under_way
-from recovery_journal.read_models.rebuild.registry import Begun, Registry
+from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
 
 
 class Portion(StrEnum):
@@ -55,7 +55,7 @@ def unfinished_rebuilds(
 
 
 def _unfinished(
-    begun: Begun,
+    begun: RebuildState,
     known: Mapping[str, Projection[Any]],
     name: str,
     version: int,
@@ -76,7 +76,7 @@ def _unfinished(
     )
 
 
-def _do(begun: Begun, known: Mapping[str, Projection[Any]]) -> str:
+def _do(begun: RebuildState, known: Mapping[str, Projection[Any]]) -> str:
     """Only a rebuild of the same projections, by the same folds, goes on."""
     names = sorted(name for name, _, _ in begun.folds)
     projections = [known[name] for name in names if name in known]

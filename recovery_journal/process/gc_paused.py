@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """No collection in this process until the end; then as it was."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -15,8 +15,8 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Listing, Projection, RowT
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.tables.as_of_index import STAY_BITS, AsOfIndex
-from recovery_journal.read_models.tables.legibility import legible
 from recovery_journal.read_models.tables.projection_table import table_of
+from recovery_journal.read_models.tables.read_errors import translating_read_errors
 
 Only: TypeAlias = Mapping[str, Sequence[str] | None]
 """By field, the values of which a row has one; None where any will do."""
@@ -87,7 +87,7 @@ class ListReading:
         values = {"position": position, "limit": limit, **wanted}
         if position is not None and not projection.is_inline:
             self._require(projection.name, position)
-        with legible(projection), self._database.cursor() as cursor:
+        with translating_read_errors(projection), self._database.cursor() as cursor:
             entries = ENTRIES_NOW if position is None else entries_then(cursor, projection)
             statement = statement_of(projection, entries, tuple(wanted))
             found = cursor.execute(statement, values, prepare=True).fetchone()

@@ -29,14 +29,14 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor, sweeper_holder
 from recovery_journal.recovery.replayer import TailReplayer
-from recovery_journal.recovery.sweep_result import Observer, StepTaken, Swept
+from recovery_journal.recovery.sweep_result import StepObserver, StepTaken, SweepResult
 from recovery_journal.store.keeping import Keeping
 from recovery_journal.store.ledger import Known, Ledger
 from recovery_journal.store.move import Move
-from recovery_journal.store.ready_call import call
+from recovery_journal.store.ready_notice import notify_ready
 from recovery_journal.store.runs import RunStore
 from recovery_journal.store.set_aside import BE_BRIEF, set_aside
-from recovery_journal.store.tips import Kept
+from recovery_journal.store.tips import RunSnapshot
 
 STEP_AT_STAGE = {
     Stage.EXPIRED: RecoveryStep.CHECKPOINT_RELOAD,
@@ -47,7 +47,7 @@ STEP_AT_STAGE = {
 Answer = Recovery | RecoveryJournalError | None
 """After a step: the attempt, its error, or None where another sweeper has taken it over."""
 
-AtHand = dict[str, Kept]
+AtHand = dict[str, RunSnapshot]
 """By run, what a reload has read and the replay needs again."""
 
 Decide = Callable[[Recovery, Cursor[DictRow], datetime], tuple[AnyEvent, ...]]
@@ -64,7 +64,7 @@ class Cohorts:
         runs: RunStore,
         replayer: TailReplayer,
         limits: Limits,
-        observer: Observer,
+        observer: StepObserver,
     ) -> None:
         self._database = database
         self._ledger = ledger
@@ -73,7 +73,7 @@ class Cohorts:
         self._limits = limits
         self._observer = observer
 
-    def drive(self, recoveries: Iterable[Recovery]) -> list[Swept]:
+    def drive(self, recoveries: Iterable[Recovery]) -> list[SweepResult]:
         """Take every attempt, taken just now, through the steps that are left to it, and call the
         workers that wait for those that have become ready. Those whose payloads are more than
         `claim_bytes` together go one part after another, and are all renewed meanwhile."""
@@ -102,7 +102,7 @@ class Cohorts:
             left -= size
         yield part
 
-    def _drive(self, part: Sequence[Recovery], renew: Keeping) -> list[Swept]:
+    def _drive(self, part: Sequence[Recovery], renew: Keeping) -> list[SweepResult]:
         at_hand: AtHand = {}
         done: dict[str, Recovery] = {recovery.attempt_id: recovery for recovery in part}
         errors: dict[str, str] = {}
@@ -117,9 +117,11 @@ class Cohorts:
                     done[attempt_id] = answer
                 else:
                     errors[attempt_id] = str(answer or "another sweeper has taken it over")
-        swept = [Swept.of(one, errors.get(attempt_id, "")) for attempt_id, one in done.items()]
+        swept = [
+            SweepResult.of(one, errors.get(attempt_id, "")) for attempt_id, one in done.items()
+        ]
         if ready_count := sum(one.is_ready for one in swept):
-            call(self._database, ready_count)
+            notify_ready(self._database, ready_count)
         return swept
 
     def _take(

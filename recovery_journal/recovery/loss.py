@@ -62,7 +62,7 @@ is_watched
 
 # One scan of what may be lost: asked of each kind apart, an idle fleet would cost four. The second
 # half is true of all that is, and lets a healthy lease go after a few comparisons.
-LOOK = f"""
+FIND_WORK = f"""
 SELECT coalesce(bool_or({OVERDUE}), false) AS has_overdue,
     coalesce(bool_or({ORPHANED}), false) AS has_orphaned,
     coalesce(bool_or({LOST}), false) AS has_lost,
@@ -87,7 +87,7 @@ WHERE is_watched
 # come in the order of the index and each cohort begins `after` the one before, so that finding a
 # hundred cohorts costs little more than finding one. The statement tells the time that it compared
 # with: by the next one the server's clock may have been set back.
-TAKE = """
+LOCK_LOST = """
 SELECT {columns}, clock_timestamp() AS seen_at
 FROM leases
 WHERE {condition}
@@ -98,10 +98,10 @@ LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
 """
 
-TAKE_LOST = TAKE.format(columns=COLUMNS, condition=LOST)
-TAKE_ORPHANED = TAKE.format(columns=COLUMNS, condition=ORPHANED)
-TAKE_OVERDUE = TAKE.format(columns=COLUMNS, condition=OVERDUE)
-TAKE_MISSED = TAKE.format(columns=COLUMNS, condition=MISSED)
+TAKE_LOST = LOCK_LOST.format(columns=COLUMNS, condition=LOST)
+TAKE_ORPHANED = LOCK_LOST.format(columns=COLUMNS, condition=ORPHANED)
+TAKE_OVERDUE = LOCK_LOST.format(columns=COLUMNS, condition=OVERDUE)
+TAKE_MISSED = LOCK_LOST.format(columns=COLUMNS, condition=MISSED)
 
 # A reported death is no evidence against the fleet. A session lock that is gone is, also while its
 # grace lasts, and after its lease was taken back: what dies at once need not be seen at once.
@@ -111,17 +111,17 @@ SELECT count(DISTINCT worker_id)
             WHERE loss IS NULL AND (session_lock = ANY(%(gone_locks)s::integer[]) OR {LOST})
         ) AS lost_count,
     count(DISTINCT worker_id) AS holding_count,
-    cardinality(%(fallen_locks)s::integer[])
-        - count(DISTINCT session_lock) FILTER (WHERE session_lock = ANY(%(fallen_locks)s))
+    cardinality(%(recently_ended_locks)s::integer[])
+        - count(DISTINCT session_lock) FILTER (WHERE session_lock = ANY(%(recently_ended_locks)s))
         AS taken_count
 FROM leases
 WHERE is_watched AND status = 'held'
 """
 
-Taken = Recovery | RecoveryJournalError
+TakenLease = Recovery | RecoveryJournalError
 
 
-class Found(Struct, frozen=True, kw_only=True):
+class SweepWork(Struct, frozen=True, kw_only=True):
     """What a look found that a sweep would take."""
 
     has_overdue: bool
@@ -145,14 +145,14 @@ class Losses:
         self._session_watch = session_watch
         self._outage = Outage(database)
 
-    def look(self) -> Found:
+    def look(self) -> SweepWork:
         """Whether there is anything to take; of an idle fleet a sweep asks nothing else."""
         with self._database.transaction() as cursor:
-            row = cursor.execute(LOOK, self._when(cursor)).fetchone()
+            row = cursor.execute(FIND_WORK, self._when(cursor)).fetchone()
         assert row is not None
-        return Found(**row)
+        return SweepWork(**row)
 
-    def end_overdue(self, *, limit: int, after: str = "") -> dict[str, Taken]:
+    def end_overdue(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
         """Attempts past their execution timeout are fenced, and ended or quarantined."""
         decision = self._decision("the execution timeout passed")
 
@@ -161,7 +161,7 @@ class Losses:
 
         return self._take(TAKE_OVERDUE, decide, limit, after)
 
-    def give_up_missed(self, *, limit: int, after: str = "") -> dict[str, Taken]:
+    def give_up_missed(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
         """Ready attempts are quarantined whose code version nobody has any more."""
         decision = self._decision("no worker of its code version came")
 
@@ -190,7 +190,7 @@ class Losses:
         after: str = "",
         attempt_ids: Sequence[str] | None = None,
         is_fleet_wide: bool = False,
-    ) -> dict[str, Taken]:
+    ) -> dict[str, TakenLease]:
         """Step 1: lost leases, each declared lost on the evidence of its row."""
         decision = cache(self._decision)  # one for all that were lost for the same reason
 
@@ -209,7 +209,7 @@ class Losses:
 
         return self._take(TAKE_LOST, decide, limit, after, attempt_ids)
 
-    def take_orphaned(self, *, limit: int, after: str = "") -> dict[str, Taken]:
+    def take_orphaned(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
         """Recoveries whose sweeper is gone, or whose failed step is due again."""
         decision = self._decision()
 
@@ -226,12 +226,12 @@ class Losses:
         limit: int,
         after: str,
         attempt_ids: Sequence[str] | None = None,
-    ) -> dict[str, Taken]:
+    ) -> dict[str, TakenLease]:
         """Lock what the statement finds, decide for each, and record it all at once; where one of
         them is locked by another transaction, for half as many at a time."""
         tried: list[str] = []
 
-        def take(some: Sequence[str] | None) -> dict[str, Taken]:
+        def take(some: Sequence[str] | None) -> dict[str, TakenLease]:
             wanted = {
                 "attempt_ids": None if some is None else list(some),
                 "limit": limit,
@@ -248,7 +248,7 @@ class Losses:
 
     def _take_some(
         self, statement: str, decide: Decide, wanted: dict[str, Any], tried: list[str]
-    ) -> dict[str, Taken]:
+    ) -> dict[str, TakenLease]:
         """One transaction; `tried` then names what was locked, also where it fails."""
         with self._database.transaction() as cursor:
             parameters = {**self._when(cursor), **wanted}
@@ -259,7 +259,7 @@ class Losses:
             cursor.execute(BE_BRIEF)
             return self._move(cursor, rows, decide)
 
-    def _give_up(self, attempt_id: str, error: StoreBusy) -> Taken:
+    def _give_up(self, attempt_id: str, error: StoreBusy) -> TakenLease:
         """Another transaction has what the next event of this attempt needs: leave it alone."""
         with self._database.transaction() as cursor:
             set_aside(cursor, {attempt_id: error}, self._limits.policy)
@@ -267,10 +267,10 @@ class Losses:
 
     def _move(
         self, cursor: Cursor[DictRow], rows: Sequence[SeenRow], decide: Decide
-    ) -> dict[str, Taken]:
+    ) -> dict[str, TakenLease]:
         streams = self._ledger.load(cursor, by_attempt(rows))
         fences = self._ledger.draw_fences(cursor, len(rows))
-        taken: dict[str, Taken] = {}
+        taken: dict[str, TakenLease] = {}
         moves, owner = [], sweeper_holder()
         for row, fence in zip(rows, fences, strict=True):
             recovery = streams[row.attempt_id]
@@ -295,7 +295,7 @@ class Losses:
             "grace_s": self._limits.grace_s,
             "ended_locks": self._session_watch.ended(),
             "gone_locks": self._session_watch.gone(),
-            "fallen_locks": self._session_watch.fallen(),
+            "recently_ended_locks": self._session_watch.recently_ended(),
             "sweeper_ttl_s": self._limits.sweeper_ttl_s,
             "version_wait_s": self._limits.policy.version_wait_s,
             "asking_pace_s": pace_s(self._limits.policy),

@@ -28,7 +28,7 @@ from recovery_journal.recovery.reducer_child import (
 )
 from recovery_journal.store.keeping import KEEP_NOTHING, KeepAlive
 from recovery_journal.store.runs import RunStore, StoredStep
-from recovery_journal.store.tips import Kept
+from recovery_journal.store.tips import RunSnapshot
 from recovery_journal.values.payload import Values
 
 Work = tuple[RecoveryContext, Checkpoint]
@@ -57,7 +57,7 @@ class TailReplayer:
         self,
         work: Sequence[Work],
         keep_alive: KeepAlive = KEEP_NOTHING,
-        kept: Mapping[str, Kept] = MappingProxyType({}),
+        kept: Mapping[str, RunSnapshot] = MappingProxyType({}),
     ) -> Sequence[ReplayOutcome]:
         """Replay each tail. `keep_alive` is called between runs that are folded. `kept` are
         payloads at hand, by run; others are read when they are needed."""
@@ -76,9 +76,9 @@ class TailReplayer:
         return outcomes
 
     @contextmanager
-    def folding(self) -> Iterator["Folding"]:
+    def folding(self) -> Iterator["TailFolding"]:
         """Within, tails may be folded one after the other, for the state that they lead to."""
-        folding = Folding(self._reducers, self._runs.values, self._reducer_s)
+        folding = TailFolding(self._reducers, self._runs.values, self._reducer_s)
         try:
             yield folding
         finally:
@@ -88,7 +88,7 @@ class TailReplayer:
         """Whether this process can fold runs of this kind."""
         return kind in self._reducers
 
-    def stored_start(self, tip: Checkpoint, kept: Kept, keep_alive: KeepAlive) -> bytes:
+    def stored_start(self, tip: Checkpoint, kept: RunSnapshot, keep_alive: KeepAlive) -> bytes:
         """The state to fold from, as it is stored: the saved one, or the run's input where none
         was saved."""
         if tip.state_digest is None:
@@ -96,7 +96,7 @@ class TailReplayer:
         return self._runs.stored_state(tip, kept.state, keep_alive)
 
     def _fold(
-        self, work: Sequence[Work], keep_alive: KeepAlive, kept: Mapping[str, Kept]
+        self, work: Sequence[Work], keep_alive: KeepAlive, kept: Mapping[str, RunSnapshot]
     ) -> list[Folded]:
         """One child for as many runs as it survives; a new one after each that it does not."""
         answers: list[Folded] = []
@@ -111,7 +111,7 @@ class TailReplayer:
         self,
         work: Sequence[Work],
         keep_alive: KeepAlive,
-        kept: Mapping[str, Kept],
+        kept: Mapping[str, RunSnapshot],
         hung: Counter[str],
     ) -> list[Folded]:
         try:
@@ -147,11 +147,11 @@ class TailReplayer:
         self,
         context: RecoveryContext,
         tip: Checkpoint,
-        kept: Mapping[str, Kept],
+        kept: Mapping[str, RunSnapshot],
         keep_alive: KeepAlive,
     ) -> Folded | bytes:
         """What the child is asked for one run, or why it cannot be asked."""
-        at_hand = kept.get(tip.run_id) or Kept(tip=tip)
+        at_hand = kept.get(tip.run_id) or RunSnapshot(tip=tip)
         try:
             state = self.stored_start(tip, at_hand, keep_alive)
             tail = self._runs.stored_tail(tip, at_hand.outputs, keep_alive)
@@ -160,7 +160,7 @@ class TailReplayer:
         return question(context.kind, state, tail, wants_state=False)
 
 
-class Folding:
+class TailFolding:
     """Folds for a claimer, in a child that begins with the first tail and is replaced once lost."""
 
     def __init__(self, reducers: Mapping[str, Reducer], values: Values, reducer_s: float) -> None:

@@ -16,13 +16,13 @@ from typing import Final
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.lease import SessionLoss
-from recovery_journal.domain.session_sight import LockHolder, SessionSight, look_again
+from recovery_journal.domain.session_observations import LockHolder, SessionObservations, look_again
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 
 SHORTEST_PAUSE_S: Final = 0.001
 
-LOOK = """
+SELECT_LOCKS = """
 SELECT clock_timestamp() AS now,
     pg_backend_pid() AS backend_id,
     pg_postmaster_start_time() AS started_at,
@@ -64,7 +64,7 @@ _log = logging.getLogger("recovery_journal.recovery.session_watch")
 class _Seen(threading.local):
     """What one thread knows: each looks through a session of its own."""
 
-    sight: SessionSight | None = None
+    sight: SessionObservations | None = None
     holders: Mapping[tuple[int, int], LockHolder | None] = MappingProxyType({})
     is_told: bool = False
 
@@ -81,7 +81,7 @@ class SessionWatch:
         """Look once; in how many seconds to look again, 0 where a session has just ended."""
         session_no = self._database.session_no()
         with self._database.cursor() as cursor:
-            row = cursor.execute(LOOK).fetchone()
+            row = cursor.execute(SELECT_LOCKS).fetchone()
         assert row is not None
         before = self._seen.sight
         if self._database.session_no() != session_no or self._is_pooled():
@@ -110,9 +110,9 @@ class SessionWatch:
         sight = self._seen.sight
         return [] if sight is None else [*sight.gone, *sight.ended]
 
-    def fallen(self) -> list[int]:
+    def recently_ended(self) -> list[int]:
         """The locks that ended just now, also those whose leases were taken back already."""
-        return [] if self._seen.sight is None else self._seen.sight.fallen()
+        return [] if self._seen.sight is None else self._seen.sight.recently_ended()
 
     def loss_of(self, session_lock: int | None) -> SessionLoss | None:
         """The evidence that a lock has ended, if there is any."""
@@ -141,7 +141,7 @@ class SessionWatch:
             rows = cursor.execute(ATTEMPTS, {"locks": list(locks)}).fetchall()
         return {row["session_lock"]: frozenset(row["attempts"]) for row in rows}
 
-    def _pause_s(self, sight: SessionSight, row: DictRow) -> float:
+    def _pause_s(self, sight: SessionObservations, row: DictRow) -> float:
         """The usual pause, or less where the grace of a lock that is gone ends before that."""
         grace_s = self._limits.session_grace_s
         left_s: list[float] = [

@@ -7,9 +7,9 @@ from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.recovery import RECOVERING, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.recovery.cohort import Cohorts
-from recovery_journal.recovery.loss import Losses, Taken
+from recovery_journal.recovery.loss import Losses, TakenLease
 from recovery_journal.recovery.session_watch import SessionWatch
-from recovery_journal.recovery.sweep_result import Observer, StepTaken, Swept
+from recovery_journal.recovery.sweep_result import StepObserver, StepTaken, SweepResult
 
 
 class Sweep:
@@ -23,7 +23,7 @@ class Sweep:
         cohorts: Cohorts,
         session_watch: SessionWatch,
         limits: Limits,
-        observer: Observer,
+        observer: StepObserver,
     ) -> None:
         self._losses = losses
         self._cohorts = cohorts
@@ -31,12 +31,12 @@ class Sweep:
         self._limits = limits
         self._observer = observer
 
-    def sweep(self, *, attempt_ids: Sequence[str] | None = None) -> list[Swept]:
+    def sweep(self, *, attempt_ids: Sequence[str] | None = None) -> list[SweepResult]:
         """Take what is lost, in cohorts, until nothing more is; one answer per attempt.
 
         With `attempt_ids`, only the losses among these.
         """
-        swept: list[Swept] = []
+        swept: list[SweepResult] = []
         if attempt_ids is None:
             self._session_watch.look()
             found = self._losses.look()
@@ -50,7 +50,7 @@ class Sweep:
                 return swept
         is_fleet_wide = attempt_ids is None and self._losses.is_fleet_wide()
 
-        def take_lost(*, limit: int, after: str) -> dict[str, Taken]:
+        def take_lost(*, limit: int, after: str) -> dict[str, TakenLease]:
             taken = self._losses.take_lost(
                 limit=limit, after=after, attempt_ids=attempt_ids, is_fleet_wide=is_fleet_wide
             )
@@ -61,14 +61,14 @@ class Sweep:
 
         return swept + self._until_empty(take_lost)
 
-    def go_on(self, recovery: Recovery) -> Swept:
+    def go_on(self, recovery: Recovery) -> SweepResult:
         """Take one attempt, whose lease this process owns, to the end of the pipeline."""
         return self._cohorts.drive([recovery])[0]
 
-    def _until_empty(self, take: Callable[..., dict[str, Taken]]) -> list[Swept]:
+    def _until_empty(self, take: Callable[..., dict[str, TakenLease]]) -> list[SweepResult]:
         """Cohort after cohort, each after the one before, until one that looked at everything is
         not full."""
-        swept: list[Swept] = []
+        swept: list[SweepResult] = []
         after = ""
         while True:
             taken = take(limit=self._limits.cohort_size, after=after)
@@ -78,13 +78,13 @@ class Sweep:
                 return swept
             after = max(taken) if is_full else ""
 
-    def _drive(self, taken: dict[str, Taken]) -> list[Swept]:
+    def _drive(self, taken: dict[str, TakenLease]) -> list[SweepResult]:
         recoveries = [answer for answer in taken.values() if isinstance(answer, Recovery)]
         swept = [
-            Swept(attempt_id=attempt_id, error=str(answer))
+            SweepResult(attempt_id=attempt_id, error=str(answer))
             for attempt_id, answer in taken.items()
             if isinstance(answer, RecoveryJournalError)
         ]
         ended = [recovery for recovery in recoveries if recovery.stage not in RECOVERING]
-        swept += [Swept.of(recovery) for recovery in ended]
+        swept += [SweepResult.of(recovery) for recovery in ended]
         return swept + self._cohorts.drive(one for one in recoveries if one.stage in RECOVERING)

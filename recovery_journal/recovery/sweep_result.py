@@ -9,7 +9,7 @@ from recovery_journal.domain.ranges import require_kind
 from recovery_journal.domain.recovery import Recovery, Stage
 
 
-class Swept(Struct, frozen=True, kw_only=True):
+class SweepResult(Struct, frozen=True, kw_only=True):
     """What a sweep did for one attempt: where it stands now, or why it could not go on."""
 
     attempt_id: str
@@ -19,7 +19,7 @@ class Swept(Struct, frozen=True, kw_only=True):
     error: str = ""
 
     @classmethod
-    def of(cls, recovery: Recovery, error: str = "") -> "Swept":
+    def of(cls, recovery: Recovery, error: str = "") -> "SweepResult":
         """How an attempt stands after its sweep."""
         require_kind("recovery", recovery, Recovery, "a Recovery")
         return cls(
@@ -43,4 +43,4 @@ class StepTaken(Struct, frozen=True, kw_only=True):
     attempt_ids: tuple[str, ...]
 
 
-Observer = Callable[[StepTaken], object]
+StepObserver = Callable[[StepTaken], object]

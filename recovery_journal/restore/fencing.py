@@ -22,7 +22,7 @@ from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import blocked, is_lock_timeout
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import sweeper_holder
-from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.differences import Difference, DifferenceKind
 from recovery_journal.store.lease_row import COLUMNS, LeaseRow, read_leases
 from recovery_journal.store.ledger import Ledger
@@ -72,7 +72,7 @@ WHERE attempt_id = %(attempt_id)s
     AND status = 'held'
 """
 
-Fenced = Recovery | Swept
+Fenced = Recovery | SweepResult
 """An attempt to go on with, or why it stays as it is."""
 
 
@@ -149,7 +149,7 @@ class Fencing:
             fenced = self._fence(cursor, rows, decision)
         return {one.attempt_id: one for one in fenced}
 
-    def _refence(self, attempt_id: str, decision: Decision) -> Swept:
+    def _refence(self, attempt_id: str, decision: Decision) -> SweepResult:
         """Refuse the worker of an attempt whose loss cannot be recorded now; a sweeper does so as
         soon as it can."""
         with self._database.transaction() as cursor:
@@ -159,7 +159,7 @@ class Fencing:
             cursor.execute(REFENCE, _fenced(attempt_id, fence))
             cursor.execute(GIVE_BACK, {"attempt_id": attempt_id, "reason": decision.reason})
             set_aside(cursor, {attempt_id: error}, self._limits.policy)
-        return Swept(attempt_id=attempt_id, error=str(error))
+        return SweepResult(attempt_id=attempt_id, error=str(error))
 
     def settle(self, difference: Difference, decision: Decision) -> Fenced | None:
         """Make one lease row say what the log says, under a new fence if it is owned there. None
@@ -177,7 +177,7 @@ class Fencing:
                 return self._fence(cursor, rows, decision)[0]
         except UniqueViolation:
             error = "left as it is: its run has another open attempt; cancel one of the two"
-            return Swept(attempt_id=difference.attempt_id, error=error)
+            return SweepResult(attempt_id=difference.attempt_id, error=error)
         except StoreBusy as busy:
             if not is_lock_timeout(busy):
                 raise
@@ -206,17 +206,17 @@ class Fencing:
             except RecoveryJournalError as error:
                 cursor.execute(REFENCE, _fenced(row.attempt_id, fence))
                 problems[row.attempt_id] = error
-                fenced.append(Swept(attempt_id=row.attempt_id, error=str(error)))
+                fenced.append(SweepResult(attempt_id=row.attempt_id, error=str(error)))
                 continue
             if events:
                 owner, lasts_s = sweeper_holder(), self._limits.sweeper_ttl_s
                 moves.append(Move(found, events, owner, lasts_s=lasts_s))
             else:
                 _repeat(cursor, found)
-                fenced.append(Swept.of(found))
+                fenced.append(SweepResult.of(found))
         set_aside(cursor, problems, self._limits.policy)
         for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
-            left = Swept(attempt_id=move.recovery.attempt_id, error=str(answer))
+            left = SweepResult(attempt_id=move.recovery.attempt_id, error=str(answer))
             fenced.append(answer if isinstance(answer, Recovery) else left)
         return fenced
 

@@ -19,7 +19,7 @@ from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparis
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
 from recovery_journal.recovery.cohort import Cohorts
-from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.differences import Difference, differences
 from recovery_journal.restore.fencing import Fenced, Fencing
 from recovery_journal.store.ledger import Ledger
@@ -63,7 +63,7 @@ class Restored(Struct, frozen=True, kw_only=True):
     fenced_count: int = 0
     differences: tuple[Difference, ...] = ()
     projections: tuple[str, ...] = ()
-    swept: tuple[Swept, ...] = ()
+    swept: tuple[SweepResult, ...] = ()
 
 
 class Restore:
@@ -133,7 +133,7 @@ class Restore:
                 skipped_to_epoch=raised.epochs.skipped_to,
                 skipped_to_position=raised.positions.skipped_to,
             )
-        swept = [one for one in fenced if isinstance(one, Swept)]
+        swept = [one for one in fenced if isinstance(one, SweepResult)]
         for start in range(0, len(recoveries), self._limits.cohort_size):
             swept += self._cohorts.drive(recoveries[start : start + self._limits.cohort_size])
         return _restored(

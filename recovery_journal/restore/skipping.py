@@ -35,7 +35,7 @@ from recovery_journal.read_models.rebuild.rebuild_lock import RebuildLock
 from recovery_journal.read_models.rebuild.registry import Registry
 from recovery_journal.read_models.tables.table_definition import drop_shadows
 from recovery_journal.recovery.cohort import Cohorts
-from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.fencing import Fencing
 from recovery_journal.restore.refolding import Refolding
 from recovery_journal.store.lease_row import LeaseRow
@@ -70,7 +70,7 @@ class Skipped(Struct, frozen=True, kw_only=True):
     obstacle: str = ""
     left: str | None = None
     projections: tuple[str, ...] = ()
-    swept: Swept | None = None
+    swept: SweepResult | None = None
 
 
 class Skipping:

@@ -25,7 +25,7 @@ from recovery_journal.store.lease import LeaseTerms
 from recovery_journal.store.lease_row import COLUMNS, LeaseRow
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.store.runs import RunStore
-from recovery_journal.store.writes import asking_again
+from recovery_journal.store.writes import retry_once
 from recovery_journal.values.payload import Payload
 
 # By the end of the index: of a run that was attempted ten thousand times too.
@@ -97,7 +97,7 @@ class Acquisition:
         Asked again with the same event id, it finds the lease granted and answers with it.
         """
         try:
-            return asking_again(lambda: self._grant(request))
+            return retry_once(lambda: self._grant(request))
         except UniqueViolation as error:
             raise self._busy(request) from error
 

@@ -18,16 +18,16 @@ SHORTEST_MEMORY_S = 30 * 86_400.0
 MEMORY_SHARE = 2
 
 # Most find that another worker has just said the same, and write nothing.
-NOTE = """
-INSERT INTO askers (kind, code_version)
+RECORD_DEMAND = """
+INSERT INTO code_version_demand (kind, code_version)
 SELECT kind, code_version
 FROM unnest(%(kinds)s::text[]) AS kind
 CROSS JOIN unnest(%(code_versions)s::text[]) AS code_version
 WHERE NOT EXISTS (
     SELECT
-    FROM askers
-    WHERE askers.kind = kind.kind
-        AND askers.code_version = code_version.code_version
+    FROM code_version_demand
+    WHERE code_version_demand.kind = kind.kind
+        AND code_version_demand.code_version = code_version.code_version
         AND asked_at > clock_timestamp() - make_interval(secs => %(pace_s)s)
 )
 ORDER BY kind, code_version
@@ -37,10 +37,10 @@ SET asked_at = clock_timestamp()
 
 # What was asked for long ago decides nothing any more. Locked rows are being asked for again.
 FORGET = """
-DELETE FROM askers
+DELETE FROM code_version_demand
 WHERE ctid = ANY(ARRAY(
     SELECT ctid
-    FROM askers
+    FROM code_version_demand
     WHERE asked_at < clock_timestamp() - make_interval(secs => %(memory_s)s)
     FOR UPDATE SKIP LOCKED
 ))
@@ -55,17 +55,17 @@ is_watched
     AND renewed_at < clock_timestamp() - make_interval(secs => %(version_wait_s)s)
     AND NOT EXISTS (
         SELECT
-        FROM askers
-        WHERE askers.kind IN ('', leases.kind)
-            AND askers.code_version = leases.code_version
+        FROM code_version_demand
+        WHERE code_version_demand.kind IN ('', leases.kind)
+            AND code_version_demand.code_version = leases.code_version
             AND asked_at > clock_timestamp()
                 - make_interval(secs => %(version_wait_s)s + 2 * %(asking_pace_s)s)
     )
     AND EXISTS (
         SELECT
-        FROM askers
-        WHERE askers.kind IN ('', leases.kind)
-            AND askers.code_version <> leases.code_version
+        FROM code_version_demand
+        WHERE code_version_demand.kind IN ('', leases.kind)
+            AND code_version_demand.code_version <> leases.code_version
             AND asked_at > leases.renewed_at
     )
     AND (kind, code_version) NOT IN (
@@ -76,7 +76,7 @@ is_watched
 ANY_KIND = [""]
 
 
-class Askers:
+class CodeVersionDemand:
     """What the claimers of one process ask for, noted now and then."""
 
     def __init__(self, database: Database, policy: Policy) -> None:
@@ -93,7 +93,7 @@ class Askers:
             return
         wanted = {"kinds": list(asked[0]), "code_versions": list(asked[1]), "pace_s": self._pace_s}
         with self._database.cursor() as cursor:
-            if cursor.execute(NOTE, wanted).rowcount > 0:
+            if cursor.execute(RECORD_DEMAND, wanted).rowcount > 0:
                 cursor.execute(FORGET, {"memory_s": self._memory_s})
         self._noted_at = {key: at for key, at in self._noted_at.items() if now - at < self._pace_s}
         self._noted_at[asked] = now

@@ -16,7 +16,7 @@ from recovery_journal.process.identity import sweeper_holder
 from recovery_journal.store.lease_row import LeaseRow
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.store.move import Move
-from recovery_journal.store.writes import LOOK, Held, asking_again, refusal, worker_decision
+from recovery_journal.store.writes import SELECT_LEASE, Held, refusal, retry_once, worker_decision
 from recovery_journal.values.payload import Payload
 
 KEEP_RESULT = """
@@ -88,7 +88,7 @@ class LeaseEndings:
                     cursor.execute(KEEP_RESULT, {**held.parameters, **kept})
             return True
 
-        if not asking_again(once):
+        if not retry_once(once):
             raise refusal(self._database, self._ledger, held, write)
 
     def give_up(self, held: Held, loss: LossReason, reason: str) -> Recovery:
@@ -118,7 +118,7 @@ class LeaseEndings:
                 move = Move(recovery, events, sweeper_holder(), lasts_s=lasts_s)
                 return self._ledger.record_all(cursor, [move])[0]
 
-        given_up = asking_again(once)
+        given_up = retry_once(once)
         if given_up is None:
             raise refusal(self._database, self._ledger, held, WriteKind.HAND_BACK)
         return given_up
@@ -130,7 +130,7 @@ class LeaseEndings:
         could make an end up.
         """
         with self._database.cursor() as cursor:
-            found = cursor.execute(LOOK, held.parameters).fetchone()
+            found = cursor.execute(SELECT_LEASE, held.parameters).fetchone()
             row = LeaseRow.read(found) if found else None
             if row is None or (row.fence == held.fence and row.status == LeaseStatus.HELD):
                 return None

@@ -69,7 +69,7 @@ WHERE leases.attempt_id = moved.attempt_id
 """
 
 # For events that say something of a lease without moving it: nobody is renewed by them.
-NOTE = """
+NOTE_EVENTS = """
 UPDATE leases
 SET version = noted.version,
     is_confirmed = noted.is_confirmed
@@ -118,7 +118,7 @@ def change_rows(cursor: Cursor[DictRow], moved: Iterable[tuple[Move, Recovery]])
         is_note = all(isinstance(event, Confirmed | StaleWriteRefused) for event in move.events)
         (notes if is_note else moves).append((move, after))
     if notes:
-        cursor.execute(NOTE, _columns(NOTED, [_note(after) for _, after in notes]))
+        cursor.execute(NOTE_EVENTS, _columns(NOTED, [_note(after) for _, after in notes]))
     if moves:
         cursor.execute(MOVE, _columns(MOVED, [_row(move, after) for move, after in moves]))
 

@@ -33,7 +33,7 @@ SELECT clock_timestamp() - make_interval(secs => %(age_s)s) AS cutoff
 
 # Whoever opens an attempt locks the run's row first, so of a locked run nothing new begins.
 # Locked ones are skipped: somebody is just opening an attempt of it, or prunes it already.
-TAKE = """
+LOCK_RUNS = """
 SELECT run_id
 FROM runs
 WHERE pruned_at IS NULL
@@ -191,7 +191,7 @@ class Pruning:
         """The runs that were looked at, in order, and what was forgotten of them."""
         wanted = {"cutoff": cutoff, "after": after, "limit": self._runs_per_batch}
         with self._database.transaction() as cursor:
-            taken = [row["run_id"] for row in cursor.execute(TAKE, wanted).fetchall()]
+            taken = [row["run_id"] for row in cursor.execute(LOCK_RUNS, wanted).fetchall()]
             again = {"run_ids": taken, "cutoff": cutoff}
             ended = [row["run_id"] for row in cursor.execute(LOOK_AGAIN, again).fetchall()]
             return taken, self._forget(cursor, ended)

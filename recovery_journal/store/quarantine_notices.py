@@ -9,13 +9,13 @@ from recovery_journal.domain.events import Confirmed, Quarantined, StaleWriteRef
 from recovery_journal.domain.recovery import Stage
 from recovery_journal.store.move import Move
 
-NOTE = """
-INSERT INTO untold_quarantines (attempt_id, version)
+INSERT_NOTICES = """
+INSERT INTO pending_quarantine_notices (attempt_id, version)
 SELECT *
 FROM unnest(%(attempt_ids)s::text[], %(versions)s::bigint[])
 """
 
-FORGET = "DELETE FROM untold_quarantines WHERE attempt_id = ANY(%(attempt_ids)s::text[])"
+FORGET = "DELETE FROM pending_quarantine_notices WHERE attempt_id = ANY(%(attempt_ids)s::text[])"
 
 
 def note_quarantines(cursor: Cursor[DictRow], moves: Sequence[Move]) -> None:
@@ -34,4 +34,4 @@ def note_quarantines(cursor: Cursor[DictRow], moves: Sequence[Move]) -> None:
             "attempt_ids": [event.originator_id for event in entering],
             "versions": [event.originator_version for event in entering],
         }
-        cursor.execute(NOTE, noted)
+        cursor.execute(INSERT_NOTICES, noted)

@@ -20,7 +20,7 @@ from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
 from recovery_journal.store.keeping import KEEP_NOTHING, KeepAlive
 from recovery_journal.store.tips import (
     INLINE_BYTES,
-    Kept,
+    RunSnapshot,
     read_end,
     read_kept,
     read_sizes,
@@ -178,7 +178,9 @@ class RunStore:
         `CheckpointTooLarge`."""
         return read_end(cursor, run_id, limit_bytes=self._state_bytes).progress
 
-    def kept(self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None) -> Sequence[Kept]:
+    def kept(
+        self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None
+    ) -> Sequence[RunSnapshot]:
         """The tips of these runs with those payloads that are small: one read for all of them.
 
         Without the cursor of a transaction that has locked their leases, all as of one moment: a
@@ -207,7 +209,7 @@ class RunStore:
             yield from _pieces(cursor, STATE_PIECE, wanted, size)
 
     def input(
-        self, run_id: str, kept: Kept | None = None, keep_alive: KeepAlive = KEEP_NOTHING
+        self, run_id: str, kept: RunSnapshot | None = None, keep_alive: KeepAlive = KEEP_NOTHING
     ) -> Value:
         """The run's input, decoded, from what is at hand or from the store. Raises as
         `Values.decode`."""
@@ -217,7 +219,7 @@ class RunStore:
             return self.values.decode_digested(stored, what=f"the input of run {run_id!r}")
 
     def stored_input(
-        self, run_id: str, kept: Kept | None = None, keep_alive: KeepAlive = KEEP_NOTHING
+        self, run_id: str, kept: RunSnapshot | None = None, keep_alive: KeepAlive = KEEP_NOTHING
     ) -> bytes:
         """The run's input as it is stored. Raises `PayloadCorrupt`, and `RunPruned` to a
         worker whose attempt has ended."""

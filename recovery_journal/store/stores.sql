@@ -156,7 +156,7 @@ CREATE INDEX error_texts_run ON error_texts (run_id);
 CREATE INDEX error_texts_written ON error_texts (written_at);
 
 -- Which code versions workers of a kind ask for (of any kind, where it is empty), and when last.
-CREATE TABLE askers (
+CREATE TABLE code_version_demand (
     kind text COLLATE "C" NOT NULL,
     code_version text COLLATE "C" NOT NULL,
     asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -166,7 +166,7 @@ CREATE TABLE askers (
 -- Attempts in quarantine of which nobody has been told yet: written with the quarantine, and gone
 -- once a hook has ended well or a person has lifted it. Nobody takes a row before `next_try_at`:
 -- somebody is telling just now, or the last try has failed.
-CREATE TABLE untold_quarantines (
+CREATE TABLE pending_quarantine_notices (
     attempt_id text COLLATE "C" NOT NULL,
     version bigint NOT NULL,
     try_count integer NOT NULL DEFAULT 0,

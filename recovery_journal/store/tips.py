@@ -145,7 +145,7 @@ ORDER BY run_id, ordinal
 """
 
 
-class Kept(Struct, frozen=True, kw_only=True, gc=False):
+class RunSnapshot(Struct, frozen=True, kw_only=True, gc=False):
     """What the store keeps of one run: its tip, and those payloads that were small enough to come
     with it, as they are stored. `outputs` are those of the tip's tail, in its order."""
 
@@ -182,7 +182,9 @@ class _Tail(NamedTuple):
     outputs: list[bytes | None]
 
 
-def read_kept(cursor: Cursor[DictRow], runs: Sequence[str], *, limit_bytes: int) -> list[Kept]:
+def read_kept(
+    cursor: Cursor[DictRow], runs: Sequence[str], *, limit_bytes: int
+) -> list[RunSnapshot]:
     """The tip of each run and its small payloads, in the order asked for; what is wrong with one
     is the element's answer."""
     wanted = _wanted(runs, limit_bytes)
@@ -268,16 +270,18 @@ def _kept(
     tails: dict[str, _Tail],
     announced: Sequence[InDoubt],
     limit_bytes: int,
-) -> Kept:
+) -> RunSnapshot:
     if row is None:
         message = f"run {run_id!r} has no row in the store"
-        return Kept(tip=CheckpointProblem(run_id=run_id, kind=ProblemKind.MISSING, message=message))
+        return RunSnapshot(
+            tip=CheckpointProblem(run_id=run_id, kind=ProblemKind.MISSING, message=message)
+        )
     problem = _problem(row, limit_bytes)
     if problem is not None:
-        return Kept(tip=problem)
+        return RunSnapshot(tip=problem)
     tail = tails[run_id]
     tip = _checkpoint(row, tuple(tail.steps), tuple(announced))
-    return Kept(tip=tip, input=row.input, state=row.state, outputs=tuple(tail.outputs))
+    return RunSnapshot(tip=tip, input=row.input, state=row.state, outputs=tuple(tail.outputs))
 
 
 def _problem(row: _Newest, limit_bytes: int) -> CheckpointProblem | None:

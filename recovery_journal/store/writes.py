@@ -106,7 +106,7 @@ WITH held AS (
 SELECT expires_at FROM held
 """
 
-LOOK = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
+SELECT_LEASE = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
 
 STEP_AT = """
 SELECT chain AS digest, epoch
@@ -166,7 +166,7 @@ class LeaseWrites:
             "is_declared": is_declared,
             "session_lock": session_lock if is_declared else None,
         }
-        row = asking_again(lambda: self._execute(HEARTBEAT, {**held.parameters, **declared}))
+        row = retry_once(lambda: self._execute(HEARTBEAT, {**held.parameters, **declared}))
         if row is None:
             raise refusal(self._database, self._ledger, held, WriteKind.HEARTBEAT)
         return Renewal(**row)
@@ -174,7 +174,7 @@ class LeaseWrites:
     def announce(self, held: Held, *, ordinal: int, name: str) -> None:
         """Say that a run step is about to have its effect."""
         values = {**held.parameters, "ordinal": ordinal, "name": name}
-        if asking_again(lambda: self._execute(ANNOUNCE, values)) is None:
+        if retry_once(lambda: self._execute(ANNOUNCE, values)) is None:
             self._explain(held, WriteKind.ANNOUNCEMENT, f"announce run step {ordinal}")
 
     def record(
@@ -215,7 +215,7 @@ class LeaseWrites:
     def _write(self, held: Held, write: WriteKind, statement: str, values: dict[str, Any]) -> bool:
         """One statement; the first under a fence in one transaction with its `Confirmed`."""
         if held.is_confirmed:
-            return asking_again(lambda: self._execute(statement, values)) is not None
+            return retry_once(lambda: self._execute(statement, values)) is not None
 
         def confirming() -> bool:
             with self._database.transaction() as cursor:
@@ -227,7 +227,7 @@ class LeaseWrites:
                 self._ledger.record_one(cursor, recovery, events)
             return True
 
-        return asking_again(confirming)
+        return retry_once(confirming)
 
     def _execute(self, statement: str, values: dict[str, Any]) -> DictRow | None:
         with self._database.cursor() as cursor:
@@ -244,7 +244,7 @@ class LeaseWrites:
 
         It was done before where a reply was lost: the same content stands there under our epoch.
         """
-        row = self._execute(LOOK, held.parameters)
+        row = self._execute(SELECT_LEASE, held.parameters)
         if row is None or LeaseRow.read(row).fence != held.fence or row["status"] != "held":
             raise refusal(self._database, self._ledger, held, write)
         if done is not None:
@@ -261,7 +261,7 @@ class LeaseWrites:
         )
 
 
-def asking_again(call: Callable[[], Answer]) -> Answer:
+def retry_once(call: Callable[[], Answer]) -> Answer:
     """Ask once more after a lost reply; the call must notice that it was done before."""
     try:
         return call()
@@ -296,4 +296,4 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
             found=row.describe() if row else "no such attempt, as after a restore",
         )
 
-    return asking_again(once)
+    return retry_once(once)

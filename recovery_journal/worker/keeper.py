@@ -16,7 +16,7 @@ from recovery_journal.store.lease import Lease
 from recovery_journal.store.writes import Renewal
 from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.session_lock import SessionLock
-from recovery_journal.worker.wake_event import Bell
+from recovery_journal.worker.wake_event import WakeEvent
 
 HEARTBEATS_A_TTL: Final = 3
 AGAIN_S: Final = 0.25  # after a heartbeat that nobody answered
@@ -43,7 +43,7 @@ class Keeper:
         self._session_lock = session_lock
         self._stalled_after_s = stalled_after_s
         self._interval_s = min(lease.ttl_s, stalled_after_s or lease.ttl_s) / HEARTBEATS_A_TTL
-        self._is_stopped = Bell()
+        self._is_stopped = WakeEvent()
         self._thread: threading.Thread | None = None
         self._taking: threading.Thread | None = None
         self._declared: int | None = None

@@ -30,8 +30,8 @@ from recovery_journal.domain.errors import RecoveryJournalError
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.forks import leave_in_children
 from recovery_journal.process.pauses import spread
-from recovery_journal.store.ready_call import AWAKE, FALL_ASLEEP, Call, listen
-from recovery_journal.worker.hearing import FLOOD_COUNT, FLOOD_WINDOW_S, Hearing
+from recovery_journal.store.ready_notice import AWAKE, FALL_ASLEEP, ReadyNotice, listen
+from recovery_journal.worker.ready_listener import FLOOD_COUNT, FLOOD_WINDOW_S, Hearing
 
 CONNECT_S: Final = 2  # the shortest that libpq knows
 SHORTEST_PAUSE_S: Final = 0.25
@@ -40,7 +40,7 @@ DRAW_LIMIT: Final = 8
 LARGEST_NUMBER: Final = 2**31 - 1
 
 # The sequence's own number in the upper half tells the locks of one schema from all others.
-TAKE = """
+ACQUIRE_LOCK = """
 SELECT pg_try_advisory_lock(('session_locks'::regclass::oid::bigint << 32) | %(number)s)
     AS is_taken
 """
@@ -168,7 +168,7 @@ class SessionLock:
         finally:
             self._use.release()
 
-    def heard(self) -> Call | None:
+    def heard(self) -> ReadyNotice | None:
         """The last call that `is_lost` has read since this was asked, if there was one."""
         return self._hearing.heard()
 
@@ -310,7 +310,7 @@ def _draw(connection: Connection[DictRow]) -> int | None:
     """Take a number that no session holds, None where several drawn are all held."""
     for _ in range(DRAW_LIMIT):
         number = random.randint(1, LARGEST_NUMBER)  # noqa: S311 - held by chance only, which is noticed
-        if _one(connection, TAKE, number=number)["is_taken"]:
+        if _one(connection, ACQUIRE_LOCK, number=number)["is_taken"]:
             return number
     return None
 

@@ -7,7 +7,7 @@ import weakref
 from contextlib import suppress
 
 
-class Bell(threading.Event):
+class WakeEvent(threading.Event):
     """Once set, its file is readable for ever. May be set by a signal's handler and any thread."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome, Tell
 from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.supervision import Supervision
-from recovery_journal.worker.wake_event import Bell
+from recovery_journal.worker.wake_event import WakeEvent
 from recovery_journal.worker.work import Function
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Worker:
         self._shortest_pause_s = shortest_pause_s
         self._longest_pause_s = longest_pause_s
         self._tell = on_event
-        self._stop = Bell()
+        self._stop = WakeEvent()
         self._session_lock = SessionLock(journal.database)
         self._dispatch_id = uuid4().hex
         self._failure_count = 0
@@ -246,7 +246,7 @@ class _Pause:
     `LONGEST_HINT_PAUSE_S`, so that a thousand calls cost about as many claims as none.
     """
 
-    def __init__(self, stop: Bell, session_lock: SessionLock, shortest_s: float) -> None:
+    def __init__(self, stop: WakeEvent, session_lock: SessionLock, shortest_s: float) -> None:
         self._stop = stop
         self._session_lock = session_lock
         self._shortest_s = self._next_s = shortest_s
@@ -262,7 +262,7 @@ class _Pause:
         while (left_s := until - time.monotonic()) > 0:
             if (heard := self._session_lock.heard()) is not None:
                 has_heard = True
-                come_in_s = heard.lot(is_asleep=self._session_lock.is_asleep)
+                come_in_s = heard.wake_delay_s(is_asleep=self._session_lock.is_asleep)
                 come_at = max(begun + self._hint_s, time.monotonic() + (come_in_s or 0))
                 if come_in_s is not None and come_at < until:
                     self._stop.wait(come_at - time.monotonic())

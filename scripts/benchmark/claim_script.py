@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from recovery_journal.claiming.locked_leases import TAKE
+from recovery_journal.claiming.locked_leases import LOCK_READY
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.streams import STREAMS
 from recovery_journal.postgres.database import ONE_SNAPSHOT
@@ -74,7 +74,7 @@ def claim_script() -> str:
     sizes = {"inline_bytes": str(INLINE_BYTES), "limit_bytes": str(DEFAULTS.state_bytes)}
     lines = [
         "BEGIN;",
-        _kept(TAKEN.format(take=_of_pgbench(TAKE, constants=everything))),
+        _kept(TAKEN.format(take=_of_pgbench(LOCK_READY, constants=everything))),
         _sent(STREAMS, names={"streams": "attempt_id"}),
         _sent(APPEND.format(tag=TAG, state=STATE.hex())),
         _sent(MOVE, names=move),

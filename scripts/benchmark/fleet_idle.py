@@ -14,7 +14,7 @@ from typing import Any, Final
 from recovery_journal.journal import Journal
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.postgres.database import Database
-from recovery_journal.store.ready_call import call
+from recovery_journal.store.ready_notice import notify_ready
 from recovery_journal.worker.worker import Worker
 from scripts.benchmark.fleet_server import FleetServer, server_share
 from scripts.benchmark.fleet_sweepers import sweep_until
@@ -118,7 +118,7 @@ def _call_s(server: FleetServer, database: Database, idle_share: float) -> float
     """Processor time of the server for one call, without what it uses anyway."""
     begun, before = time.monotonic(), server.processor_s()
     for _ in range(CALLS):
-        call(database, 1)
+        notify_ready(database, 1)
         time.sleep(CALM_S)
     lasted = time.monotonic() - begun
     return max(server.processor_s() - before - idle_share * lasted, 0) / CALLS

@@ -30,7 +30,7 @@ WHERE topic = 'ready-for-dispatch'
 _forking = multiprocessing.get_context("fork")
 
 
-class Swept(NamedTuple):
+class SweepResult(NamedTuple):
     """How long it took, the most that waited at a moment, and what failed and was tried again."""
 
     seconds: float
@@ -42,8 +42,8 @@ def measure_sweepers(
     server: FleetServer, *, lease_count: int, sweeper_count: int, rounds: int
 ) -> dict[str, Any]:
     """Leases a second that so many sweepers recover; each is recovered once, which is checked."""
-    few: list[Swept] = []
-    many: list[Swept] = []
+    few: list[SweepResult] = []
+    many: list[SweepResult] = []
     for _ in range(rounds):
         few.append(_sweep_all(server, lease_count, FEW))
         many.append(_sweep_all(server, lease_count, sweeper_count))
@@ -69,7 +69,7 @@ def measure_sweepers(
     }
 
 
-def _sweep_all(server: FleetServer, lease_count: int, sweeper_count: int) -> Swept:
+def _sweep_all(server: FleetServer, lease_count: int, sweeper_count: int) -> SweepResult:
     with fresh_schema(server.dsn) as database:
         fill_lost(database, lease_count)
         start, answers = _forking.Barrier(sweeper_count + 1), _forking.Queue()
@@ -84,7 +84,7 @@ def _sweep_all(server: FleetServer, lease_count: int, sweeper_count: int) -> Swe
         for process in processes:
             process.join()
         _require_once(database, lease_count)
-        return Swept(
+        return SweepResult(
             max(last_at for last_at, _ in told) - begun, most, sum(retries for _, retries in told)
         )
 

@@ -77,7 +77,7 @@ def tell(notice: rj.Notice) -> None:
         say(Ended(outcome=notice.outcome))
 
 
-def tell_swept(swept: rj.Swept) -> None:
+def tell_swept(swept: rj.SweepResult) -> None:
     """Pass on what became of a lost lease."""
     became = swept.error or "reloaded, replayed, ready for dispatch"
     say(Said(text=f"found {swept.attempt_id}#{swept.recovery_no} lost: {became}"))

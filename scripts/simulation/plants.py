@@ -118,7 +118,11 @@ PLANTS: Final[dict[str, Plant]] = {
     ),
     "session-believed-at-once": Plant(
         "a cut connection is no death before its grace has passed",
-        (Edit("domain/session_sight.py", "now - it.gone_at >= grace}", "now >= it.gone_at}"),),
+        (
+            Edit(
+                "domain/session_observations.py", "now - it.gone_at >= grace}", "now >= it.gone_at}"
+            ),
+        ),
         first_seed=9,
     ),
     "loss-without-a-lock": Plant(

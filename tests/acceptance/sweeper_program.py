@@ -53,7 +53,7 @@ with rj.open(
     observer=lambda taken: stop.reach(taken.step.name),
 ) as journal:
     stop.reach("before")
-    swept: list[rj.Swept] = []
+    swept: list[rj.SweepResult] = []
     while not swept:
         swept = journal.sweep()
         if not swept and journal.recovery("a-1").stage is rj.Stage.ENDED:

@@ -206,7 +206,7 @@ ATTACKS: Final[Mapping[str, Attack]] = {
     "Journal.rows": Attack(lambda scene: lambda **given: list(scene.journal.rows(**given))),
     "Journal.status": _on_journal("status"),
     "Journal.sweep": _on_journal("sweep"),
-    "Journal.tell_quarantines": _on_journal("tell_quarantines"),
+    "Journal.notify_quarantines": _on_journal("notify_quarantines"),
     "Journal.time_of": _on_journal("time_of"),
     "Journal.watch_sessions": _on_journal("watch_sessions"),
     "Lease.begin_step": _on_lease("begin_step"),
@@ -232,8 +232,8 @@ ATTACKS: Final[Mapping[str, Attack]] = {
     "Sweeper": Attack(lambda scene: partial(rj.Sweeper, journal=scene.journal)),
     "Sweeper.run": Attack(_stopped(lambda scene: rj.Sweeper(scene.journal), "run")),
     "Sweeper.stop": Attack(lambda scene: rj.Sweeper(scene.journal).stop),
-    "Swept.of": Attack(
-        lambda _scene: rj.Swept.of,
+    "SweepResult.of": Attack(
+        lambda _scene: rj.SweepResult.of,
         {"recovery": InScene(lambda scene: scene.journal.recovery("held"))},
     ),
     "Worker": Attack(lambda scene: partial(rj.Worker, journal=scene.journal)),

@@ -29,7 +29,6 @@ from recovery_journal.domain.events import (
     WriteKind,
     tag_of,
 )
-from recovery_journal.domain.giving_back import give_back, leave_to_decoder, leave_to_newer
 from recovery_journal.domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
 from recovery_journal.domain.interventions import cancel, lift, resume
 from recovery_journal.domain.lease import Fence, LossReason, Progress
@@ -38,6 +37,7 @@ from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import Decision, Stage, evolve, project
 from recovery_journal.domain.reloading import reload
 from recovery_journal.domain.replay import ReplayOutcome, ReplayResult, replay_chain
+from recovery_journal.domain.requeueing import leave_to_decoder, leave_to_newer, requeue
 from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.specimens import (
     ATTEMPT_ID,
@@ -198,9 +198,9 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
             self.ask(diverge, explanation="differs", found="cs1:1", expected="cs1:2")
 
     @rule(error_class=st.sampled_from(["DeadlinePassed", "OSError"]), is_tried=st.booleans())
-    def give_back(self, *, error_class: str, is_tried: bool) -> None:
+    def requeue(self, *, error_class: str, is_tried: bool) -> None:
         self.ask(
-            give_back,
+            requeue,
             RecoveryStep.REPLAY,
             lease=lease_view(self.recovery.fence.epoch),
             fence=self.new_fence(),

@@ -9,11 +9,11 @@ from recovery_journal.domain.events import (
     Quarantined,
     StepFailed,
 )
-from recovery_journal.domain.giving_back import leave_to_decoder
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import Recovery, Stage
 from recovery_journal.domain.replay import ReplayMode, ReplayOutcome, ReplayResult
+from recovery_journal.domain.requeueing import leave_to_decoder
 from recovery_journal.domain.steps import replay
 from tests.domain.histories import (
     Happening,
@@ -78,7 +78,7 @@ def test_claimers_without_the_codec_wait_for_longer_each_time_and_since_the_firs
     assert failed.failed_step is RecoveryStep.CHECKPOINT_RELOAD
     assert (failed.error_class, failed.try_count, failed.waits_since) == (CODEC_MISSING, 7, NOW)
     after = recovery.apply((lost, failed))
-    assert after.fruitless_count == recovery.fruitless_count
+    assert after.recoveries_without_progress == recovery.recoveries_without_progress
     assert (after.stage, after.try_count) == (Stage.EXPIRED, 0)
 
 

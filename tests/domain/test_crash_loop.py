@@ -70,7 +70,7 @@ def test_progress_that_stands_still_is_a_crash_loop_too() -> None:
 
     # The first of these losses came with progress, so only the others count.
     assert cause_of(reload_after(*past, tip=checkpoint())) is QuarantineCause.CRASH_LOOP
-    assert given(*past[:-5]).fruitless_count == POLICY.crash_loop_count - 1
+    assert given(*past[:-5]).recoveries_without_progress == POLICY.crash_loop_count - 1
 
 
 @pytest.mark.parametrize("better", [progress(6, 1), progress(5, 2)])
@@ -81,7 +81,7 @@ def test_progress_begins_the_count_again(better: Progress) -> None:
 
     recovery = given(*past)
 
-    assert recovery.fruitless_count == 0
+    assert recovery.recoveries_without_progress == 0
     assert recovery.best_progress == (better.ordinal, better.checkpoint_count)
 
 
@@ -93,7 +93,7 @@ def test_hand_backs_and_fleet_wide_losses_are_no_crashes(loss: dict[str, object]
     for number in range(1, 2 * POLICY.crash_loop_count):
         past += recovered(lost_epoch=2 * number - 1, recovery_no=number, **loss)
 
-    assert given(*past).fruitless_count == 0
+    assert given(*past).recoveries_without_progress == 0
 
 
 def test_a_hand_back_between_crashes_does_not_begin_the_count_again() -> None:
@@ -104,14 +104,14 @@ def test_a_hand_back_between_crashes_does_not_begin_the_count_again() -> None:
         *past, expired(epoch + 1, lost_epoch=epoch, recovery_no=9, loss=LossReason.HANDED_BACK)
     )
 
-    assert recovery.fruitless_count == given(*past).fruitless_count > 0
+    assert recovery.recoveries_without_progress == given(*past).recoveries_without_progress > 0
 
 
 @pytest.mark.parametrize(
     "loss", [LossReason.TTL, LossReason.SESSION_LOST, LossReason.REPORTED, LossReason.STALLED]
 )
 def test_every_other_loss_without_progress_counts(loss: LossReason) -> None:
-    assert given(granted(), expired(loss=loss)).fruitless_count == 1
+    assert given(granted(), expired(loss=loss)).recoveries_without_progress == 1
 
 
 def test_a_person_who_lifts_a_crash_loop_begins_the_count_again() -> None:
@@ -133,7 +133,7 @@ def test_after_a_restart_progress_is_measured_from_the_beginning() -> None:
         *recovered(lost_epoch=3, recovery_no=2, reported=progress(10)),
     )
 
-    assert recovery.fruitless_count == 0
+    assert recovery.recoveries_without_progress == 0
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_losses_of_the_fleet_are_excused_and_not_for_ever(count: int) -> None:
 
     event = reload_after(*past, tip=checkpoint())
 
-    assert given(*past).fruitless_count == 0
+    assert given(*past).recoveries_without_progress == 0
     if count < POLICY.excuse_limit:
         assert isinstance(event, CheckpointReloaded)
     else:
@@ -191,4 +191,4 @@ def test_progress_begins_the_excuses_anew() -> None:
         *recovered(lost_epoch=3, recovery_no=2, reported=progress(4), **fleet),
     )
 
-    assert recovery.excused_count == 0
+    assert recovery.fleet_losses_without_progress == 0

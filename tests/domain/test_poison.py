@@ -23,12 +23,12 @@ from recovery_journal.domain.events import (
     Quarantined,
     StepFailed,
 )
-from recovery_journal.domain.giving_back import give_back, leave_to_decoder, leave_to_newer
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import Recovery, Stage
 from recovery_journal.domain.reloading import lose_tip, reload
+from recovery_journal.domain.requeueing import leave_to_decoder, leave_to_newer, requeue
 from recovery_journal.domain.steps import make_ready
 from tests.domain.histories import (
     STANDING,
@@ -324,7 +324,7 @@ def given_back(recovery: Recovery, **changes: Any) -> tuple[AnyEvent, ...]:
         "now": NOW,
         **changes,
     }
-    return give_back(recovery, decision(), RecoveryStep.REPLAY, **settings)
+    return requeue(recovery, decision(), RecoveryStep.REPLAY, **settings)
 
 
 def test_a_claimer_that_cannot_fold_gives_the_attempt_to_the_next_sweeper() -> None:
@@ -366,11 +366,11 @@ def test_no_claimer_quarantines_at_once_and_none_tries_for_ever() -> None:
 
 def test_what_was_not_even_tried_counts_for_nothing() -> None:
     recovery = given(granted(), *recovered(lost_epoch=1, recovery_no=1))
-    before = recovery.fruitless_count
+    before = recovery.recoveries_without_progress
 
     after = recovery.apply(given_back(recovery, is_tried=False))
 
-    assert after.fruitless_count == before
+    assert after.recoveries_without_progress == before
     assert after.stage is Stage.EXPIRED
 
 
@@ -390,10 +390,12 @@ def test_a_claimer_that_is_too_old_leaves_it_to_a_newer_one_and_counts_nothing()
     failed = events[-1]
     assert isinstance(failed, StepFailed)
     assert (failed.waits_since, failed.try_count) == (NOW, 2)
-    assert recovery.apply(events).fruitless_count == recovery.fruitless_count
+    assert (
+        recovery.apply(events).recoveries_without_progress == recovery.recoveries_without_progress
+    )
 
 
-@pytest.mark.parametrize("act", [give_back, leave_to_newer, leave_to_decoder])
+@pytest.mark.parametrize("act", [requeue, leave_to_newer, leave_to_decoder])
 def test_giving_back_again_is_no_news(act: Any) -> None:
     recovery = standing_at(Stage.EXPIRED)
     settings: dict[str, Any] = {
@@ -403,7 +405,7 @@ def test_giving_back_again_is_no_news(act: Any) -> None:
         "policy": POLICY,
         "now": NOW,
     }
-    if act is give_back:
+    if act is requeue:
         settings |= {"step": RecoveryStep.REPLAY, "error_class": "OSError"}
 
     assert act(recovery, decision(), **settings) == ()

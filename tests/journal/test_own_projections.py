@@ -173,7 +173,7 @@ class Doubled(StepCounts):
     name = "workers"
 
 
-class Taken(StepCounts):
+class LockedLease(StepCounts):
     name = "tracking"
 
 
@@ -182,7 +182,7 @@ class Taken(StepCounts):
     [
         ((STEP_COUNTS, StepCounts()), "several named 'step_counts'"),
         ((Doubled(),), "several named 'workers'"),
-        ((Taken(),), "'tracking'"),
+        ((LockedLease(),), "'tracking'"),
         ((StepCounts,), "class"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.schema import create_projections
-from recovery_journal.recovery.loss import LOOK
+from recovery_journal.recovery.loss import FIND_WORK
 
 ROWS: Final = 20_000
 WHEN: Final[dict[str, Any]] = {
@@ -77,7 +77,9 @@ def test_a_sweep_does_not_look_at_attempts_that_cannot_be_lost(
     filled(database, status, ended_at)
 
     with database.cursor() as cursor:
-        row = cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {LOOK}", WHEN).fetchone()
+        row = cursor.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {FIND_WORK}", WHEN
+        ).fetchone()
 
     assert row is not None
     plan = row["QUERY PLAN"][0]["Plan"]

@@ -11,7 +11,7 @@ from recovery_journal.projections.workers import WORKERS
 from recovery_journal.read_models.as_of import ListReading
 from recovery_journal.read_models.tables.as_of_index import AsOfIndex
 from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
-from recovery_journal.read_models.tables.table_definition import Place
+from recovery_journal.read_models.tables.table_definition import TablePlace
 from tests.projections.rebuilding import described
 from tests.projections.test_as_of import entry
 from tests.projections.test_switch import wait_until_blocked_by
@@ -118,7 +118,7 @@ def test_a_table_that_is_no_list_has_no_such_index(database: Database) -> None:
 def test_the_index_of_a_shadow_goes_with_it_where_it_has_one(
     database: Database, *, is_indexed: bool
 ) -> None:
-    shadow = ProjectionTable(DISPATCH_READY, Place.SHADOW)
+    shadow = ProjectionTable(DISPATCH_READY, TablePlace.SHADOW)
 
     with database.transaction() as cursor:
         shadow.create_bare(cursor)

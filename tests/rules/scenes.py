@@ -15,7 +15,7 @@ from recovery_journal.domain.events import RecoveryEvent
 from recovery_journal.domain.ports import Reducer
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
-from recovery_journal.recovery.sweep_result import Swept
+from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.store.lease import Lease
 
 LIMIT_S = 30
@@ -44,9 +44,9 @@ def worked(lease: Lease, *, step_count: int = 2, checkpoint_at: int | None = 1) 
     return lease
 
 
-def report(journal: Journal, *leases: Lease) -> list[Swept]:
+def report(journal: Journal, *leases: Lease) -> list[SweepResult]:
     """The workers of these leases die, and their host says so: recovered at once."""
-    swept: list[Swept] = []
+    swept: list[SweepResult] = []
     for lease in leases:
         swept += journal.report_lost(worker_id=lease.worker_id, reason="pod deleted")
     return swept
@@ -88,9 +88,9 @@ def last_of(journal: Journal, of: type[EventT], attempt_id: str = "a-1") -> Even
     return event
 
 
-def sweep_until(journal: Journal, attempt_id: str = "a-1") -> Swept:
+def sweep_until(journal: Journal, attempt_id: str = "a-1") -> SweepResult:
     """Sweep until the attempt has been swept, as its lease runs out."""
-    found: list[Swept] = []
+    found: list[SweepResult] = []
 
     def is_swept() -> bool:
         found.extend(swept for swept in journal.sweep() if swept.attempt_id == attempt_id)

@@ -247,7 +247,9 @@ def test_a_claim_that_was_taken_back_meanwhile_is_not_quarantined(
         lease.hand_back()
     before = types_of(journal)
 
-    journal._claims.distrust(lease, PayloadCorrupt("a state", found="cs1:1", needed="cs1:2"))
+    journal._claims.quarantine_diverged(
+        lease, PayloadCorrupt("a state", found="cs1:1", needed="cs1:2")
+    )
 
     assert types_of(journal) == before
 

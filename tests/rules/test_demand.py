@@ -20,13 +20,15 @@ def test_a_claim_names_a_bounded_number_of_kinds_in_code_versions(journal: rj.Jo
 
 def demand_rows(journal: rj.Journal) -> list[tuple[str, str]]:
     with journal.database.cursor() as cursor:
-        rows = cursor.execute("SELECT kind, code_version FROM askers ORDER BY 1, 2").fetchall()
+        rows = cursor.execute(
+            "SELECT kind, code_version FROM code_version_demand ORDER BY 1, 2"
+        ).fetchall()
     return [(row["kind"], row["code_version"]) for row in rows]
 
 
 def age_demand(journal: rj.Journal, by: str) -> None:
     with journal.database.cursor() as cursor:
-        cursor.execute("UPDATE askers SET asked_at = asked_at - %s::interval", [by])
+        cursor.execute("UPDATE code_version_demand SET asked_at = asked_at - %s::interval", [by])
 
 
 def test_what_no_worker_asks_for_any_more_is_forgotten(journal: rj.Journal) -> None:
@@ -49,7 +51,7 @@ def test_demand_that_is_just_being_renewed_does_not_delay_a_claim(
 
     with psycopg.connect(server_dsn) as renewing:
         renewing.execute("SELECT set_config('search_path', %s, false)", [journal.database.schema])
-        renewing.execute("SELECT * FROM askers FOR UPDATE")
+        renewing.execute("SELECT * FROM code_version_demand FOR UPDATE")
         journal.claim(worker_id="w-1", kinds=["k"], code_versions=["2"])
 
     assert demand_rows(journal) == [("k", "1"), ("k", "2")]

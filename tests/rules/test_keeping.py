@@ -48,7 +48,7 @@ class Sweeping:
     def __init__(self, journal: rj.Journal) -> None:
         self._journal = journal
         self._stop = threading.Event()
-        self.swept: list[rj.Swept] = []
+        self.swept: list[rj.SweepResult] = []
         self._thread = threading.Thread(target=self._sweep)
 
     def __enter__(self) -> Self:

@@ -142,7 +142,7 @@ def test_hand_backs_do_not_count(journal: rj.Journal) -> None:
         claim_one(journal).lease.hand_back()
 
     assert types_of(journal)[-1] == "ReadyForDispatch"
-    assert journal.recovery("a-1").fruitless_count == 1
+    assert journal.recovery("a-1").recoveries_without_progress == 1
 
 
 @pytest.mark.parametrize("stage", ["held", "ready", "recovering"])

@@ -46,7 +46,7 @@ def lose(journal: rj.Journal, count: int, **request: object) -> list[str]:
     return attempts
 
 
-def ready(swept: list[rj.Swept]) -> list[str]:
+def ready(swept: list[rj.SweepResult]) -> list[str]:
     return [one.attempt_id for one in swept if one.is_ready]
 
 

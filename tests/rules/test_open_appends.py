@@ -132,15 +132,15 @@ def test_a_claim_that_cannot_be_given_back_loses_no_other(
     leases = [worked(held(damaged, f"a-{number}", worker_id="w-1")) for number in range(3)]
     report(damaged, leases[0])
     change(damaged, r"UPDATE run_steps SET output = '\x00' WHERE run_id = 'run of a-1'")
-    record = Claims.distrust
+    record = Claims.quarantine_diverged
 
     with session(damaged, server_dsn) as other:
 
-        def distrust(claims: Claims, lease: Lease, problem: Any) -> None:
+        def quarantine_diverged(claims: Claims, lease: Lease, problem: Any) -> None:
             other.execute(APPEND, [lease.attempt_id, next_version(damaged, lease.attempt_id)])
             record(claims, lease, problem)
 
-        monkeypatch.setattr(Claims, "distrust", distrust)
+        monkeypatch.setattr(Claims, "quarantine_diverged", quarantine_diverged)
         claims = damaged.claim(worker_id="w-2", limit=3)
 
         assert [claim.lease.attempt_id for claim in claims] == ["a-0", "a-2"]
@@ -233,7 +233,7 @@ def test_a_restore_fences_all_and_recovers_all_others(
     assert [one.is_ready for one in damaged.sweep()] == [True]
     [lost] = events_of(damaged, LeaseExpired, "a-00")
     assert (lost.loss, lost.reason) == ("handed_back", "after a restore: of a backup")
-    assert damaged.recovery("a-00").fruitless_count == 0
+    assert damaged.recovery("a-00").recoveries_without_progress == 0
 
 
 def test_after_the_limit_of_waits_a_restore_has_fenced_all_the_same(

@@ -37,7 +37,7 @@ def quarantine(journal: rj.Journal, attempt_id: str = "a-1") -> None:
 
 
 def untold(journal: rj.Journal) -> list[str]:
-    query = "SELECT attempt_id FROM untold_quarantines ORDER BY attempt_id"
+    query = "SELECT attempt_id FROM pending_quarantine_notices ORDER BY attempt_id"
     return [row["attempt_id"] for row in rows(journal, query)]
 
 
@@ -45,7 +45,7 @@ def test_a_hook_is_told_which_attempt_why_and_what_may_be_chosen(journal: rj.Jou
     quarantine(journal)
     told: list[rj.QuarantinedAttempt] = []
 
-    assert journal.tell_quarantines(told.append) == 1
+    assert journal.notify_quarantines(told.append) == 1
 
     assert told == journal.quarantined()
     assert (told[0].attempt_id, told[0].cause, told[0].tenant) == ("a-1", "corrupt", "acme")
@@ -57,10 +57,10 @@ def test_a_hook_is_told_of_each_quarantine_once(journal: rj.Journal) -> None:
     told: list[rj.QuarantinedAttempt] = []
 
     for _ in range(2):
-        journal.tell_quarantines(told.append)
+        journal.notify_quarantines(told.append)
     assert journal.lift_quarantine("a-1", "retry", **BY).stage is rj.Stage.QUARANTINED
     for _ in range(2):
-        journal.tell_quarantines(told.append)
+        journal.notify_quarantines(told.append)
 
     assert [one.attempt_id for one in told] == ["a-1", "a-1"]
     assert told[0].since < told[1].since
@@ -73,7 +73,7 @@ def test_what_a_claimer_or_a_timeout_quarantined_is_told_too(open_journal: OpenJ
     assert journal.claim(worker_id="w-2") == []
     told: list[rj.QuarantinedAttempt] = []
 
-    journal.tell_quarantines(told.append)
+    journal.notify_quarantines(told.append)
 
     assert [one.cause for one in told] == ["diverged"]
 
@@ -104,7 +104,7 @@ def test_a_stale_write_takes_nobody_out_of_quarantine(journal: rj.Journal) -> No
         lease.heartbeat()
     told: list[rj.QuarantinedAttempt] = []
 
-    assert journal.tell_quarantines(told.append) == 1
+    assert journal.notify_quarantines(told.append) == 1
 
 
 def test_a_hook_that_raises_is_called_again_and_not_for_ever(open_journal: OpenJournal) -> None:
@@ -116,7 +116,7 @@ def test_a_hook_that_raises_is_called_again_and_not_for_ever(open_journal: OpenJ
         raise ConnectionError("nobody answers")
 
     def is_given_up() -> bool:
-        assert journal.tell_quarantines(refuse, on_problem=problems.append) == 0
+        assert journal.notify_quarantines(refuse, on_problem=problems.append) == 0
         return not untold(journal)
 
     until(is_given_up, "the last try")
@@ -143,7 +143,7 @@ def test_a_hook_that_returns_code_which_has_not_run_counts_as_failed(
     quarantine(journal)
     problems: list[HookFailed] = []
 
-    told_count = journal.tell_quarantines(lambda it: returned(it), on_problem=problems.append)  # noqa: PLW0108 - a lambda, so that the door cannot see it
+    told_count = journal.notify_quarantines(lambda it: returned(it), on_problem=problems.append)  # noqa: PLW0108 - a lambda, so that the door cannot see it
 
     assert told_count == 0
     assert "whose code has not run" in str(problems[0])
@@ -160,7 +160,7 @@ def test_one_that_fails_does_not_keep_the_others_from_being_told(journal: rj.Jou
             raise ValueError("not this one")
         told.append(attempt.attempt_id)
 
-    assert journal.tell_quarantines(tell) == 2
+    assert journal.notify_quarantines(tell) == 2
 
     assert told == ["a-1", "a-3"]
     assert untold(journal) == ["a-2"]
@@ -178,12 +178,12 @@ def test_a_sweeper_that_dies_while_it_tells_is_made_up_for(open_journal: OpenJou
         raise Died
 
     with pytest.raises(Died):
-        journal.tell_quarantines(die)
+        journal.notify_quarantines(die)
     told: list[rj.QuarantinedAttempt] = []
-    assert journal.tell_quarantines(told.append) == 0  # it may be at it still
-    change(journal, "UPDATE untold_quarantines SET next_try_at = clock_timestamp()")
+    assert journal.notify_quarantines(told.append) == 0  # it may be at it still
+    change(journal, "UPDATE pending_quarantine_notices SET next_try_at = clock_timestamp()")
 
-    assert journal.tell_quarantines(told.append) == 1
+    assert journal.notify_quarantines(told.append) == 1
 
 
 def test_no_recovery_waits_for_a_hook(open_journal: OpenJournal) -> None:
@@ -243,7 +243,7 @@ def command(tmp_path: Path, program: str, **settings: Any) -> rj.QuarantineComma
 def test_a_command_is_given_the_attempt_as_json(journal: rj.Journal, tmp_path: Path) -> None:
     quarantine(journal)
 
-    assert journal.tell_quarantines(command(tmp_path, KEEP)) == 1
+    assert journal.notify_quarantines(command(tmp_path, KEEP)) == 1
 
     told = json.loads((tmp_path / "told").read_text())
     assert (told["attempt_id"], told["cause"]) == ("a-1", "corrupt")
@@ -262,7 +262,7 @@ def test_a_command_that_fails_is_told(journal: rj.Journal, tmp_path: Path, progr
     quarantine(journal)
     problems: list[HookFailed] = []
 
-    assert journal.tell_quarantines(command(tmp_path, program), on_problem=problems.append) == 0
+    assert journal.notify_quarantines(command(tmp_path, program), on_problem=problems.append) == 0
 
     assert FAILING[program] in str(problems[0])
 
@@ -275,7 +275,7 @@ def test_a_command_is_killed_at_its_deadline_with_all_that_it_started(
     problems: list[HookFailed] = []
     hook = command(tmp_path, program, limit_s=0.5)
 
-    assert journal.tell_quarantines(hook, on_problem=problems.append) == 0
+    assert journal.notify_quarantines(hook, on_problem=problems.append) == 0
 
     assert "no end within 0.5 s" in str(problems[0])
 
@@ -283,7 +283,7 @@ def test_a_command_is_killed_at_its_deadline_with_all_that_it_started(
 def test_a_command_that_reads_nothing_is_as_good(journal: rj.Journal, tmp_path: Path) -> None:
     quarantine(journal)
 
-    assert journal.tell_quarantines(command(tmp_path, "pass")) == 1
+    assert journal.notify_quarantines(command(tmp_path, "pass")) == 1
 
 
 def test_a_command_that_does_not_start_is_told(journal: rj.Journal) -> None:
@@ -291,7 +291,7 @@ def test_a_command_that_does_not_start_is_told(journal: rj.Journal) -> None:
     problems: list[HookFailed] = []
     hook = rj.QuarantineCommand("/no/such/program", limit_s=1.0)
 
-    assert journal.tell_quarantines(hook, on_problem=problems.append) == 0
+    assert journal.notify_quarantines(hook, on_problem=problems.append) == 0
 
     assert "found that it does not start" in str(problems[0])
     assert CommandFailed.__name__ not in str(problems[0])
@@ -317,7 +317,7 @@ def test_a_command_gets_nothing_that_leads_to_the_database(
     for name in (*LEADING, "KEPT"):
         monkeypatch.setenv(name, "secret")
 
-    assert journal.tell_quarantines(command(tmp_path, ENVIRONMENT)) == 1
+    assert journal.notify_quarantines(command(tmp_path, ENVIRONMENT)) == 1
 
     found = json.loads((tmp_path / "told").read_text())
     assert found["KEPT"] == "secret"
@@ -330,7 +330,7 @@ def test_a_command_gets_the_dsn_where_that_is_asked_for(
     quarantine(journal)
     hook = command(tmp_path, ENVIRONMENT, dsn=journal.database.dsn)
 
-    assert journal.tell_quarantines(hook) == 1
+    assert journal.notify_quarantines(hook) == 1
 
     given = json.loads((tmp_path / "told").read_text())["RECOVERY_JOURNAL_DSN"]
     with psycopg.connect(given) as theirs, psycopg.connect(server_dsn) as ours:

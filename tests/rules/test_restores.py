@@ -185,7 +185,7 @@ def test_the_log_says_who_took_the_leases_back_and_why(journal: rj.Journal) -> N
     assert (lost.recorded_by.role, lost.recorded_by.name) == ("person", "clerk-4")
     assert lost.reason == "after a restore: disk 7 is gone"
     assert lost.is_fleet_wide
-    assert journal.recovery("a-held").fruitless_count == 0
+    assert journal.recovery("a-held").recoveries_without_progress == 0
 
 
 def test_the_decision_is_kept_with_what_was_found(restored: Restored) -> None:

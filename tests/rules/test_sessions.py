@@ -73,9 +73,9 @@ def end(journal: rj.Journal, lock: SessionLock) -> None:
     until(lambda: rows(journal, query, ending)[0]["count"] == 0, "the server to drop it")
 
 
-def sweep_beyond_the_grace(journal: rj.Journal) -> list[rj.Swept]:
+def sweep_beyond_the_grace(journal: rj.Journal) -> list[rj.SweepResult]:
     """Sweep again and again for several times the grace, as the database's clock has it."""
-    swept: list[rj.Swept] = []
+    swept: list[rj.SweepResult] = []
     deadline = journal.now() + timedelta(seconds=5 * GRACE_S)
     while journal.now() < deadline:
         swept += journal.sweep()
@@ -196,7 +196,7 @@ def test_of_two_sweepers_one_takes_it_back(open_journal: OpenJournal, take_lock:
     second.sweep()
 
     end(first, lock)
-    swept: list[rj.Swept] = []
+    swept: list[rj.SweepResult] = []
     while not swept:
         swept += first.sweep() + second.sweep()
     swept += sweep_beyond_the_grace(first) + sweep_beyond_the_grace(second)
@@ -271,28 +271,28 @@ def test_most_of_a_fleet_that_dies_is_a_loss_of_the_fleet(
     journal.sweep()
     for lock in locks[1:4]:
         end(journal, lock)
-    swept: list[rj.Swept] = []
+    swept: list[rj.SweepResult] = []
     while len(swept) < 4:
         swept += journal.sweep()
 
     for number in range(4):
         (lost,) = events_of(journal, LeaseExpired, f"a-{number}")
         assert (lost.loss, lost.is_fleet_wide) == (rj.LossReason.SESSION_LOST, True)
-        assert journal.recovery(f"a-{number}").fruitless_count == 0
+        assert journal.recovery(f"a-{number}").recoveries_without_progress == 0
     assert types_of(journal, "a-4") == ["LeaseGranted"]
 
 
 def test_who_dies_a_moment_after_most_of_the_fleet_died_with_it(
     journal: rj.Journal, take_lock: TakeLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recovery_journal.domain.session_sight.TOGETHER", timedelta(hours=1))
+    monkeypatch.setattr("recovery_journal.domain.session_observations.TOGETHER", timedelta(hours=1))
     locks = [take_lock(journal) for _ in range(5)]
     for number, lock in enumerate(locks):
         declared(journal, lock, f"a-{number}")
     journal.sweep()
     for lock in locks[1:4]:
         end(journal, lock)
-    swept: list[rj.Swept] = []
+    swept: list[rj.SweepResult] = []
     while len(swept) < 3:
         swept += journal.sweep()
 
@@ -316,7 +316,7 @@ def test_one_of_many_that_dies_is_no_loss_of_the_fleet(
 
     (lost,) = events_of(journal, LeaseExpired, "a-0")
     assert not lost.is_fleet_wide
-    assert journal.recovery("a-0").fruitless_count == 1
+    assert journal.recovery("a-0").recoveries_without_progress == 1
 
 
 def test_a_look_says_when_to_look_again(journal: rj.Journal, take_lock: TakeLock) -> None:
@@ -348,7 +348,7 @@ def test_what_ends_all_sessions_at_once_is_nobodys_death(
             private_server.start()
         else:
             crash_a_backend(private_server, locks[0])
-        swept: list[rj.Swept] = []
+        swept: list[rj.SweepResult] = []
         while not is_up(journal):
             swept += sweep_if_up(journal)
         swept += sweep_beyond_the_grace(journal)
@@ -370,7 +370,7 @@ def crash_a_backend(server: PrivateServer, lock: SessionLock) -> None:
     until(lambda: "reinitializ" in server.cluster.log.read_text(), "the server to say so")
 
 
-def sweep_if_up(journal: rj.Journal) -> list[rj.Swept]:
+def sweep_if_up(journal: rj.Journal) -> list[rj.SweepResult]:
     with suppress(ServerUnavailable):
         return journal.sweep()
     return []

@@ -13,7 +13,7 @@ import recovery_journal as rj
 from recovery_journal.domain.errors import StoreBusy
 from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.read_models.rebuild.rebuild_lock import RebuildLock, is_under_way
-from recovery_journal.store.ready_call import CALL
+from recovery_journal.store.ready_notice import NOTIFY
 from recovery_journal.worker.session_lock import SessionLock
 from tests.rules.scenes import OpenJournal, events_of, held, rows, sweep_until, types_of, until
 from tests.rules.test_sessions import LIMITS, declared, end, sweep_beyond_the_grace
@@ -211,7 +211,7 @@ def test_a_stranger_counts_as_one_sleeper_at_most(
     for number in range(100):
         stranger.execute("SELECT pg_advisory_lock_shared(%s)", (key(journal, SLEEPERS, number),))
     lock.sleep(is_asleep=True)
-    payload = CALL.replace("SELECT pg_notify(", "SELECT concat_ws(':',")
+    payload = NOTIFY.replace("SELECT pg_notify(", "SELECT concat_ws(':',")
 
     (row,) = rows(journal, payload, {"ready_count": 1})
 

@@ -242,7 +242,7 @@ def test_between_its_first_and_its_last_step_a_recovery_leaves_the_lease_row_alo
 
 def test_a_sweeper_at_work_is_not_overtaken(open_journal: OpenJournal) -> None:
     second = open_journal()
-    found: list[rj.Swept] = []
+    found: list[rj.SweepResult] = []
     first = open_journal(observer=lambda _step: found.extend(second.sweep()))
     lease = worked(held(first))
 
@@ -256,7 +256,7 @@ def test_a_threads_first_connection_is_no_reconnect(journal: rj.Journal) -> None
     held(journal, ttl=SHORT)
 
     # Were it one, every sweep would give every lease another TTL, and nothing were ever lost.
-    def sweep_in_a_new_thread() -> list[rj.Swept]:
+    def sweep_in_a_new_thread() -> list[rj.SweepResult]:
         with aside(journal.sweep) as swept:
             return swept()
 
@@ -274,7 +274,7 @@ def test_a_fleet_wide_loss_counts_against_no_run(open_journal: OpenJournal) -> N
 
     lost = [events_of(journal, LeaseExpired, f"a-{number}")[0] for number in range(7)]
     assert [event.is_fleet_wide for event in lost] == [True] * 7
-    assert journal.recovery("a-0").fruitless_count == 0
+    assert journal.recovery("a-0").recoveries_without_progress == 0
 
 
 def test_a_loss_of_a_few_workers_of_many_counts(open_journal: OpenJournal) -> None:
@@ -287,4 +287,4 @@ def test_a_loss_of_a_few_workers_of_many_counts(open_journal: OpenJournal) -> No
 
     (lost,) = events_of(journal, LeaseExpired, "a-0")
     assert not lost.is_fleet_wide
-    assert journal.recovery("a-0").fruitless_count == 1
+    assert journal.recovery("a-0").recoveries_without_progress == 1

@@ -318,7 +318,7 @@ def test_an_async_function_is_refused_where_nothing_awaits_it(
     with pytest.raises(InvalidInput, match="async function"):
         rj.Sweeper(desk.journal, on_quarantine=function)
     with pytest.raises(InvalidInput, match="async function"):
-        desk.journal.tell_quarantines(function)
+        desk.journal.notify_quarantines(function)
     for codec in (
         rj.Codec(name="desk", type=Desk, encode=function, decode=id),
         rj.Codec(name="desk", type=Desk, encode=id, decode=function),

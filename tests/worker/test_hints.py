@@ -7,14 +7,14 @@ import psycopg
 import pytest
 
 from recovery_journal.journal import Journal
-from recovery_journal.store.ready_call import CHANNEL, LONGEST_TURN_S, Call
-from recovery_journal.worker import hearing, worker
+from recovery_journal.store.ready_notice import CHANNEL, LONGEST_TURN_S, ReadyNotice
+from recovery_journal.worker import ready_listener, worker
 from recovery_journal.worker.session_lock import SessionLock
-from recovery_journal.worker.wake_event import Bell
+from recovery_journal.worker.wake_event import WakeEvent
 from recovery_journal.worker.worker import LONGEST_CALLED_PAUSE_S, LONGEST_PAUSE_S
 from tests.worker.functions import until
 
-FOR_EVERYBODY = Call(ready_count=0, asleep_count=0)
+FOR_EVERYBODY = ReadyNotice(ready_count=0, asleep_count=0)
 NOT_OURS = {
     "empty": "",
     "5,000 digits": "9" * 5_000,
@@ -69,14 +69,16 @@ def notify(stranger: psycopg.Connection, channel: str, payload: str, count: int 
 
 @pytest.mark.parametrize("payload", NOT_OURS.values(), ids=NOT_OURS)
 def test_a_payload_that_is_not_ours_is_for_everybody(payload: str) -> None:
-    assert Call.read(payload) == FOR_EVERYBODY
-    assert Call.read(payload).lot(is_asleep=True) == 0
+    assert ReadyNotice.read(payload) == FOR_EVERYBODY
+    assert ReadyNotice.read(payload).wake_delay_s(is_asleep=True) == 0
 
 
 def test_no_call_keeps_a_worker_longer_than_its_ordinary_pause() -> None:
-    heard = Call.read("999999999 999999999")
+    heard = ReadyNotice.read("999999999 999999999")
 
-    lots = [heard.lot(is_asleep=is_asleep) for is_asleep in (True, False) for _ in range(1_000)]
+    lots = [
+        heard.wake_delay_s(is_asleep=is_asleep) for is_asleep in (True, False) for _ in range(1_000)
+    ]
 
     assert LONGEST_TURN_S < LONGEST_CALLED_PAUSE_S
     assert all(lot is None or lot <= LONGEST_TURN_S for lot in lots)
@@ -113,12 +115,12 @@ def test_one_reading_is_bounded_and_loses_nothing_that_is_not_a_flood(
     channel: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hearing, "READS_AT_ONCE", 1)
-    monkeypatch.setattr(hearing, "FLOOD_COUNT", 10_000)
+    monkeypatch.setattr(ready_listener, "READS_AT_ONCE", 1)
+    monkeypatch.setattr(ready_listener, "FLOOD_COUNT", 10_000)
     notify(stranger, channel, "x" * 7_000, count=500)
     notify(stranger, channel, "3 4")
     rounds, last = 0, None
-    while last != Call(ready_count=3, asleep_count=4):
+    while last != ReadyNotice(ready_count=3, asleep_count=4):
         assert not lock.is_lost()
         last = lock.heard() or last
         rounds += 1
@@ -130,7 +132,7 @@ def test_a_flood_is_left_for_a_session_that_does_not_listen(
     journal: Journal, lock: SessionLock, stranger: psycopg.Connection, channel: str
 ) -> None:
     first = lock.number
-    notify(stranger, channel, "5 ", count=3 * hearing.FLOOD_COUNT)
+    notify(stranger, channel, "5 ", count=3 * ready_listener.FLOOD_COUNT)
 
     until(lock.is_lost, "the flood to be noticed")
 
@@ -143,7 +145,7 @@ def test_a_flood_is_left_for_a_session_that_does_not_listen(
     assert not lock.is_listening
     lock.settle()
     until(lambda: locks_of(journal) == [lock.number], "the session that was left to end")
-    notify(stranger, channel, "5 ", count=3 * hearing.FLOOD_COUNT)
+    notify(stranger, channel, "5 ", count=3 * ready_listener.FLOOD_COUNT)
     assert not lock.is_lost()
     assert not lock.has_heard
 
@@ -152,7 +154,7 @@ def test_after_a_flood_it_listens_again_once_it_is_over(
     lock: SessionLock, stranger: psycopg.Connection, channel: str
 ) -> None:
     lock._hearing._deaf_s = 0.1
-    notify(stranger, channel, "5 ", count=3 * hearing.FLOOD_COUNT)
+    notify(stranger, channel, "5 ", count=3 * ready_listener.FLOOD_COUNT)
     until(lock.is_lost, "the flood to be noticed")
     assert lock.take()
 
@@ -160,24 +162,24 @@ def test_after_a_flood_it_listens_again_once_it_is_over(
     until(lambda: not lock.listen_again() and lock.is_listening, "it to listen")
     notify(stranger, channel, "7 8")
     until(lambda: not lock.is_lost() and lock.has_heard, "the next call")
-    assert lock.heard() == Call(ready_count=7, asleep_count=8)
+    assert lock.heard() == ReadyNotice(ready_count=7, asleep_count=8)
 
 
 def test_each_flood_is_followed_by_a_longer_silence_up_to_a_limit() -> None:
-    ear = hearing.Hearing()
+    ear = ready_listener.Hearing()
 
     deaf = [ear.turn_deaf() for _ in range(10)]
 
-    assert deaf[0] == hearing.SHORTEST_DEAFNESS_S
+    assert deaf[0] == ready_listener.SHORTEST_DEAFNESS_S
     assert deaf == sorted(deaf)
-    assert deaf[-1] == hearing.LONGEST_DEAFNESS_S
+    assert deaf[-1] == ready_listener.LONGEST_DEAFNESS_S
 
 
 def test_falling_asleep_is_not_held_up_by_a_flood(
     lock: SessionLock, stranger: psycopg.Connection, channel: str
 ) -> None:
-    notify(stranger, channel, "5 ", count=20 * hearing.FLOOD_COUNT)
-    until(lambda: hearing._is_readable(lock.file or 0), "the flood to begin to arrive")
+    notify(stranger, channel, "5 ", count=20 * ready_listener.FLOOD_COUNT)
+    until(lambda: ready_listener._is_readable(lock.file or 0), "the flood to begin to arrive")
 
     must_take_another = False
     while not must_take_another:
@@ -188,7 +190,7 @@ def test_falling_asleep_is_not_held_up_by_a_flood(
 
 
 def pause(lock: SessionLock) -> worker._Pause:
-    return worker._Pause(Bell(), lock, 0.001)
+    return worker._Pause(WakeEvent(), lock, 0.001)
 
 
 def test_hints_without_end_cost_about_as_many_claims_as_none(
@@ -209,19 +211,19 @@ def test_hints_without_end_cost_about_as_many_claims_as_none(
 def test_a_call_that_one_need_not_come_to_does_not_make_a_pause_longer(
     lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Call, "lot", lambda _self, **_: None)
+    monkeypatch.setattr(ReadyNotice, "wake_delay_s", lambda _self, **_: None)
     monkeypatch.setattr(lock, "heard", lambda: FOR_EVERYBODY)
 
     pause(lock).wait(LONGEST_PAUSE_S)  # ends by itself
 
-    monkeypatch.setattr(Call, "lot", lambda _self, **_: 10_000.0)
+    monkeypatch.setattr(ReadyNotice, "wake_delay_s", lambda _self, **_: 10_000.0)
     pause(lock).wait(LONGEST_PAUSE_S)
 
 
 def test_a_first_call_ends_a_pause_at_once(
     lock: SessionLock, stranger: psycopg.Connection, channel: str
 ) -> None:
-    waits = worker._Pause(Bell(), lock, 3_600.0)
+    waits = worker._Pause(WakeEvent(), lock, 3_600.0)
     notify(stranger, channel, "1 0")
 
     waits.wait(7_200.0)

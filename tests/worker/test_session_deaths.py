@@ -100,9 +100,9 @@ def at_work(desk: Desk, function: str = "hold", **settings: Any) -> tuple[Worker
     return worker, child_id
 
 
-def sweep_beyond_the_grace(journal: Journal) -> list[rj.Swept]:
+def sweep_beyond_the_grace(journal: Journal) -> list[rj.SweepResult]:
     """Sweep for several times the grace; an outage is waited for."""
-    swept: list[rj.Swept] = []
+    swept: list[rj.SweepResult] = []
     deadline = None
     while deadline is None or journal.now() < deadline:
         with suppress(ServerUnavailable):
@@ -300,7 +300,7 @@ def test_what_ends_every_session_of_the_server_is_nobodys_death(
     assert_goes_on(private, worker)
 
 
-def sweep_beyond_the_grace_after_an_outage(desk: Desk) -> list[rj.Swept]:
+def sweep_beyond_the_grace_after_an_outage(desk: Desk) -> list[rj.SweepResult]:
     def is_up() -> bool:
         try:
             desk.journal.now()
@@ -405,7 +405,7 @@ def test_many_workers_that_die_at_once_are_all_missed(journal: Journal, server_d
         lease.heartbeat(session_lock=alive.number)
         journal.sweep()
 
-    swept: list[rj.Swept] = []
+    swept: list[rj.SweepResult] = []
     while len(swept) < FLEET_COUNT:
         swept += journal.sweep()
 

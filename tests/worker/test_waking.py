@@ -11,10 +11,10 @@ from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.journal import Journal
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.lease import Lease
-from recovery_journal.store.ready_call import Call, call, listen
+from recovery_journal.store.ready_notice import ReadyNotice, listen, notify_ready
 from recovery_journal.worker.outcome import Outcome
 from recovery_journal.worker.session_lock import SessionLock
-from recovery_journal.worker.wake_event import Bell
+from recovery_journal.worker.wake_event import WakeEvent
 from tests.worker.desk import Desk, WorkerProgram
 from tests.worker.functions import until
 
@@ -125,7 +125,9 @@ def test_a_lost_call_only_costs_the_time_until_the_next_look(
 ) -> None:
     worker = desk.start(ttl_s=30.0)
     until(lambda: listening_count(desk.journal) == 1, "the worker to listen")
-    monkeypatch.setattr("recovery_journal.recovery.cohort.call", lambda _database, _count: None)
+    monkeypatch.setattr(
+        "recovery_journal.recovery.cohort.notify_ready", lambda _database, _count: None
+    )
 
     desk.make_ready("a-1", "count")
 
@@ -141,7 +143,7 @@ def test_a_call_that_cannot_be_made_fails_nothing(
 
     away = Away(desk.dsn, desk.journal.database.schema)
     monkeypatch.setattr(
-        "recovery_journal.recovery.cohort.call", lambda _database, count: call(away, count)
+        "recovery_journal.recovery.cohort.call", lambda _database, count: notify_ready(away, count)
     )
 
     desk.make_ready("a-1", "count")
@@ -173,18 +175,18 @@ def test_calls_of_another_journal_are_not_heard(desk: Desk, server_dsn: str, sch
     assert not lock.is_lost()
     heard_of_another = lock.heard()
 
-    call(other, 3)
+    notify_ready(other, 3)
     until(lambda: not lock.is_lost() and lock.has_heard, "the call of the own journal")
 
     assert heard_of_another is None
-    assert lock.heard() == Call(ready_count=3, asleep_count=0)
+    assert lock.heard() == ReadyNotice(ready_count=3, asleep_count=0)
     assert lock.heard() is None
     other.close()
     lock.close()
 
 
 def test_a_bell_wakes_who_waits_for_a_file_too() -> None:
-    bell = Bell()
+    bell = WakeEvent()
     is_set_before = bell.wait_with(None, 0.0)
 
     bell.set()
@@ -201,11 +203,11 @@ def test_sleepers_are_counted_as_long_as_they_sleep(desk: Desk) -> None:
         lock.sleep(is_asleep=True)
     waking.sleep(is_asleep=False)
 
-    call(desk.journal.database, 1)
+    notify_ready(desk.journal.database, 1)
     until(lambda: not sleeper.is_lost() and sleeper.has_heard, "the call")
 
     assert (sleeper.is_asleep, waking.is_asleep) == (True, False)
-    assert sleeper.heard() == Call(ready_count=1, asleep_count=1)
+    assert sleeper.heard() == ReadyNotice(ready_count=1, asleep_count=1)
     sleeper.close()
     waking.close()
 
@@ -226,29 +228,29 @@ def test_a_lock_that_is_found_lost_on_falling_asleep_is_told_of(desk: Desk) -> N
 
 
 def test_of_many_that_sleep_only_some_come_to_a_call() -> None:
-    heard = Call(ready_count=1, asleep_count=1_000)
+    heard = ReadyNotice(ready_count=1, asleep_count=1_000)
 
-    lots = [heard.lot(is_asleep=True) for _ in range(1_000)]
+    lots = [heard.wake_delay_s(is_asleep=True) for _ in range(1_000)]
 
     assert 0 < sum(lot is not None for lot in lots) < 100
 
 
 def test_whoever_is_awake_comes_to_every_call() -> None:
-    heard = Call(ready_count=1, asleep_count=1_000)
+    heard = ReadyNotice(ready_count=1, asleep_count=1_000)
 
-    assert all(heard.lot(is_asleep=False) == 0 for _ in range(1_000))
+    assert all(heard.wake_delay_s(is_asleep=False) == 0 for _ in range(1_000))
 
 
 def test_few_sleepers_all_come_at_once() -> None:
-    heard = Call(ready_count=1, asleep_count=10)
+    heard = ReadyNotice(ready_count=1, asleep_count=10)
 
-    assert all(heard.lot(is_asleep=True) == 0 for _ in range(1_000))
+    assert all(heard.wake_delay_s(is_asleep=True) == 0 for _ in range(1_000))
 
 
 def test_a_large_crowd_comes_one_after_another() -> None:
-    heard = Call(ready_count=1_000, asleep_count=1_000)
+    heard = ReadyNotice(ready_count=1_000, asleep_count=1_000)
 
-    lots = [heard.lot(is_asleep=True) for _ in range(1_000)]
+    lots = [heard.wake_delay_s(is_asleep=True) for _ in range(1_000)]
 
     assert all(lot is not None and lot < 1 for lot in lots)
     assert len(set(lots)) > 900
@@ -256,4 +258,4 @@ def test_a_large_crowd_comes_one_after_another() -> None:
 
 @pytest.mark.parametrize("payload", ["", "many", "3", "3 -1"])
 def test_a_call_without_numbers_is_for_everybody(payload: str) -> None:
-    assert Call.read(payload).lot(is_asleep=True) == 0
+    assert ReadyNotice.read(payload).wake_delay_s(is_asleep=True) == 0

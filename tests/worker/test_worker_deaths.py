@@ -92,7 +92,7 @@ def test_the_child_of_a_suspended_worker_fences_itself(desk: Desk) -> None:
     assert worker.until_ended(2) == [Outcome.FENCED, Outcome.COMPLETED]
     losses = desk.events("a-1", LeaseExpired)
     assert losses[-1].loss is LossReason.HANDED_BACK
-    assert desk.journal.recovery("a-1").fruitless_count == 0
+    assert desk.journal.recovery("a-1").recoveries_without_progress == 0
 
 
 def test_a_lost_lease_kills_a_child_that_is_stopped(desk: Desk) -> None:
@@ -150,7 +150,7 @@ def test_a_drain_that_lasts_too_long_hands_the_lease_back(desk: Desk) -> None:
     recovery = desk.journal.recovery("a-1")
     assert recovery.lost is not None
     assert (recovery.lost.loss, recovery.stage) == (LossReason.HANDED_BACK, Stage.READY)
-    assert recovery.fruitless_count == 0
+    assert recovery.recoveries_without_progress == 0
 
 
 def test_a_second_signal_ends_the_worker_at_once(desk: Desk) -> None:

@@ -76,7 +76,7 @@ def test_a_child_that_leaves_without_a_word_is_reported_whatever_its_code(desk: 
     assert recovery.lost is not None
     assert (recovery.lost.loss, recovery.stage) == (LossReason.REPORTED, Stage.READY)
     assert recovery.lost.reason == "child left with code 0"
-    assert recovery.fruitless_count == 1
+    assert recovery.recoveries_without_progress == 1
 
 
 def test_a_function_may_let_its_attempt_wait_for_a_person(desk: Desk) -> None:

@@ -15,7 +15,7 @@ from psycopg.rows import DictRow, args_row
 from psycopg.sql import SQL, Identifier, Literal
 
 from recovery_journal.domain.events import AnyEvent, tag_of
-from recovery_journal.log.appender import Place
+from recovery_journal.log.appender import EventKey
 from recovery_journal.log.mapper import decode
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.fold_hash import fold_hash
@@ -129,7 +129,7 @@ class InlineRows(Generic[StreamRowT]):
             return unseen.execute(UNSEEN, wanted, prepare=True).fetchall()
 
 
-def _record(row: _Unseen, own: Mapping[Place, AnyEvent]) -> Record:
+def _record(row: _Unseen, own: Mapping[EventKey, AnyEvent]) -> Record:
     event = own.get((row.stream, row.version))
     if event is None:
         assert row.tag is not None, row

@@ -14,12 +14,12 @@ from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import PrimaryKey, Projection, Record, RowT
 from recovery_journal.projections.stream_fold import folded
 from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.rebuild.progress import Observer, Phase, RebuildProgress
-from recovery_journal.read_models.rebuild.row_digest import ONE_SNAPSHOT, RowDigest
-from recovery_journal.read_models.tables.legibility import legible
+from recovery_journal.read_models.rebuild.progress import Phase, ProgressObserver, RebuildProgress
+from recovery_journal.read_models.rebuild.row_digest import REPEATABLE_READ, RowDigest
 from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
-from recovery_journal.read_models.tables.storability import storable
-from recovery_journal.read_models.tables.table_definition import Place
+from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.table_definition import TablePlace
+from recovery_journal.read_models.tables.write_errors import translating_write_errors
 
 DIFFERENCES_SHOWN: Final = 10
 
@@ -71,7 +71,7 @@ class Check:
         *,
         projections: Sequence[Projection[Any]] = BUILT_IN,
         block_events: int = BLOCK_EVENTS,
-        on_progress: Observer = lambda _progress: None,
+        on_progress: ProgressObserver = lambda _progress: None,
     ) -> None:
         self._database = database
         self._projections = projections
@@ -86,13 +86,13 @@ class Check:
 
     def _check(self, projection: Projection[RowT]) -> CheckedProjection:
         with self._database.transaction() as cursor:
-            cursor.execute(ONE_SNAPSHOT)
+            cursor.execute(REPEATABLE_READ)
             cursor.execute(WITHOUT_LIMIT)
             place = self._tracking.find(projection.name)
             position = place.position if place else 0
             expected = self._expected(cursor, projection, position)
             comparison = _Comparison(projection, cursor, position)
-            with storable(projection):
+            with translating_write_errors(projection):
                 return comparison.of(_legible_rows(cursor, projection), expected)
 
     def _expected(
@@ -103,7 +103,7 @@ class Check:
             # Followed rows are those of the follower's position, inline ones those of the moment.
             upto = END if projection.is_inline else position
             return folded(projection, self._told(blocks.by_stream(upto=upto), projection, position))
-        scratch = ProjectionTable(projection, Place.CHECK)
+        scratch = ProjectionTable(projection, TablePlace.CHECK)
         scratch.create(cursor)
         for block in self._told(blocks.by_position(upto=position), projection, position):
             scratch.apply(cursor, block)
@@ -128,7 +128,7 @@ class Check:
 
 
 def _legible_rows(cursor: Cursor[DictRow], projection: Projection[RowT]) -> Iterator[RowT]:
-    with legible(projection):
+    with translating_read_errors(projection):
         yield from table_of(projection).rows(cursor)
 
 

@@ -16,13 +16,13 @@ from recovery_journal.log.block import LogBlocks
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Projection, Record, RowT
 from recovery_journal.projections.stream_fold import StreamFold
-from recovery_journal.read_models.rebuild.registry import Begun, Registry
+from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
 from recovery_journal.read_models.tables.projection_table import shadow_of
-from recovery_journal.read_models.tables.storability import storable
+from recovery_journal.read_models.tables.write_errors import translating_write_errors
 
 COPY_BYTES: Final = 2 * 1024 * 1024
 
-# Folding a range or a block takes as long as it takes.
+# RangeFolding a range or a block takes as long as it takes.
 WITHOUT_LIMIT = "SET LOCAL statement_timeout = 0"
 
 # A server that crashes may lose the rows of a range together with the note that it is done, never
@@ -32,14 +32,14 @@ WITHOUT_WAITING = "SET LOCAL synchronous_commit = off"
 Count = Callable[[int], object]
 
 
-class Folding:
+class RangeFolding:
     """Folds for one rebuild, on the connection of the thread that calls. `count` is told of every
     block that has been folded."""
 
     def __init__(
         self,
         database: Database,
-        begun: Begun,
+        begun: RebuildState,
         projections: Sequence[Projection[Any]],
         *,
         block_events: int,
@@ -142,7 +142,7 @@ class _Folded(Generic[RowT]):
         self._copy(cursor)
 
     def _put(self, rows: Sequence[RowT]) -> None:
-        with storable(self._shadow.projection):
+        with translating_write_errors(self._shadow.projection):
             piece = self._shadow.form.to_csv(rows)
         self._pieces.append(piece)
         self._size += len(piece)

@@ -57,4 +57,4 @@ class RebuildReport(Struct, frozen=True, kw_only=True):
     process_count: int
 
 
-Observer: TypeAlias = Callable[[RebuildProgress], object]
+ProgressObserver: TypeAlias = Callable[[RebuildProgress], object]

@@ -23,25 +23,25 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.rebuild.folding import WITHOUT_LIMIT, Folding
+from recovery_journal.read_models.rebuild.folding import WITHOUT_LIMIT, RangeFolding
 from recovery_journal.read_models.rebuild.indexing import WAIT_FOR_STRANGERS, index_shadows
 from recovery_journal.read_models.rebuild.processes import Count, side_by_side
 from recovery_journal.read_models.rebuild.progress import (
-    Observer,
     Phase,
+    ProgressObserver,
     RebuildProgress,
     RebuildReport,
     RebuiltProjection,
 )
 from recovery_journal.read_models.rebuild.rebuild_lock import RebuildLock, holder, is_under_way
-from recovery_journal.read_models.rebuild.registry import Begun, Registry
+from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
 from recovery_journal.read_models.rebuild.switch import Switch
 from recovery_journal.read_models.tables.projection_table import (
     ProjectionTable,
     shadow_of,
     table_of,
 )
-from recovery_journal.read_models.tables.table_definition import Place, drop_shadows
+from recovery_journal.read_models.tables.table_definition import TablePlace, drop_shadows
 
 OUTAGE_LIMIT_S: Final = 120.0
 PAUSE_S: Final = 0.25
@@ -65,7 +65,7 @@ class Rebuild:
         projections: Sequence[Projection[Any]] = BUILT_IN,
         process_count: int | None = None,
         block_events: int = BLOCK_EVENTS,
-        on_progress: Observer = lambda _progress: None,
+        on_progress: ProgressObserver = lambda _progress: None,
     ) -> None:
         """`process_count` is the number of processes that fold; None means one for each core."""
         self._database = database
@@ -78,7 +78,7 @@ class Rebuild:
         self._registry = Registry()
         self._lock = RebuildLock(database)
         self._reading_count = len({it.is_stream_keyed for it in projections}) or 1
-        self._begun: Begun | None = None
+        self._begun: RebuildState | None = None
         self._done_before = 0
         self._read_count = 0
         self._told = 0.0
@@ -154,7 +154,7 @@ class Rebuild:
 
     # -- beginning, or going on ------------------------------------------------------------
 
-    def _begin(self) -> Begun:
+    def _begin(self) -> RebuildState:
         with self._transaction() as cursor:
             self._registry.create(cursor)
             for projection in self._projections:
@@ -177,7 +177,7 @@ class Rebuild:
                 live.create(cursor)
             self._tracking.register(cursor, projection)
             shadow.drop(cursor)
-            ProjectionTable(projection, Place.OLD).drop(cursor)
+            ProjectionTable(projection, TablePlace.OLD).drop(cursor)
             if projection.is_stream_keyed:
                 shadow.create_bare(cursor)
             else:
@@ -194,7 +194,7 @@ class Rebuild:
 
     # -- the phases ------------------------------------------------------------------------
 
-    def _fold(self, begun: Begun, projections: Sequence[Projection[Any]]) -> int:
+    def _fold(self, begun: RebuildState, projections: Sequence[Projection[Any]]) -> int:
         """Until no range is left: also those that a dying process of an earlier start holds.
         Returns how many events the log has."""
         deadline = time.monotonic() + STRANGER_LIMIT_S
@@ -213,7 +213,7 @@ class Rebuild:
             begun = found
             time.sleep(PAUSE_S)
 
-    def _fold_once(self, begun: Begun, projections: Sequence[Projection[Any]]) -> None:
+    def _fold_once(self, begun: RebuildState, projections: Sequence[Projection[Any]]) -> None:
         before = begun.read_count
 
         def tell(count: int) -> None:
@@ -227,11 +227,11 @@ class Rebuild:
         side_by_side(work, self._process_count, tell)
 
     def _work(
-        self, begun: Begun, projections: Sequence[Projection[Any]], no: int, count: Count
+        self, begun: RebuildState, projections: Sequence[Projection[Any]], no: int, count: Count
     ) -> None:
         """The share of one process. The log is read in its order by the first, which then helps
         with the ranges."""
-        folding = Folding(
+        folding = RangeFolding(
             self._database,
             begun,
             projections,
@@ -242,7 +242,7 @@ class Rebuild:
             folding.fold_positions()
         folding.fold_ranges()
 
-    def _replace(self, projection: Projection[Any], begun: Begun) -> None:
+    def _replace(self, projection: Projection[Any], begun: RebuildState) -> None:
         switch = Switch(
             self._database,
             self._reader,

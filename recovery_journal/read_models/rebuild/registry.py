@@ -152,7 +152,7 @@ class StreamRange(Struct, frozen=True, kw_only=True):
     last: int
 
 
-class Begun(Struct, frozen=True, kw_only=True):
+class RebuildState(Struct, frozen=True, kw_only=True):
     """A rebuild that is not at its end. `event_count` is how many events lie in the ranges that
     are done; the projections whose rows mix streams have come to `position`, by
     `mixed_event_count` events. `position_count` are the positions up to `upto` that may hold an
@@ -195,10 +195,10 @@ class Registry:
         """Make the tables, if they are not there."""
         cursor.execute(TABLES.read_bytes())
 
-    def find(self, cursor: Cursor[DictRow]) -> Begun | None:
+    def find(self, cursor: Cursor[DictRow]) -> RebuildState | None:
         """The rebuild that is not at its end, if there is one."""
         row = cursor.execute(READ.encode()).fetchone()
-        return None if row is None else msgspec.convert(row, Begun)
+        return None if row is None else msgspec.convert(row, RebuildState)
 
     def begin(
         self,

@@ -7,7 +7,7 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.tables.projection_table import table_of
 
-ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+REPEATABLE_READ = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 
 
 class RowDigest:
@@ -31,7 +31,7 @@ def digest_of_rows(database: Database, projection: Projection[Any]) -> tuple[int
     table = table_of(projection)
     digest = RowDigest()
     with database.transaction() as cursor:
-        cursor.execute(ONE_SNAPSHOT)
+        cursor.execute(REPEATABLE_READ)
         for row in table.rows(cursor):
             digest.add(table.form.to_bytes(row))
     return digest.row_count, str(digest)

@@ -20,7 +20,7 @@ from recovery_journal.read_models.tables.projection_table import (
     shadow_of,
     table_of,
 )
-from recovery_journal.read_models.tables.table_definition import Place
+from recovery_journal.read_models.tables.table_definition import TablePlace
 
 CATCH_UP_EVENTS: Final = 1_000
 LEFT_FOR_SWITCH: Final = 200
@@ -71,7 +71,7 @@ class Switch:
         self._projection = projection
         self._live = table_of(projection)
         self._shadow = shadow_of(projection)
-        self._old = ProjectionTable(projection, Place.OLD)
+        self._old = ProjectionTable(projection, TablePlace.OLD)
         self._tracking = ProjectionTracking(database)
         self._upto = upto
         self._note = note

@@ -12,8 +12,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.projection import Fold, PrimaryKey, Projection, Record, RowT
-from recovery_journal.read_models.tables.storability import storable
-from recovery_journal.read_models.tables.table_definition import Place, TableDefinition
+from recovery_journal.read_models.tables.table_definition import TableDefinition, TablePlace
+from recovery_journal.read_models.tables.write_errors import translating_write_errors
 
 PAGE_ROWS: Final = 2000
 
@@ -91,13 +91,13 @@ class ProjectionTable(TableDefinition[RowT]):
         Such a row still locks the stored one, so send none that did not change.
         """
         if rows:
-            with storable(self.projection):
+            with translating_write_errors(self.projection):
                 text = self.form.to_json(rows).decode()
                 cursor.execute(self._upsert_sql, {"rows": text}, prepare=True)
 
     def copy_csv(self, cursor: Cursor[DictRow], pieces: Iterable[bytes]) -> None:
         """Store rows that are new to the table, at once, in the form that `form.to_csv` gives."""
-        with storable(self.projection), cursor.copy(self._copy_sql) as copy:
+        with translating_write_errors(self.projection), cursor.copy(self._copy_sql) as copy:
             for piece in pieces:
                 copy.write(piece)
 
@@ -178,7 +178,7 @@ def apply(
 
 def shadow_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
     """Where a rebuild prepares the projection's rows."""
-    return ProjectionTable(projection, Place.SHADOW)
+    return ProjectionTable(projection, TablePlace.SHADOW)
 
 
 @cache

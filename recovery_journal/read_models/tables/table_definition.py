@@ -59,7 +59,7 @@ ORDER BY view
 """
 
 
-class Place(StrEnum):
+class TablePlace(StrEnum):
     """Which of a projection's tables: the one that readers see, the one that a rebuild prepares,
     the one that it has replaced, or the one that a check folds into and that goes with its
     transaction."""
@@ -76,7 +76,7 @@ class TableDefinition(Generic[RowT]):
     It holds no connection: every method works inside of the caller's transaction.
     """
 
-    def __init__(self, projection: Projection[RowT], place: Place = Place.LIVE) -> None:
+    def __init__(self, projection: Projection[RowT], place: TablePlace = TablePlace.LIVE) -> None:
         require_definition(projection)
         _check(projection)
         self.projection = projection
@@ -99,7 +99,7 @@ class TableDefinition(Generic[RowT]):
             SQL("{} {}").format(Identifier(field), SQL(kind))
             for field, kind in self.form.columns.items()
         ]
-        statement = CREATE_TEMPORARY if self._place is Place.CHECK else CREATE
+        statement = CREATE_TEMPORARY if self._place is TablePlace.CHECK else CREATE
         cursor.execute(self._sql(statement, columns=SQL(", ").join(columns)))
 
     def add_indexes(self, cursor: Cursor[DictRow]) -> None:
@@ -230,11 +230,11 @@ class TableDefinition(Generic[RowT]):
 def drop_shadows(cursor: Cursor[DictRow], projections: Iterable[str]) -> None:
     """Remove what a rebuild of projections with these names has left, be they known here or not."""
     for name in projections:
-        shadow = Identifier(_table_name(name, Place.SHADOW))
+        shadow = Identifier(_table_name(name, TablePlace.SHADOW))
         cursor.execute(SQL("DROP TABLE IF EXISTS {}").format(shadow))
 
 
-def _table_name(projection: str, place: Place) -> str:
+def _table_name(projection: str, place: TablePlace) -> str:
     return f"projection_{projection}{place}"
 
 

@@ -25,7 +25,7 @@ SHAPE_ERRORS: Final = (
 
 
 @contextmanager
-def legible(projection: Projection[Any]) -> Iterator[None]:
+def translating_read_errors(projection: Projection[Any]) -> Iterator[None]:
     """Raises `RowsUnreadable` in place of what PostgreSQL or the decoder says of rows that are
     not of the projection's type."""
     try:

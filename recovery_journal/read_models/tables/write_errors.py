@@ -19,7 +19,7 @@ UNSTORABLE: Final = (RowUnfit, psycopg.DataError, psycopg.errors.NotNullViolatio
 
 
 @contextmanager
-def storable(projection: Projection[Any]) -> Iterator[None]:
+def translating_write_errors(projection: Projection[Any]) -> Iterator[None]:
     """Raises `RowUnstorable` in place of what the encoder or PostgreSQL says of such rows."""
     try:
         yield

@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.pq import PGnotify
 from psycopg.rows import DictRow
 
-from recovery_journal.store.ready_call import Call
+from recovery_journal.store.ready_notice import ReadyNotice
 
 READS_AT_ONCE: Final = 8  # libpq reads 16 kB or a little more at a time
 FLOOD_COUNT: Final = 2_000
@@ -25,7 +25,7 @@ class Hearing:
     """The last call of those that were heard, and how many there were of late."""
 
     def __init__(self) -> None:
-        self._call: Call | None = None
+        self._call: ReadyNotice | None = None
         self._count = 0
         self._counted_since = time.monotonic()
         self._deaf_s = SHORTEST_DEAFNESS_S
@@ -33,7 +33,7 @@ class Hearing:
 
     def hear(self, notice: PGnotify) -> None:
         """Take note of one notification. Its bytes may be in any encoding."""
-        self._call = Call.read(notice.extra.decode(errors="replace"))
+        self._call = ReadyNotice.read(notice.extra.decode(errors="replace"))
         now = time.monotonic()
         if now - self._counted_since >= FLOOD_WINDOW_S:
             self._count, self._counted_since = 0, now
@@ -50,7 +50,7 @@ class Hearing:
             while notice := libpq.notifies():
                 self.hear(notice)
 
-    def heard(self) -> Call | None:
+    def heard(self) -> ReadyNotice | None:
         """The last call since this was asked, if there was one."""
         heard, self._call = self._call, None
         return heard

@@ -36,7 +36,7 @@ class LockHolder(Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
 
 
-class SessionSight(Struct, frozen=True, kw_only=True):
+class SessionObservations(Struct, frozen=True, kw_only=True):
     """What one life of a session has seen: when each lock was held last, and which are gone.
 
     `holders` are those first seen with the locks that are held, gone or ended. `attempts` are those
@@ -51,11 +51,11 @@ class SessionSight(Struct, frozen=True, kw_only=True):
     holders: Mapping[int, LockHolder] = {}
     attempts: Mapping[int, frozenset[str]] = {}
 
-    def with_attempts(self, found: Mapping[int, frozenset[str]]) -> "SessionSight":
+    def with_attempts(self, found: Mapping[int, frozenset[str]]) -> "SessionObservations":
         """The same, knowing also what the workers of some locks had."""
         return replace(self, attempts={**self.attempts, **found})
 
-    def fallen(self) -> list[int]:
+    def recently_ended(self) -> list[int]:
         """The locks that ended just now, be their leases taken back already or not.
 
         Of workers that went one after the other with the same attempt only the last one is named:
@@ -76,17 +76,17 @@ class SessionSight(Struct, frozen=True, kw_only=True):
 
 
 def look_again(
-    before: SessionSight | None,
+    before: SessionObservations | None,
     *,
     life: Life,
     holders: Mapping[int, LockHolder],
     now: datetime,
     grace_s: float,
-) -> SessionSight:
+) -> SessionObservations:
     """What is known after one more look at who holds which lock; another life knows nothing yet."""
     if before is None or before.life != life:
         held_now = dict.fromkeys(holders, now)
-        return SessionSight(
+        return SessionObservations(
             life=life, seen_at=now, held=held_now, gone={}, ended={}, holders=holders
         )
     held = {lock for lock, holder in holders.items() if before.holders.get(lock, holder) == holder}
@@ -105,7 +105,7 @@ def look_again(
     }
     waiting = {lock: loss for lock, loss in still_gone.items() if lock not in newly_ended}
     gone, ended = waiting | newly_gone, still_ended | newly_ended
-    return SessionSight(
+    return SessionObservations(
         life=life,
         seen_at=now,
         held=dict.fromkeys(held, now),

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from recovery_journal.domain.lease import SessionLoss
-from recovery_journal.domain.session_sight import (
+from recovery_journal.domain.session_observations import (
     REMEMBERED,
     TOGETHER,
     LockHolder,
-    SessionSight,
+    SessionObservations,
     look_again,
 )
 
@@ -29,8 +29,10 @@ def held_by(locks: Iterable[int], *, pid: int = 100, role: int = 10) -> dict[int
 
 
 def seen(
-    *looks: tuple[float, set[int]], grace_s: float = GRACE_S, before: SessionSight | None = None
-) -> SessionSight:
+    *looks: tuple[float, set[int]],
+    grace_s: float = GRACE_S,
+    before: SessionObservations | None = None,
+) -> SessionObservations:
     """What one life of a session knows after these looks."""
     sight = before
     for seconds, held in looks:
@@ -99,7 +101,7 @@ def test_what_ended_just_now_is_known_for_a_moment() -> None:
     just_now = seen((0, {7}), (1, set()), (2, set()))
     later = seen((1 + long_s, set()), before=just_now)
 
-    assert (just_now.fallen(), later.fallen()) == ([7], [])
+    assert (just_now.recently_ended(), later.recently_ended()) == ([7], [])
     assert set(later.ended) == {7}
 
 
@@ -121,9 +123,9 @@ def test_workers_that_went_with_the_same_attempt_fell_as_one() -> None:
     others = seen((0, {1, 2, 3}), (1, set())).with_attempts({1: a, 2: b})
     others_ended = seen((2, set()), before=others)
 
-    assert second.fallen() == []  # the one that may still be held now stands for both
-    assert both_ended.fallen() == [2]
-    assert sorted(others_ended.fallen()) == [1, 2, 3]
+    assert second.recently_ended() == []  # the one that may still be held now stands for both
+    assert both_ended.recently_ended() == [2]
+    assert sorted(others_ended.recently_ended()) == [1, 2, 3]
 
 
 def test_what_a_worker_had_is_forgotten_with_its_lock() -> None:

@@ -17,7 +17,7 @@ from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.domain.steps import expire
 
 
-def give_back(
+def requeue(
     recovery: Recovery,
     decision: Decision,
     step: RecoveryStep,
@@ -37,7 +37,7 @@ def give_back(
     after = recovery.apply(lost)
     if not lost:
         return ()
-    if is_tried and after.fruitless_count >= policy.raise_limit:
+    if is_tried and after.recoveries_without_progress >= policy.raise_limit:
         cause = QuarantineCause.RAISED
         return (*lost, *quarantine(after, decision, cause, error_class, message=message))
     failed = fail_step(
@@ -48,7 +48,7 @@ def give_back(
         message=message,
         policy=policy,
         now=now,
-        try_count=after.fruitless_count,
+        try_count=after.recoveries_without_progress,
     )
     return (*lost, *failed)
 

@@ -9,8 +9,9 @@ attempt. So it says how many attempts are ready and how many workers are asleep,
 some come, each by its own lot. Who has had work a moment ago is not asleep yet, and always comes.
 
 Any role that may connect to the database may send notifications on the channel, and hold the
-advisory lock of the sleepers. So a call is a hint: `Call.read` accepts any text, no call makes a
-worker wait longer than its ordinary pause, and a lock that another session holds is not waited for.
+advisory lock of the sleepers. So a call is a hint: `ReadyNotice.read` accepts any text, no call
+makes a worker wait longer than its ordinary pause, and a lock that another session holds is not
+waited for.
 """
 
 import random
@@ -40,7 +41,7 @@ NUMBERS: Final = re.compile(r"([0-9]{1,9}) ([0-9]{1,9})", re.ASCII)
 """What a payload of ours is. Nine digits are more attempts and workers than there are."""
 
 # A channel belongs to the whole database; the number of its sequence tells one journal from others.
-CALL: Final = """
+NOTIFY: Final = """
 SELECT pg_notify(
     'recovery_journal_ready_' || 'session_locks'::regclass::oid,
     %(ready_count)s || ' ' || count(DISTINCT pid)
@@ -67,14 +68,14 @@ SELECT NOT pg_advisory_unlock_shared('epochs'::regclass::oid::bigint << 32) AS i
 """
 
 
-class Call(Struct, frozen=True):
+class ReadyNotice(Struct, frozen=True):
     """What a call says: how many attempts became ready, and how many workers are asleep."""
 
     ready_count: int
     asleep_count: int
 
     @classmethod
-    def read(cls, payload: str) -> "Call":
+    def read(cls, payload: str) -> "ReadyNotice":
         """From a notification, whatever its text. One without two numbers is for everybody."""
         numbers = NUMBERS.fullmatch(payload)
         if numbers is None:
@@ -86,7 +87,7 @@ class Call(Struct, frozen=True):
         """How many of those that are asleep should come."""
         return self.ready_count * COMERS_PER_ATTEMPT + MORE_COMERS
 
-    def lot(self, *, is_asleep: bool) -> float | None:
+    def wake_delay_s(self, *, is_asleep: bool) -> float | None:
         """In how many seconds a worker that hears it should come, None if it need not."""
         if is_asleep and random.random() * self.asleep_count >= self.comer_count:  # noqa: S311 - a lot
             return None
@@ -95,10 +96,10 @@ class Call(Struct, frozen=True):
         return random.random() * turn_s if crowd > AT_ONCE else 0.0  # noqa: S311 - likewise
 
 
-def call(database: Database, ready_count: int) -> None:
+def notify_ready(database: Database, ready_count: int) -> None:
     """Wake workers that wait. What they would be woken for must be committed."""
     with suppress(Retry), database.cursor() as cursor:
-        cursor.execute(CALL, {"ready_count": ready_count})
+        cursor.execute(NOTIFY, {"ready_count": ready_count})
 
 
 def listen(connection: Connection[DictRow]) -> None:
