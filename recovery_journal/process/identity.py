@@ -5,7 +5,8 @@ import socket
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from uuid import uuid4
+
+import psutil
 
 from recovery_journal.domain.lease import Actor, Holder, Incarnation
 
@@ -49,14 +50,12 @@ def _host() -> str:
 
 @lru_cache(maxsize=1)
 def _boot_id() -> str:
-    """The kernel's id of this boot; a random one where the system has none."""
-    return BOOT_ID_FILE.read_text().strip() if BOOT_ID_FILE.exists() else uuid4().hex
+    """The kernel's id of this boot; where it has none, when that was."""
+    if BOOT_ID_FILE.exists():
+        return BOOT_ID_FILE.read_text(encoding="ascii").strip()
+    return f"{psutil.boot_time():.0f}"
 
 
 def _started(pid: int) -> str:
-    """When the process started, in the kernel's ticks since boot: with the pid, unique per boot."""
-    stat = Path(f"/proc/{pid}/stat")
-    if not stat.exists():
-        return uuid4().hex
-    # The command name stands in parentheses and may itself hold spaces and parentheses.
-    return stat.read_text().rpartition(")")[2].split()[19]
+    """When the process started: with the pid, unique per boot."""
+    return f"{psutil.Process(pid).create_time():.3f}"
