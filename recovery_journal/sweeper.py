@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
 from recovery_journal.monitoring.quarantine_notifier import Hook
-from recovery_journal.process.pauses import spread
+from recovery_journal.process.back_off import BackOff, with_jitter
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.recovery.sweep_result import SweepResult
 
@@ -68,7 +68,7 @@ class Sweeper:
     def run(self) -> None:
         """Sweep again and again. Pauses grow while there is nothing to do, up to a second, and
         while the server cannot be reached, up to five."""
-        pause_s = SHORTEST_PAUSE_S
+        back_off = BackOff(SHORTEST_PAUSE_S, self._longest_pause_s)
         with stopping_on_signals(self._stop), self._telling():
             while not self._stop.is_set():
                 begun = time.monotonic()
@@ -76,15 +76,15 @@ class Sweeper:
                     swept = self._journal.sweep()
                 except Retry as problem:
                     self._on_problem(problem)
-                    pause_s = min(pause_s * 2, LONGEST_OUTAGE_PAUSE_S)
-                    self._stop.wait(spread(pause_s))
+                    self._stop.wait(back_off.pause_s(LONGEST_OUTAGE_PAUSE_S))
                     continue
                 for one in swept:
                     self._on_swept(one)
-                is_idle = not swept
-                pause_s = min(pause_s * 2, self._longest_pause_s) if is_idle else SHORTEST_PAUSE_S
-                took_s = time.monotonic() - begun
-                self._watch(max(spread(pause_s), REST * took_s if is_idle else 0))
+                rest_s = REST * (time.monotonic() - begun)
+                if swept:
+                    back_off.reset()
+                    rest_s = 0.0
+                self._watch(max(back_off.pause_s(), rest_s))
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -110,7 +110,7 @@ class Sweeper:
                     self._journal.notify_quarantines(hook, on_problem=self._on_problem)
                 except Retry as problem:
                     self._on_problem(problem)
-                if self._stop.wait(spread(LONGEST_PAUSE_S)):
+                if self._stop.wait(with_jitter(LONGEST_PAUSE_S)):
                     return
         except BaseException as error:  # noqa: BLE001 - handed to the thread that sweeps, which raises it
             self._failures.append(error)

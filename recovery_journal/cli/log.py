@@ -18,6 +18,7 @@ from recovery_journal.cli.target import journal_of
 from recovery_journal.domain.errors import Retry, StreamUnusable
 from recovery_journal.journal import Journal
 from recovery_journal.monitoring.history import HistoryEntry
+from recovery_journal.process.back_off import BackOff
 from recovery_journal.process.signals import stopping_on_signals
 
 SHOWN_AT_FIRST: Final = 20
@@ -106,15 +107,16 @@ def _follow(
 ) -> int:
     """Show new events as they settle, until there is a problem with the server, which is told and
     waited for, or until stopped. The position of the last one."""
-    pause_s = SHORTEST_PAUSE_S
+    back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
     try:
         while not stop.is_set():
             entries = journal.log(after=position, limit=PAGE_EVENTS)
             for entry in entries:
                 show(entry)
                 position = entry.position
-            pause_s = SHORTEST_PAUSE_S if entries else min(pause_s * 2, LONGEST_PAUSE_S)
-            stop.wait(pause_s)
+            if entries:
+                back_off.reset()
+            stop.wait(back_off.pause_s())
     except Retry as problem:
         report(problem, as_json=as_json)
         stop.wait(OUTAGE_PAUSE_S)

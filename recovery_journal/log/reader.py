@@ -21,6 +21,7 @@ from recovery_journal.domain.journal_events import JOURNAL_STREAM
 from recovery_journal.log.mapper import decode, decode_block
 from recovery_journal.log.numbers import Skipped, skipped_positions
 from recovery_journal.postgres.database import Database
+from recovery_journal.process.back_off import BackOff
 from recovery_journal.projections.projection import Record
 
 GAP_WAIT_S: Final = 0.25
@@ -178,7 +179,7 @@ class SettledReader:
 
     def _settled_rows(self, wanted: dict[str, Any]) -> list[Row]:
         give_up_at = time.monotonic() + self._gap_wait_s
-        pause_s = SHORTEST_PAUSE_S
+        back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
         while True:
             # Before the page's snapshot: what was settled by then is in the page.
             mark = self._mark
@@ -192,8 +193,7 @@ class SettledReader:
                 continue
             if safe or time.monotonic() >= give_up_at:
                 return safe
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            time.sleep(back_off.pause_s())
 
     def _look(self, cursor: Cursor[DictRow]) -> bool:
         """Settle what can be settled now; whether that is everything that could be seen.

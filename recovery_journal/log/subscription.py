@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from eventsourcing.persistence import Notification, Subscription
 
+from recovery_journal.process.back_off import BackOff
+
 if TYPE_CHECKING:
     from recovery_journal.log.recorder import JournalRecorder
 
@@ -44,7 +46,7 @@ class PollingSubscription(Subscription["JournalRecorder"]):
 
     def __next__(self) -> Notification:
         give_up_at = None if self._timeout_s is None else time.monotonic() + self._timeout_s
-        pause_s = SHORTEST_PAUSE_S
+        back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
         while not self._stopped.is_set():
             if self._waiting:
                 return self._waiting.popleft()
@@ -52,8 +54,7 @@ class PollingSubscription(Subscription["JournalRecorder"]):
                 continue
             if give_up_at is not None and time.monotonic() >= give_up_at:
                 break
-            self._stopped.wait(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            self._stopped.wait(back_off.pause_s())
         raise StopIteration
 
     def _pull(self) -> bool:

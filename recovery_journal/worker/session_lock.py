@@ -28,8 +28,8 @@ from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import RecoveryJournalError
 from recovery_journal.postgres.database import Database
+from recovery_journal.process.back_off import BackOff
 from recovery_journal.process.forks import leave_in_children
-from recovery_journal.process.pauses import spread
 from recovery_journal.store.ready_notice import AWAKE, FALL_ASLEEP, ReadyNotice, listen
 from recovery_journal.worker.ready_listener import FLOOD_COUNT, FLOOD_WINDOW_S, Hearing
 
@@ -93,7 +93,7 @@ class SessionLock:
         self._connection: Connection[DictRow] | None = None
         self._file: int | None = None
         self._use = threading.Lock()
-        self._pause_s = SHORTEST_PAUSE_S
+        self._back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
         self._next_try_at = time.monotonic()
         self._is_pooled = False
         self._problems: SimpleQueue[str] = SimpleQueue()
@@ -254,7 +254,7 @@ class SessionLock:
             return
         connection.execute(NEVER_RECYCLE)
         self._file, self.number = connection.pgconn.socket, number
-        self._pause_s = SHORTEST_PAUSE_S
+        self._back_off.reset()
         self._last_problem = ""
 
     def _listen(self) -> None:
@@ -278,8 +278,7 @@ class SessionLock:
     def _put_off(self, problem: str) -> None:
         """Try again after a pause, longer each time."""
         self._drop()
-        self._next_try_at = time.monotonic() + spread(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        self._next_try_at = time.monotonic() + self._back_off.pause_s()
         self._tell(problem)
 
     def _lose(self, error: psycopg.Error) -> None:

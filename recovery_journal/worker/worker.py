@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
-from recovery_journal.process.pauses import spread
+from recovery_journal.process.back_off import with_jitter
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome, Tell
 from recovery_journal.worker.session_lock import SessionLock
@@ -258,7 +258,7 @@ class _Pause:
             return  # nothing would wake it: it has to take another lock first
         self._next_s = pause_s * 2
         begun = time.monotonic()
-        until, has_heard = begun + spread(pause_s), False
+        until, has_heard = begun + with_jitter(pause_s), False
         while (left_s := until - time.monotonic()) > 0:
             if (heard := self._session_lock.heard()) is not None:
                 has_heard = True

@@ -37,7 +37,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "fence-not-compared": Plant(
         "no write of a stale owner is accepted",
         (Edit(WRITES, "    AND lease_id = %(lease_id)s\n    AND epoch = %(epoch)s\n", ""),),
-        first_seed=38,
+        first_seed=16,
     ),
     "write-without-the-lock": Plant(
         "a write locks its lease row before it looks at the fence",
@@ -65,7 +65,6 @@ PLANTS: Final[dict[str, Plant]] = {
 ),""",
             ),
         ),
-        first_seed=63,
     ),
     "fence-kept-after-loss": Plant(
         "epochs only grow",
@@ -81,7 +80,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 "        pass\n",
             ),
         ),
-        first_seed=1,
     ),
     "orphans-left": Plant(
         "nothing waits for ever",
@@ -92,7 +90,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 "        ELSE false AND greatest(expires_at, %(up_since)s",
             ),
         ),
-        first_seed=1,
     ),
     "grace-not-waited-for": Plant(
         "nobody is declared dead too early",
@@ -103,7 +100,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 "< clock_timestamp()\n    )\n",
             ),
         ),
-        first_seed=4,
     ),
     "outage-is-a-death": Plant(
         "an outage of the server is nobody's death",
@@ -114,7 +110,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 "expires_at",
             ),
         ),
-        first_seed=1,
     ),
     "session-believed-at-once": Plant(
         "a cut connection is no death before its grace has passed",
@@ -123,7 +118,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 "domain/session_observations.py", "now - it.gone_at >= grace}", "now >= it.gone_at}"
             ),
         ),
-        first_seed=9,
     ),
     "loss-without-a-lock": Plant(
         "the evidence of a loss is the lease as it was",
@@ -147,7 +141,6 @@ PLANTS: Final[dict[str, Plant]] = {
 """,
             ),
         ),
-        first_seed=87,
     ),
     "seized-after-reload": Plant(
         "nothing is reloaded before the old worker is fenced",
@@ -182,7 +175,6 @@ PLANTS: Final[dict[str, Plant]] = {
     def _keep(self,""",
             ),
         ),
-        first_seed=2,
     ),
     "ready-before-replay": Plant(
         "ready means reloaded and replayed",
@@ -208,7 +200,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 '(found["digest"], found["epoch"]) == (digest, 0)',
             ),
         ),
-        first_seed=6,
     ),
     "gap-not-awaited": Plant(
         "no reader skips an event",
@@ -219,7 +210,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 "safe = page",
             ),
         ),
-        first_seed=16,
     ),
     "follower-one-too-far": Plant(
         "projections equal a fold from scratch",
@@ -240,7 +230,6 @@ PLANTS: Final[dict[str, Plant]] = {
                 "= runs.run_id AND NOT is_void\n    ORDER BY checkpoint_no",
             ),
         ),
-        first_seed=2,
     ),
 }
 

@@ -173,7 +173,7 @@ class Doubled(StepCounts):
     name = "workers"
 
 
-class LockedLease(StepCounts):
+class TakenName(StepCounts):
     name = "tracking"
 
 
@@ -182,7 +182,7 @@ class LockedLease(StepCounts):
     [
         ((STEP_COUNTS, StepCounts()), "several named 'step_counts'"),
         ((Doubled(),), "several named 'workers'"),
-        ((LockedLease(),), "'tracking'"),
+        ((TakenName(),), "'tracking'"),
         ((StepCounts,), "class"),
     ],
 )

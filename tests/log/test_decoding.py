@@ -18,7 +18,7 @@ from tests.log.events import ALLOW_VERSION_0, a_stream, an_event
 
 TAG = tag_of(an_event("a", 1))
 STATE = msgspec.json.encode(an_event("a-1", 3))
-DEEP = b"[" * 5_000 + b"]" * 5_000
+DEEP = b"[" * 100_000 + b"]" * 100_000
 READY = given(granted(), *recovered(lost_epoch=1, recovery_no=1)[:-1]).ready
 
 

@@ -27,7 +27,7 @@ ACTOR: Final = {"role": "worker", "host": "h", "pid": 1, "program": "forger", "n
 LIFE: Final = {"host": "h", "boot_id": "b", "pid": 1, "started": "1"}
 HOLDER: Final = {"worker_id": "w-9", "incarnation": LIFE}
 HUGE: Final = {"epoch": LARGEST_NUMBER, "lease_id": "forged"}
-DEEP: Final = b'{"a":' * 2_000 + b"1" + b"}" * 2_000
+DEEP: Final = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 
 Forge = Callable[[Journal, str], tuple[str, bytes]]
 """The tag and the state of an event for an attempt's stream."""

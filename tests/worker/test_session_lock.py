@@ -8,6 +8,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.journal import Journal
+from recovery_journal.process.back_off import BackOff
 from recovery_journal.worker.session_lock import SessionLock
 from tests.worker.functions import until
 
@@ -156,7 +157,7 @@ def test_a_worker_without_a_server_is_told_once_and_tries_again(
 ) -> None:
     monkeypatch.setattr("recovery_journal.worker.session_lock.SHORTEST_PAUSE_S", 0.0)
     target = dict(journal.database._options)
-    lock._pause_s = 0.0
+    lock._back_off = BackOff(0.0, 0.0)
     journal.database._options |= {"host": "/nowhere"}
     assert not lock.take()
     assert not lock.take()

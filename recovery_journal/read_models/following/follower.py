@@ -24,6 +24,7 @@ from recovery_journal.domain.events import tag_of
 from recovery_journal.domain.ranges import require_kind
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.process.back_off import BackOff
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection, Record
@@ -116,26 +117,27 @@ class Follower:
     def run(self) -> None:
         """Follow again and again. Pauses grow while there is nothing new, up to a quarter of a
         second, and while the server cannot be reached, up to five seconds."""
-        pause_s = SHORTEST_PAUSE_S
+        back_off = BackOff(SHORTEST_PAUSE_S, self._longest_pause_s)
         with stopping_on_signals(self._stop):
             while not self._stop.is_set():
-                longest_s = self._longest_pause_s
+                longest_s = None
                 event_count = 0
                 try:
                     event_count = self.step()
                 except Retry as problem:
                     self._on_problem(problem)
                     longest_s = LONGEST_OUTAGE_PAUSE_S
+                if event_count:
+                    back_off.reset()
                 if event_count < self._batch_events:
-                    pause_s = SHORTEST_PAUSE_S if event_count else min(pause_s * 2, longest_s)
-                    self._stop.wait(pause_s)
+                    self._stop.wait(back_off.pause_s(longest_s))
 
     def catch_up(self, timeout_s: float) -> int:
         """Follow until every projection that is not stopped has everything that is settled now;
         the position. Raises `PositionNotReached`."""
         deadline = time.monotonic() + inputs.seconds("timeout_s", timeout_s)
         needed = self._reader.settled_position()
-        pause_s = SHORTEST_PAUSE_S
+        back_off = BackOff(SHORTEST_PAUSE_S, self._longest_pause_s)
         while behind := [place for place in self._followable() if place.position < needed]:
             if time.monotonic() >= deadline:
                 place = behind[0]
@@ -143,8 +145,7 @@ class Follower:
                     place.projection, found=place.position, needed=needed, timeout_s=timeout_s
                 )
             if not self.step():
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 2, self._longest_pause_s)
+                time.sleep(back_off.pause_s())
         return needed
 
     def step(self) -> int:

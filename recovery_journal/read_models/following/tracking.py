@@ -24,6 +24,7 @@ from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import PositionNotReached
 from recovery_journal.postgres.database import Database
+from recovery_journal.process.back_off import BackOff
 from recovery_journal.projections.fold_hash import fold_hash
 from recovery_journal.projections.projection import Projection
 
@@ -141,15 +142,14 @@ class ProjectionTracking(TrackingRecorder):
         library's WaitInterruptedError as soon as `interrupt` is set.
         """
         deadline = time.monotonic() + timeout
-        pause_s = SHORTEST_PAUSE_S
+        back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
         never = threading.Event()
         while not self.has_tracking_id(application_name, notification_id):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise self._not_reached(application_name, notification_id or 0, timeout)
-            if (interrupt or never).wait(min(pause_s, left_s)):
+            if (interrupt or never).wait(min(back_off.pause_s(), left_s)):
                 raise WaitInterruptedError
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     # -- and more --------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from recovery_journal.domain.errors import StoreBusy
 from recovery_journal.log.block import END, LogBlocks
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.process.back_off import BackOff
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.rebuild.privileges import carry_privileges
@@ -96,7 +97,7 @@ class Switch:
         the old table; the old rows serve on.
         """
         began = time.monotonic()
-        pause_s = FIRST_PAUSE_S
+        back_off = BackOff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         patience = 1
         while True:
             try:
@@ -108,8 +109,7 @@ class Switch:
                 if elapsed >= SWITCH_LIMIT_S:
                     wanted = f"switch projection {self._projection.name!r}"
                     raise StoreBusy(wanted, limit=f"{SWITCH_LIMIT_S:g} s") from busy
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            time.sleep(back_off.pause_s())
             self.catch_up()
 
     def _switch(self, patience: int) -> Switched:
