@@ -37,7 +37,6 @@ PLANTS: Final[dict[str, Plant]] = {
     "fence-not-compared": Plant(
         "no write of a stale owner is accepted",
         (Edit(WRITES, "    AND lease_id = %(lease_id)s\n    AND epoch = %(epoch)s\n", ""),),
-        first_seed=16,
     ),
     "write-without-the-lock": Plant(
         "a write locks its lease row before it looks at the fence",
