@@ -121,7 +121,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "loss-without-a-lock": Plant(
         "the evidence of a loss is the lease as it was",
         (Edit(LOSS, "LIMIT %(limit)s\nFOR NO KEY UPDATE SKIP LOCKED", "LIMIT %(limit)s"),),
-        first_seed=88,
+        first_seed=400,
     ),
     "no-look-under-the-lock": Plant(
         "what was found lost is looked at again once its row is locked",

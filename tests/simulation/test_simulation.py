@@ -12,7 +12,7 @@ from scripts.simulation.plants import PLANTS
 from scripts.simulation.run import simulate
 
 SEEDS_TO_FIND = 1_000
-LIMIT_S = 1_500  # a plant whose first seed has moved is searched for
+LIMIT_S = 600
 
 pytestmark = pytest.mark.timeout(LIMIT_S)
 
