@@ -164,9 +164,7 @@ def show(
 
 def _show(document: ShowDocument) -> None:
     for one in document.entries:
-        words_of_event = Padding(
-            page.text(essentials(one.entry.event, one.entry.error_text), "dim"), (0, 0, 0, 2)
-        )
+        words_of_event = Padding(page.text(essentials(one.entry.event), "dim"), (0, 0, 0, 2))
         page.show(_event_line(one.entry), words_of_event, _change_lines(one.changes), Text())
     moment = "" if document.at is None else f", at {document.at}"
     page.show(page.text(f"As of version {document.version}{moment}", "bold"))

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from recovery_journal.cli.words import between, digest, duration, moment, plain, spaced
 from recovery_journal.domain.checkpoint import InDoubt
 from recovery_journal.domain.events import (
@@ -48,13 +46,10 @@ def tag_shown(event: Shown) -> str:
     return journal_tag_of(event) if isinstance(event, JournalEvent) else tag_of(event)
 
 
-def essentials(event: Shown, error_text: str | None = None) -> str:
-    """What of this event a person wants to know first, with what its failure said where that is
-    kept beside the log."""
+def essentials(event: Shown) -> str:
+    """What of this event a person wants to know first."""
     if isinstance(event, UnreadableEvent):
         return plain(f"cannot be read: {event.problem}")
-    if error_text is not None and isinstance(event, StepFailed | Quarantined | LeaseEnded):
-        event = replace(event, message=error_text)
     parts = [*_WORDS[type(event)](event), _decided(event.recorded_by)]
     told = ", ".join(part for part in parts if part)
     return plain(told + (f" - {event.reason}" if event.reason else ""))

@@ -153,6 +153,6 @@ class Lines:
             Text(words.time_of_day(at) if self._is_terminal else words.moment(at), style="dim"),
             page.text(name, "bold"),
             page.styled(tag_shown(event)),
-            page.text(skipped_or(essentials(event, entry.error_text), entry)),
+            page.text(skipped_or(essentials(event), entry)),
         )
         return line

@@ -59,7 +59,7 @@ def _rows(tale: Sequence[HistoryStep]) -> Iterable[Sequence[object]]:
             words.time_of_day(at),
             "" if before is None else f"+{words.between(before, at)}",
             page.styled(tag_shown(event)),
-            skipped_or(essentials(event, one.entry.error_text), one.entry),
+            skipped_or(essentials(event), one.entry),
         )
         before = at
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import InvalidInput, StreamUnusable, UnknownAttempt
-from recovery_journal.domain.events import AnyEvent
+from recovery_journal.domain.events import AnyEvent, LeaseEnded, Quarantined, StepFailed
 from recovery_journal.domain.journal_events import JOURNAL_STREAM, AnyJournalEvent
 from recovery_journal.domain.lease import Actor
 from recovery_journal.domain.recovery import Recovery
@@ -36,15 +36,15 @@ class UnreadableEvent(Struct, frozen=True, kw_only=True, tag="unreadable"):
 
 class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One event, its place in the log, and when the database recorded it. `is_skipped`: a person
-    has every reader pass over it, as the journal's own history says. `error_text` is what the
-    failure said of which the event tells, where that is kept beside the log and not yet erased.
+    has every reader pass over it, as the journal's own history says. The text of a failure is put
+    back into its event where it is kept beside the log and not yet erased; the log itself has
+    only its digest then (`message_digest`).
     """
 
     position: int
     recorded_at: datetime
     event: AnyEvent | AnyJournalEvent | UnreadableEvent
     is_skipped: bool = False
-    error_text: str | None = None
 
 
 class History:
@@ -106,13 +106,14 @@ class History:
         return self._with_texts(entries)
 
     def _with_texts(self, entries: list[HistoryEntry]) -> list[HistoryEntry]:
-        """The entries with what their failures said, as far as it is still there."""
+        """The entries with the texts of their failures, as far as they are still there."""
         with self._database.cursor() as cursor:
             texts = find_texts(cursor, list({entry.event.originator_id for entry in entries}))
         for place, entry in enumerate(entries):
             event = entry.event
-            if text := texts.get((event.originator_id, event.originator_version)):
-                entries[place] = replace(entry, error_text=text)
+            text = texts.get((event.originator_id, event.originator_version))
+            if text and isinstance(event, StepFailed | LeaseEnded | Quarantined):
+                entries[place] = replace(entry, event=replace(event, message=text))
         return entries
 
 

@@ -155,7 +155,7 @@ def _tell(stream: Sequence[Record]) -> None:
     tale = told(entries)
     before = None
     for one in tale:
-        text(essentials(one.entry.event, one.entry.error_text))
+        text(essentials(one.entry.event))
         moment(one.entry.recorded_at)
         for change in changes(before, one.after):
             shown(change.after)

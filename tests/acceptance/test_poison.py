@@ -23,7 +23,7 @@ from tests.acceptance.poison_program import LARGE, LIMITS, TOUCHED
 from tests.acceptance.programs import Program, is_alive, started
 from tests.acceptance.stop import Settings
 from tests.rules.in_step import assert_in_step
-from tests.rules.scenes import change, events_of, last_of, rows, types_of, until
+from tests.rules.scenes import change, events_of, last_of, rows, said_last, types_of, until
 
 PROGRAM = "tests.acceptance.poison_program"
 GOOD_COUNT = 4
@@ -180,7 +180,7 @@ def test_reducers_that_fail_in_a_sweeper_are_given_up_and_the_others_are_done(
 
 def why_of(journal: rj.Journal, quarantined: Quarantined) -> str:
     """Its explanation, with what the error said, which is kept beside the log."""
-    return f"{quarantined.explanation}: {journal.history(quarantined.originator_id)[-1].error_text}"
+    return f"{quarantined.explanation}: {said_last(journal, quarantined.originator_id)}"
 
 
 def test_reducers_that_fail_in_a_claimer_are_given_up_and_the_others_are_done(
@@ -267,7 +267,7 @@ def test_checkpoints_of_100_mb_are_refused_or_given_up_and_the_others_are_done(
         assert "has 100,000,000 bytes, the limit is 67,108,864 bytes" in quarantined.explanation
     refused = last_of(journal, LeaseEnded, "saves too much 0")
     assert refused.error_class == "InvalidInput"
-    said = journal.history("saves too much 0")[-1].error_text
+    said = said_last(journal, "saves too much 0")
     assert "needed at most 67,108,864 bytes" in str(said)
     assert fleet.start_count == 2
     assert_good_are_done(journal)

@@ -172,5 +172,10 @@ REDUCERS: Mapping[str, Reducer] = {"sum": sum_up}
 
 def text_of(journal: Journal, event: RecoveryEvent) -> str:
     """What the failure said of which this event tells, as it is kept beside the log."""
-    [entry] = [it for it in journal.history(event.originator_id) if it.event == event]
-    return entry.error_text or ""
+    entry = journal.history(event.originator_id)[event.originator_version - 1]
+    return str(getattr(entry.event, "message", ""))
+
+
+def said_last(journal: Journal, attempt_id: str = "a-1") -> str:
+    """The text of the failure in an attempt's last event."""
+    return str(getattr(journal.history(attempt_id)[-1].event, "message", ""))

@@ -20,7 +20,16 @@ from recovery_journal.domain.errors import (
 from recovery_journal.postgres.database import Database
 from recovery_journal.values.payload import decode_digested
 from tests.bad_input.anything import Nowhere
-from tests.rules.scenes import OpenJournal, change, claim_one, held, report, rows, types_of
+from tests.rules.scenes import (
+    OpenJournal,
+    change,
+    claim_one,
+    held,
+    report,
+    rows,
+    said_last,
+    types_of,
+)
 
 TABLES = (
     "journal_events",
@@ -322,7 +331,7 @@ def test_a_failure_that_says_nothing_is_recorded_all_the_same(journal: rj.Journa
     ended = journal.recovery("a-1").ended
     assert isinstance(ended, rj.events.LeaseEnded)
     assert (ended.error_class, ended.message) == ("MuteError", "")
-    assert str(journal.history("a-1")[-1].error_text).startswith("a message that")
+    assert said_last(journal).startswith("a message that")
 
 
 def test_a_changed_limit_is_checked_too() -> None:

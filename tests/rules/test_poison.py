@@ -33,6 +33,7 @@ from tests.rules.scenes import (
     make_ready,
     report,
     rows,
+    said_last,
     sum_up,
     sweep_until,
     text_of,
@@ -216,7 +217,7 @@ def test_a_host_without_processes_folds_another_time_and_blames_no_run(
     assert claim_one(journal).folded_state == {"sum": 6}
     failures = events_of(journal, StepFailed)
     assert {failed.error_class for failed in failures} == {POSTPONED}
-    texts = [entry.error_text for entry in journal.history("a-1") if entry.error_text]
+    texts = [failed.message for failed in failures if failed.message]
     assert texts[0].startswith("no process for a reducer: ")
 
 
@@ -286,7 +287,7 @@ def test_a_checkpoint_in_a_newer_format_waits_for_a_newer_sweeper(
     assert swept.stage is rj.Stage.EXPIRED
     failed = last_of(journal, StepFailed)
     assert failed.error_class == "CheckpointTooNew"
-    assert "format 2, known are up to 1" in str(journal.history("a-1")[-1].error_text)
+    assert "format 2, known are up to 1" in said_last(journal)
     upgrade(journal)
     assert sweep_until(journal).is_ready
     assert claim_one(journal).state == {"sum": 1}

@@ -14,6 +14,7 @@ from recovery_journal.domain.errors import InvalidInput, ServerUnavailable
 from recovery_journal.domain.events import Ending, LeaseEnded
 from recovery_journal.domain.recovery import Stage
 from recovery_journal.worker.outcome import Outcome
+from tests.rules.scenes import said_last
 from tests.worker.desk import Desk, worker_of
 
 
@@ -293,7 +294,7 @@ def test_a_function_that_returns_code_which_has_not_run_fails_its_attempt(
     ended = worker_of(desk, functions).run(until_idle=True)
 
     assert ended == Counter({Outcome.FAILED: 2})
-    assert "whose code has not run" in str(desk.journal.history("a-1")[-1].error_text)
+    assert "whose code has not run" in said_last(desk.journal)
 
 
 @pytest.mark.parametrize(

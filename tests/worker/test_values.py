@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import recovery_journal as rj
 from recovery_journal.worker.outcome import Outcome
+from tests.rules.scenes import said_last
 from tests.values.money import CODECS, PRICE, Currency, Money
 
 
@@ -40,6 +41,6 @@ def test_a_result_that_would_not_come_back_fails_the_attempt_in_words(
 
         ended = journal.recovery("a-1").ended
         assert isinstance(ended, rj.events.LeaseEnded)
-        said = journal.history("a-1")[-1].error_text
+        said = said_last(journal)
         assert said is not None
         assert "result.a[0]: Money, a subclass of tuple" in said

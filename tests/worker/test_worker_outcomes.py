@@ -19,6 +19,7 @@ from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Stage
 from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome
+from tests.rules.scenes import said_last
 from tests.worker.desk import TTL_S, Desk, ttl, worker_of
 from tests.worker.functions import mark, until
 
@@ -50,7 +51,7 @@ def test_a_function_that_raises_fails_its_attempt_with_the_error(
     assert ended == Counter({Outcome.FAILED: 1})
     event = last_ending(desk, "a-1")
     assert (event.ending, event.error_class) == (Ending.FAILED, "ValueError")
-    said = desk.journal.history("a-1")[-1].error_text
+    said = said_last(desk.journal)
     assert (event.message, said) == ("", f"cannot count {str(desk.folder)!r}")
     assert "in raise_error" in capfd.readouterr().err
     problems = [notice.text for notice in notices if notice.kind is NoticeKind.PROBLEM]
