@@ -108,7 +108,7 @@ class Acquisition:
             try:
                 progress = self._runs.end(request.run_id, cursor)
             except (PayloadCorrupt, CheckpointTooNew, CheckpointTooLarge):
-                # The error is no answer for an attempt that was opened before.
+                # An attempt that was opened before is not concerned: a retry gets its lease.
                 if cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone():
                     return self._granted_before(cursor, request)
                 raise

@@ -80,9 +80,7 @@ class LeaseEndings:
                     return False
                 try:
                     events = decide(recovery)
-                except (
-                    WrongStage
-                ):  # the attempt was cancelled, or ended otherwise, under this fence
+                except WrongStage:  # it was cancelled, or ended otherwise, under this fence
                     return False
                 self._ledger.record_one(cursor, recovery, events)
                 if events and result is not None:

@@ -116,8 +116,8 @@ class Keeping:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Renew meanwhile in a thread. Raises what the last renewal raised, if one more renewal
-        fails."""
+        """Renew meanwhile in a thread. If the last renewal failed, renew again here, and raise
+        the error of that."""
         ended = Event()
         thread = Thread(target=self._renew_until, args=(ended,), daemon=True)
         thread.start()

@@ -92,7 +92,7 @@ class ReadyNotice(Struct, frozen=True):
 
     def wake_delay_s(self, *, is_asleep: bool) -> float | None:
         """After how many seconds a worker that receives it should come; None if it should not."""
-        if is_asleep and random.random() * self.asleep_count >= self.comer_count:  # noqa: S311 - a lot
+        if is_asleep and random.random() * self.asleep_count >= self.comer_count:  # noqa: S311 - a random draw
             return None
         crowd = min(self.comer_count, self.asleep_count)
         turn_s = min(SPREAD_S * crowd, LONGEST_TURN_S)

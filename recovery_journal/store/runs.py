@@ -32,9 +32,9 @@ LARGEST_PIECE_BYTES: Final = 1024 * 1024
 SMALLEST_PIECE_BYTES: Final = 16 * 1024
 FAST_PIECE_S: Final = 0.1
 SLOW_PIECE_S: Final = 0.5
-"""The piece after a fast one is twice as large, the one after a slow one half as large. Small
-pieces are not always cheap: of a compressed value, the server also reads all bytes before a
-piece."""
+"""The piece after a fast one is twice as large, the one after a slow one half as large. It
+does not shrink sooner, because each piece of a compressed value makes the server read all bytes
+before it too."""
 STEPS_AT_ONCE: Final = 32
 
 OPEN_RUN = """
