@@ -1,4 +1,4 @@
-"""Reading the log: the history of one attempt, an attempt as of any event, the log in order."""
+"""Reads the log: the history of one attempt, an attempt as of any event, the log in order."""
 
 from datetime import datetime
 from hashlib import sha256
@@ -22,8 +22,8 @@ UNKNOWN: Final = Actor(role="unknown", host="", pid=0, program="")
 
 
 class UnreadableEvent(Struct, frozen=True, kw_only=True, tag="unreadable"):
-    """An event that is skipped, or one of the journal's own stream, that cannot be decoded; the
-    digest is that of its stored bytes. What it says of who recorded it cannot be known."""
+    """An event that cannot be decoded, and that is skipped or belongs to the journal's own stream;
+    the digest is that of its stored bytes. The author in its content cannot be known."""
 
     originator_id: str
     originator_version: int
@@ -36,9 +36,8 @@ class UnreadableEvent(Struct, frozen=True, kw_only=True, tag="unreadable"):
 
 class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One event, its place in the log, and when the database recorded it. `is_skipped`: a person
-    has every reader pass over it, as the journal's own history says. `error_text` is what the
-    failure said of which the event tells, where that is kept beside the log and not yet erased.
-    """
+    made every reader pass over it, as the journal's own history records. `error_text` is the text
+    of the failure that the event records, where it is kept beside the log and not yet erased."""
 
     position: int
     recorded_at: datetime
@@ -48,7 +47,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class History:
-    """What the log says; no projection is asked."""
+    """Reads the log; no projection is queried."""
 
     def __init__(self, database: Database, application: JournalApplication) -> None:
         self._database = database
@@ -56,7 +55,7 @@ class History:
 
     def of(self, attempt_id: str, *, version: int | None = None) -> list[HistoryEntry]:
         """Every event of an attempt, in order, up to its `version`-th. Raises `UnknownAttempt`,
-        `UnknownEvent`, `CorruptEvent`, and `InvalidInput` for a version that is still to come."""
+        `UnknownEvent`, `CorruptEvent`, and `InvalidInput` for a version that does not exist yet."""
         stream = self._application.streams([attempt_id]).get(attempt_id)
         if stream is None:
             raise UnknownAttempt(attempt_id)
@@ -73,16 +72,16 @@ class History:
 
     def recovery(self, attempt_id: str, *, version: int | None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`, and
-        `InvalidInput` for a version that is still to come."""
+        `InvalidInput` for a version that does not exist yet."""
         recovery = self._application.recovery(attempt_id, version=version)
         if version is not None and version != recovery.version:
             raise _to_come(attempt_id, version, recovery.version)
         return recovery
 
     def log(self, *, after: int, limit: int) -> list[HistoryEntry]:
-        """Settled events after a position, also those that are skipped and those of the journal's
-        own stream: what is read here never changes. Ends before one that cannot be read, and
-        raises only when that one comes first."""
+        """Settled events after a position, including skipped ones and those of the journal's own
+        stream: a part of the log that was read here never changes. The result ends before an event
+        that cannot be read; its error is raised only when it comes first."""
         entries: list[HistoryEntry] = []
         for row in self._application.reader.rows(after, limit):
             try:
@@ -106,7 +105,7 @@ class History:
         return self._with_texts(entries)
 
     def _with_texts(self, entries: list[HistoryEntry]) -> list[HistoryEntry]:
-        """The entries with what their failures said, as far as it is still there."""
+        """The entries with the texts of their failures, as far as these still exist."""
         with self._database.cursor() as cursor:
             texts = find_texts(cursor, list({entry.event.originator_id for entry in entries}))
         for place, entry in enumerate(entries):
@@ -126,7 +125,7 @@ def _to_come(attempt_id: str, version: int, last: int) -> InvalidInput:
 
 
 def _entry(row: DictRow) -> HistoryEntry:
-    """Raises `StreamUnusable` for an event that others have to stop at too."""
+    """Raises `StreamUnusable` for an event at which other readers have to stop too."""
     event: AnyEvent | AnyJournalEvent | UnreadableEvent
     try:
         event = _decoded(row)
