@@ -9,7 +9,7 @@ from recovery_journal.cli.words import spaced
 from recovery_journal.domain.events import RecoveryEvent, tag_of
 from recovery_journal.domain.recovery import Recovery
 
-# Fields that change with every event or never, and so say nothing.
+# Fields that change with every event or never, and so carry no information.
 UNTOLD: Final = frozenset({"version", "attempt_id"})
 
 

@@ -1,4 +1,4 @@
-"""An event in a few words: who, which fence, what evidence, which range."""
+"""An event in a few words: its author, fence, evidence and range."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -49,8 +49,8 @@ def tag_shown(event: Shown) -> str:
 
 
 def essentials(event: Shown, error_text: str | None = None) -> str:
-    """What of this event a person wants to know first, with what its failure said where that is
-    kept beside the log."""
+    """The first things that a person needs of this event, with the text of its failure where that
+    is kept beside the log."""
     if isinstance(event, UnreadableEvent):
         return plain(f"cannot be read: {event.problem}")
     if error_text is not None and isinstance(event, StepFailed | Quarantined | LeaseEnded):
@@ -66,7 +66,7 @@ def in_doubt(effects: Iterable[InDoubt]) -> str:
 
 
 def skipped_or(told: str, entry: HistoryEntry) -> str:
-    """What is told of an entry, marked where every reader passes over it."""
+    """The words for an entry, marked where every reader skips it."""
     return f"(skipped) {told}" if entry.is_skipped else told
 
 
@@ -199,7 +199,7 @@ def _accepted(event: RestoreAccepted) -> Iterable[str]:
 
 
 def _failure(what: str, event: StepFailed | Quarantined | LeaseEnded) -> str:
-    """What failed, and what it said; of an erased text its digest."""
+    """What failed, and its text; of an erased text its digest."""
     if event.message:
         return f"{what}: {event.message}"
     if event.message_digest:
@@ -208,7 +208,7 @@ def _failure(what: str, event: StepFailed | Quarantined | LeaseEnded) -> str:
 
 
 def _decided(by: Actor) -> str:
-    """The person who decided; machines are told of where they matter."""
+    """The person who decided; machines are named where they matter."""
     return f"by {by.name}" if by.role == "person" and by.name else ""
 
 

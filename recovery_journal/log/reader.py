@@ -245,12 +245,10 @@ class SettledReader:
 
     def _require_log_of(self, after: int) -> None:
         """No event of this log has a skipped position: a reader at one has read an event that was
-        lost, and must not continue as if nothing had happened."""
+        lost. It would miss no event from there on, but it must learn of the loss."""
         if self._skipped_around(after) is None:
             return
-        with (
-            self._database.cursor() as cursor
-        ):  # an event may have been appended since, at the end of the log
+        with self._database.cursor() as cursor:  # by now a range may begin later
             self._skipped = skipped_positions(cursor)
         if skipped := self._skipped_around(after):
             raise TailLost(reader="a reader", found=after, last=skipped.last)

@@ -109,9 +109,7 @@ class Restore:
             event_id=uuid4().hex, by=actor("person", by), reason=f"after a restore: {reason}"
         )
         with self._database.transaction() as cursor:
-            projections = self._unlink(
-                cursor
-            )  # before new events are appended above lost positions
+            projections = self._unlink(cursor)  # before new events come above lost positions
             raised = raise_numbers(cursor)
         fenced = self._fence(found, decision)
         recoveries = [one for one in fenced if isinstance(one, Recovery)]
