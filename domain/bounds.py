@@ -1,7 +1,7 @@
 """The bounds of numbers and times in events: a column can hold them and every reader reads them
 alike.
 
-They apply to what is decoded. What the program makes itself was validated as an argument.
+They apply to decoded events. Values that the program makes itself were validated as arguments.
 """
 
 from datetime import UTC, datetime

@@ -11,7 +11,7 @@ from recovery_journal.domain.lease import Progress
 
 
 class TipFinding(StrEnum):
-    """What the checkpoint store answered."""
+    """The answer of the checkpoint store about a run's tip."""
 
     CHECKPOINT = "checkpoint"
     INPUT = "input"
@@ -26,7 +26,7 @@ class TipFinding(StrEnum):
 
 
 class TipAction(StrEnum):
-    """What the reload does about it."""
+    """The action of the reload on a finding."""
 
     ADOPT = "adopt"
     RESTART = "restart"

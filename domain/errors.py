@@ -63,8 +63,9 @@ class RecoveryJournalError(Exception):
 
     @property
     def reason_for_log(self) -> str:
-        """What an event records of it for ever (rule R1): only the error's class, unless that class
-        guarantees that its text quotes no value, and nothing that user code raised."""
+        """The text that an event records of this error for ever (rule R1): only the error's class,
+        unless that class guarantees that its text quotes no value, and nothing that user code
+        raised."""
         return type(self).__name__
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -256,7 +257,7 @@ class CodecMissing(Refused):
 
     @property
     def reason_for_log(self) -> str:
-        """What could not be decoded, but not the content found in it."""
+        """The subject that could not be decoded, but not the content found in it."""
         return f"cannot decode {self.what}: found no codec or time zone of its own here"
 
 
@@ -273,7 +274,7 @@ class CodecFailed(Refused):
 
     @property
     def reason_for_log(self) -> str:
-        """What could not be decoded, but not the content found in it."""
+        """The subject that could not be decoded, but not the content found in it."""
         return f"cannot decode {self.what}: found that decode of codec {self.codec!r} failed"
 
 

@@ -177,7 +177,7 @@ class Dispatched(RecoveryEvent, frozen=True, kw_only=True, tag="dispatched"):
 
 
 class WriteKind(StrEnum):
-    """What a worker may write under its fence."""
+    """The operations that a worker may write under its fence."""
 
     HEARTBEAT = "heartbeat"
     ANNOUNCEMENT = "announcement"
@@ -252,7 +252,7 @@ class QuarantineCause(StrEnum):
 
 
 class LiftOption(StrEnum):
-    """What a person may choose for a quarantined attempt."""
+    """The options that a person may have for a quarantined attempt."""
 
     RETRY = "retry"
     ACCEPT_TIP = "accept_tip"

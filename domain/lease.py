@@ -89,8 +89,8 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SessionLoss(Struct, frozen=True, kw_only=True, gc=False):
-    """What one unbroken session of a sweeper observed of a worker's session lock: last held, first
-    gone, and gone for longer than the grace. Times are the store's clock."""
+    """The observations that one unbroken session of a sweeper made of a worker's session lock: last
+    held, first gone, and gone for longer than the grace. Times are the store's clock."""
 
     session_lock: Number
     held_at: Moment

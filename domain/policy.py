@@ -24,7 +24,7 @@ RANGES: Ranges = {
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """What an operator may configure about recoveries.
+    """The settings of recoveries that an operator may change.
 
     `crash_loop_count`: recoveries in a row without progress before the attempt is quarantined.
 

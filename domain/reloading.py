@@ -71,7 +71,7 @@ def lose_tip(
     policy: Policy,
     now: datetime,
 ) -> tuple[AnyEvent, ...]:
-    """Quarantine: the tip was there at the reload, and cannot be read for the replay any more."""
+    """Act on a tip that was there at the reload, and cannot be read for the replay any more."""
     recovery.require("give up the tip", Stage.RELOADED)
     return _meet_problem(recovery, decision, problem, RecoveryStep.REPLAY, policy=policy, now=now)
 

@@ -1,6 +1,6 @@
 """Requeue a claimed attempt that the claimer cannot load.
 
-What the claimer's process lacks is little evidence against the run - another machine may have the
+A lack of the claimer's process is little evidence against the run - another machine may have the
 memory, the time or the code - so no claimer quarantines for it at once. It is no progress either,
 so it counts as one of the recoveries in a row without progress.
 """

@@ -1,4 +1,4 @@
-"""What observations of session locks prove: which locks ended with their worker.
+"""Infers from observations of session locks which of them ended with their worker.
 
 A lock that is gone proves that its session ended, but not yet that its worker is dead. That is
 concluded only where one unbroken session saw the lock held and then, over the grace, gone and gone
@@ -37,7 +37,7 @@ class LockHolder(Struct, frozen=True, kw_only=True):
 
 
 class SessionObservations(Struct, frozen=True, kw_only=True):
-    """What one life of a session has observed: when each lock was held last, and which are gone.
+    """The observations of one life of a session: when each lock was held last, and which are gone.
 
     `holders` are those first seen with the locks that are held, gone or ended. `attempts` are those
     that the worker of a lock had when the lock disappeared, as far as that is known.

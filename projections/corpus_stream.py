@@ -296,7 +296,7 @@ class CorpusStream:
         return Holder(worker_id=self._worker, incarnation=life)
 
     def _session(self) -> SessionLoss:
-        """What a sweeper saw of the session lock of the last holder."""
+        """A sweeper's observations of the session lock of the last holder."""
         return SessionLoss(
             session_lock=self._number, held_at=self._at(1), gone_at=self._at(2), grace_s=0.75
         )

@@ -31,8 +31,8 @@ class Sweeper:
     """Sweeps until it is stopped: by `stop`, by its event, or by SIGTERM or SIGINT.
 
     Between two sweeps it polls the session locks of workers, and sweeps at once where one has
-    ended. `on_swept` is called with the results of each sweep, `on_problem` with the error of each
-    failed sweep: an unavailable server is reported and does not end the loop.
+    ended. `on_swept` is called with the result for each attempt, `on_problem` with the error of
+    each failed sweep: an unavailable server is reported and does not end the loop.
 
     `on_quarantine` is called for each quarantined attempt, at least once, in a thread of its own,
     so that recoveries never wait for it. Exceptions are reported to `on_problem`, and the hook is

@@ -96,7 +96,7 @@ Decide = Callable[[Recovery, LeaseRow, Cursor[DictRow]], tuple[AnyEvent, ...]]
 
 
 class ClaimRequest(Struct, frozen=True, kw_only=True):
-    """What a worker claims; validated. A filter is None for no filter."""
+    """A worker's request for attempts; validated. A filter is None for no filter."""
 
     holder: Holder
     kinds: list[str] | None

@@ -1,4 +1,4 @@
-"""What one event changed in an attempt, field by field."""
+"""The changes that one event made to an attempt, field by field."""
 
 from typing import Any, Final
 

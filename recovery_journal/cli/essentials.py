@@ -38,7 +38,7 @@ from recovery_journal.domain.lease import Actor, Holder
 from recovery_journal.monitoring.history import HistoryEntry, UnreadableEvent
 
 Shown = AnyEvent | AnyJournalEvent | UnreadableEvent
-"""What a history or the log may show."""
+"""The events that a history or the log may show."""
 
 
 def tag_shown(event: Shown) -> str:
@@ -199,7 +199,7 @@ def _accepted(event: RestoreAccepted) -> Iterable[str]:
 
 
 def _failure(what: str, event: StepFailed | Quarantined | LeaseEnded) -> str:
-    """What failed, and its text; of an erased text its digest."""
+    """The failed part and the text of its failure; of an erased text its digest."""
     if event.message:
         return f"{what}: {event.message}"
     if event.message_digest:

@@ -1,4 +1,4 @@
-"""What a command shows: tables and lines for people, JSON for programs, both on standard output.
+"""The output of commands: tables and lines for people, JSON for programs, both on standard output.
 
 Off a terminal nothing is cut or wrapped, so that ids can be searched for and cut out.
 """

@@ -52,7 +52,8 @@ CROSS JOIN LATERAL (
 ) AS event
 """
 
-# Each stream completely, one after the other, without memoizing: a plain nested loop.
+# Each stream completely, one after the other, without memoizing: a plain nested loop, planned for
+# reading all rows and without parallel workers.
 PLAINLY: Final = b"""
 SELECT set_config('enable_memoize', 'off', true),
     set_config('max_parallel_workers_per_gather', '0', true),

@@ -1,7 +1,7 @@
 """Transactions that have appended to the log and have not ended, with the statements that end them.
 
-What they have inserted is invisible to other sessions, and its place in its stream is taken until
-they end: an append to the same place waits, so it waits briefly, and then reports which
+Their events are invisible to other sessions, and the places of these events in their streams are
+taken until they end: an append to the same place waits, so it waits briefly, and then reports which
 transactions block it.
 """
 

@@ -1,5 +1,5 @@
-"""What is delayed, since when, why, and the remedy, according to the tables and the server's
-views."""
+"""Delays: the delayed part, since when, why, and the remedy, according to the tables and the
+server's views."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -263,7 +263,8 @@ class _Function(msgspec.Struct, frozen=True):
 
 
 def missing_protections(cursor: Cursor[DictRow]) -> list[str]:
-    """What is missing or altered, in words; empty where the log is as this program created it."""
+    """The protections that are missing or altered, in words; empty where the log is as this program
+    created it."""
     wanted = {
         "functions": msgspec.json.encode(_functions()).decode(),
         "triggers": msgspec.json.encode(TRIGGERS).decode(),

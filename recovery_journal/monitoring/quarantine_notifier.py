@@ -74,7 +74,7 @@ class QuarantineNotifier:
         told_count = 0
         while (row := self._take()) is not None:
             attempt = self._reading.of(row["attempt_id"], version=row["version"])
-            if attempt is None:  # its row has changed, in a store that was repaired by hand
+            if attempt is None:  # no longer quarantined, in a store that was repaired by hand
                 self._settle(TOLD, row)
                 continue
             try:

@@ -1,4 +1,4 @@
-"""What users read from projections, and the results of attempts."""
+"""Queries of users on projections, and the results of attempts."""
 
 from datetime import datetime
 

@@ -75,7 +75,7 @@ FROM projection_workers
 WHERE refused_write_count > 0
 """
 
-# What waits for a retry: a failed step, or a stream that could not be read when it was due.
+# Attempts that wait for a retry: a failed step, or a stream that could not be read when it was due.
 FAILING = """
 SELECT leases.attempt_id,
     leases.run_id,

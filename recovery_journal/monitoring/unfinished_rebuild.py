@@ -24,8 +24,8 @@ class Portion(StrEnum):
 class UnfinishedRebuild(Struct, frozen=True, kw_only=True):
     """Rows that a rebuild prepares, by the fold of this version. `done` of `total` are folded.
 
-    Where no process runs it, it was killed or has failed, and `do` says how to continue it or what
-    becomes of its rows. Until the switch the old rows serve.
+    Where no process runs it, it was killed or has failed, and `do` is the command to run, and
+    whether that resumes it or begins from scratch. Until the switch the old rows serve.
     """
 
     is_at_work: bool

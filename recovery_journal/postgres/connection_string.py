@@ -44,7 +44,7 @@ _LIKE: Final = re.compile(
 """The beginnings of a connection string, including mistyped ones."""
 
 CREDENTIALS: Final = re.compile(r"[^\s'\"]*:[^\s'\"]*@[^\s'\"]*")
-"""What may be the end of one. It may be an attempt's id as well."""
+"""A text that may be the end of a connection string. It may be an attempt's id as well."""
 
 
 class ConnectionString(Struct, frozen=True):

@@ -28,7 +28,7 @@ PARAMETERS: Final = {
 }
 
 NO_KEY: Final = b64encode(bytes(32)).decode()
-"""Of the length that libpq requires. The server asks for no password, so it is never used."""
+"""Of the length that libpq requires. The server requires no password, so it is never used."""
 
 # Programs of an older version refuse a parameter that they do not know.
 NEWER_PARAMETERS: Final[tuple[tuple[int, dict[str, str]], ...]] = (

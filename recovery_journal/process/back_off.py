@@ -28,6 +28,6 @@ class BackOff:
 
 
 def with_jitter(pause_s: float) -> float:
-    """Shorten a pause by chance, so that processes that began together, after an outage or at a
+    """Shorten a pause at random, so that processes that began together, after an outage or at a
     start, do not stay in step."""
     return pause_s * random.uniform(SHORTEST_SHARE, 1)  # noqa: S311 - jitter

@@ -34,7 +34,8 @@ FROM (SELECT count(*) FROM server_lives) AS lives,
 
 
 class _Seen(threading.local):
-    """What one thread has observed: each thread has its own connection, and so its own outages."""
+    """The observations of one thread: each thread has its own connection, and so its own
+    outages."""
 
     session_no: int | None = None
     exhaustion_count = 0

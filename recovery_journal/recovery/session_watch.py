@@ -63,7 +63,7 @@ _log = logging.getLogger("recovery_journal.recovery.session_watch")
 
 
 class _Seen(threading.local):
-    """What one thread has observed: each polls through its own session."""
+    """The observations of one thread: each polls through its own session."""
 
     sight: SessionObservations | None = None
     holders: Mapping[tuple[int, int], LockHolder | None] = MappingProxyType({})

@@ -10,7 +10,7 @@ from recovery_journal.domain.recovery import Recovery, Stage
 
 
 class SweepResult(Struct, frozen=True, kw_only=True):
-    """What a sweep did for one attempt: its stage afterwards, or the error that stopped it."""
+    """The result of a sweep for one attempt: its stage afterwards, or the error that stopped it."""
 
     attempt_id: str
     run_id: str = ""

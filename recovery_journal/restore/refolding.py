@@ -49,8 +49,9 @@ class Refolding:
         self._tracking = ProjectionTracking(database)
 
     def refold(self, cursor: Cursor[DictRow], stream: str, position: int) -> tuple[str, ...]:
-        """Remove the event at this position from all rows; return the projections that need a
-        rebuild. Followers that are blocked before it continue."""
+        """Fold the rows that contain the event at this position again without it, or leave their
+        projections alone until a rebuild; return the latter. Followers that are blocked before it
+        continue."""
         unlinked = []
         for name in [place.projection for place in self._tracking.all()]:
             place = self._tracking.lock(cursor, name, is_patient=True)

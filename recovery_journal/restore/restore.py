@@ -49,7 +49,7 @@ ORDER BY projection
 
 
 class Restored(Struct, frozen=True, kw_only=True):
-    """What `after_restore` found and did.
+    """The findings and the acts of `after_restore`.
 
     `is_done`: it was needed, and the server is accepted now. `raised`: the numbers that are
     skipped; none where nothing was lost. `fenced_count` leases were taken from their workers and
@@ -84,7 +84,7 @@ class Restore:
         self._limits = limits
 
     def look(self) -> Restored:
-        """What there is to do; nothing is changed."""
+        """The findings alone; nothing is changed."""
         comparison, found = self._look()
         with self._database.cursor() as cursor:
             ahead = [row["projection"] for row in cursor.execute(AHEAD).fetchall()]

@@ -57,7 +57,8 @@ EXPLANATION_LETTERS: Final = 500
 
 
 class Skipped(Struct, frozen=True, kw_only=True):
-    """What `skip` did. `is_done`: this call skipped the event; otherwise it was skipped before.
+    """The result of `skip`. `is_done`: this call skipped the event; otherwise it was skipped
+    before.
 
     `left` is what still blocks the attempt, if anything does. `projections` had folded the event
     into rows that mix attempts: rebuild them. `swept`: the attempt was fenced, and recovered to
@@ -185,7 +186,7 @@ class Skipping:
 
 
 def _obstacle(cursor: Cursor[DictRow], stored: DictRow, row: LeaseRow | None) -> str:
-    """What is wrong with an event, for the record. Raises `InvalidInput` where nothing is."""
+    """The defect of an event, for the record. Raises `InvalidInput` where it has none."""
     position, version = stored["notification_id"], stored["originator_version"]
     is_unknown_to_row = row is None or version > row.version
     try:

@@ -65,7 +65,7 @@ FIND = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What a worker asks for when it opens an attempt; validated."""
+    """A worker's request to open an attempt; validated."""
 
     attempt_id: str
     run_id: str

@@ -1,4 +1,4 @@
-"""A lease row: what the store knows of one attempt, read by name."""
+"""A lease row: the store's state of one attempt, read by name."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

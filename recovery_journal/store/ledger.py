@@ -68,7 +68,7 @@ Moved = Recovery | RecoveryJournalError
 
 
 class Known(NamedTuple):
-    """What a lease row knows of its stream: the last event that changed it, and the status."""
+    """A lease row's knowledge of its stream: the last event that changed it, and the status."""
 
     version: int
     status: str

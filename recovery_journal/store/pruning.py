@@ -165,7 +165,7 @@ class Pruning:
         open runs, prune checkpoints written longer ago than this except the newest
         `keep_checkpoints`. Erase texts of failures that are older than this, of any run.
 
-        What a batch has pruned stays pruned if a later one fails. Raises `InvalidInput`,
+        A batch that was pruned stays pruned if a later one fails. Raises `InvalidInput`,
         `ServerUnavailable`, `StoreBusy`.
         """
         age_s = inputs.duration(

@@ -100,7 +100,7 @@ class ReadyNotice(Struct, frozen=True):
 
 
 def notify_ready(database: Database, ready_count: int) -> None:
-    """Wake waiting workers. What they are woken for must be committed already."""
+    """Wake waiting workers. The attempts for which they wake must be committed already."""
     with suppress(Retry), database.cursor() as cursor:
         cursor.execute(NOTIFY, {"ready_count": ready_count})
 

@@ -95,10 +95,10 @@ CREATE UNIQUE INDEX leases_open_run ON leases (run_id) WHERE ended_at IS NULL;
 -- All attempts of a run: to number the next one, and to see when the last one ended.
 CREATE INDEX leases_run ON leases (run_id, attempt_no);
 
--- What a sweep checks, in the order in which it takes: attempts that have ended, wait for a person
--- or are quarantined cost it nothing. It reads every other one once. An index on the time of their
--- end would save that read, and cost each heartbeat an entry in every index; as a lower bound that
--- only sweeps move up, it would still cost each lease such an update in every TTL.
+-- The rows that a sweep checks, in the order in which it takes: attempts that have ended, wait for
+-- a person or are quarantined cost it nothing. It reads every other one once. An index on the time
+-- of their end would save that read, and cost each heartbeat an entry in every index; as a lower
+-- bound that only sweeps move up, it would still cost each lease such an update in every TTL.
 CREATE INDEX leases_watched ON leases (attempt_id) WHERE is_watched;
 
 CREATE INDEX leases_dispatch ON leases (dispatch_id) WHERE dispatch_id IS NOT NULL;

@@ -83,8 +83,8 @@ WHERE run_steps.ordinal > coalesce(tip.ordinal, 0)
 ORDER BY run_id, run_steps.ordinal
 """
 
-# What a run's next worker has to load, without reading it: of a large value the server reads only
-# the header.
+# The bytes that a run's next worker has to load, without reading them: of a large value the server
+# reads only the header.
 SIZES = """
 SELECT wanted.run_id,
     coalesce(octet_length(runs.input), 0)
@@ -146,8 +146,8 @@ ORDER BY run_id, ordinal
 
 
 class RunSnapshot(Struct, frozen=True, kw_only=True, gc=False):
-    """What the store keeps of one run: its tip, and those payloads that were small enough to be
-    read with it, as they are stored. `outputs` are those of the tip's tail, in its order."""
+    """The stored state of one run: its tip, and those payloads that were small enough to be read
+    with it, as they are stored. `outputs` are those of the tip's tail, in its order."""
 
     tip: Checkpoint | CheckpointProblem
     input: bytes | None = None

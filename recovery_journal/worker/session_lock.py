@@ -312,7 +312,7 @@ class SessionLock:
 def _draw(connection: Connection[DictRow]) -> int | None:
     """Take a number that no session holds; None where several drawn numbers are all held."""
     for _ in range(DRAW_LIMIT):
-        number = random.randint(1, LARGEST_NUMBER)  # noqa: S311 - held by chance only, which is noticed
+        number = random.randint(1, LARGEST_NUMBER)  # noqa: S311 - held only by accident, which is noticed
         if _one(connection, ACQUIRE_LOCK, number=number)["is_taken"]:
             return number
     return None

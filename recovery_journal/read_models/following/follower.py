@@ -44,8 +44,8 @@ SHORTEST_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.25
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 
-# What a projection's own rows may raise: for values that a column cannot hold, or rows that are not
-# of the projection's present type.
+# The errors of a projection's own rows: values that a column cannot hold, or rows that are not of
+# the projection's present type.
 ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError, RowUnstorable)
 
 

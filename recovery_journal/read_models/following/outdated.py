@@ -70,7 +70,7 @@ def outdated_of(
 
 
 def outdated(place: Followed, projection: Projection[Any]) -> OutdatedProjection:
-    """What the rows of this tracking row are to a program with this fold."""
+    """The difference between the fold that made these rows and this program's fold."""
     return OutdatedProjection(
         projection=projection.name,
         found_version=place.fold_version,

@@ -42,8 +42,8 @@ class RowDifference(Struct, frozen=True, kw_only=True):
 
 
 class CheckedProjection(Struct, frozen=True, kw_only=True):
-    """What a check found. `pending_count` keys differ only because the follower, at `position`, has
-    not reached their newest event yet. `differences` holds the first of all differing keys.
+    """The result of a check. `pending_count` keys differ only because the follower, at `position`,
+    has not reached their newest event yet. `differences` holds the first of all differing keys.
     `digest` is that of the stored rows: equal rows, equal digest."""
 
     projection: str

@@ -23,7 +23,7 @@ WAIT_FOR_STRANGERS: Final = "SET LOCAL lock_timeout = '60s'"
 def index_shadows(
     database: Database, projections: Sequence[Projection[Any]], process_count: int
 ) -> None:
-    """Create index by index, then key by key for each table, as many at once as there are
+    """Create index by index, then keys and statistics table by table, as many at once as there are
     processes. Existing ones stay. Raises `StoreBusy`, `ServerUnavailable`, `ProcessLost`."""
     shadows = [shadow_of(projection) for projection in projections]
     indexes = [(shadow, name) for shadow in shadows for name in shadow.index_names]

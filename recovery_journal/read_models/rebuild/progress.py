@@ -45,9 +45,9 @@ class RebuiltProjection(Struct, frozen=True, kw_only=True):
 
 
 class RebuildReport(Struct, frozen=True, kw_only=True):
-    """What a rebuild did, from a log of so many events. `done_before` counts what an earlier start
-    of it had folded, as its progress counts. `as_of_s` is how long it took, in seconds, after
-    everything was switched, to index lists for as-of reads."""
+    """The result of a rebuild, from a log of so many events. `done_before` counts the events that
+    an earlier start of it had folded, as its progress counts. `as_of_s` is how long it took, in
+    seconds, after everything was switched, to index lists for as-of reads."""
 
     event_count: int
     done_before: int

@@ -1,6 +1,6 @@
 """Rebuilds projections from the log, while all other work continues.
 
-What is at or below a settled position never changes, so processes side by side fold it, range of
+Events at or below a settled position never change, so processes side by side fold them, range of
 streams by range, into bare shadow tables that no reader sees. Then these tables are indexed, catch
 up, and replace the old ones, each in one short transaction (switch.py). Until then the old rows
 serve, also when a rebuild fails or is killed; the registry (registry.py) records what is done, and

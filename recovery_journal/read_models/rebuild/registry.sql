@@ -1,4 +1,4 @@
--- What a rebuild has done so far, so that the next start does only what is missing.
+-- The record of a rebuild's finished work, so that the next start does only what is missing.
 
 CREATE TABLE IF NOT EXISTS rebuilds (
     rebuild_no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

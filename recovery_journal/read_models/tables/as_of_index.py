@@ -77,7 +77,7 @@ class AsOfIndex:
     def create_beside_writers(self, cursor: Cursor[DictRow]) -> None:
         """Create it, if it does not exist, while other sessions read and write.
 
-        The cursor must be in no transaction. What an interrupted try has left is removed first.
+        The cursor must be in no transaction. The remains of an interrupted try are removed first.
         Raises `StoreBusy` where a transaction stays open for an hour.
         """
         validity = self._validity(cursor)

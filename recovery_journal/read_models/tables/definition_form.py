@@ -38,7 +38,7 @@ def require_definition(projection: Projection[Any]) -> None:
 
 
 def _faults(projection: Projection[Any]) -> Iterator[tuple[str, str, str]]:
-    """What is wrong, what was found, and what is needed instead."""
+    """The fault of each wrong definition, the value found, and the value needed instead."""
     said: dict[str, Any] = {
         name: getattr(projection, name, NOTHING) for name in Projection.__annotations__
     }

@@ -30,7 +30,7 @@ def require_listing(projection: Projection[Any], columns: Mapping[str, str]) -> 
 def _faults(
     projection: Projection[Any], listing: Listing, columns: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """What was found and what is needed instead."""
+    """The value found at each fault, and the value needed instead."""
     numbers = {"entered_position": POSITION + NOT_NULL, "left_position": POSITION}
     numbers[f"entered_{projection.guard}"] = POSITION + NOT_NULL
     for field, kind in numbers.items():
