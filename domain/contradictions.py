@@ -1,4 +1,4 @@
-"""Finds events that cannot have happened after those before them.
+"""The invariants of a stream: finds events that cannot have happened after those before them.
 
 Commands append none of these, so such an event was appended by something else, or one before it is
 missing. `evolve` folds them all the same, but no decision is made on such a stream.

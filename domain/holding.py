@@ -1,4 +1,4 @@
-"""The commands of a worker that holds the attempt."""
+"""The commands about the worker that holds the attempt."""
 
 from recovery_journal.domain.events import (
     FIRST_VERSION,
@@ -105,8 +105,7 @@ def refuse(
 
 def _looks_after(recovery: Recovery, write: WriteKind, fence: Fence) -> bool:
     """Whether a worker only follows up on a lease that its own child has just ended: the heartbeat
-    beside the work, or a hand-back, may come a moment late and is no stale write of another
-    worker."""
+    beside the work, or a hand-back, may come a moment late and is no stale write."""
     ended = recovery.ended
     return (
         write in (WriteKind.HEARTBEAT, WriteKind.HAND_BACK)

@@ -219,7 +219,7 @@ class Service:
         self._say("swept", f"{name}  {stage(swept).plain}{problem}", swept=swept)
 
     def _complain(self, problem: Exception) -> None:
-        """Report a problem at once, and the same one again at most once a minute."""
+        """Report a problem at once, and throttle repetitions of the same one to one a minute."""
         now = time.monotonic()
         with self._voice:
             told_at = self._complaints.get(str(problem))

@@ -63,9 +63,9 @@ class Appender:
         """Append all events, of one stream or several, or none of them; return their positions.
 
         With a cursor they commit in its transaction, which a conflict leaves as it was. Without
-        one, a lost reply is resolved by a query: events with our event ids were appended by this
-        call. `again` means that an earlier call lost its reply. Any other event in the place of
-        ours raises `AppendConflict`, which carries it.
+        one, a lost reply is resolved by a query: events with our event ids were appended by us.
+        `again` means that an earlier call lost its reply. Any other event in the place of ours
+        raises `AppendConflict`, which carries it.
         """
         if not events:
             return []

@@ -83,7 +83,7 @@ class Raised(Struct, frozen=True, kw_only=True):
 
 def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
     """Raise both sequences above everything that was found, by a million numbers for each second
-    since the last event, and for at least 1,000 seconds.
+    since the last event, but never by less than 1,000 seconds' worth.
 
     The sequences move at once, whether or not the transaction commits: a repetition does no harm.
     The call waits for no open transaction that has appended.

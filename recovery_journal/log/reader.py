@@ -162,7 +162,7 @@ class SettledReader:
         return self._settled_rows(wanted)
 
     def settled_position(self) -> int:
-        """The highest position known to be settled, after one check. Never waits."""
+        """The watermark: the highest position known to be settled, after one check. Never waits."""
         self._require_primary()
         with self._database.cursor() as cursor:
             is_at_head = self._look(cursor)

@@ -1,8 +1,8 @@
 """Drives recoveries through the pipeline: each step for a whole batch of attempts at once.
 
 Each step of every attempt is durable before the next begins, and each attempt gets its own answer.
-A step that fails for the batch is retried for each attempt alone, so that one bad attempt never
-blocks the others.
+A step that fails for the batch is retried for half as many at a time, down to one attempt alone, so
+that one bad attempt never blocks the others.
 
 Every step begins by locking the lease rows that still have this sweeper's fence. A step that only
 advances the stage leaves its row unchanged: what the row says of the attempt stays true. If the

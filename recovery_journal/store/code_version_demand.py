@@ -77,7 +77,7 @@ ANY_KIND = [""]
 
 
 class CodeVersionDemand:
-    """The demand of the claimers of one process, recorded at intervals."""
+    """The demand of the claimers of one process, recorded through a throttle."""
 
     def __init__(self, database: Database, policy: Policy) -> None:
         self._database = database
@@ -100,6 +100,5 @@ class CodeVersionDemand:
 
 
 def pace_s(policy: Policy) -> float:
-    """The interval, in seconds, at which demand is recorded: a small part of the wait that it
-    decides about."""
+    """The throttle's interval in seconds: a small part of the wait about which demand decides."""
     return min(LONGEST_PACE_S, policy.version_wait_s * SHARE)

@@ -12,8 +12,8 @@ from recovery_journal.domain.lease import Fence, LeaseStatus
 from recovery_journal.postgres.database import Database
 
 BYTES_A_SECOND: Final = 8 * 1024 * 1024
-"""The lowest rate at which one call digests and decodes plain values. No value is longer than the
-largest payload."""
+"""The lowest rate, in bytes per second, at which one call digests and decodes plain values. No
+value is longer than the largest payload."""
 
 SMALL_BYTES: Final = 64 * 1024
 """Values of built-in types up to this length, in bytes, are decoded in a fraction of any TTL."""

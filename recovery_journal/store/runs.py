@@ -170,8 +170,8 @@ class RunStore:
     def tips(
         self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None
     ) -> Sequence[Checkpoint | CheckpointProblem]:
-        """The newest checkpoint of each run and its tail; the answer for a run with a damaged one
-        is its problem."""
+        """The newest checkpoint of each run and its tail; the answer for a run whose checkpoint
+        cannot be used is its problem."""
         return [kept.tip for kept in self.kept(runs, cursor)]
 
     def end(self, run_id: str, cursor: Cursor[DictRow]) -> Progress:
