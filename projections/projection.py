@@ -1,4 +1,5 @@
-"""The definition of a projection, a read model: a type of row, the key that an event concerns, and a fold.
+"""The definition of a projection, which is a read model: a type of row, the key that an event
+concerns, and a fold.
 
 A user's projection is a row type and a subclass with a name, `key_fields` and `fold`; the table,
 the follower, the rebuild and the check need nothing more.

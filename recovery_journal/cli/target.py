@@ -76,7 +76,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 def target_of(context: typer.Context) -> Target:
-    """The global options of the command that is going on."""
+    """The global options of the current command."""
     target = context.find_object(Target)
     assert target is not None
     return target
