@@ -1,4 +1,4 @@
-"""Saved states of a run, the run steps after them, and what the two add up to."""
+"""Saved states of a run, the run steps after them, and the tip that both form."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from recovery_journal.domain.errors import CheckpointTooLarge, CheckpointTooNew,
 from recovery_journal.domain.lease import Progress
 
 FORMAT_VERSION: Final = 1
-"""How this program writes checkpoints, and the newest format that it reads."""
+"""The format in which this program writes checkpoints, and the newest format that it reads."""
 
 
 class RunStep(Struct, frozen=True, kw_only=True, gc=False):
@@ -42,9 +42,10 @@ class InDoubt(Struct, frozen=True, kw_only=True, gc=False):
 class Checkpoint(Struct, frozen=True, kw_only=True, gc=False):
     """The newest saved state of a run (or its input, where `ref` is None) and the tail after it.
 
-    `ordinal` and `chain` say where in the run's chain the state was saved. `state_bytes` is the
-    size of the encoded state. The tail is in order of ordinal and holds no outputs. `newest_no`
-    is the number of the last checkpoint ever kept, also one that a person has set aside.
+    `ordinal` and `chain` are the place in the run's chain where the state was saved. `state_bytes`
+    is the size of the encoded state. The tail is in order of ordinal and holds no outputs.
+    `newest_no` is the number of the last checkpoint ever kept, including one that a person has set
+    aside.
     """
 
     run_id: str
@@ -66,7 +67,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def tip_ordinal(self) -> int:
-        """The last recorded run step, whether or not it follows the saved state."""
+        """The ordinal of the last recorded run step, whether or not it follows the saved state."""
         return self.tail[-1].ordinal if self.tail else self.ordinal
 
     @property
@@ -79,7 +80,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def progress(self) -> Progress:
-        """How far the run has come, as this tip tells it."""
+        """How far the run has come, according to this tip."""
         return Progress(
             ordinal=self.tip_ordinal,
             digest=self.tail[-1].chain if self.tail else self.chain,
@@ -88,7 +89,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ProblemKind(StrEnum):
-    """Why a run's tip cannot be had."""
+    """Why a run's tip is unusable."""
 
     MISSING = "missing"
     CORRUPT = "corrupt"
@@ -98,7 +99,7 @@ class ProblemKind(StrEnum):
 
 
 class CheckpointProblem(Struct, frozen=True, kw_only=True, gc=False):
-    """A tip that cannot be had, in place of the checkpoint."""
+    """An unusable tip, in place of the checkpoint."""
 
     run_id: str
     kind: ProblemKind
@@ -106,8 +107,8 @@ class CheckpointProblem(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def usable(tip: Checkpoint | CheckpointProblem) -> Checkpoint:
-    """The tip, for whoever cannot go on without it. Raises `PayloadCorrupt`, `CheckpointTooNew`,
-    `CheckpointTooLarge`."""
+    """The tip, for a caller that cannot continue without it. Raises `PayloadCorrupt`,
+    `CheckpointTooNew`, `CheckpointTooLarge`."""
     match tip:
         case Checkpoint():
             return tip

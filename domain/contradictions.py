@@ -1,7 +1,7 @@
-"""Which events cannot have happened after those before them.
+"""The invariants of a stream: finds events that cannot have happened after those before them.
 
 Commands append none of these, so such an event was appended by something else, or one before it is
-missing. `evolve` folds them all the same; decisions are not made on such a stream.
+missing. `evolve` folds them all the same, but no decision is made on such a stream.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
 
 OPEN: Final = frozenset(Stage) - {Stage.ENDED}
 
-# In which stages an event may come.
+# The stages in which an event may follow.
 STAGES: Final[dict[type[RecoveryEvent], frozenset[Stage]]] = {
     LeaseGranted: frozenset(),
     LeaseExpired: frozenset({Stage.HELD}),
@@ -43,7 +43,7 @@ STAGES: Final[dict[type[RecoveryEvent], frozenset[Stage]]] = {
     Confirmed: frozenset({Stage.HELD}),
     StepFailed: frozenset(RECOVERING),
     Abandoned: frozenset({*RECOVERING, Stage.READY}),
-    # The timeout may pass, and a person may cancel, wherever it stands.
+    # In any stage the timeout may pass, and a person may cancel.
     Quarantined: OPEN,
     QuarantineLifted: frozenset({Stage.QUARANTINED}),
     Resumed: frozenset({Stage.WAITING}),
@@ -71,7 +71,7 @@ def _wrong_number(recovery: Recovery, event: AnyEvent) -> str | None:
 
 
 def _wrong_fence(recovery: Recovery, event: AnyEvent) -> str | None:
-    """Fences only grow, and whoever writes under one names the newest."""
+    """Fences only grow, and each writer names the newest one."""
     match event:
         case LeaseExpired(fence=None):
             return None

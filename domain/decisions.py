@@ -1,4 +1,4 @@
-"""What a found tip leads to: one table over everything that can be found.
+"""Maps each finding about a tip to an action: one table over everything that can be found.
 
 The rows are the failures of docs/rules.md, as far as a checkpoint store can show them.
 """
@@ -11,7 +11,7 @@ from recovery_journal.domain.lease import Progress
 
 
 class TipFinding(StrEnum):
-    """What the checkpoint store answered."""
+    """The answer of the checkpoint store about a run's tip."""
 
     CHECKPOINT = "checkpoint"
     INPUT = "input"
@@ -26,7 +26,7 @@ class TipFinding(StrEnum):
 
 
 class TipAction(StrEnum):
-    """What the reload does about it."""
+    """The action of the reload on a finding."""
 
     ADOPT = "adopt"
     RESTART = "restart"
@@ -47,13 +47,13 @@ def _always(
 
 
 TIP_ACTIONS: dict[tuple[TipFinding, TipStanding], TipAction] = {
-    # Nobody said how far the run had come, so the tip is the best that is known.
+    # No progress was reported, so the tip is the best that is known.
     (TipFinding.CHECKPOINT, TipStanding.UNREPORTED): TipAction.ADOPT,
-    # The tip is where the lost worker said it was.
+    # The tip is where the lost worker reported it.
     (TipFinding.CHECKPOINT, TipStanding.EQUAL): TipAction.ADOPT,
     # The worker recorded more after its last report: nothing is missing.
     (TipFinding.CHECKPOINT, TipStanding.AHEAD): TipAction.ADOPT,
-    # The worker said it had come further than the store now shows: something was lost.
+    # The worker reported more progress than the store now shows: something was lost.
     (TipFinding.CHECKPOINT, TipStanding.BEHIND): TipAction.QUARANTINE_LOST,
     # No checkpoint was ever written: the input and the recorded run steps are the start.
     (TipFinding.INPUT, TipStanding.UNREPORTED): TipAction.RESTART,
@@ -65,17 +65,17 @@ TIP_ACTIONS: dict[tuple[TipFinding, TipStanding], TipAction] = {
     **_always(TipFinding.TERMINAL, TipAction.ABANDON),
     # The run waits for a person; it must not be dispatched.
     **_always(TipFinding.WAITING, TipAction.WAIT),
-    # The store knows of a checkpoint that it cannot show.
+    # The store knows of a checkpoint that it cannot return.
     **_always(TipFinding.MISSING, TipAction.QUARANTINE_LOST),
-    # Damaged; falling back to its parent is a person's decision.
+    # Damaged; to fall back to its parent is a person's decision.
     **_always(TipFinding.CORRUPT, TipAction.QUARANTINE_CORRUPT),
     # The store does not answer now; it may later.
     **_always(TipFinding.UNAVAILABLE, TipAction.RETRY),
-    # A newer program wrote it, so one that can read it is about: a deployment is under way.
+    # A newer program wrote it, so one that can read it probably runs: a deployment is under way.
     **_always(TipFinding.TOO_NEW, TipAction.AWAIT_VERSION),
-    # It will be no smaller later, and whoever loaded it might die of it.
+    # It will be no smaller later, and a process that loads it might run out of memory.
     **_always(TipFinding.TOO_LARGE, TipAction.QUARANTINE_LARGE),
-    # Somebody whose lease the journal does not know went on with the run.
+    # A worker whose lease the journal does not know continued the run.
     **_always(TipFinding.FOREIGN, TipAction.QUARANTINE_FOREIGN),
 }
 
@@ -85,27 +85,27 @@ CAUSES: dict[TipAction, QuarantineCause] = {
     TipAction.QUARANTINE_LARGE: QuarantineCause.TOO_LARGE,
     TipAction.QUARANTINE_FOREIGN: QuarantineCause.FOREIGN,
 }
-"""For which cause a found tip quarantines."""
+"""The cause with which a finding quarantines."""
 
 LIFT_OPTIONS: dict[QuarantineCause, tuple[LiftOption, ...]] = {
-    # The store may be mended, the loss accepted, or the work done again.
+    # The store may be fixed, the loss accepted, or the work done again.
     QuarantineCause.TIP_LOST: (LiftOption.RETRY, LiftOption.ACCEPT_TIP, LiftOption.RESTART),
-    # An older state with its longer tail leads to the same place.
+    # An older state with its longer tail gives the same state.
     QuarantineCause.CORRUPT: (LiftOption.RETRY, LiftOption.PARENT, LiftOption.RESTART),
     QuarantineCause.DIVERGED: (LiftOption.RETRY, LiftOption.ACCEPT_TIP, LiftOption.RESTART),
-    # The reducer has to be mended first.
+    # The reducer has to be fixed first.
     QuarantineCause.RAISED: (LiftOption.RETRY, LiftOption.RESTART),
     QuarantineCause.CRASH_LOOP: (LiftOption.RETRY, LiftOption.RESTART),
-    # Going on means without the timeout.
+    # A retry runs without the timeout.
     QuarantineCause.TIMEOUT: (LiftOption.RETRY, LiftOption.RESTART),
     QuarantineCause.NO_CHECKPOINT: (LiftOption.RESTART,),
-    # Upgrade the sweepers first, or go back to what this program wrote.
+    # Upgrade the sweepers first, or fall back to what this program wrote.
     QuarantineCause.TOO_NEW: (LiftOption.RETRY, LiftOption.PARENT, LiftOption.RESTART),
-    # Raise the limit first, or go back to a smaller state.
+    # Raise the limit first, or fall back to a smaller state.
     QuarantineCause.TOO_LARGE: (LiftOption.RETRY, LiftOption.PARENT, LiftOption.RESTART),
-    # Start a worker of that version first, or let any version go on, or begin again.
+    # Start a worker of that version first, or accept any version, or restart from the input.
     QuarantineCause.CODE_CHANGED: (LiftOption.RETRY, LiftOption.ACCEPT_TIP, LiftOption.RESTART),
-    # The store may be mended, what was written accepted, or the work done again.
+    # The store may be fixed, the foreign writes accepted, or the work done again.
     QuarantineCause.FOREIGN: (LiftOption.RETRY, LiftOption.ACCEPT_TIP, LiftOption.RESTART),
 }
 
@@ -113,8 +113,8 @@ FINDINGS: dict[ProblemKind, TipFinding] = {kind: TipFinding(kind.value) for kind
 
 
 def finding(tip: Checkpoint | CheckpointProblem, newest_writer: int | None = None) -> TipFinding:
-    """Which row of the table an answer of the store belongs to. `newest_writer` is the newest
-    epoch that may have written it; None, where a person took it as it is."""
+    """The row of the table for an answer of the store. `newest_writer` is the newest epoch that may
+    have written the tip; None, where a person accepted the tip as it is."""
     match tip:
         case CheckpointProblem(kind=kind):
             return FINDINGS[kind]

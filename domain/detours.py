@@ -1,5 +1,5 @@
-"""What may come between the steps: a seizure, a step that fails, a wait for another version, a
-recovery that is abandoned."""
+"""The commands between the steps: a seizure, a failed step, a wait for another version, an
+abandoned recovery."""
 
 from datetime import datetime
 
@@ -23,7 +23,8 @@ from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery, Sta
 def seize(
     recovery: Recovery, decision: Decision, *, fence: Fence, why: SeizeReason
 ) -> tuple[AnyEvent, ...]:
-    """Fence a foreign lease, or take a recovery over; the pipeline goes on where it stood."""
+    """Fence a foreign lease, or take a recovery over; the pipeline continues from its present
+    step."""
     if recovery.fence == fence:
         return ()
     recovery.require("seize the lease", *RECOVERING)
@@ -51,8 +52,8 @@ def fail_step(
     try_count: int | None = None,
     waits_since: datetime | None = None,
 ) -> tuple[AnyEvent, ...]:
-    """A step could not be taken now; it is tried again with growing waits. `try_count` is which
-    try it was, where failures before this recovery count too."""
+    """Record that a step failed; it is retried with back-off. `try_count` is the number of this
+    try, which includes failures before this recovery."""
     recovery.require(f"note a failed {step.value}", *RECOVERING)
     tried = try_count or recovery.try_count + 1
     event = recovery.event(
@@ -79,7 +80,7 @@ def await_reader(
     now: datetime,
     try_count: int | None = None,
 ) -> tuple[AnyEvent, ...]:
-    """A newer program wrote the checkpoint: leave it to one for a while, then to a person."""
+    """A newer program wrote the checkpoint: wait a while for such a program, then quarantine."""
     since = recovery.waits_since
     if since is not None and policy.has_waited(since, now):
         waited = f"{message}; none came within {policy.version_wait_s:g} s"
@@ -126,7 +127,8 @@ def await_codec(
 
 
 def miss_version(recovery: Recovery, decision: Decision, policy: Policy) -> tuple[AnyEvent, ...]:
-    """Workers of other code versions came for as long as one waits, and none of its own."""
+    """Quarantine: workers of other code versions came during the whole wait, and none of this
+    one."""
     found = recovery.quarantined if recovery.stage is Stage.QUARANTINED else None
     if found and found.cause is QuarantineCause.CODE_CHANGED:
         return ()

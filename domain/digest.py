@@ -1,15 +1,15 @@
 """Digests: of payloads, and the chain that ties a run's steps together.
 
-A digest names its codec, and digests of different codecs are never compared. `cs1` is the
-sha256 of a value as it is stored, `cv1` that of its canonical encoding, in which the order of a
-dict's keys does not count; `ch1` is the chain of run steps.
+A digest names its codec, and digests of different codecs are never compared. `cs1` is the sha256 of
+a value as it is stored, `cv1` that of its canonical encoding, in which the order of a dict's keys
+does not count; `ch1` is the chain of run steps.
 """
 
 from hashlib import sha256
 
 
 def payload_digest(encoded: bytes) -> str:
-    """The digest of a payload as it is stored: for damage, and for the chain."""
+    """The digest of a payload as it is stored: to detect damage, and for the chain."""
     return f"cs1:{sha256(encoded).hexdigest()}"
 
 
@@ -25,7 +25,7 @@ def chain_origin(run_id: str, input_digest: str) -> str:
 
 def chain_next(previous: str, *, ordinal: int, name: str, output_digest: str) -> str:
     """The chain after one more run step."""
-    # As `_link` does it, written out: a mass crash replays many tails.
+    # As `_link`, but inlined for speed: a mass crash replays many tails.
     number = str(ordinal)
     text = (
         f"{len(previous)}:{previous}{len(number)}:{number}"

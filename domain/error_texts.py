@@ -1,7 +1,8 @@
-"""Keeping the texts of failures out of the log, which nobody may change (rule R1).
+"""Keeps the texts of failures out of the log, which is immutable (rule R1).
 
-An exception's text often quotes what it failed at: a customer's name, an amount. The log keeps the
-class of the error and a digest of the text; the text itself is kept where it can be erased.
+An exception's text often quotes the data that it failed at: a customer's name, an amount. The log
+keeps the class of the error and a digest of the text; the text itself is kept where it can be
+erased.
 """
 
 from enum import StrEnum
@@ -22,7 +23,7 @@ class ErrorTexts(StrEnum):
 
 
 def withheld(event: AnyEvent) -> tuple[AnyEvent, str]:
-    """The event as the log keeps it, and the text that it must not keep; empty where it has
+    """The event as the log keeps it, and the text that the log must not keep; empty where it has
     none."""
     match event:
         case StepFailed(message=text) | LeaseEnded(message=text) | Quarantined(message=text):
@@ -32,5 +33,5 @@ def withheld(event: AnyEvent) -> tuple[AnyEvent, str]:
 
 
 def text_digest(text: str) -> str:
-    """The digest by which a text can be told from another once it is erased."""
+    """The digest that identifies a text after it is erased."""
     return payload_digest(text.encode(errors="replace"))

@@ -1,7 +1,7 @@
 """Every error the journal raises on purpose.
 
     RecoveryJournalError
-    ├── Refused                 mend the call, then ask again
+    ├── Refused                 fix the call, then repeat it
     │   ├── InvalidInput            a value breaks a stated limit or type
     │   ├── UnknownAttempt          no such attempt in the log
     │   ├── AttemptExists           the attempt was acquired before
@@ -10,48 +10,48 @@
     │   ├── RunMismatch             the run exists with another kind or input
     │   ├── RunPruned               the run's steps and checkpoints were pruned
     │   ├── ResultPruned            the attempt's result was pruned
-    │   ├── WrongStage              the attempt stands elsewhere in the pipeline
+    │   ├── WrongStage              the attempt is in another stage of the pipeline
     │   ├── StepOutOfOrder          a run step does not continue the recorded chain
     │   ├── CheckpointTooNew        a newer program wrote the run's checkpoint
     │   ├── CheckpointTooLarge      the run's checkpoint is above the limit of what is loaded
-    │   ├── CodecMissing            a stored value needs a codec or time zone that is not here
+    │   ├── CodecMissing            a stored value needs a codec or time zone that is missing
     │   ├── CodecFailed             a codec of the user's fails to decode a stored value
     │   ├── ReducerFailed           the user's reducer raised, died or never ended
     │   ├── ServerTooOld            the server lacks what the log needs
     │   ├── SettingRefused          a setting breaks what the journal promises
-    │   ├── SchemaMissing           nobody has run `init` here
-    │   ├── SchemaUnsafe            others may create objects in the schema
-    │   ├── SchemaTooNew            a newer program made the schema
-    │   ├── SchemaTooOld            an older program made the schema
+    │   ├── SchemaMissing           `init` was not run on this schema
+    │   ├── SchemaUnsafe            other roles may create objects in the schema
+    │   ├── SchemaTooNew            a newer program has migrated the schema
+    │   ├── SchemaTooOld            an older program has created the schema
     │   ├── SchemaOccupied          the schema holds tables of something else
     │   ├── RowsUnreadable          another fold made the rows of a projection
     │   └── EmbeddedServerUnavailable  the embedded server cannot be used here
-    ├── Retry                   nothing is wrong with the call; ask again later
-    │   ├── ServerUnavailable       the server cannot be reached or went away
-    │   │   └── ServerExhausted         it answers, and has no memory, locks or disk space left
-    │   ├── AppendConflict          the stream moved on between reading and writing
+    ├── Retry                   the call is valid; retry later
+    │   ├── ServerUnavailable       the server cannot be reached, or the connection was lost
+    │   │   └── ServerExhausted         it answers, but has no memory, locks or disk space left
+    │   ├── AppendConflict          another writer appended between read and write
     │   ├── StoreBusy               a lock or a wait reached its named limit
-    │   │   └── AppendBlocked           an insert that is left open has the event's place
-    │   ├── RowsOutdated            rows are left alone until they are of this program's fold
-    │   ├── PositionNotReached      a projection did not get there in time
-    │   ├── RebuildUnderWay         another process is at a rebuild
-    │   ├── ProcessLost             a process that helped died without a word
-    │   └── HookFailed              who should be told of a quarantine did not take it
-    ├── LeaseLost               stop working: somebody else owns the attempt
-    └── Stop                    a person must look before anything goes on
+    │   │   └── AppendBlocked           an open transaction has inserted at the event's place
+    │   ├── RowsOutdated            the rows are of another fold than this program's
+    │   ├── PositionNotReached      a projection did not reach the position in time
+    │   ├── RebuildUnderWay         another process runs a rebuild
+    │   ├── ProcessLost             a forked process died without a report
+    │   └── HookFailed              the hook for a quarantine failed
+    ├── LeaseLost               stop working: the lease is no longer the worker's
+    └── Stop                    a person must act before work continues
         ├── StreamUnusable          an attempt's stream cannot be decided on; it is set aside
         │   ├── UnknownEvent            the log holds a tag this program does not know
-        │   ├── CorruptEvent            an event's bytes do not say what its columns say
+        │   ├── CorruptEvent            an event cannot be decoded, or contradicts its columns
         │   ├── ImpossibleEvent         an event cannot follow those before it
         │   └── LeaseDiffers            the lease row and the stream know different events
-        ├── FoldFailed              a projection cannot take an event in
+        ├── FoldFailed              a projection's fold raised at an event
         ├── RowUnstorable           a fold made a row that no table can hold
         ├── TailLost                a reader is ahead of the log
         ├── ReadOnlyServer          the server is a standby
         ├── ServerReplaced          the journal was restored or failed over
         └── PayloadCorrupt          a stored state or output does not match its digest
 
-A message always says: cannot do what, to which, what was found, what is needed, what to do.
+Each message says: cannot do what, to which, what was found, what is needed, what to do now.
 """
 
 from collections.abc import Sequence
@@ -63,8 +63,9 @@ class RecoveryJournalError(Exception):
 
     @property
     def reason_for_log(self) -> str:
-        """What an event says of it for ever (rule R1): its class alone, unless a class of error
-        vouches that its words quote nothing of a value, and nothing of what user code raised."""
+        """The text that an event records of this error for ever (rule R1): only the error's class,
+        unless that class guarantees that its text quotes no value, and nothing that user code
+        raised."""
         return type(self).__name__
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,15 +82,15 @@ def _revived(
 
 
 class Refused(RecoveryJournalError):
-    """The call cannot be carried out as it stands; nothing was written."""
+    """The call cannot be carried out with this state or these arguments; nothing was written."""
 
 
 class Retry(RecoveryJournalError):
-    """The call was right and may succeed later."""
+    """The call was valid and may succeed later."""
 
 
 class Stop(RecoveryJournalError):
-    """What is stored is not what it should be; going on would hide it."""
+    """Stored data is not what it should be; to continue would hide that."""
 
 
 class InvalidInput(Refused):
@@ -126,7 +127,8 @@ class AttemptExists(Refused):
 
 
 class StreamOccupied(Refused):
-    """Something else than the journal has appended to the stream of an attempt still to be."""
+    """Something else than the journal has appended to the stream of an attempt that was not opened
+    yet."""
 
     def __init__(self, attempt_id: str, *, position: int) -> None:
         super().__init__(
@@ -164,7 +166,8 @@ class RunMismatch(Refused):
 
 
 class RunPruned(Refused):
-    """A run whose steps are gone cannot go on: its effects would happen again under old keys."""
+    """A run whose steps are gone cannot be resumed: its effects would happen again under old
+    keys."""
 
     def __init__(self, run_id: str, *, pruned_at: str) -> None:
         super().__init__(
@@ -176,7 +179,7 @@ class RunPruned(Refused):
 
 
 class ResultPruned(Refused):
-    """A result that was pruned is known by its digest only."""
+    """Of a pruned result only the digest is left."""
 
     def __init__(self, attempt_id: str, *, digest: str) -> None:
         super().__init__(
@@ -220,7 +223,7 @@ class CheckpointTooNew(Refused):
 
     @property
     def reason_for_log(self) -> str:
-        """All of it: names and numbers of ours."""
+        """The whole text: it holds only names and numbers of the journal."""
         return str(self)
 
 
@@ -236,7 +239,7 @@ class CheckpointTooLarge(Refused):
 
     @property
     def reason_for_log(self) -> str:
-        """All of it: names and numbers of ours."""
+        """The whole text: it holds only names and numbers of the journal."""
         return str(self)
 
 
@@ -254,7 +257,7 @@ class CodecMissing(Refused):
 
     @property
     def reason_for_log(self) -> str:
-        """What could not be decoded; not what was found in it."""
+        """The subject that could not be decoded, but not the content found in it."""
         return f"cannot decode {self.what}: found no codec or time zone of its own here"
 
 
@@ -271,7 +274,7 @@ class CodecFailed(Refused):
 
     @property
     def reason_for_log(self) -> str:
-        """What could not be decoded; not what was found in it."""
+        """The subject that could not be decoded, but not the content found in it."""
         return f"cannot decode {self.what}: found that decode of codec {self.codec!r} failed"
 
 
@@ -289,7 +292,7 @@ class ReducerFailed(Refused):
 
     @property
     def reason_for_log(self) -> str:
-        """The class of what the reducer raised; not what that says."""
+        """The class of what the reducer raised, but not its text."""
         return f"cannot fold the tail of run {self.run_id!r}: found {self.error_class}"
 
 
@@ -325,7 +328,7 @@ class SchemaMissing(Refused):
 
 
 class SchemaUnsafe(Refused):
-    """Others than its owner choose what our statements mean in a schema."""
+    """Other roles than the schema's owner can change what the journal's statements mean there."""
 
     def __init__(self, schema: str, *, found: str, needed: str, do: str) -> None:
         super().__init__(
@@ -345,7 +348,7 @@ class SchemaTooNew(Refused):
 
 
 class SchemaTooOld(Refused):
-    """An older program has made the schema."""
+    """An older program has created the schema."""
 
     def __init__(self, schema: str, *, found: int, needed: int) -> None:
         super().__init__(
@@ -390,7 +393,7 @@ class EmbeddedServerUnavailable(Refused):
 
 
 class ServerUnavailable(Retry):
-    """The server cannot be reached, or the connection went away."""
+    """The server cannot be reached, or the connection was lost."""
 
     def __init__(
         self,
@@ -408,8 +411,8 @@ class ServerUnavailable(Retry):
 
 
 class ServerExhausted(ServerUnavailable):
-    """The server answers that it has no memory, locks, disk space or connections left: class 53 of
-    its error codes. Until that ends it serves nobody, so it is an outage."""
+    """The server reports that it has no memory, locks, disk space or connections left: class 53 of
+    its error codes. Until that ends it serves no client, so it counts as an outage."""
 
     def __init__(self, *, server: str, reason: str) -> None:
         super().__init__(
@@ -422,7 +425,7 @@ class ServerExhausted(ServerUnavailable):
 
 
 class AppendConflict(Retry):
-    """The stream has an event where this decision wanted to put its own."""
+    """The stream has an event where this decision wanted to append its own."""
 
     def __init__(
         self, attempt_id: str, *, expected_version: int, found: str, stored: object = None
@@ -446,7 +449,7 @@ class StoreBusy(Retry):
 
 
 class AppendBlocked(StoreBusy):
-    """A transaction that is left open has inserted in the place of the event to be appended."""
+    """A transaction that is left open has inserted at the place of the event to be appended."""
 
     def __init__(self, stream: str, *, limit: str, found: str, do: str) -> None:
         name = f"attempt {stream!r}" if stream else "the journal's own stream"
@@ -459,7 +462,8 @@ class AppendBlocked(StoreBusy):
 
 
 class RowsOutdated(Retry):
-    """The rows of a projection belong to another fold; they are followed once they are ours."""
+    """The rows of a projection belong to another fold; the follower continues once they are this
+    program's."""
 
     def __init__(self, projection: str, *, found: str, needed: str, do: str) -> None:
         super().__init__(
@@ -483,7 +487,7 @@ class PositionNotReached(Retry, TimeoutError):
 
 
 class RebuildUnderWay(Retry):
-    """One rebuild of a journal's projections at a time."""
+    """Another process rebuilds the journal's projections: one rebuild at a time."""
 
     def __init__(self, *, process_id: int, host: str, since: str, progress: str) -> None:
         super().__init__(
@@ -496,7 +500,7 @@ class RebuildUnderWay(Retry):
 
 
 class ProcessLost(Retry):
-    """A process that was forked to help has died and said nothing, as by SIGKILL."""
+    """A forked process died without a report, for example by SIGKILL."""
 
     def __init__(self, wanted: str, *, process_id: int, exit_code: int) -> None:
         how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
@@ -509,7 +513,7 @@ class ProcessLost(Retry):
 
 
 class HookFailed(Retry):
-    """What was to be called for a quarantine failed; the quarantine itself stands."""
+    """The hook for a quarantine failed; the quarantine itself stands."""
 
     def __init__(self, attempt_id: str, *, found: str, do: str) -> None:
         super().__init__(
@@ -534,15 +538,15 @@ class LeaseLost(RecoveryJournalError):
 
 
 class StreamUnusable(Stop):
-    """No decision can be made on an attempt's stream as it stands. `position` is that of the event
-    in the way, and `version` its place in the stream, where they are known."""
+    """No decision can be made on an attempt's stream as it is. `position` is that of the event that
+    blocks, and `version` its place in the stream, where they are known."""
 
     version: int | None
     position: int | None
 
 
 class UnknownEvent(StreamUnusable):
-    """An event's tag is not known to this program."""
+    """This program does not know an event's tag."""
 
     def __init__(self, attempt_id: str, *, version: int, tag: str, position: int | None) -> None:
         super().__init__(
@@ -573,7 +577,7 @@ class CorruptEvent(StreamUnusable):
 
 
 class ImpossibleEvent(StreamUnusable):
-    """An event can be read and cannot have happened after those before it."""
+    """An event can be read, but cannot have happened after those before it."""
 
     def __init__(
         self, attempt_id: str, *, version: int, tag: str, position: int | None, reason: str
@@ -589,8 +593,8 @@ class ImpossibleEvent(StreamUnusable):
 
 
 class LeaseDiffers(StreamUnusable):
-    """The lease row and the stream do not know the same events: something else than the journal
-    has appended, or the end of the stream is lost."""
+    """The lease row and the stream do not know the same events: something else than the journal has
+    appended, or the end of the stream is lost."""
 
     def __init__(
         self, attempt_id: str, *, lease_version: int, log_version: int, position: int | None
@@ -618,7 +622,7 @@ def _skip(position: int | None) -> str:
 
 
 class FoldFailed(Stop):
-    """A projection's fold raised; the projection stands still until it is mended."""
+    """A projection's fold raised; the projection stops until the fold is fixed."""
 
     def __init__(
         self, projection: str, *, position: int, attempt_id: str, tag: str, reason: str
@@ -633,7 +637,7 @@ class FoldFailed(Stop):
 
 
 class RowUnstorable(Stop):
-    """A fold made a row that its table cannot hold; the old rows serve until it is mended."""
+    """A fold made a row that its table cannot hold; the old rows serve until the fold is fixed."""
 
     def __init__(self, projection: str, *, reason: str) -> None:
         super().__init__(
@@ -645,7 +649,7 @@ class RowUnstorable(Stop):
 
 
 class TailLost(Stop):
-    """A reader stands above the last event: the log has lost its end."""
+    """A reader is above the last event: the log has lost its end."""
 
     def __init__(self, *, reader: str, found: int, last: int) -> None:
         super().__init__(
@@ -656,7 +660,7 @@ class TailLost(Stop):
 
 
 class ReadOnlyServer(Stop):
-    """A standby does not know the primary's writers, so it cannot say what is settled."""
+    """A standby does not know the primary's writers, so it cannot determine what is settled."""
 
     def __init__(self, wanted: str) -> None:
         super().__init__(
@@ -666,7 +670,7 @@ class ReadOnlyServer(Stop):
 
 
 class ServerReplaced(Stop):
-    """The journal is on another server, or another timeline, than the one it was accepted on."""
+    """The journal is on another server, or another timeline, than the accepted one."""
 
     def __init__(self, schema: str, *, found: str, needed: str) -> None:
         super().__init__(
@@ -694,5 +698,5 @@ class PayloadCorrupt(Stop):
 
     @property
     def reason_for_log(self) -> str:
-        """All of it: names and numbers of ours."""
+        """The whole text: it holds only names and numbers of the journal."""
         return str(self)

@@ -20,7 +20,7 @@ Times: TypeAlias = tuple[datetime | None, ...]
 times_of_lease: Final[Callable[[LeaseView], tuple[datetime, ...]]] = attrgetter(
     "granted_at", "renewed_at", "expires_at", "seen_at"
 )
-"""Those of a lease that is evidence."""
+"""The time fields of a lease that serves as evidence."""
 
 
 def _of_loss(event: LeaseExpired) -> Times:
@@ -39,7 +39,7 @@ TIMES_OF: Final[dict[type[AnyEvent], Callable[[Any], Times]]] = {
     ReadyForDispatch: attrgetter("ready_at", "not_before"),
     StepFailed: attrgetter("retry_at", "waits_since"),
 }
-"""All that hold any."""
+"""Every event class with times, and its time fields."""
 
 
 def time_out_of_bounds(event: AnyEvent) -> datetime | None:

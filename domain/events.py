@@ -1,10 +1,10 @@
 """The events of one attempt's stream: what happened to its ownership, in order.
 
-Each is immutable and named by a past participle. Its tag is stored for ever and says nothing of
-classes or modules; a changed meaning gets a new tag, a new field gets a default. No payload is
-ever in an event: ids, digests, names, numbers and times only (rule R1). What an error says may
-quote one, so the log keeps a digest of it (`domain.error_texts`). The database adds
-`recorded_at`, so that no writer's clock is trusted.
+Each is immutable and named by a past participle. Its tag is stored for ever and does not depend on
+classes or modules; a changed meaning gets a new tag, a new field gets a default. No payload is ever
+in an event: ids, digests, names, numbers and times only (rule R1). The text of an error may quote
+one, so the log keeps a digest of it (`domain.error_texts`). The database adds `recorded_at`, so
+that no writer's clock is trusted.
 """
 
 from enum import StrEnum
@@ -19,15 +19,16 @@ from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.replay import ReplayMode
 
 FIRST_VERSION: Final = 1
-"""That of the event with which each stream begins."""
+"""The version of the event with which each stream begins."""
 
 
-# No event and no part of one can ever be part of a cycle, being frozen: where many live at once,
-# as in a mass crash or a rebuild, not looking for cycles among them is a tenth of the work.
+# Events and their parts are frozen, so none can be part of a cycle: where many live at once, as in
+# a mass crash or a rebuild, exempting them from the search for cycles saves a tenth of the work.
 class RecoveryEvent(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
-    """What every event says: whose stream, where in it, who decided, which decision, and why.
+    """The common fields of every event: its stream and place there, its author, its decision and
+    the reason.
 
-    `event_id` is drawn once per decision, so that asking again after a lost reply finds it.
+    `event_id` is drawn once per decision, so that a retry after a lost reply finds it.
     """
 
     step: ClassVar[RecoveryStep | None] = None
@@ -60,7 +61,7 @@ class LeaseExpired(RecoveryEvent, frozen=True, kw_only=True, tag="lease-expired"
     """The lease is lost, so the worker's claim is void; the whole lease as it was seen is the
     evidence. `fence` is the new one, where it was taken in the same transaction.
 
-    `is_fleet_wide` says that most of the fleet was lost at once, which is no fault of the run.
+    `is_fleet_wide` means that most of the fleet was lost at once, which is no fault of the run.
     `session` is the evidence beside the lease, where the worker's session lock was gone.
     """
 
@@ -102,7 +103,7 @@ class TipStanding(StrEnum):
 
 
 class StartPoint(StrEnum):
-    """From where the next worker starts."""
+    """The point from which the next worker starts."""
 
     TIP = "tip"
     INPUT = "input"
@@ -111,7 +112,7 @@ class StartPoint(StrEnum):
 class CheckpointReloaded(RecoveryEvent, frozen=True, kw_only=True, tag="checkpoint-reloaded"):
     """The run's tip was read; without a checkpoint, `ref` is None and the input is the start.
 
-    `newest_epoch` is the newest of those that wrote the checkpoint or the tail after it.
+    `newest_epoch` is the newest epoch that wrote the checkpoint or the tail after it.
     """
 
     step: ClassVar[RecoveryStep | None] = RecoveryStep.CHECKPOINT_RELOAD
@@ -176,7 +177,7 @@ class Dispatched(RecoveryEvent, frozen=True, kw_only=True, tag="dispatched"):
 
 
 class WriteKind(StrEnum):
-    """What a worker may write under its fence."""
+    """The operations that a worker may write under its fence."""
 
     HEARTBEAT = "heartbeat"
     ANNOUNCEMENT = "announcement"
@@ -201,10 +202,10 @@ CODEC_MISSING: Final = "CodecMissing"
 
 
 class StepFailed(RecoveryEvent, frozen=True, kw_only=True, tag="step-failed"):
-    """A step of the pipeline could not be taken; it is tried again at `retry_at`.
+    """A step of the pipeline failed; it is retried at `retry_at`.
 
-    In the log `message_digest` stands for the message. `waits_since` is set where it waits for a
-    newer program, and says since when.
+    In the log `message_digest` stands for the message. `waits_since` is set where the attempt waits
+    for a newer program: the time since which it waits.
     """
 
     recovery_no: Number
@@ -226,7 +227,7 @@ class AbandonReason(StrEnum):
 
 
 class Abandoned(RecoveryEvent, frozen=True, kw_only=True, tag="abandoned"):
-    """This recovery stopped: there is nothing to recover, or no longer."""
+    """This recovery stopped: there is nothing to recover, or nothing any more."""
 
     recovery_no: Number
     why: AbandonReason
@@ -235,7 +236,7 @@ class Abandoned(RecoveryEvent, frozen=True, kw_only=True, tag="abandoned"):
 
 
 class QuarantineCause(StrEnum):
-    """Why no machine should go on."""
+    """Why no machine should continue the attempt."""
 
     TIP_LOST = "tip_lost"
     CORRUPT = "corrupt"
@@ -251,7 +252,7 @@ class QuarantineCause(StrEnum):
 
 
 class LiftOption(StrEnum):
-    """What a person may choose for a quarantined attempt."""
+    """The options that a person may have for a quarantined attempt."""
 
     RETRY = "retry"
     ACCEPT_TIP = "accept_tip"
@@ -260,7 +261,7 @@ class LiftOption(StrEnum):
 
 
 class Quarantined(RecoveryEvent, frozen=True, kw_only=True, tag="quarantined"):
-    """No machine goes on with this attempt until a person chooses one of `options`.
+    """No machine continues this attempt until a person chooses one of `options`.
 
     `message` is an error's, where one is the cause; in the log `message_digest` stands for it.
     """
@@ -279,7 +280,7 @@ class Quarantined(RecoveryEvent, frozen=True, kw_only=True, tag="quarantined"):
 
 
 class QuarantineLifted(RecoveryEvent, frozen=True, kw_only=True, tag="quarantine-lifted"):
-    """A person chose how to go on; the pipeline takes the attempt from the reload again."""
+    """A person chose how to proceed; the pipeline takes the attempt from the reload again."""
 
     recovery_no: Number
     option: LiftOption
@@ -287,7 +288,7 @@ class QuarantineLifted(RecoveryEvent, frozen=True, kw_only=True, tag="quarantine
 
 
 class Resumed(RecoveryEvent, frozen=True, kw_only=True, tag="resumed"):
-    """An attempt that waited for a person goes on; the pipeline reloads it first."""
+    """An attempt that waited for a person proceeds; the pipeline reloads it first."""
 
     recovery_no: Number
     fence: Fence

@@ -1,4 +1,4 @@
-"""The commands around a worker that holds the attempt."""
+"""The commands about the worker that holds the attempt."""
 
 from recovery_journal.domain.events import (
     FIRST_VERSION,
@@ -85,7 +85,7 @@ def dispatch(
 def confirm(
     recovery: Recovery, decision: Decision, write: WriteKind, ordinal: int
 ) -> tuple[AnyEvent, ...]:
-    """Note the holder's first accepted write under its fence."""
+    """Record the holder's first accepted write under its fence."""
     recovery.require("confirm the lease", Stage.HELD)
     if recovery.is_confirmed:
         return ()
@@ -97,15 +97,15 @@ def confirm(
 def refuse(
     recovery: Recovery, decision: Decision, write: WriteKind, fence: Fence
 ) -> tuple[AnyEvent, ...]:
-    """Note that a fenced-out worker tried to write: once per fence and operation."""
+    """Record that a fenced-out worker tried to write: once per fence and operation."""
     if (fence.epoch, write) in recovery.refused or _looks_after(recovery, write, fence):
         return ()
     return (recovery.event(StaleWriteRefused, decision, write=write, fence=fence),)
 
 
 def _looks_after(recovery: Recovery, write: WriteKind, fence: Fence) -> bool:
-    """Whether a worker only looks after a lease that its own child has just ended: the heartbeat
-    beside the work, or a hand-back, may come a moment late and is nobody's stale write."""
+    """Whether a worker only follows up on a lease that its own child has just ended: the heartbeat
+    beside the work, or a hand-back, may come a moment late and is no stale write."""
     ended = recovery.ended
     return (
         write in (WriteKind.HEARTBEAT, WriteKind.HAND_BACK)
@@ -166,7 +166,8 @@ def time_out(recovery: Recovery, decision: Decision, policy: Policy) -> tuple[An
 def diverge(
     recovery: Recovery, decision: Decision, *, explanation: str, found: str, expected: str
 ) -> tuple[AnyEvent, ...]:
-    """A claimer found another digest than the recovery did, before any user code ran."""
+    """Quarantine: a claimer found another digest than the recovery did, before any user code
+    ran."""
     done = recovery.quarantined if recovery.stage is Stage.QUARANTINED else None
     if done and (done.found_digest, done.expected_digest) == (found, expected):
         return ()

@@ -19,7 +19,7 @@ from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery, Sta
 def lift(
     recovery: Recovery, decision: Decision, option: LiftOption, fence: Fence
 ) -> tuple[AnyEvent, ...]:
-    """A person chooses how a quarantined attempt goes on."""
+    """Let a quarantined attempt proceed by the option that a person chose."""
     if recovery.stage in RECOVERING and recovery.lifted is option:
         return ()
     recovery.require("lift the quarantine", Stage.QUARANTINED)
@@ -39,7 +39,7 @@ def lift(
 
 
 def resume(recovery: Recovery, decision: Decision, fence: Fence) -> tuple[AnyEvent, ...]:
-    """A person lets a waiting attempt go on."""
+    """Let a waiting attempt proceed, as a person decided."""
     if recovery.stage in RECOVERING and recovery.is_resumed:
         return ()
     recovery.require("resume the attempt", Stage.WAITING)
@@ -56,7 +56,7 @@ def resume(recovery: Recovery, decision: Decision, fence: Fence) -> tuple[AnyEve
 
 
 def cancel(recovery: Recovery, decision: Decision) -> tuple[AnyEvent, ...]:
-    """A person ends the attempt, wherever it stands."""
+    """End the attempt in whatever stage it is, as a person decided."""
     if recovery.stage is Stage.ENDED:
         if _is_cancelled(recovery):
             return ()

@@ -1,7 +1,8 @@
-"""The events of the journal's own stream: what people did to the journal, and to no attempt.
+"""The events of the journal's own stream: acts of people that concern the journal and no single
+attempt.
 
-Its id is the empty text, which no attempt can have: an attempt's has at least one character. What
-folds attempts passes over this stream.
+Its id is the empty text, which no attempt can have: an attempt's has at least one character. Folds
+over attempts pass over this stream.
 """
 
 from typing import Annotated, Any, Final
@@ -17,7 +18,8 @@ JOURNAL_STREAM: Final = ""
 
 
 class JournalEvent(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
-    """What each says: where in the stream it stands, the person who decided, and why."""
+    """The common fields: the event's place in the stream, the person who decided, and the
+    reason."""
 
     originator_id: str = JOURNAL_STREAM
     originator_version: Annotated[int, Meta(ge=FIRST_VERSION, le=LARGEST_NUMBER)]
@@ -27,9 +29,10 @@ class JournalEvent(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"
 
 
 class EventSkipped(JournalEvent, frozen=True, kw_only=True, tag="event-skipped"):
-    """A person had every reader pass over the event at `position`.
+    """A person made every reader pass over the event at `position`.
 
-    It is named by its place and the digest of its stored bytes. `obstacle` says what was wrong.
+    The event is identified by its position and the digest of its stored bytes. `obstacle` says what
+    was wrong.
     """
 
     position: Number
@@ -41,11 +44,11 @@ class EventSkipped(JournalEvent, frozen=True, kw_only=True, tag="event-skipped")
 
 
 class RestoreAccepted(JournalEvent, frozen=True, kw_only=True, tag="restore-accepted"):
-    """A person accepted the server that the journal was found on.
+    """A person accepted the server on which the journal was found.
 
-    `is_nothing_lost` says that all was left as it was. Else `fenced_count` leases were fenced and
-    `difference_count` lease rows and streams differed; epochs go on above `skipped_to_epoch`,
-    positions above `skipped_to_position`.
+    `is_nothing_lost` means that nothing else was changed. Otherwise `fenced_count` leases were
+    fenced and `difference_count` lease rows and streams differed; epochs continue above
+    `skipped_to_epoch`, positions above `skipped_to_position`.
     """
 
     system_identifier: str

@@ -1,4 +1,4 @@
-"""A worker's claim on an attempt, and who is who around it."""
+"""A worker's claim on an attempt, and the identities around it."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from recovery_journal.domain.bounds import Moment, Number, Seconds
 
 
 class LeaseStatus(StrEnum):
-    """Where a lease row stands; only `held` accepts a worker's writes."""
+    """The status of a lease row; only `held` accepts a worker's writes."""
 
     HELD = "held"
     RECOVERING = "recovering"
@@ -30,7 +30,7 @@ OPEN_STATUSES = (
 
 
 class LossReason(StrEnum):
-    """On what evidence a lease was declared lost."""
+    """The evidence on which a lease was declared lost."""
 
     TTL = "ttl"
     SESSION_LOST = "session_lost"
@@ -40,7 +40,7 @@ class LossReason(StrEnum):
 
 
 class Actor(Struct, frozen=True, kw_only=True, gc=False):
-    """Who recorded an event: a program's role on a host, and the person or worker behind it."""
+    """The author of an event: a program's role on a host, and the person or worker behind it."""
 
     role: str
     host: str
@@ -59,7 +59,7 @@ class Incarnation(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def token(self) -> str:
-        """The same life has the same token, another life never has it."""
+        """The same life has the same token; another life never has it."""
         return f"{self.boot_id}:{self.pid}:{self.started}"
 
 
@@ -71,8 +71,8 @@ class Holder(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Fence(Struct, frozen=True, kw_only=True, gc=False):
-    """An ordered number and a random id; a write must match both. `native` is a foreign
-    runtime's own opaque token."""
+    """An ordered number and a random id; a write must match both. `native` is a foreign runtime's
+    own opaque token."""
 
     epoch: Number
     lease_id: str
@@ -80,7 +80,7 @@ class Fence(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Progress(Struct, frozen=True, kw_only=True, gc=False):
-    """How far a worker says its run has come: the last recorded run step, the chain digest
+    """How far a worker reports its run has come: the last recorded run step, the chain digest
     there, and how many checkpoints were written."""
 
     ordinal: Number
@@ -89,8 +89,8 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SessionLoss(Struct, frozen=True, kw_only=True, gc=False):
-    """What one unbroken session of a sweeper saw of a worker's session lock: last held, first gone,
-    and gone for longer than the grace. Times are the store's clock."""
+    """The observations that one unbroken session of a sweeper made of a worker's session lock: last
+    held, first gone, and gone for longer than the grace. Times are the store's clock."""
 
     session_lock: Number
     held_at: Moment
@@ -99,8 +99,8 @@ class SessionLoss(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LeaseView(Struct, frozen=True, kw_only=True, gc=False):
-    """A lease as it was seen, with everything an auditor may ask about its loss. Times are the
-    store's clock, named by `clock`."""
+    """A lease as it was seen, with everything that an auditor may need about its loss. Times are
+    the store's clock, named by `clock`."""
 
     attempt_id: str
     run_id: str

@@ -23,10 +23,11 @@ class RecoveryStep(StrEnum):
 
 
 class RecoveryContext(Struct, frozen=True):
-    """What a replay needs. Immutable and comparable; `copy.replace`-like changes make a new one.
+    """The arguments of a replay. Immutable and comparable; `copy.replace`-like changes make a new
+    one.
 
-    `from_ordinal` is the first run step to replay, `to_ordinal` the last; both are ordinals of
-    the run, and an empty tail has `to_ordinal == from_ordinal - 1`.
+    `from_ordinal` is the first run step to replay, `to_ordinal` the last; both are ordinals of the
+    run, and an empty tail has `to_ordinal == from_ordinal - 1`.
     """
 
     attempt_id: str

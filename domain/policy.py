@@ -24,16 +24,23 @@ RANGES: Ranges = {
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """What an operator may configure about recoveries.
+    """The settings of recoveries that an operator may change.
 
     `crash_loop_count`: recoveries in a row without progress before the attempt is quarantined.
-    `excuse_limit`: losses with most of the fleet, in a row and without progress, before they are
-    taken for a crash loop too: a few runs that kill every worker look like a fleet that falls.
+
+    `excuse_limit`: losses with most of the fleet, in a row and without progress, before they count
+    as a crash loop too: a few runs that kill every worker are indistinguishable from a fleet that
+    fails.
+
     `raise_limit`: tries of a replay that raises before the attempt is quarantined.
-    `backoff_s`, `backoff_limit_s`: the first wait before a step is tried again, and the longest.
+
+    `backoff_s`, `backoff_limit_s`: the first wait before a step is retried, and the longest.
+
     `version_wait_s`: how long an attempt waits for a program that knows its checkpoint's format, or
     for a worker of its code version, before it is quarantined.
+
     `may_restart`: whether an attempt without any checkpoint may start from its input again.
+
     `is_timeout_quarantined`: quarantine attempts past their execution timeout, else end them.
     """
 
@@ -52,16 +59,16 @@ class Policy(Struct, frozen=True, kw_only=True):
             require_kind(name, getattr(self, name), bool, "True or False")
 
     def has_waited(self, since: datetime, now: datetime) -> bool:
-        """Whether somebody has waited for another version for long enough."""
+        """Whether the wait for another version has been long enough."""
         return now - since >= timedelta(seconds=self.version_wait_s)
 
     def retry_at(self, now: datetime, try_count: int) -> datetime:
-        """When the step is tried again after its `try_count`-th failure."""
+        """When the step is retried after its `try_count`-th failure."""
         require_kind("now", now, datetime, "a datetime")
         return now + timedelta(seconds=self.retry_wait_s(try_count))
 
     def retry_wait_s(self, try_count: int) -> float:
-        """How long something waits after its `try_count`-th failure: doubling waits."""
+        """The wait, in seconds, after the `try_count`-th failure: exponential back-off."""
         require_number("try_count", try_count, 1, LARGEST_NUMBER)
         doublings = min(try_count - 1, 30)
         return min(self.backoff_s * 2.0**doublings, self.backoff_limit_s)

@@ -1,7 +1,7 @@
-"""What a runtime must offer so that its attempts can be recovered.
+"""The ports that a runtime must implement so that its attempts can be recovered.
 
-Calls take batches, because a mass crash is a batch, and each element answers for itself: one bad
-run never fails its cohort. Answers come in the order of the questions.
+Calls take batches, because a mass crash is a batch, and each element gets its own answer: one bad
+run never fails its cohort. Answers are in the order of the arguments.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ class CheckpointStore(Protocol):
 
 
 class Replayer(Protocol):
-    """What replays the tails of runs."""
+    """Replays the tails of runs."""
 
     def replay(self, work: Sequence[tuple[RecoveryContext, Checkpoint]]) -> Sequence[ReplayOutcome]:
         """Replay each context's tail from its checkpoint."""

@@ -1,4 +1,4 @@
-"""Taking an attempt out of every machine's hands."""
+"""Quarantine: no machine continues the attempt until a person decides."""
 
 from recovery_journal.domain.decisions import LIFT_OPTIONS
 from recovery_journal.domain.events import (

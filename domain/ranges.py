@@ -1,4 +1,5 @@
-"""Numbers that an operator may set, checked when they are set: NaN is within no range."""
+"""The ranges of numbers that an operator may set, validated when they are set: NaN is within no
+range."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,7 +12,8 @@ from recovery_journal.domain.wording import shown
 YEAR_S: Final = 365 * 24 * 3600.0
 
 Ranges = Mapping[str, tuple[float, float]]
-"""The lowest and the highest value of each setting; where both are integers, so must it be."""
+"""The lowest and the highest value of each setting; where both are integers, the value must be
+one."""
 
 
 def require_within(settings: Struct, ranges: Ranges) -> None:
@@ -21,7 +23,7 @@ def require_within(settings: Struct, ranges: Ranges) -> None:
 
 
 def require_number(name: str, value: object, lowest: float, highest: float) -> None:
-    """Refuse what is no number within this range. Raises `InvalidInput`."""
+    """Refuse a value that is not a number within this range. Raises `InvalidInput`."""
     is_whole = isinstance(lowest, int) and isinstance(highest, int)
     kind = int if is_whole else (int, float)
     is_number = isinstance(value, kind) and not isinstance(value, bool)
@@ -36,6 +38,6 @@ def require_number(name: str, value: object, lowest: float, highest: float) -> N
 
 
 def require_kind(name: str, value: object, kind: type, needed: str) -> None:
-    """Refuse what is not of this class. Raises `InvalidInput`."""
+    """Refuse a value that is not of this class. Raises `InvalidInput`."""
     if not isinstance(value, kind):
         raise InvalidInput(name, found=shown(value), needed=needed, do="pass that")

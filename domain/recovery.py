@@ -1,8 +1,8 @@
-"""The aggregate: everything that ever happened to the ownership of one attempt.
+"""The aggregate: the whole history of the ownership of one attempt.
 
-Commands (steps.py, holding.py, interventions.py) decide and return events; they change nothing,
-and clock and numbers are arguments. Asked again for what is so already, they return nothing;
-asked too early, they refuse. `evolve` never refuses: what is in the log has happened.
+Commands (steps.py, holding.py, interventions.py) decide and return events; they change nothing, and
+clock and numbers are arguments. They are idempotent: what is decided already returns no event; too
+early, they refuse. `evolve` never refuses: what is in the log has happened.
 """
 
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ EventT = TypeVar("EventT", bound=RecoveryEvent)
 
 
 class Stage(StrEnum):
-    """Where an attempt stands, derived from its events."""
+    """The stage of an attempt, derived from its events."""
 
     HELD = "held"
     EXPIRED = "expired"
@@ -65,11 +65,11 @@ RECOVERING = (Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED)
 
 
 WAIVING = (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
-"""By these a person takes what the store shows for the truth, whatever had been said of it."""
+"""With these options a person accepts what the store shows as the truth, whatever was reported."""
 
 
 class Decision(Struct, frozen=True, kw_only=True, gc=False):
-    """One decision: its id, drawn once, and who takes it and why."""
+    """One decision: its id, drawn once, its author and its reason."""
 
     event_id: str
     by: Actor
@@ -78,12 +78,12 @@ class Decision(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Recovery(Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt as its events tell it. `version` is the number of the last event.
+    """One attempt as its events describe it. `version` is the number of the last event.
 
-    `code_version` is what it needs of a worker: nothing, once a person has waived it.
+    `code_version` is what it requires of a worker; empty once a person has waived it.
     `newest_writer` is the newest epoch under which its run may have been written to.
     `fleet_losses_without_progress` is how often in a row it was lost with most of the fleet.
-    `waits_since` is since when it waits for a program that can read its checkpoint.
+    `waits_since` is the time since which it waits for a program that can read its checkpoint.
     `undecoded_since` is when the first process without the codecs of its values requeued it since
     its last progress, `undecoded_count` how many did.
     """
@@ -123,7 +123,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def run_id(self) -> str:
-        """The run that this attempt is one go at."""
+        """The run to which this attempt belongs."""
         return self.granted.run_id
 
     @property
@@ -135,7 +135,8 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def trusted_writer(self) -> int | None:
-        """The newest epoch that may have written the tip; None where a person took it as it is."""
+        """The newest epoch that may have written the tip; None where a person accepted the tip as
+        it is."""
         return None if self.lifted is LiftOption.ACCEPT_TIP else self.newest_writer
 
     @property
@@ -144,7 +145,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
         return self.lost is None or self.fence.epoch > self.lost.lease.fence.epoch
 
     def context(self) -> RecoveryContext:
-        """What the replay of the present recovery is given. Refused before the reload."""
+        """The context of the present recovery's replay. Refused before the reload."""
         if self.reloaded is None:
             raise self.wrong_stage("give a recovery context", Stage.RELOADED)
         return RecoveryContext(
@@ -169,7 +170,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
         return recovery
 
     def event(self, of: type[EventT], decision: Decision, **fields: Any) -> EventT:
-        """The stream's next event, as this decision makes it."""
+        """The stream's next event, made by this decision."""
         return of(
             originator_id=self.attempt_id,
             originator_version=self.version + 1,
@@ -182,17 +183,18 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
         )
 
     def require(self, wanted: str, *stages: Stage) -> None:
-        """Refuse a command that comes in another stage than these."""
+        """Refuse a command in any other stage than these."""
         if self.stage not in stages:
             raise self.wrong_stage(wanted, *stages)
 
     def require_newer(self, wanted: str, fence: Fence) -> None:
-        """Refuse a fence whose epoch does not grow: the attempt has moved on since it was drawn."""
+        """Refuse a fence whose epoch is not larger: the attempt has advanced since the fence was
+        drawn."""
         if fence.epoch <= self.fence.epoch:
             raise self.lease_lost(wanted, fence)
 
     def lease_lost(self, wanted: str, fence: Fence) -> LeaseLost:
-        """The refusal of what rests on an older fence, to be raised."""
+        """The error to raise for a call that relies on an older fence."""
         return LeaseLost(
             self.attempt_id,
             operation=wanted,
@@ -201,7 +203,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
         )
 
     def wrong_stage(self, wanted: str, *needed: Stage, do: str = "") -> WrongStage:
-        """The refusal of a command, to be raised."""
+        """The error to raise for a command in the wrong stage."""
         return WrongStage(
             self.attempt_id,
             wanted=wanted,
@@ -212,7 +214,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
-    """The attempt after one more event. Never refuses, but where nothing can have happened: raises
+    """The attempt after this event. Never refuses, except where nothing can have happened: raises
     `CorruptEvent` for a stream that does not begin with its grant."""
     if isinstance(event, LeaseGranted):
         return _granted(event)
@@ -284,14 +286,15 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
 
 
 def project(recovery: Recovery | None, events: Iterable[Any]) -> Recovery | None:
-    """Fold a stream, in the form in which the library's repository asks for it."""
+    """Fold a stream, in the form that the library's repository requires."""
     for event in events:
         recovery = evolve(recovery, event)
     return recovery
 
 
 def _without_grant(event: RecoveryEvent) -> CorruptEvent:
-    """The log refuses gaps and only `grant` makes version 1, so no program of ours wrote this."""
+    """The log refuses gaps and only `grant` makes version 1, so no journal program wrote this
+    stream."""
     return CorruptEvent(
         event.originator_id,
         version=event.originator_version,
@@ -315,7 +318,8 @@ def _granted(event: LeaseGranted) -> Recovery:
 
 
 def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
-    """A loss begins a recovery; hand-backs and fleet-wide losses say nothing of the run."""
+    """A loss begins a recovery; hand-backs and fleet-wide losses are no evidence against the
+    run."""
     progress = event.lease.progress
     come = (progress.ordinal, progress.checkpoint_count) if progress else (0, 0)
     recoveries_without_progress = fleet_losses_without_progress = 0
@@ -345,7 +349,7 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
 
 
 def _reloaded(recovery: Recovery, event: CheckpointReloaded) -> Recovery:
-    """Who wrote what was adopted is trusted from now on, whoever that was."""
+    """The writer of an adopted tip is trusted from now on, whichever epoch that is."""
     return replace(
         recovery,
         version=event.originator_version,
@@ -362,7 +366,7 @@ def _is_crash(event: LeaseExpired) -> bool:
 
 
 def _held_on(recovery: Recovery, event: Abandoned) -> Recovery:
-    """The worker was alive all the time, so what counted as its crash counts no longer."""
+    """The worker was alive all the time, so what counted as its crash no longer counts."""
     was_counted = recovery.lost is not None and _is_crash(recovery.lost)
     return replace(
         recovery,
@@ -388,7 +392,7 @@ def _dispatched(recovery: Recovery, event: Dispatched) -> Recovery:
 
 
 def _lifted(recovery: Recovery, event: QuarantineLifted) -> Recovery:
-    """A start from the input is written into the store under the person's own fence."""
+    """A restart from the input is written into the store under the person's own fence."""
     cause = recovery.quarantined.cause if recovery.quarantined else None
     is_any_code = cause is QuarantineCause.CODE_CHANGED and event.option in WAIVING
     is_written = event.option is LiftOption.RESTART
@@ -403,7 +407,7 @@ def _lifted(recovery: Recovery, event: QuarantineLifted) -> Recovery:
 def _reopened(
     recovery: Recovery, version: int, fence: Fence, *, lifted: LiftOption | None
 ) -> Recovery:
-    # Who gave up what had been reported does not measure later progress by it.
+    # After a person discarded the reported progress, later progress is not measured by it.
     is_set_back = lifted in WAIVING
     return replace(
         recovery,

@@ -1,4 +1,4 @@
-"""Step 2 of the pipeline: adopt the run's tip, or do what the table of decisions says of it."""
+"""Step 2 of the pipeline: adopt the run's tip, or do what the table of decisions requires."""
 
 from datetime import datetime
 
@@ -30,7 +30,7 @@ def reload(
     policy: Policy,
     now: datetime,
 ) -> tuple[AnyEvent, ...]:
-    """Step 2: adopt the tip, or what the table of decisions says of it."""
+    """Step 2: adopt the tip, or do what the table of decisions requires."""
     if recovery.stage is Stage.RELOADED and _has_adopted(recovery, tip):
         return ()
     recovery.require("reload the checkpoint", Stage.EXPIRED)
@@ -71,13 +71,13 @@ def lose_tip(
     policy: Policy,
     now: datetime,
 ) -> tuple[AnyEvent, ...]:
-    """The tip was there at the reload, and can no longer be had for the replay."""
+    """Act on a tip that was there at the reload, and cannot be read for the replay any more."""
     recovery.require("give up the tip", Stage.RELOADED)
     return _meet_problem(recovery, decision, problem, RecoveryStep.REPLAY, policy=policy, now=now)
 
 
 def _require_fenced(recovery: Recovery) -> None:
-    # Until then the lost worker may still write, and the tip that is read here may move.
+    # Until then the lost worker may still write, and the tip that is read here may change.
     if not recovery.is_fenced:
         raise WrongStage(
             recovery.attempt_id,
@@ -91,7 +91,7 @@ def _require_fenced(recovery: Recovery) -> None:
 def _forbidden(
     recovery: Recovery, decision: Decision, action: TipAction, policy: Policy
 ) -> tuple[AnyEvent, ...]:
-    """The quarantine of what the tip allows and policy does not, else nothing."""
+    """The quarantine where the tip would allow an action that the policy forbids, else nothing."""
     looped = _crash_loop(recovery, policy)
     if looped:
         return quarantine(recovery, decision, QuarantineCause.CRASH_LOOP, looped)
@@ -103,7 +103,7 @@ def _forbidden(
 
 
 def _crash_loop(recovery: Recovery, policy: Policy) -> str:
-    """In which loop the attempt is, and why it was lost last; empty if in none."""
+    """Which crash loop the attempt is in, and why it was lost last; empty if in none."""
     if recovery.recoveries_without_progress >= policy.crash_loop_count:
         loop = f"{recovery.recoveries_without_progress} recoveries in a row without progress"
     elif recovery.fleet_losses_without_progress >= policy.excuse_limit:

@@ -20,20 +20,20 @@ class ReplayMode(StrEnum):
 
 
 class ReplayResult(StrEnum):
-    """What a replay came to."""
+    """The result of a replay."""
 
     REPLAYED = "replayed"
     DIVERGED = "diverged"
     RAISED = "raised"
     UNAVAILABLE = "unavailable"
-    UNREADABLE = "unreadable"  # to this process, which lacks a codec
+    UNREADABLE = "unreadable"  # by this process, which lacks a codec
 
 
 class ReplayOutcome(Struct, frozen=True, kw_only=True, gc=False):
-    """One replay: the range it covered, the digest it found and the one it should have found.
+    """One replay: the range it covered, the digest it found and the expected one.
 
-    `expected_from` says who named the expected digest; without one there is nothing to compare.
-    `state_digest` is the folded state's digest, where a reducer folded the tail.
+    `expected_from` names the source of the expected digest; without one there is nothing to
+    compare. `state_digest` is the folded state's digest, where a reducer folded the tail.
     """
 
     attempt_id: str
@@ -51,12 +51,12 @@ class ReplayOutcome(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_verified(self) -> bool:
-        """Whether the replay reached the digest that was expected of it: always derived."""
+        """Whether the replay reached the expected digest: always derived."""
         return self._is_comparable and self.digest == self.expected_digest
 
     @property
     def has_diverged(self) -> bool:
-        """Whether it says so, or its two digests do, whatever it says of itself."""
+        """Whether it says `DIVERGED`, or its two digests differ although it says `REPLAYED`."""
         is_contradicted = self._is_comparable and self.digest != self.expected_digest
         return self.result is ReplayResult.DIVERGED or (
             self.result is ReplayResult.REPLAYED and is_contradicted
@@ -101,8 +101,8 @@ def replay_chain(attempt_id: str, tip: Checkpoint, reported: Progress | None) ->
 def _expectation(
     ordinal: int, found: str, source: str, reported: Progress | None, recorded: RunStep | Checkpoint
 ) -> tuple[str, str, str]:
-    """(digest found, digest expected, who expects it): the store's word first, for a link that
-    contradicts its own record is wrong whatever the worker said."""
+    """(digest found, digest expected, source of the expected one): the store's record first,
+    because a link that contradicts its own record is wrong whatever the worker reported."""
     if (
         found == recorded.chain
         and reported is not None

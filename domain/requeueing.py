@@ -1,8 +1,8 @@
-"""A claimer cannot go on with what it has won: the lease is taken back, and tried again later.
+"""Requeue a claimed attempt that the claimer cannot load.
 
-What its process lacks says little of the run - another machine may have the memory, the time or
-the code - so no claimer quarantines for it at once. It is no progress either, so it counts as one
-of the recoveries in a row that may come to nothing.
+A lack of the claimer's process is little evidence against the run - another machine may have the
+memory, the time or the code - so no claimer quarantines for it at once. It is no progress either,
+so it counts as one of the recoveries in a row without progress.
 """
 
 from datetime import datetime
@@ -30,8 +30,8 @@ def requeue(
     now: datetime,
     is_tried: bool = True,
 ) -> tuple[AnyEvent, ...]:
-    """The claimer could not take this step: the next sweeper tries it, after a growing wait. Where
-    it was not even tried, that counts for nothing."""
+    """Requeue after the claimer failed at this step: a sweeper retries it, with back-off. Where the
+    step was not even tried, the failure does not count."""
     loss = LossReason.REPORTED if is_tried else LossReason.HANDED_BACK
     lost = expire(recovery, decision, lease=lease, loss=loss, fence=fence)
     after = recovery.apply(lost)
@@ -63,8 +63,8 @@ def leave_to_newer(
     policy: Policy,
     now: datetime,
 ) -> tuple[AnyEvent, ...]:
-    """A newer program's checkpoint came to an older claimer, as while a deployment rolls: that is
-    nobody's failure, so it counts for nothing but the wait."""
+    """Requeue an attempt whose checkpoint a newer program wrote and an older claimer received, as
+    during a rolling deployment: that is no failure, so only the wait for a reader counts."""
     lost = expire(recovery, decision, lease=lease, loss=LossReason.HANDED_BACK, fence=fence)
     after = recovery.apply(lost)
     if not lost:

@@ -1,10 +1,10 @@
-"""What may be concluded from looking at session locks: which of them ended with their worker.
+"""Infers from observations of session locks which of them ended with their worker.
 
-A lock that is gone says that its session ended, and not yet that its worker is dead. It is believed
-only where one unbroken session saw it held and then, over the grace, gone and gone again: whatever
-takes all sessions away takes the one that looks away as well.
+A lock that is gone proves that its session ended, but not yet that its worker is dead. That is
+concluded only where one unbroken session saw the lock held and then, over the grace, gone and gone
+again: an event that ends all sessions ends the observing one as well.
 
-Any role may ask for the lock of a living worker, and is granted it when that worker dies. So a lock
+Any role may request the lock of a living worker, and is granted it when that worker dies. So a lock
 counts as held only while the holder is the session that was first seen with it.
 """
 
@@ -18,18 +18,18 @@ from msgspec.structs import replace
 from recovery_journal.domain.lease import SessionLoss
 
 REMEMBERED: Final = timedelta(seconds=60)
-"""For how long an ended lock is remembered: its leases may be locked by others at first."""
+"""How long an ended lock is remembered: its leases may be locked by others at first."""
 
 TOGETHER: Final = timedelta(seconds=2)
-"""Within how much time sessions end that may have ended for one reason."""
+"""Sessions that end within this time may have ended for one reason."""
 
 Life: TypeAlias = tuple[int | str | datetime, ...]
-"""What tells one life of the looking session from the next."""
+"""Distinguishes one life of the observing session from the next."""
 
 
 class LockHolder(Struct, frozen=True, kw_only=True):
     """The session that holds a lock: its process at the server and its role there. `started_at` is
-    None where the looking role may not see it."""
+    None where the observing role may not see it."""
 
     pid: int
     role: int
@@ -37,10 +37,10 @@ class LockHolder(Struct, frozen=True, kw_only=True):
 
 
 class SessionObservations(Struct, frozen=True, kw_only=True):
-    """What one life of a session has seen: when each lock was held last, and which are gone.
+    """The observations of one life of a session: when each lock was held last, and which are gone.
 
     `holders` are those first seen with the locks that are held, gone or ended. `attempts` are those
-    that the worker of a lock had when it went, as far as that is known.
+    that the worker of a lock had when the lock disappeared, as far as that is known.
     """
 
     life: Life
@@ -52,14 +52,14 @@ class SessionObservations(Struct, frozen=True, kw_only=True):
     attempts: Mapping[int, frozenset[str]] = {}
 
     def with_attempts(self, found: Mapping[int, frozenset[str]]) -> "SessionObservations":
-        """The same, knowing also what the workers of some locks had."""
+        """The same observations, with the attempts of some locks' workers added."""
         return replace(self, attempts={**self.attempts, **found})
 
     def recently_ended(self) -> list[int]:
-        """The locks that ended just now, be their leases taken back already or not.
+        """The locks that ended recently, whether or not their leases were taken back already.
 
-        Of workers that went one after the other with the same attempt only the last one is named:
-        that is no loss of a fleet, but one run that kills its workers.
+        Of workers that ended one after the other with the same attempt only the last one is named:
+        that is no fleet-wide loss, but one run that kills its workers.
         """
         newest_first = sorted(
             [*self.gone.items(), *self.ended.items()], key=lambda it: it[1].gone_at, reverse=True
@@ -83,7 +83,8 @@ def look_again(
     now: datetime,
     grace_s: float,
 ) -> SessionObservations:
-    """What is known after one more look at who holds which lock; another life knows nothing yet."""
+    """The observations after one more poll of the lock holders; those of another life are
+    discarded."""
     if before is None or before.life != life:
         held_now = dict.fromkeys(holders, now)
         return SessionObservations(

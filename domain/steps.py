@@ -30,7 +30,7 @@ def expire(
     is_fleet_wide: bool = False,
     session: SessionLoss | None = None,
 ) -> tuple[AnyEvent, ...]:
-    """Step 1: declare the lease lost, on the evidence of how it was seen."""
+    """Step 1: declare the lease lost, on the evidence of its row as it was seen."""
     if (
         recovery.stage is not Stage.HELD
         and recovery.lost
@@ -59,7 +59,7 @@ def expire(
 def replay(
     recovery: Recovery, decision: Decision, outcome: ReplayOutcome, *, policy: Policy, now: datetime
 ) -> tuple[AnyEvent, ...]:
-    """Step 3: record what the replay came to."""
+    """Step 3: record the outcome of the replay."""
     if (
         recovery.stage is Stage.REPLAYED
         and recovery.replayed

@@ -1,4 +1,4 @@
-"""Values and words of others in our sentences: short, and fit to be stored and shown."""
+"""Foreign values and texts in our messages: short, and safe to store and show."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ LONGEST_CLASS: Final = 100  # characters
 
 
 def shown(value: object) -> str:
-    """Any value, as an error shows what was found, whatever it is and says of itself."""
+    """Show any value in an error, whatever its own `repr` does."""
     try:
         words = repr(value)
     except Exception:  # noqa: BLE001 - the caller's own object may raise anything here
@@ -26,13 +26,13 @@ def message_of(error: BaseException) -> str:
 
 
 def class_of(error: BaseException) -> str:
-    """The name of an exception's class, short. One that is made up at run time may have any text
-    for a name, which is no class's; its nearest base with a proper one stands for it then."""
+    """The name of an exception's class, short. A class made at run time may have any text as its
+    name, which is no class name; then its nearest base with a proper name stands for it."""
     names = (str(kind.__name__) for kind in type(error).__mro__)
     return next(name for name in names if name.isidentifier())[:LONGEST_CLASS]
 
 
 def cleaned(words: str) -> str:
-    """Text of whatever origin, cut and cleaned so that it can be stored."""
+    """Text of any origin, cut and cleaned so that it can be stored."""
     words = words[:LONGEST_MESSAGE].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return words.encode(errors="replace").decode()

@@ -1,8 +1,8 @@
-"""A log of what can happen to attempts, for telling folds apart by the rows that they make of it.
+"""A log of what can happen to attempts, to distinguish folds by the rows that they make of it.
 
-It is part of the hash of every fold, also of folds that are not ours: whoever changes it, or what
-corpus_stream.py makes of it, has every projection everywhere rebuilt. Everything is spelled out,
-so that a new member of an enumeration changes nothing here by itself.
+It is part of the hash of every fold, also of users' folds: a change of this file, or of what
+corpus_stream.py makes of it, causes a rebuild of every projection everywhere. Everything is spelled
+out, so that a new member of an enumeration changes nothing here by itself.
 """
 
 from collections.abc import Iterator
@@ -63,7 +63,8 @@ def _streams() -> Iterator[CorpusStream]:
 
 
 def _recovered() -> Iterator[CorpusStream]:
-    """Lost, taken back and handed on: once, twice, handed back, and for want of a checkpoint."""
+    """Lost, taken back and handed on: one time, two times, handed back, and without a
+    checkpoint."""
     once = CorpusStream(1, kind="report", tenant="acme", priority=5)
     once.granted("w-1").confirmed(WriteKind.RUN_STEP).lost(LossReason.TTL)
     once.reloaded(TipStanding.EQUAL, checkpoint_no=2).replayed(ReplayMode.CHAIN).ready()
@@ -96,7 +97,7 @@ def _recovered() -> Iterator[CorpusStream]:
 
 
 def _troubled() -> Iterator[CorpusStream]:
-    """Steps that fail and are tried again, and fences that are replaced meanwhile."""
+    """Steps that fail and are retried, and fences that are replaced meanwhile."""
     failing = CorpusStream(5, kind="report", priority=1)
     failing.granted("w-1").lost(LossReason.REPORTED, is_fenced=False).seized(SeizeReason.FOREIGN)
     failing.step_failed(RecoveryStep.CHECKPOINT_RELOAD, 1)
@@ -115,7 +116,7 @@ def _troubled() -> Iterator[CorpusStream]:
 
 
 def _stopped() -> Iterator[CorpusStream]:
-    """Recoveries that end early: the worker was alive, the run was done, somebody cancelled."""
+    """Recoveries that end early: the worker was alive, the run was done, a person cancelled."""
     alive = CorpusStream(7, kind="report", tenant="corner")
     alive.granted("w-2").lost(LossReason.TTL, is_fenced=False)
     alive.abandoned(AbandonReason.RENEWED_LATE, has_evidence=True).confirmed(WriteKind.WAIT)
@@ -141,7 +142,7 @@ def _ready(number: int) -> CorpusStream:
 
 
 def _quarantined() -> Iterator[CorpusStream]:
-    """Left to a person in every stage and for every cause, and lifted by every option."""
+    """Quarantined in every stage and for every cause, and lifted by every option."""
     lifts = (
         (QuarantineCause.TIP_LOST, LiftOption.ACCEPT_TIP, TipStanding.BEHIND),
         (QuarantineCause.CORRUPT, LiftOption.PARENT, TipStanding.AHEAD),
@@ -163,7 +164,7 @@ def _quarantined() -> Iterator[CorpusStream]:
 
 
 def _never_lost() -> Iterator[CorpusStream]:
-    """Without any loss: completed, failed, past its time, waiting, resumed."""
+    """Without any loss: completed, failed, past its timeout, waiting, resumed."""
     yield CorpusStream(20, kind="mail").granted("w-6").ended(Ending.COMPLETED)
 
     late = CorpusStream(21, kind="report", tenant="acme").granted("w-6")
@@ -182,7 +183,7 @@ def _never_lost() -> Iterator[CorpusStream]:
 
 
 def _poisoned() -> Iterator[CorpusStream]:
-    """Too new, too large, of a code that nobody has, or written by somebody unknown."""
+    """Too new, too large, of a code version that no worker has, or written by an unknown worker."""
     causes = (
         QuarantineCause.TOO_NEW,
         QuarantineCause.TOO_LARGE,

@@ -1,8 +1,8 @@
-"""One stream of the corpus, told event by event.
+"""One stream of the corpus, built event by event.
 
-Whatever an event can say is said differently from one event to the next: optional fields are there
-in every second one, numbers, digests and times are drawn from the event's place. So a fold
-that leaves a field out, or takes another one, makes other rows.
+Every field of an event varies from one event to the next: optional fields are there in every second
+one; numbers, digests and times are derived from the event's place. So a fold that leaves a field
+out, or takes another one, makes other rows.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -54,8 +54,8 @@ ROLES = {"worker": "h-worker", "sweeper": "h-sweeper", "person": "h-desk"}
 
 
 class CorpusStream:
-    """Adds events to the stream of one attempt; every method answers with the stream, so that a
-    history reads as one sentence. Times are the attempt's own, from `begins` on."""
+    """Adds events to the stream of one attempt; every method returns the stream, so that a history
+    reads as one sentence. Times are the attempt's own, from `begins` on."""
 
     def __init__(self, number: int, *, kind: str, tenant: str = "", priority: int = 0) -> None:
         self.events: list[AnyEvent] = []
@@ -128,7 +128,7 @@ class CorpusStream:
         )
 
     def replayed(self, mode: ReplayMode, *, expected: str | None = "to") -> Self:
-        """The tail was replayed, to the digest that was expected, to another, or to any."""
+        """The tail was replayed: to the expected digest, to another one, or with none expected."""
         digest = self._digest("to")
         return self._of_recovery(
             Replayed,
@@ -193,7 +193,7 @@ class CorpusStream:
         return self._of_recovery(Abandoned, why=why, fence=fence, lease=lease)
 
     def quarantined(self, cause: QuarantineCause) -> Self:
-        """No machine goes on."""
+        """The attempt was quarantined."""
         return self._of_recovery(
             Quarantined,
             cause=cause,
@@ -208,13 +208,13 @@ class CorpusStream:
         )
 
     def lifted(self, option: LiftOption) -> Self:
-        """A person chose how to go on."""
+        """A person chose how to proceed."""
         return self._of_recovery(
             QuarantineLifted, "person", option=option, fence=self._next_fence()
         )
 
     def resumed(self) -> Self:
-        """A person let a waiting attempt go on."""
+        """A person let a waiting attempt proceed."""
         fence = self._next_fence()
         return self._of_recovery(
             Resumed, "person", fence=fence, kind=self._kind, tenant=self._tenant
@@ -269,7 +269,7 @@ class CorpusStream:
         self.events.append(event)
         return self
 
-    def _maybe(self, value: Any) -> Any:  # noqa: ANN401 - given back as it came, or None
+    def _maybe(self, value: Any) -> Any:  # noqa: ANN401 - returned as it came, or None
         return value if (self._number + self._version) % 2 else None
 
     def _digest(self, what: str) -> str:
@@ -296,7 +296,7 @@ class CorpusStream:
         return Holder(worker_id=self._worker, incarnation=life)
 
     def _session(self) -> SessionLoss:
-        """What a sweeper saw of the session lock of the last holder."""
+        """A sweeper's observations of the session lock of the last holder."""
         return SessionLoss(
             session_lock=self._number, held_at=self._at(1), gone_at=self._at(2), grace_s=0.75
         )

@@ -1,8 +1,8 @@
 """The dispatch-ready list: recovered attempts that wait for a worker, and those that did.
 
-In dispatch order: the highest priority first, then the longest ready, then by attempt id. Rows
-stay after they leave: the positions at which a row entered and left say what was on the list at
-any position.
+In dispatch order: the highest priority first, then the longest ready, then by attempt id. Rows stay
+after their entries leave: the positions at which an entry entered and left determine what was on
+the list at any position.
 """
 
 from datetime import datetime
@@ -35,8 +35,8 @@ class LeftBecause(StrEnum):
 class DispatchReadyRow(StreamRow, frozen=True, kw_only=True):
     """One entry. It is on the list from `entered_position` until before `left_position`.
 
-    An attempt enters anew with every recovery: `entered_version` tells its entries apart.
-    `not_before` is for readers to respect.
+    An attempt enters again, as a new row, with every recovery: `entered_version` distinguishes its
+    entries. Readers have to respect `not_before`.
     """
 
     entered_version: int
@@ -84,7 +84,7 @@ class DispatchReady(Projection[DispatchReadyRow]):
     is_inline = True
 
     def fold(self, row: DispatchReadyRow | None, record: Record) -> DispatchReadyRow | None:
-        """An attempt made ready enters; whatever takes it elsewhere makes it leave."""
+        """An attempt made ready enters; any event that takes it elsewhere makes it leave."""
         event, position, recorded_at = record
         if isinstance(event, ReadyForDispatch):
             return _entered(event, position)

@@ -1,7 +1,7 @@
-"""What a fold does, in one short text: folds that make other rows of the corpus have other hashes.
+"""A short digest of what a fold does: folds that make other rows of the corpus have other hashes.
 
-Rows belong to the fold that made them. Its version says what its author thinks of it, its hash
-what it does: a fold that was changed is noticed also where nobody raised the version.
+Rows belong to the fold that made them. Its version is its author's statement, its hash is what it
+does: a changed fold is noticed also where its author did not raise the version.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 @cache
 def fold_hash(projection: Projection[Any]) -> str:
     """A digest of the projection's name, key fields and columns, and of every row that its fold
-    makes as it goes through the corpus. What it raises there is a part of what it does."""
+    makes of the corpus. An exception that it raises there counts as part of what it does."""
     described = (projection.name, projection.key_fields, _columns(projection))
     digest = sha256()
     for part in (*described, *_folded(projection)):
@@ -68,5 +68,5 @@ def _encoded(part: object) -> bytes:
     try:
         return _encoder.encode(part)
     except Exception as error:  # noqa: BLE001 - a value of the user's own may raise anything
-        # No table could store such a row; that is told where one is to be stored.
+        # No table could store such a row; that is reported when one is to be stored.
         return type(error).__name__.encode()

@@ -1,8 +1,8 @@
-"""How far the log had come at which time, every thousand positions.
+"""How far the log had grown at which time, every thousand positions.
 
-The database's clock may be set back and transactions overtake each other, so `recorded_at` does
-not grow with the position. What does is the latest of all times up to a position; "as of time T"
-means the last position before that passes T. These rows find it without reading the whole log.
+The database's clock may be set back and transactions overtake each other, so `recorded_at` does not
+grow with the position. The latest of all times up to a position does; "as of time T" means the last
+position before that passes T. These rows find it without reading the whole log.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from recovery_journal.projections.projection import Index, PositionRow, Projecti
 BLOCK_POSITIONS: Final = 1_000
 
 LOG: Final = "log"
-"""The one key: the rows follow each other as its blocks do."""
+"""The only key: the rows follow each other as the blocks of the log do."""
 
 
 class MomentRow(PositionRow, frozen=True, kw_only=True):
@@ -27,8 +27,8 @@ class MomentRow(PositionRow, frozen=True, kw_only=True):
 
 
 class Moments(Projection[MomentRow]):
-    """Mixes streams, so only the follower writes it. Without a follower times are found too, by
-    reading the log."""
+    """Mixes streams, so only the follower writes it. Without a follower times can still be found,
+    by reading the log."""
 
     name = "moments"
     row_type = MomentRow
@@ -40,7 +40,7 @@ class Moments(Projection[MomentRow]):
         return LOG
 
     def fold(self, row: MomentRow | None, record: Record) -> MomentRow:
-        """Go on with the block, or begin the next one."""
+        """Extend the block, or begin the next one."""
         latest_at = record.recorded_at if row is None else max(row.latest_at, record.recorded_at)
         return MomentRow(
             log=LOG,

@@ -1,7 +1,8 @@
-"""What a projection is: a type of row, the key that an event concerns, and a fold.
+"""The definition of a projection, which is a read model: a type of row, the key that an event
+concerns, and a fold.
 
-A projection of one's own is a row type and a subclass with a name, `key_fields` and `fold`; the
-table, the following, the rebuilding and the checking need nothing more.
+A user's projection is a row type and a subclass with a name, `key_fields` and `fold`; the table,
+the follower, the rebuild and the check need nothing more.
 """
 
 from abc import ABC, abstractmethod
@@ -18,15 +19,15 @@ from recovery_journal.domain.wording import message_of
 
 
 class StreamRow(Struct, frozen=True, kw_only=True, gc=False):
-    """A row that derives from one stream alone. `version` is that of the event that changed it
-    last, so an event that comes again changes nothing."""
+    """A row that derives from one stream alone. `version` is that of the last event that changed
+    it, so that folding an event again has no effect."""
 
     attempt_id: str
     version: int
 
 
 class PositionRow(Struct, frozen=True, kw_only=True, gc=False):
-    """A row that mixes streams. `position` is that of the event that changed it last."""
+    """A row that mixes streams. `position` is that of the last event that changed it."""
 
     position: int
 
@@ -44,8 +45,8 @@ class Record(NamedTuple):
 
 
 class Index(NamedTuple):
-    """A wish for an index: over these fields, those in `descending` from the greatest down, and
-    only over rows in which `only_while_null` is null."""
+    """Defines an index: over these fields, those in `descending` from the greatest down, and only
+    over rows in which `only_while_null` is null."""
 
     name: str
     fields: tuple[str, ...]
@@ -54,18 +55,18 @@ class Index(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The rows are entries of a list, which they enter and leave and never come back to: to enter
-    again is to enter as another row.
+    """The rows are entries of a list, which they enter, leave and never enter again: a second entry
+    is another row.
 
-    They have the fields `entered_position` and `left_position`, which is None while they are on
-    the list, and `entered_version` if they derive from one stream. An entry changes once, when it
+    They have the fields `entered_position` and `left_position`, which is None while they are on the
+    list, and `entered_version` if they derive from one stream. An entry changes once, when it
     leaves, and then only its `version` (or `position`) and fields whose names begin with `left_`,
     all of them None until then.
 
     `order` names the fields by which readers see them, those in `descending` from the greatest
-    down; together they tell apart all that are on the list at a time. In return one can ask what
-    was on it, and in what order, at any past position: an entry is then shown as it was, without
-    its `left_` fields and with the `version` (or `position`) that it entered with.
+    down; together they identify each entry that is on the list at a time. In return readers can
+    query what was on it, and in what order, at any past position: an entry is then shown as it was,
+    without its `left_` fields and with the `version` (or `position`) that it entered with.
     """
 
     order: tuple[str, ...]
@@ -75,10 +76,10 @@ class Listing(NamedTuple):
 class Projection(ABC, Generic[RowT]):
     """A fold of the log into rows.
 
-    The first of `key_fields` is the key that events concern; a second orders the rows that one
-    key may have over time. A fold is given the newest row of the key and sees no older one.
-    `version` is raised when the fold comes to mean something else. No fold reads a clock or
-    does anything but return.
+    The first of `key_fields` is the key that events concern; a second orders the rows that one key
+    may have over time. A fold is given the newest row of the key and no older one. Raise `version`
+    when the meaning of the fold changes. A fold must be pure: it reads no clock and has no side
+    effects.
     """
 
     name: ClassVar[str]
@@ -86,10 +87,10 @@ class Projection(ABC, Generic[RowT]):
     row_type: type[RowT]
     key_fields: ClassVar[tuple[str, ...]]
     events: ClassVar[tuple[type[RecoveryEvent], ...] | None] = None
-    """The only events that its fold looks at; None for all. Others never reach it."""
+    """The only events that its fold handles; None for all. Others never reach it."""
     indexes: ClassVar[tuple[Index, ...]] = ()
     listing: ClassVar[Listing | None] = None
-    """How the rows are a list, where they are one."""
+    """The definition of the list that the rows form, if they form one."""
     is_inline: ClassVar[bool] = False
     """Whether its rows are written in the transaction that appends the events."""
 
@@ -98,7 +99,7 @@ class Projection(ABC, Generic[RowT]):
         """The row after this record: the same object where nothing changes, a row with another
         primary key to begin a new one, None while there is no row.
 
-        A changed row carries the event's version (or position). Rows are never taken away.
+        A changed row carries the event's version (or position). Rows are never removed.
         """
 
     def key(self, event: AnyEvent) -> str | None:
@@ -107,12 +108,12 @@ class Projection(ABC, Generic[RowT]):
 
     @property
     def is_stream_keyed(self) -> bool:
-        """Whether every row derives from one stream, so that ranges of streams stand alone."""
+        """Whether every row derives from one stream, so that ranges of streams are independent."""
         return issubclass(self.row_type, StreamRow)
 
     @property
     def guard(self) -> str:
-        """The field that tells an older row from a newer one."""
+        """The field that distinguishes an older row from a newer one."""
         return "version" if self.is_stream_keyed else "position"
 
     def primary_key(self, row: RowT) -> PrimaryKey:
@@ -121,7 +122,7 @@ class Projection(ABC, Generic[RowT]):
 
 
 class RowRefused(ValueError):
-    """What a fold returned is no row that the event may lead to."""
+    """A fold returned something that is no valid row after the event."""
 
 
 class Fold(Generic[RowT]):
@@ -142,13 +143,13 @@ class Fold(Generic[RowT]):
         self._events = None if projection.events is None else frozenset(projection.events)
 
     def add(self, records: Iterable[Record]) -> None:
-        """Fold these records, in order of position. Raises `FoldFailed`, whatever the fold
-        raised, and then keeps what the records before it changed."""
+        """Fold these records, in order of position. Raises `FoldFailed` for any exception of the
+        fold, and then keeps what the records before it changed."""
         projection, newest, changed = self._projection, self._newest, self._changed
         guard, primary_key, order = self._guard, self._primary_key, self._order
         is_stream_keyed = projection.is_stream_keyed
         fold, events = projection.fold, self._events
-        # Without the call where every event concerns its stream: a rebuild comes here for each.
+        # Skip the call where every event concerns its stream: a rebuild runs this for each event.
         key_of = None if type(projection).key is Projection.key else projection.key
         for record in records:
             event = record[0]
@@ -201,7 +202,7 @@ class Fold(Generic[RowT]):
         return self._newest.get(key)
 
     def has_changed(self, row: RowT) -> bool:
-        """Whether there is another row now in the place of this one."""
+        """Whether the row is now another object than before."""
         return self._primary_key(row) in self._changed
 
     def _failure(self, record: Record, error: Exception) -> FoldFailed:

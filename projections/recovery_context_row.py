@@ -1,4 +1,4 @@
-"""The row of one recovery: what was lost, from where it was replayed, and what became of it."""
+"""The row of one recovery: what was lost, from where it was replayed, and its result."""
 
 from datetime import datetime
 
@@ -15,8 +15,8 @@ class RecoveryContextRow(StreamRow, frozen=True, kw_only=True):
     """One recovery. Every `…_at` but `expires_at`, `ready_at` and `retry_at` is the time at which
     the database recorded the step, so that differences are the lengths of phases.
 
-    `worker_id` lost the lease, `dispatched_to` took over. `ended` says how the attempt, or this
-    recovery of it, ended; a row whose attempt was lost once more stays as it was then. `fence` is
+    `worker_id` lost the lease, `dispatched_to` took over. `ended` is how the attempt, or this
+    recovery of it, ended; if the attempt is lost again, the row stays as it was then. `fence` is
     not known of an attempt that was quarantined without having been lost, until it is lifted.
     """
 
@@ -80,7 +80,7 @@ class RecoveryContextRow(StreamRow, frozen=True, kw_only=True):
         return None if has_waived else self.reported
 
     def context(self) -> RecoveryContext | None:
-        """What the replay of this recovery is given; None before the reload."""
+        """The context of this recovery's replay; None before the reload."""
         if self.checkpoint_ordinal is None or self.to_ordinal is None:
             return None
         return RecoveryContext(

@@ -47,7 +47,7 @@ class RecoveryContexts(Projection[RecoveryContextRow]):
     )
 
     def fold(self, row: RecoveryContextRow | None, record: Record) -> RecoveryContextRow | None:
-        """A loss begins a row; what follows changes it."""
+        """A loss begins a row; the events that follow change it."""
         event, _, recorded_at = record
         if type(event) is LeaseExpired:
             return _lost(event, recorded_at)
@@ -202,7 +202,7 @@ def _quarantined(row: RecoveryContextRow, event: Quarantined, at: datetime) -> R
 def _reopened(
     row: RecoveryContextRow, event: QuarantineLifted | Resumed, _at: datetime
 ) -> RecoveryContextRow:
-    """The pipeline takes the recovery from the reload again: what it found is void."""
+    """The pipeline takes the recovery from the reload again: its earlier findings are void."""
     return replace(
         row,
         version=event.originator_version,
@@ -247,8 +247,8 @@ def _ended(row: RecoveryContextRow, event: LeaseEnded, at: datetime) -> Recovery
     )
 
 
-# Written out, each with its own `replace`: a rebuild spends much of its time here, and changes
-# that are first gathered in a dictionary cost it twice as much.
+# Written out, each with its own `replace`: a rebuild spends much of its time here, and changes that
+# are first gathered in a dictionary cost it twice as much.
 _AFTER: dict[type[Struct], Callable[[RecoveryContextRow, Any, datetime], RecoveryContextRow]] = {
     Seized: _seized,
     CheckpointReloaded: _reloaded,

@@ -1,4 +1,4 @@
-"""Folding whole streams, one after the other, without a table to look into."""
+"""Folds whole streams, one after the other, without reading a table."""
 
 from collections.abc import Iterator
 from typing import Generic
@@ -10,8 +10,8 @@ class StreamFold(Generic[RowT]):
     """Folds records, stream after stream and each in order of version, into final rows. Where the
     streams come in the order of their names, the rows come in order of primary key.
 
-    A stream may be spread over any number of blocks: only the newest row of the last stream is
-    held back, so memory is bounded by the block.
+    A stream may be spread over any number of blocks: only the newest row of the last stream is held
+    back, so memory is bounded by the block.
     """
 
     def __init__(self, projection: Projection[RowT]) -> None:
@@ -19,7 +19,7 @@ class StreamFold(Generic[RowT]):
         self._held: RowT | None = None
 
     def add(self, records: list[Record]) -> list[RowT]:
-        """Fold one block; the rows that no later record can change. Raises `FoldFailed`."""
+        """Fold one block; return the rows that no later record can change. Raises `FoldFailed`."""
         if not records:
             return []
         held, self._held = self._held, None
@@ -32,7 +32,7 @@ class StreamFold(Generic[RowT]):
         return [row for row in rows if row is not self._held]
 
     def finish(self) -> list[RowT]:
-        """The row that was held back for want of an end."""
+        """The row that was held back, because its stream might have continued."""
         held, self._held = self._held, None
         return [] if held is None else [held]
 
@@ -42,7 +42,7 @@ class StreamFold(Generic[RowT]):
 
 
 def folded(projection: Projection[RowT], blocks: Iterator[list[Record]]) -> Iterator[RowT]:
-    """All rows that these blocks lead to."""
+    """All rows that these blocks fold to."""
     fold = StreamFold(projection)
     for block in blocks:
         yield from fold.add(block)

@@ -21,11 +21,11 @@ from recovery_journal.domain.lease import Holder
 from recovery_journal.projections.projection import PositionRow, Projection, Record
 
 WORKER_ROLE = "worker"
-"""The role under which a worker records what it does itself; its id is the actor's name."""
+"""The role under which a worker records its own acts; its id is the actor's name."""
 
 
 class WorkerRow(PositionRow, frozen=True, kw_only=True):
-    """Counts over everything the log says of one worker id.
+    """Counts over everything that the log says of one worker id.
 
     `lost_count` is the sum of `losses`, counts by reason; `fleet_wide_count` of them were lost
     together with most of the fleet, and of `renewed_late_count` the worker was alive after all.

@@ -1,4 +1,4 @@
-"""The events of the log, for folds of one's own: `rj.events.LeaseEnded` and the others."""
+"""The events of the log, for a user's own folds: `rj.events.LeaseEnded` and the others."""
 
 from recovery_journal.domain.events import (
     Abandoned,

@@ -1,4 +1,4 @@
-"""What a caller hands in, checked at the door: nothing is half written because of it."""
+"""Validates every argument before anything is written, so that no bad input is half written."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ LONGEST_TEXT: Final = 2_000  # characters, for reasons and messages
 LONGEST_DURATION: Final = timedelta(days=365)
 SHORTEST_TTL: Final = timedelta(milliseconds=100)
 LARGEST_BATCH: Final = 10_000
-LARGEST_DEMAND: Final = 1_000  # kinds times code versions: as many rows say that they are wanted
+LARGEST_DEMAND: Final = 1_000  # kinds times code versions: each pair is a row that records it
 PROCESSES: Final = range(1, 257)
 PRIORITIES: Final = range(-(2**31), 2**31)
 POSITIONS: Final = range(2**63)
@@ -66,7 +66,7 @@ def text(name: str, value: object, *, is_needed: bool = False) -> str:
 def duration(
     name: str, value: object, *, shortest: timedelta, longest: timedelta = LONGEST_DURATION
 ) -> float:
-    """A duration in seconds, from `shortest` to `longest`: a year, if nothing else is said."""
+    """A duration in seconds, from `shortest` to `longest`: at most a year by default."""
     if not isinstance(value, timedelta):
         raise refused(name, f"{type(value).__name__}", "a timedelta", "pass a timedelta")
     if not shortest <= value <= longest:
@@ -125,8 +125,8 @@ def flag(name: str, value: object) -> bool:
 
 
 def function(name: str, value: CallableT) -> CallableT:
-    """A function whose call does its work: a plain one, or `async def` where it is awaited. The
-    call of a generator function would run none of its code."""
+    """A function whose call does its work: a plain one, or `async def` where the caller awaits it.
+    A call of a generator function would run none of its code."""
     if not callable(value):
         raise refused(name, shown(value), "a function", "pass one")
     if _is_any(value, isgeneratorfunction, isasyncgenfunction):
@@ -149,8 +149,7 @@ def _is_any(value: object, *kinds: Callable[[object], bool]) -> bool:
 
 
 def observer(name: str, value: object) -> None:
-    """A plain function of one argument. One that is not described, or wrongly, is taken as it
-    is."""
+    """A plain function of one argument. One whose signature cannot be read is accepted as it is."""
     plain_function(name, value)
     assert callable(value)
     try:
@@ -164,13 +163,13 @@ def observer(name: str, value: object) -> None:
 
 
 def having(name: str, value: object, needed: str, *attributes: str) -> None:
-    """An object that has these attributes, as one of the kind that is needed has."""
+    """An object that has these attributes, as every object of the needed kind has."""
     if not all(hasattr(value, attribute) for attribute in attributes):
         raise refused(name, shown(value), needed, "pass one")
 
 
 def batch_limit(value: object) -> int:
-    """How many to take at once."""
+    """The largest number of attempts to take at once."""
     return whole_number("limit", value, range(1, LARGEST_BATCH + 1))
 
 
@@ -195,7 +194,7 @@ def demand(kinds: Sequence[str] | None, code_versions: Sequence[str] | None) -> 
 
 
 def several(name: str, values: Iterable[Any]) -> list[Any]:
-    """Some values, but not without end."""
+    """The values as a list of limited length, so that an endless iterable is refused."""
     if isinstance(values, str):
         raise refused(name, "one string", "a list of strings", "put it in a list")
     if not isinstance(values, Iterable):
@@ -211,7 +210,7 @@ def several(name: str, values: Iterable[Any]) -> list[Any]:
 def functions(
     name: str, values: object, accept: Callable[[str, Any], Any] = function
 ) -> dict[str, Any]:
-    """Functions by kind of run, each of which `accept` accepts."""
+    """Functions by kind of run; `accept` validates each."""
     if not isinstance(values, Mapping):
         raise refused(name, shown(values), "a dict of functions by kind", "pass one")
     return {
@@ -221,7 +220,7 @@ def functions(
 
 
 def label_filter(name: str, value: object) -> str | None:
-    """A filter of one value: None where anything will do."""
+    """A filter of one value: None for no filter."""
     return None if value is None else label(name, value)
 
 
@@ -231,7 +230,7 @@ def session_lock(value: object) -> int | None:
 
 
 def lift_option(value: object) -> LiftOption:
-    """How a quarantined attempt goes on."""
+    """The option by which a quarantined attempt proceeds."""
     if isinstance(value, str) and value in set(LiftOption):
         return LiftOption(str(value))
     needed = " or ".join(option.value for option in LiftOption)
@@ -239,7 +238,7 @@ def lift_option(value: object) -> LiftOption:
 
 
 def loss_reason(value: object) -> LossReason:
-    """On what evidence a lease is given up."""
+    """The evidence on which a lease is declared lost."""
     if isinstance(value, str) and value in set(LossReason):
         return LossReason(str(value))
     needed = " or ".join(reason.value for reason in LossReason)
@@ -247,7 +246,7 @@ def loss_reason(value: object) -> LossReason:
 
 
 def durability(value: object) -> Durability:
-    """When a write counts as done."""
+    """The moment from which a write counts as done."""
     if isinstance(value, str) and value in set(Durability):
         return Durability(str(value))
     needed = " or ".join(one.value for one in Durability)
@@ -255,8 +254,8 @@ def durability(value: object) -> Durability:
 
 
 def projection(value: Projection[RowT] | str, known: Sequence[Projection[Any]]) -> Projection[RowT]:
-    """A projection of the journal, be it the same object or another of its class, or the one of
-    that name."""
+    """A projection of the journal: found by the same object, by another one of its class, or by its
+    name."""
     name = value if isinstance(value, str) else getattr(value, "name", value)
     for one in known:
         if one.name == name and (isinstance(value, str) or type(one) is type(value)):
@@ -272,7 +271,7 @@ def projection(value: Projection[RowT] | str, known: Sequence[Projection[Any]]) 
 def projections(
     names: Sequence[str] | None, known: Sequence[Projection[Any]]
 ) -> tuple[Projection[Any], ...]:
-    """Those of the journal's projections that have these names, in its order; None for all."""
+    """The journal's projections that have these names, in the journal's order; None for all."""
     if names is None:
         return tuple(known)
     if isinstance(names, str) or not (found := several("names", names)):
@@ -282,7 +281,8 @@ def projections(
 
 
 def event_id(value: str | None) -> str:
-    """The caller's id of a decision, to ask again after a lost reply; else a new one."""
+    """The caller's id of a decision, which makes a retry after a lost reply idempotent; else a new
+    id."""
     return uuid4().hex if value is None else identifier("event_id", value)
 
 

@@ -1,4 +1,4 @@
-"""The composition root: one journal on one schema, and everything a user may ask of it."""
+"""The composition root: one journal on one schema, and every operation that it offers."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,8 +72,8 @@ from recovery_journal.values.payload import Value, Values
 
 
 class Journal:
-    """A recovery journal. Safe to share between threads, and it survives a fork: every thread and
-    every process has a connection of its own. A lease or a claim is for one thread."""
+    """A recovery journal. Thread-safe and fork-safe: every thread and every process has a
+    connection of its own. A lease or a claim must be used by one thread only."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Journal:
         self.projections = tuple(projections)
         self.application = JournalApplication(database)
         self._on_close = on_close
-        # A reducer or a codec is the user's code: what it leaves is collected as ever.
+        # A reducer or a codec is the user's code: its garbage is collected as usual.
         self._claiming = nullcontext if reducers or codecs else gc_paused
         self._has_codecs = bool(codecs)
         self._values = Values(codecs)
@@ -148,7 +148,7 @@ class Journal:
 
     @property
     def reader(self) -> SettledReader:
-        """The log in order, skipping nothing."""
+        """Reads the log in order and skips no event."""
         return self.application.reader
 
     # Workers ---------------------------------------------------------------------------------
@@ -172,9 +172,9 @@ class Journal:
         """Open an attempt of a run and hold its first lease.
 
         `ttl` is how long the lease holds without renewal, `timeout` how long the attempt may take
-        from now on, whoever works on it. Pass the same `event_id` again after a lost reply to get
-        the lease that was granted. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`,
-        `InvalidInput`.
+        from now, over all its workers. To retry after a lost reply, pass the same `event_id`: the
+        call returns the lease that was granted. Raises `AttemptExists`, `RunBusy`, `RunMismatch`,
+        `RunPruned`, `InvalidInput`.
         """
         request = Request(
             attempt_id=inputs.identifier("attempt_id", attempt_id),
@@ -193,7 +193,8 @@ class Journal:
         return self._lease(self._acquisition.acquire(request))
 
     def adopt(self, terms: LeaseTerms) -> Lease:
-        """A handle for a lease that is held already, as in a child of its worker."""
+        """Make a handle for a lease that is held already, for example in a child process of its
+        worker."""
         require_terms(terms)
         return self._lease(terms)
 
@@ -213,9 +214,10 @@ class Journal:
 
         `session_lock` is the number of the session lock that a `Worker` holds.
 
-        Each is won by exactly one claimer. One whose checkpoint or tail is not what its recovery
-        recorded, or that folds to another state, is quarantined before any user code runs, and not
-        returned. One that cannot be loaded or folded here is given back, to be tried again.
+        Exactly one claimer wins each attempt. An attempt is quarantined, and not returned, if its
+        checkpoint or tail differs from what its recovery recorded, or folds to another state; no
+        user code runs before that check. An attempt that this process cannot load or fold is
+        requeued and retried later.
         """
         wanted = ClaimRequest(
             holder=self._holder(worker_id),
@@ -257,11 +259,12 @@ class Journal:
         return [claim for claim in claims if claim.lease.attempt_id in held]
 
     def load(self, lease: Lease) -> Claim:
-        """All that the worker of a held lease needs: of a fresh attempt, its run's input and what
-        earlier attempts of the run left. Raises `PayloadCorrupt`, `CheckpointTooNew`,
-        `CheckpointTooLarge`, `CodecMissing`, `CodecFailed`, `ReducerFailed`."""
+        """Load all that the worker of a held lease needs. For a fresh attempt that is its run's
+        input and what earlier attempts of the run left. Raises `PayloadCorrupt`,
+        `CheckpointTooNew`, `CheckpointTooLarge`, `CodecMissing`, `CodecFailed`, `ReducerFailed`."""
         require_kind("lease", lease, Lease, "a Lease")
-        # In this order: what the store keeps is then never behind what the stream says of it.
+        # In this order, so that what the store returns is never older than what the stream says of
+        # it.
         recovery = self.recovery(lease.attempt_id)
         keep = self._keeping([lease.terms])
         with keep.beside():
@@ -271,31 +274,32 @@ class Journal:
                 lease, recovery, kept
             )
         if lease.attempt_id not in keep.held():
-            lease.heartbeat()  # which says that it is lost
+            lease.heartbeat()  # raises `LeaseLost`
         return claim
 
     # Recovery --------------------------------------------------------------------------------
 
     def sweep(self) -> list[SweepResult]:
-        """Take lost leases back and drive each to ready for dispatch; what became of each."""
+        """Take lost leases back and drive each attempt to ready for dispatch; return one result per
+        attempt."""
         return self._sweep.sweep()
 
     def watch_sessions(self) -> float:
-        """Look once at the session locks that workers hold; in how many seconds to look again.
+        """Poll the session locks that workers hold, once; return in how many seconds to poll again.
 
-        0 means that some have ended, so that this thread's next `sweep` takes their leases back.
-        A sweep looks as well. What is known of a lock is known to one thread of one process, and
-        only as long as its own session lasts.
+        0 means that some locks have ended, so that this thread's next `sweep` takes their leases
+        back. A sweep polls as well. Observations of a lock belong to one thread of one process, and
+        are kept only as long as its own session lasts.
         """
         return self._session_watch.look()
 
     def report_lost(
         self, *, worker_id: str, incarnation: Incarnation | str | None = None, reason: str
     ) -> list[SweepResult]:
-        """Say that a worker is dead; its leases are recovered at once.
+        """Report that a worker is dead; its leases are recovered at once.
 
-        `incarnation` is the life that died (or its token), so that a late report never hits the
-        same worker's next life.
+        `incarnation` is the life that died (or its token), so that a late report never affects the
+        next life of the same worker.
         """
         token = incarnation.token if isinstance(incarnation, Incarnation) else incarnation
         if token is not None:
@@ -310,12 +314,12 @@ class Journal:
     def notify_quarantines(
         self, hook: Hook, *, on_problem: Callable[[HookFailed], object] = lambda _problem: None
     ) -> int:
-        """Call the hook for each attempt in quarantine of which nobody was told; for how many it
-        ended well.
+        """Call the hook for each quarantined attempt whose notice is pending; return how many calls
+        succeeded.
 
-        A `Sweeper` with `on_quarantine` does this again and again. Each is told at least once: a
-        hook that raised is called again after growing waits, five times in all, and `on_problem` is
-        given the failure; a process that dies meanwhile is made up for by the next.
+        A `Sweeper` with `on_quarantine` repeats this. Delivery is at least once: a hook that raises
+        is retried with back-off, five calls in all, and `on_problem` is called with the failure. If
+        the process dies meanwhile, the next one delivers the notice.
         """
         inputs.observer("hook", hook)
         inputs.observer("on_problem", on_problem)
@@ -324,18 +328,19 @@ class Journal:
     # People ----------------------------------------------------------------------------------
 
     def resume(self, attempt_id: str, *, by: str, reason: str) -> SweepResult:
-        """Let a waiting attempt go on; it is reloaded, replayed and made ready at once."""
+        """Let a waiting attempt proceed; it is reloaded, replayed and made ready at once."""
         recovery = self._interventions.resume(_attempt(attempt_id), **_person(by, reason))
         return self._sweep.go_on(recovery)
 
     def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
-        """End an attempt wherever it stands. Its worker, if it has one, is refused from now on."""
+        """End an attempt in whatever stage it is. Its worker, if it has one, is refused from now
+        on."""
         return self._interventions.cancel(_attempt(attempt_id), **_person(by, reason))
 
     def lift_quarantine(
         self, attempt_id: str, option: LiftOption | str, *, by: str, reason: str
     ) -> SweepResult:
-        """Let a quarantined attempt go on, by one of the options that its quarantine names."""
+        """Let a quarantined attempt proceed, by one of the options that its quarantine names."""
         recovery = self._interventions.lift(
             _attempt(attempt_id), inputs.lift_option(option), **_person(by, reason)
         )
@@ -344,16 +349,17 @@ class Journal:
     # Reading ---------------------------------------------------------------------------------
 
     def history(self, attempt_id: str, *, version: int | None = None) -> list[HistoryEntry]:
-        """Every event of an attempt, in order, with position and time; those up to its `version`-th
-        can be read also where a later one is damaged. Raises `UnknownAttempt`, and `InvalidInput`
-        for a version that is still to come."""
+        """Every event of an attempt, in order, with position and time. Events up to the
+        `version`-th can be read also if a later one is damaged. Raises `UnknownAttempt`, and
+        `InvalidInput` for a version that does not exist yet."""
         attempt_id = _attempt(attempt_id)
         if version is not None:
             version = inputs.whole_number("version", version, inputs.VERSIONS)
         return self._history.of(attempt_id, version=version)
 
     def history_of_journal(self) -> list[HistoryEntry]:
-        """Every event of the journal's own stream, in order: what people did to the journal."""
+        """Every event of the journal's own stream, in order: the acts of people on the journal
+        itself."""
         return self._history.of_journal()
 
     def recovery(
@@ -363,8 +369,8 @@ class Journal:
         version: int | None = None,
         at: int | datetime | None = None,
     ) -> Recovery:
-        """An attempt as it is, as it was after its `version`-th event, or as it was at a position
-        or a time. Raises `UnknownAttempt`, and `InvalidInput` where it had no event yet then."""
+        """An attempt as it is now, after its `version`-th event, or at a position or a time. Raises
+        `UnknownAttempt`, and `InvalidInput` where it had no event yet at that point."""
         attempt_id = _attempt(attempt_id)
         if at is not None:
             if version is not None:
@@ -375,8 +381,8 @@ class Journal:
         return self._history.recovery(attempt_id, version=version)
 
     def result(self, attempt_id: str) -> Value:
-        """What a completed attempt came to. Raises `UnknownAttempt`, `WrongStage`,
-        `ResultPruned`, `PayloadCorrupt`, `CodecMissing`, `CodecFailed`."""
+        """The result of a completed attempt. Raises `UnknownAttempt`, `WrongStage`, `ResultPruned`,
+        `PayloadCorrupt`, `CodecMissing`, `CodecFailed`."""
         return self._reading.result(_attempt(attempt_id))
 
     def log(self, *, after: int = 0, limit: int = 1_000) -> list[HistoryEntry]:
@@ -392,10 +398,10 @@ class Journal:
         tenants: Sequence[str] | None = None,
         at: int | datetime | None = None,
     ) -> list[DispatchReadyRow]:
-        """The dispatch-ready list in dispatch order, without those that must not start yet.
+        """The dispatch-ready list in dispatch order, without attempts that must not start yet.
 
-        With `at` it is what the list held at that position or time, each entry as it was then;
-        also those that had to wait until their `not_before`. Raises as `position_at`.
+        With `at` it is the list as it was at that position or time, each entry as it was then,
+        including those that had to wait until their `not_before`. Raises as `position_at`.
         """
         limit = inputs.batch_limit(limit)
         kinds, tenants = inputs.names("kinds", kinds), inputs.names("tenants", tenants)
@@ -415,9 +421,9 @@ class Journal:
         at: int | datetime | None = None,
         limit: int = 100,
     ) -> list[RowT]:
-        """What is on the list that a projection keeps, or was on it at a position or time, in its
-        order. Raises as `position_at`, `InvalidInput` for what is no list, `PositionNotReached`
-        where the follower has not come to that position, `RowsUnreadable`."""
+        """The list that a projection keeps, now or as it was at a position or time, in its order.
+        Raises as `position_at`, `InvalidInput` for a projection that keeps no list,
+        `PositionNotReached` where the follower has not reached that position, `RowsUnreadable`."""
         return self._lists.listed(
             inputs.projection(projection, self.projections),
             position=None if at is None else self._positions.at(at),
@@ -428,15 +434,15 @@ class Journal:
         """The position that a time means: the last one before the latest `recorded_at` so far
         passes it; 0 before the first event. A position means itself, once it is settled.
 
-        A time so recent that events recorded before it may not be committed yet means the last
-        settled position, and perhaps a later one when it is asked for again. Raises
-        `InvalidInput` for a position above the last one, `StoreBusy` where events below it are
-        still being appended.
+        A time is recent if events recorded before it may not be committed yet. It means the last
+        settled position now, and possibly a later one in a later call. Raises `InvalidInput` for a
+        position above the last one, `StoreBusy` where events below it are still being appended.
         """
         return self._positions.at(at)
 
     def time_of(self, position: int) -> datetime | None:
-        """When the last event at or below a position was recorded; None before the first."""
+        """The time at which the last event at or below a position was recorded; None before the
+        first."""
         position = inputs.whole_number("position", position, inputs.POSITIONS)
         return self._positions.time_of(position)
 
@@ -450,7 +456,7 @@ class Journal:
         since: datetime | None = None,
         limit: int = 100,
     ) -> list[RecoveryContextRow]:
-        """Recoveries, the newest loss first, as the followed projection knows them."""
+        """Recoveries, the newest loss first, as the read model has them."""
         return self._reading.contexts(
             run_id=inputs.label_filter("run_id", run_id),
             attempt_id=inputs.label_filter("attempt_id", attempt_id),
@@ -461,15 +467,16 @@ class Journal:
         )
 
     def quarantined(self, *, limit: int = 100) -> list[QuarantinedAttempt]:
-        """The attempts in quarantine, the longest first: why, and what a person may choose."""
+        """The attempts in quarantine, the longest first: the cause of each, and the options of a
+        person."""
         return self._quarantined.quarantined(limit=inputs.batch_limit(limit))
 
     def status(self) -> Status:
-        """How the journal fares: counts, what waits and fails, how far projections are behind."""
+        """Journal health: counts, the queue, failing recoveries, projection lag."""
         return self._status.status()
 
     def now(self) -> datetime:
-        """The database's clock, by which all ages are measured."""
+        """The database's clock, from which all ages are measured."""
         return self._status.now()
 
     @overload
@@ -483,8 +490,8 @@ class Journal:
     def rows(
         self, projection: Projection[Any] | str, key: str | None = None
     ) -> Iterator[StreamRow | PositionRow]:
-        """The rows of a projection, or of its name, in order of their keys; with a `key` only
-        its rows. They are read page by page, each as it is at that moment.
+        """The rows of a projection, given itself or by its name, in order of their keys; with a
+        `key` only its rows. They are read page by page, and each page as it is at that moment.
 
         Raises `InvalidInput` where the journal was opened without the projection, and
         `RowsUnreadable` where another fold made the rows and they are no longer of this type.
@@ -495,12 +502,13 @@ class Journal:
 
     @property
     def outdated(self) -> tuple[OutdatedProjection, ...]:
-        """The projections whose rows another fold made, as of now, and the command that helps."""
+        """The projections whose rows another fold made, as of now, each with the command that fixes
+        it."""
         return outdated_of(ProjectionTracking(self.database).all(), self.projections)
 
     @property
     def weakened(self) -> tuple[str, ...]:
-        """The server's settings by which it may lose or damage what it has acknowledged."""
+        """The server's settings that may make it lose or damage what it has acknowledged."""
         with self.database.cursor() as cursor:
             return tuple(weakened(cursor))
 
@@ -513,14 +521,14 @@ class Journal:
         process_count: int | None = None,
         on_progress: Callable[[RebuildProgress], object] = lambda _progress: None,
     ) -> RebuildReport:
-        """Make the rows of the named projections, or of all, anew from the log, while everything
-        goes on. One that was killed or has failed is gone on with.
+        """Rebuild the rows of the named projections, or of all, from the log, while all other work
+        continues. A rebuild that was killed or has failed is resumed.
 
-        `process_count` forked processes fold, one for each core if nothing is said. Raises
-        `InvalidInput` for an unknown name, `RebuildUnderWay` where another process is at a
-        rebuild, `StoreBusy` where the switch found no quiet moment, `ProcessLost`,
-        `RowUnstorable` for a row that no table can hold, and `UnknownEvent`, `CorruptEvent`,
-        `FoldFailed` at an event that cannot be taken in.
+        `process_count` forked processes fold; the default is one for each core. Raises
+        `InvalidInput` for an unknown name, `RebuildUnderWay` where another process runs a rebuild,
+        `StoreBusy` where every try of the switch would have made other sessions wait too long,
+        `ProcessLost`, `RowUnstorable` for a row that no table can hold, and `UnknownEvent`,
+        `CorruptEvent`, `FoldFailed` at an event that cannot be folded.
         """
         if process_count is not None:
             inputs.whole_number("process_count", process_count, inputs.PROCESSES)
@@ -539,34 +547,35 @@ class Journal:
         *,
         on_progress: Callable[[RebuildProgress], object] = lambda _progress: None,
     ) -> tuple[CheckedProjection, ...]:
-        """Compare the rows of the named projections, or of all, with what the log says; nothing
-        is changed. Raises `InvalidInput` for an unknown name, `RowsUnreadable` where another fold
-        made the rows and they are no longer of this type, and at events as `rebuild` does."""
+        """Compare the rows of the named projections, or of all, with the log, and change nothing.
+        Raises `InvalidInput` for an unknown name, `RowsUnreadable` where another fold made the rows
+        and they are no longer of this type, and at events as `rebuild` does."""
         projections = inputs.projections(names, self.projections)
         inputs.observer("on_progress", on_progress)
         return Check(self.database, projections=projections, on_progress=on_progress).run()
 
     def prune(self, *, older_than: timedelta, keep_checkpoints: int = DEFAULT_KEPT) -> Pruned:
-        """Forget input, run steps, checkpoints and results of runs whose every attempt ended longer
-        ago than that; never the log. A pruned run cannot be taken up again (`RunPruned`).
+        """Delete input, run steps, checkpoints and results of runs whose attempts all ended longer
+        ago than this; never the log. A pruned run cannot be attempted again (`RunPruned`).
 
-        Of open runs it forgets the checkpoints written longer ago than that, but keeps the newest
-        `keep_checkpoints`: two or more, for the newest one and its parent always stay."""
+        Of open runs, delete the checkpoints written longer ago than this, but keep the newest
+        `keep_checkpoints`: two or more, because the newest one and its parent always stay.
+        """
         return self._pruning.prune(older_than, keep_checkpoints=keep_checkpoints)
 
     def after_restore(
         self, *, by: str, reason: str, is_nothing_lost: bool = False, is_restored: bool = False
     ) -> Restored:
-        """Accept the server that the journal is found on, after a restore or a failover.
+        """Accept the current server after a restore or a failover.
 
-        What workers and sweepers held is taken from them and recovered; epochs and positions that
-        the lost future may have used are skipped; where lease rows and log differ, the rows are
-        made to say what the log says. On an accepted server there is nothing to do, unless you
-        know better: `is_restored`, as for a copied volume, which looks like the server it was
-        copied from. With `is_nothing_lost` the server is accepted and all goes on as it was: for
-        a switchover or an upgrade that you know to have lost nothing.
+        Every lease that a worker or a sweeper held is fenced and recovered. Epochs and positions
+        that the discarded timeline may have used are skipped. Where lease rows and log differ, the
+        rows are set to what the log says. On an accepted server the call has no effect, unless you
+        pass `is_restored`, for example for a copied volume, which cannot be distinguished from the
+        server it was copied from. With `is_nothing_lost` the server is accepted and nothing else
+        changes: for a switchover or an upgrade that you know to have lost nothing.
 
-        See that the old server is gone first: nothing here can stop what writes there. Raises
+        Make sure first that the old server is gone: the journal cannot stop writes there. Raises
         `ReadOnlyServer` on a standby.
         """
         return self._restore.run(
@@ -576,28 +585,29 @@ class Journal:
         )
 
     def skip(self, position: int, *, by: str, reason: str) -> Skipped:
-        """Have every reader pass over an event that is in the way: it is damaged, impossible, or
-        was appended by something else than the journal. The event stays in the log, the act is
-        recorded in the journal's own stream, and an attempt that was set aside for it goes on.
+        """Make every reader pass over an event that blocks it: a damaged or impossible event, or
+        one that something else than the journal appended. The event stays in the log, the act is
+        recorded in the journal's own stream, and an attempt that was set aside because of the event
+        proceeds.
 
-        Asked again it is done already. Raises `InvalidInput` where no event is at the position, or
-        one that the journal has appended and can read.
+        Idempotent. Raises `InvalidInput` where no event is at the position, or where the journal
+        itself has appended the event and can read it.
         """
         position = inputs.whole_number("position", position, inputs.POSITIONS)
         return self._skipping.skip(position, **_person(by, reason))
 
     def differences(self) -> Restored:
-        """What `after_restore` would find; nothing is changed."""
+        """The differences that `after_restore` would find; nothing is changed."""
         return self._restore.look()
 
     # Details ---------------------------------------------------------------------------------
 
     def _lease(self, terms: LeaseTerms) -> Lease:
-        """The handle of terms that are known to be right."""
+        """The handle for terms that are known to be valid."""
         return Lease(terms, self._writes, self._endings, self._runs, self._sweep.go_on)
 
     def _keeping(self, terms: Sequence[LeaseTerms], since: float | None = None) -> Keeping:
-        """Keeps leases of one TTL until the caller has them."""
+        """Renewal of leases of one TTL until the caller has them."""
         return Keeping(
             self.database,
             [(one.attempt_id, one.fence) for one in terms],

@@ -1,4 +1,4 @@
-"""Every time and count that the journal waits for, with its default."""
+"""Every duration and count that bounds the journal's work, with its default."""
 
 from msgspec import Struct
 
@@ -23,22 +23,32 @@ RANGES: Ranges = {
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What an operator may set. Times are seconds by the database's clock.
+    """The limits that an operator may set. Times are seconds by the database's clock.
 
-    `ttl_s`: how long a lease holds without renewal. `grace_s`: how much later it counts as lost.
+    `ttl_s`: how long a lease holds without renewal. `grace_s`: how long after that it counts as
+    lost.
+
     `session_grace_s`: how long a worker's session lock must be gone before its leases are lost; a
-    living worker whose connection was cut takes another one within it. `session_poll_s`: how often
-    a sweeper looks at these locks.
-    `sweeper_ttl_s`: what `ttl_s` is, for the leases that a sweeper is recovering.
+    living worker whose connection was cut takes another lock within it. `session_poll_s`: how often
+    a sweeper polls these locks.
+
+    `sweeper_ttl_s`: as `ttl_s`, for the leases that a sweeper is recovering.
+
     `cohort_size`: how many leases are driven through a step together.
+
     `reducer_s`: how long one run's tail may take to fold.
+
     `hook_s`: how long a command that is called for a quarantine may take.
+
     `state_bytes`: the largest state that is loaded.
-    `claim_bytes`: how much one claim loads, and a sweeper at a time, of stored inputs, states and
-    tails; one attempt at least, whatever its size.
-    `fleet_workers`, `fleet_share`: a loss of at least so many workers, and of that share of all
-    that hold leases, in one sweep is a loss of the fleet and no fault of the runs.
-    `error_texts`: where the texts of failures are kept, in a `table` that `prune` erases or in the
+
+    `claim_bytes`: how many bytes of stored inputs, states and tails one claim loads, and a sweeper
+    at a time; always at least one attempt, whatever its size.
+
+    `fleet_workers`, `fleet_share`: a loss of at least this many workers, and of this share of all
+    that hold leases, in one sweep is a loss of the fleet, and no fault of the runs.
+
+    `error_texts`: where the texts of failures are kept: in a `table` that `prune` erases, or in the
     `log` for ever.
     """
 

@@ -1,4 +1,4 @@
-"""Opening a journal: a server, a schema on it, and the journal over both."""
+"""Open a journal: a server, a schema on it, and the journal over both."""
 
 import os
 import warnings
@@ -46,30 +46,33 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     must_be_own: bool = False,
     durability: str = Durability.FULL,
 ) -> Journal:
-    """Open the journal in a schema of a PostgreSQL server, and make its tables if there are none.
+    """Open the journal in a schema of a PostgreSQL server, and create its tables if there are none.
 
     Without a DSN it uses `$RECOVERY_JOURNAL_DSN`, else the embedded server with its data in the
-    folder `data` (or the user's own); without a schema `$RECOVERY_JOURNAL_SCHEMA`, else
-    `recovery_journal`. `reducers` maps a run's kind to the function that folds its
-    run steps, `codecs` say how values of your own types are stored. `projections` are your own,
-    beside the built-in ones; one that the journal does not know yet gets its table, and is followed
-    from the beginning. `observer` is told of every step of a recovery once it is durable. With
-    `must_exist`, a schema without a journal is refused instead of filled; with `must_be_own`, one
-    is refused that belongs to a role of which this one is no member, before anything is read there.
+    folder `data` (or in the user's own folder). Without a schema it uses
+    `$RECOVERY_JOURNAL_SCHEMA`, else `recovery_journal`.
+
+    `reducers` maps a run's kind to the function that folds its run steps. `codecs` define how
+    values of your own types are stored. `projections` are your own ones, beside the built-in ones;
+    a projection that is new to the journal gets its table, and is followed from the beginning of
+    the log. `observer` is called for every step of a recovery once that step is durable. With
+    `must_exist`, a schema without a journal is refused instead of filled. With `must_be_own`, a
+    schema is refused, before anything is read there, if it belongs to a role of which this role is
+    no member.
 
     A journal that was restored, or failed over to a standby, is refused until `after_restore` has
-    accepted the server, now and at every reconnect; `must_be_accepted=False` opens it for that,
-    and for looking at it.
+    accepted the server, now and at every reconnect. `must_be_accepted=False` opens it for that
+    call, and for inspection.
 
-    Every session is set to synchronous_commit = on, whatever the role or the database say:
-    `durability="relaxed"` sets it off, and a crash of the server may then lose what was
-    acknowledged in its last second.
+    Every session sets synchronous_commit = on, whatever the role or the database configures.
+    `durability="relaxed"` sets it off; a crash of the server may then lose what was acknowledged in
+    its last second.
 
-    Warns of each projection whose rows another fold made, by a `ProjectionOutdated`, and by a
-    `DurabilityWeakened` of a server that does not keep what it acknowledges. Raises
+    Warns with `ProjectionOutdated` for each projection whose rows another fold made, and with
+    `DurabilityWeakened` if the server's settings may lose what it acknowledges. Raises
     `ServerUnavailable`, `ServerTooOld`, `ServerReplaced`, `SettingRefused`, `SchemaUnsafe`,
-    `SchemaTooNew`, `SchemaTooOld`, `SchemaOccupied`, `SchemaMissing`,
-    `EmbeddedServerUnavailable`, `InvalidInput`.
+    `SchemaTooNew`, `SchemaTooOld`, `SchemaOccupied`, `SchemaMissing`, `EmbeddedServerUnavailable`,
+    `InvalidInput`.
     """
     _require(dsn=dsn, schema=schema)
     folder = None if data is None else inputs.folder("data", data)
@@ -122,12 +125,12 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
 
 def _require(*, dsn: object, schema: object) -> None:
     for name, value in (("the DSN", dsn), ("the schema name", schema)):
-        if not isinstance(value, str | None):  # not shown, for it may hold a password
+        if not isinstance(value, str | None):  # not shown, because it may hold a password
             raise inputs.refused(name, f"a {type(value).__name__}", "text", "pass a string")
 
 
 def _make(database: Database, projections: Sequence[Projection[Any]], *, must_exist: bool) -> None:
-    """Make all tables, if there are none."""
+    """Create all tables, if there are none."""
     if must_exist:
         schemas.check(database)
     else:

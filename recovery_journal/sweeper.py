@@ -22,20 +22,21 @@ SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 REST: Final = 10
-"""How many times longer than a sweep that found nothing the pause after it is: looks at every lease
-of a large fleet, by many sweepers, on a server that has much else to do, slow themselves down."""
+"""The pause after a sweep that found nothing is this many times as long as the sweep. So many
+sweepers that scan the leases of a large fleet, on a server with much other load, slow themselves
+down."""
 
 
 class Sweeper:
-    """Sweeps until stopped: by `stop`, by its event, or by SIGTERM or SIGINT.
+    """Sweeps until it is stopped: by `stop`, by its event, or by SIGTERM or SIGINT.
 
-    Between two sweeps it looks at the session locks of workers, and sweeps at once where one has
-    ended. `on_swept` is told what became of each attempt, `on_problem` of each failed sweep: a
-    server that is away is a problem and no end.
+    Between two sweeps it polls the session locks of workers, and sweeps at once where one has
+    ended. `on_swept` is called with the result for each attempt, `on_problem` with the error of
+    each failed sweep: an unavailable server is reported and does not end the loop.
 
-    `on_quarantine` is called for each attempt with which the journal has given up, at least once,
-    in a thread of its own: recoveries do not wait for it. What it raises goes to `on_problem`, and
-    it is called again. `QuarantineCommand` makes one of a command.
+    `on_quarantine` is called for each quarantined attempt, at least once, in a thread of its own,
+    so that recoveries never wait for it. Exceptions are reported to `on_problem`, and the hook is
+    retried with back-off. `QuarantineCommand` makes such a hook of a command.
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class Sweeper:
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """End the loop after the sweep that is going on."""
+        """End the loop after the current sweep."""
         self._stop.set()
 
     def run(self) -> None:
-        """Sweep again and again. Pauses grow while there is nothing to do, up to a second, and
-        while the server cannot be reached, up to five."""
+        """Sweep repeatedly. Pauses grow while there is nothing to do, up to 1 s, and while the
+        server cannot be reached, up to 5 s."""
         back_off = BackOff(SHORTEST_PAUSE_S, self._longest_pause_s)
         with stopping_on_signals(self._stop), self._telling():
             while not self._stop.is_set():
@@ -88,8 +89,8 @@ class Sweeper:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Within, the hook is called beside the sweeps. A daemon: who asks a second time to stop is
-        not made to wait for it."""
+        """Within this context, a thread beside the sweeps calls the hook. The thread is a daemon,
+        so that a second request to stop never waits for the hook."""
         if self._on_quarantine is None:
             yield
             return
@@ -112,13 +113,13 @@ class Sweeper:
                     self._on_problem(problem)
                 if self._stop.wait(with_jitter(LONGEST_PAUSE_S)):
                     return
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that sweeps, which raises it
+        except BaseException as error:  # noqa: BLE001 - handed to the sweeping thread, which raises it
             self._failures.append(error)
         finally:
             self._stop.set()
 
     def _watch(self, limit_s: float) -> None:
-        """Until a session ends, or for so long."""
+        """Poll the session locks until one ends, or until this time is over."""
         deadline = time.monotonic() + limit_s
         pause_s = 0.0
         while (left_s := deadline - time.monotonic()) > 0:
@@ -126,7 +127,7 @@ class Sweeper:
                 return
             try:
                 pause_s = self._journal.watch_sessions()
-            except Retry:  # the sweep meets it as well, and tells
+            except Retry:  # the next sweep meets the same error, and reports it
                 return
             if pause_s == 0:
                 return

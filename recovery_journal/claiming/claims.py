@@ -49,16 +49,17 @@ from recovery_journal.store.set_aside import Halving, set_aside
 from recovery_journal.store.writes import retry_once
 
 THIS_CLAIM = "dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s"
-"""What this very claim has won and still holds."""
+"""The rows that this claim has won and still holds."""
 
-# In the claim's own transaction, so that a claimer that dies over its loading is missed as well.
+# In the claim's own transaction, so that the death of a claimer during its loading is noticed as
+# well.
 DECLARE = f"""
 UPDATE leases
 SET session_lock = %(session_lock)s
 WHERE {THIS_CLAIM}
 """
 
-# What is found again was won some time ago.
+# Leases that are found again were granted some time ago, so renew them.
 KEEP = f"""
 UPDATE leases
 SET renewed_at = clock_timestamp(),
@@ -66,7 +67,7 @@ SET renewed_at = clock_timestamp(),
 WHERE {THIS_CLAIM}
 """
 
-# After a lost reply: what this very claim has won already.
+# After a lost reply: the rows that this claim has already won.
 WON = f"""
 SELECT {COLUMNS}
 FROM leases
@@ -74,7 +75,7 @@ WHERE {THIS_CLAIM}
 ORDER BY attempt_id
 """
 
-# An idle fleet asks this, and no more, all day.
+# The only query of a claim on an idle fleet.
 FIND_OWN_CLAIM = f"""
 SELECT EXISTS (
         SELECT
@@ -86,16 +87,16 @@ SELECT EXISTS (
 
 
 TURN_LIMIT: Final = 100
-"""How many turns in which all was set aside a claim takes before it answers with nothing."""
+"""How many turns that only set attempts aside a claim takes before it returns nothing."""
 
 Unusable = CheckpointTooNew | CheckpointTooLarge | CodecMissing | CodecFailed | ReducerFailed
-"""Why a claimer cannot go on with what it has won, though another one may."""
+"""Why this claimer requeues a claimed attempt, which another claimer may be able to load."""
 
 Decide = Callable[[Recovery, LeaseRow, Cursor[DictRow]], tuple[AnyEvent, ...]]
 
 
 class ClaimRequest(Struct, frozen=True, kw_only=True):
-    """What a worker claims; checked already. Filters are None where anything will do."""
+    """A worker's request for attempts; validated. A filter is None for no filter."""
 
     holder: Holder
     kinds: list[str] | None
@@ -109,7 +110,7 @@ class ClaimRequest(Struct, frozen=True, kw_only=True):
 
 
 class Claims:
-    """Grants recovered attempts to the workers that ask for them."""
+    """Grants recovered attempts to the workers that claim them."""
 
     def __init__(
         self,
@@ -123,8 +124,9 @@ class Claims:
         self._askers = CodeVersionDemand(database, limits.policy)
 
     def take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
-        """Win up to `limit` attempts. After a lost reply - noticed here, or by a caller that asks
-        again under its own dispatch id - it finds what it won and dispatches nothing twice."""
+        """Win up to `limit` attempts. Idempotent: after a lost reply, noticed here or by a caller
+        that retries with its own dispatch id, it finds the attempts that it won and dispatches none
+        twice."""
         if wanted.code_versions is not None:
             self._askers.note(wanted.kinds, wanted.code_versions)
         if not wanted.is_again:
@@ -135,8 +137,8 @@ class Claims:
         return retry_once(lambda: self._find_or_take(wanted))
 
     def quarantine_diverged(self, lease: Lease, problem: PayloadCorrupt) -> None:
-        """Quarantine a claimed attempt before any user code ran: what is stored, or what it folds
-        to, is not what its recovery recorded."""
+        """Quarantine a claimed attempt before any user code runs: what is stored, or what it folds
+        to, differs from what its recovery recorded."""
         decision = Decision(event_id=lease.fence.lease_id, by=actor("worker", lease.worker_id))
 
         def decide(
@@ -153,8 +155,8 @@ class Claims:
         retry_once(lambda: self._decide(lease, decide))
 
     def requeue(self, lease: Lease, problem: Unusable) -> None:
-        """Take the lease back from a claimer that cannot go on with it, for a sweeper to try after
-        a while: another machine, or this one at another time, may be able to."""
+        """Requeue a claimed attempt that this worker cannot load. A sweeper retries it after a
+        wait: another machine, or this one at another time, may be able to load it."""
         message = message_of(problem)
         step, error_class = RecoveryStep.CHECKPOINT_RELOAD, type(problem).__name__
         if isinstance(problem, ReducerFailed):
@@ -192,9 +194,9 @@ class Claims:
         retry_once(lambda: self._decide(lease, decide))
 
     def _decide(self, lease: Lease, decide: Decide) -> None:
-        """Record what is decided of a claimed attempt. One that was taken back meanwhile is left
-        alone: whoever has it now finds the same, and the other claims are not lost. Nor are they
-        where nothing can be appended to it now: its lease runs out."""
+        """Record a decision on a claimed attempt. An attempt that was taken back meanwhile is left
+        alone: its new owner finds the same problem, and the other claims are kept. They are kept
+        also where nothing can be appended to the attempt now: its lease runs out."""
         with self._database.transaction() as cursor:
             row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
             if row.fence != lease.fence or row.status != LeaseStatus.HELD:
@@ -230,7 +232,8 @@ class Claims:
             ]
 
     def _take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
-        """Until something is won, or nothing more is ready: what is set aside is no answer."""
+        """Repeat until something is won or nothing more is ready: a turn that only sets attempts
+        aside is no answer."""
         won: list[tuple[LeaseTerms, Recovery]] = []
         for _ in range(TURN_LIMIT):
             tried: list[str] = []
@@ -247,7 +250,8 @@ class Claims:
     def _take_by_halves(
         self, wanted: ClaimRequest, attempt_ids: list[str], error: StoreBusy
     ) -> list[tuple[LeaseTerms, Recovery]]:
-        """One of these is locked. What is won first is the answer: it must not wait for others."""
+        """Another transaction has locked one of these. The first attempts won are the answer: they
+        must not wait for others."""
         won: list[tuple[LeaseTerms, Recovery]] = []
 
         def take_some(some: Sequence[str]) -> dict[str, None]:
@@ -265,7 +269,8 @@ class Claims:
     def _take_turn(
         self, wanted: ClaimRequest, tried: list[str], attempt_ids: Sequence[str] | None = None
     ) -> list[tuple[LeaseTerms, Recovery]]:
-        """One transaction; `tried` then names what was locked, also where it fails."""
+        """One transaction; `tried` then names the attempts that were locked, also where it
+        fails."""
         with self._database.transaction() as cursor:
             with translating_read_errors(DISPATCH_READY):
                 bound = {"limit_bytes": self._limits.claim_bytes}
@@ -308,7 +313,7 @@ class Claims:
                     dispatch_id=wanted.dispatch_id,
                 )
             except RecoveryJournalError as error:
-                # It must not stand at the head of the list for ever.
+                # It must not stay at the head of the list for ever.
                 problems[row.attempt_id] = error
                 continue
             moves.append(Move(recovery, events, wanted.holder, lasts_s=wanted.ttl_s))
@@ -316,22 +321,22 @@ class Claims:
         return moves
 
     def _won(self, cursor: Cursor[DictRow], wanted: ClaimRequest) -> dict[str, LeaseRow]:
-        """The lease rows that this very claim holds."""
+        """The lease rows that this claim holds."""
         return by_attempt(read_leases(cursor, WON, _claim(wanted)))
 
     def _declare(self, cursor: Cursor[DictRow], wanted: ClaimRequest) -> None:
-        """Say which session lock is the claimer's, in all that this very claim holds."""
+        """Declare which session lock is the claimer's, in all leases that this claim holds."""
         if wanted.session_lock is not None:
             cursor.execute(DECLARE, {**_claim(wanted), "session_lock": wanted.session_lock})
 
 
 def _claim(wanted: ClaimRequest) -> dict[str, Any]:
-    """What names this very claim."""
+    """The parameters that identify this claim."""
     return {"dispatch_id": wanted.dispatch_id, "worker_id": wanted.holder.worker_id}
 
 
 def _parameters(wanted: ClaimRequest, attempt_ids: Sequence[str] | None = None) -> dict[str, Any]:
-    """What it would take, of these attempts or of all."""
+    """The parameters that select what to take, of these attempts or of all."""
     return {
         "attempt_ids": None if attempt_ids is None else list(attempt_ids),
         "kinds": wanted.kinds,

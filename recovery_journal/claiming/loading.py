@@ -1,4 +1,4 @@
-"""Loading: all that the worker of a held lease needs, checked before any of its code runs."""
+"""Loads all that the worker of a held lease needs, checked before any of its code runs."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from recovery_journal.values.payload import Value
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """A claimed attempt, with all that its worker needs to go on.
+    """A claimed attempt, with all that its worker needs to resume the run.
 
     `state` is the checkpoint's, None where the start is `input`. `tail` are the run steps recorded
     after it, with their outputs. `folded_state` is the state after the tail, where this process
@@ -42,7 +42,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class ClaimLoading:
-    """Loads claims one after the other, of which each answers for itself."""
+    """Loads claims one after the other; each gets its own answer."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class ClaimLoading:
         self._keep_alive = keep_alive
 
     def load(self, lease: Lease, recovery: Recovery, kept: RunSnapshot) -> Claim:
-        """All that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted, and
-        `CheckpointTooNew`, `CheckpointTooLarge`, `CodecMissing`, `CodecFailed` or `ReducerFailed`
-        where it cannot be had here."""
+        """Load all that a lease's worker needs. Raises `PayloadCorrupt` where it cannot be trusted,
+        and `CheckpointTooNew`, `CheckpointTooLarge`, `CodecMissing`, `CodecFailed` or
+        `ReducerFailed` where this process cannot load it."""
         tip = usable(kept.tip)
         _compare_chain(recovery, tip)
         stored = self._runs.stored_tail(tip, kept.outputs, self._keep_alive)
@@ -80,7 +80,7 @@ class ClaimLoading:
     def _fold(
         self, recovery: Recovery, tip: Checkpoint, tail: Sequence[StoredStep], kept: RunSnapshot
     ) -> Value:
-        """The state after the tail, which must be the one that the recovery's replay came to."""
+        """The state after the tail, which must equal the one that the recovery's replay found."""
         what = f"the folded state of run {recovery.run_id!r}"
         start = self._replayer.stored_start(tip, kept, self._keep_alive)
         self._keep_alive(tip.state_bytes)
@@ -106,10 +106,10 @@ class ClaimLoading:
 
 
 def _compare_chain(recovery: Recovery, tip: Checkpoint) -> None:
-    """The chain must lead where the recovery's replay led, before user code goes on."""
+    """The chain must end at the digest that the recovery's replay found, before user code runs."""
     replayed = recovery.replayed
     if replayed is None or tip.tip_ordinal > replayed.to_ordinal:
-        return  # not lost since: its worker goes on
+        return  # not lost since: its worker continues
     is_shorter = tip.tip_ordinal < replayed.to_ordinal
     replay = None if is_shorter else replay_chain(recovery.attempt_id, tip, None)
     found = replay.digest if replay else tip.progress.digest

@@ -1,4 +1,5 @@
-"""Ready leases that a claim locks: in the order of the list, past those that others have locked."""
+"""The ready leases that a claim locks: in the order of the list, skipping those that others have
+locked."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -34,10 +35,10 @@ WHERE listed.left_position IS NULL
     )
 """
 
-# For the rest of the transaction: one attempt's events must not hold the others up.
+# For the rest of the transaction: one attempt's events must not delay the others.
 BRIEFLY = f"SELECT set_config('lock_timeout', '{BRIEF}', true)"
 
-# Epoch and time are drawn for the rows that are locked, after their locks.
+# Epoch and time are drawn for the locked rows, after their locks.
 LOCK_READY = f"""
 SELECT {COLUMNS}, nextval('epochs') AS new_epoch, clock_timestamp() AS taken_at
 FROM (
@@ -52,7 +53,7 @@ CROSS JOIN ({BRIEFLY}) AS patience
 
 
 class LockedLease(NamedTuple):
-    """A lease row locked by a claim, the epoch drawn for it, and when that was."""
+    """A lease row locked by a claim, the epoch drawn for it, and the time of that."""
 
     row: LeaseRow
     new_epoch: int
@@ -60,8 +61,8 @@ class LockedLease(NamedTuple):
 
 
 def take(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[LockedLease]:
-    """Lock the ready leases that a claim takes, in the order of the list: of several only so many
-    as fit into `limit_bytes`, and the first one anyway. Others are free again once the claim has
+    """Lock the ready leases that a claim takes, in the order of the list: as many as fit into
+    `limit_bytes`, and always the first one. The others are free again once the claim has
     committed."""
     with cursor.connection.cursor(binary=True, row_factory=tuple_row) as taking:
         rows = taking.execute(LOCK_READY, parameters).fetchall()
@@ -75,8 +76,8 @@ def take(cursor: Cursor[DictRow], parameters: Mapping[str, Any]) -> list[LockedL
 
 
 def granted(taken: LockedLease, fence: Fence, holder: Holder, ttl_s: float) -> LeaseTerms:
-    """The terms of a lease that was just granted. It ends a moment after what they say, for the
-    row takes the time of its writing."""
+    """The terms of a lease that was just granted. The row's lease ends a moment after these terms
+    say, because the row takes the time of its write."""
     row = taken.row
     return LeaseTerms(
         attempt_id=row.attempt_id,

@@ -1,4 +1,4 @@
-"""What a program of the user's own brings to the command line."""
+"""The parts that a user's own program adds to the command line."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Looking at attempts: `history`, `show`."""
+"""The commands that inspect attempts: `history`, `show`."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -39,7 +39,7 @@ VersionNo = Annotated[
 
 
 class HistoryDocument(Struct, frozen=True, kw_only=True):
-    """What `history --json` prints."""
+    """The output of `history --json`."""
 
     attempt_id: str
     run_id: str
@@ -56,8 +56,8 @@ class ChangedEntry(Struct, frozen=True, kw_only=True):
 
 
 class ShowDocument(Struct, frozen=True, kw_only=True):
-    """What `show --json` prints: the attempt as of an event, and the way there; with `--at` also
-    the moment that was meant."""
+    """The output of `show --json`: the attempt as of an event, and the events up to it; with `--at`
+    also the moment that was meant."""
 
     attempt_id: str
     version: int
@@ -194,7 +194,8 @@ def _change_lines(found: Sequence[Change]) -> Table:
 
 
 def _require_whole(tale: Tale, *, as_json: bool) -> None:
-    """Raise what is in the way of the rest, if anything is, once what comes before it is shown."""
+    """Raise the error that blocks the rest, if there is one, after what comes before it is
+    shown."""
     if tale.obstacle is None:
         return
     if not as_json:
@@ -204,7 +205,7 @@ def _require_whole(tale: Tale, *, as_json: bool) -> None:
 
 
 def _version_at(journal: Journal, tale: Tale, moment: Moment) -> int | None:
-    """The attempt's version then; None where an event that cannot be read is in the way."""
+    """The attempt's version then; None where an unreadable event blocks."""
     try:
         return journal.recovery(tale.told[0].after.attempt_id, at=moment.position).version
     except StreamUnusable:

@@ -1,4 +1,4 @@
-"""What one event changed in an attempt, field by field."""
+"""The changes that one event made to an attempt, field by field."""
 
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from recovery_journal.cli.words import spaced
 from recovery_journal.domain.events import RecoveryEvent, tag_of
 from recovery_journal.domain.recovery import Recovery
 
-# Fields that change with every event or never, and so say nothing.
+# Fields that change with every event or never, and so carry no information.
 UNTOLD: Final = frozenset({"version", "attempt_id"})
 
 

@@ -1,4 +1,4 @@
-"""An event in a few words: who, which fence, what evidence, which range."""
+"""An event in a few words: its author, fence, evidence and range."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -36,7 +36,7 @@ from recovery_journal.domain.lease import Actor, Holder
 from recovery_journal.monitoring.history import HistoryEntry, UnreadableEvent
 
 Shown = AnyEvent | AnyJournalEvent | UnreadableEvent
-"""What a history or the log may show."""
+"""The events that a history or the log may show."""
 
 
 def tag_shown(event: Shown) -> str:
@@ -61,7 +61,7 @@ def in_doubt(effects: Iterable[InDoubt]) -> str:
 
 
 def skipped_or(told: str, entry: HistoryEntry) -> str:
-    """What is told of an entry, marked where every reader passes over it."""
+    """The words for an entry, marked where every reader skips it."""
     return f"(skipped) {told}" if entry.is_skipped else told
 
 
@@ -194,7 +194,7 @@ def _accepted(event: RestoreAccepted) -> Iterable[str]:
 
 
 def _failure(what: str, event: StepFailed | Quarantined | LeaseEnded) -> str:
-    """What failed, and what it said; of an erased text its digest."""
+    """The failed part and the text of its failure; of an erased text its digest."""
     if event.message:
         return f"{what}: {event.message}"
     if event.message_digest:
@@ -203,7 +203,7 @@ def _failure(what: str, event: StepFailed | Quarantined | LeaseEnded) -> str:
 
 
 def _decided(by: Actor) -> str:
-    """The person who decided; machines are told of where they matter."""
+    """The person who decided; machines are named where they matter."""
     return f"by {by.name}" if by.role == "person" and by.name else ""
 
 

@@ -18,7 +18,7 @@ from recovery_journal.postgres.connection_string import CREDENTIALS
 
 
 class ExitCode(IntEnum):
-    """What a script may act on."""
+    """The codes on which a script may act."""
 
     DONE = 0
     UNEXPECTED = 1
@@ -47,7 +47,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.PIPE_CLOSED: "the reader of the output went away",
 }
 
-# One row for each reaction of errors.py; a lost lease is a refusal to whoever types commands.
+# One row for each reaction of errors.py; a lost lease is a refusal to the person at the terminal.
 CODE_OF_ERROR: Final[tuple[tuple[type[Exception], ExitCode], ...]] = (
     (Refused, ExitCode.REFUSED),
     (LeaseLost, ExitCode.REFUSED),
@@ -56,7 +56,7 @@ CODE_OF_ERROR: Final[tuple[tuple[type[Exception], ExitCode], ...]] = (
     (psycopg.errors.InsufficientPrivilege, ExitCode.REFUSED),
 )
 
-# One that stands where a command or another option's value is expected is not repeated.
+# A DSN where a command or another option's value is expected is not repeated.
 HIDDEN: Final = "(what may be a DSN, not shown)"
 CONNECTION_STRING: Final = re.compile(r"(?:postgres(?:ql)?://|\b(?:ssl)?password\s*=).*", re.DOTALL)
 
@@ -71,7 +71,7 @@ def table_for_help() -> str:
 
 
 def code_of(error: BaseException) -> ExitCode:
-    """With which code the program ends after this error."""
+    """The code with which the program ends after this error."""
     if isinstance(error, USAGE_ERROR):
         return ExitCode.USAGE
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -83,8 +83,8 @@ def code_of(error: BaseException) -> ExitCode:
 
 
 def report(error: BaseException, *, as_json: bool, has_credentials: bool = False) -> ExitCode:
-    """Say on standard error what went wrong: a message, a JSON object, or, for what nobody
-    foresaw, the traceback. Where the command line `has_credentials`, nothing like them is shown."""
+    """Report an error on standard error: as a message, a JSON object, or, if it is unforeseen, its
+    traceback. Where the command line `has_credentials`, nothing like them is shown."""
     code = code_of(error)
     hide = partial(CREDENTIALS.sub, HIDDEN) if has_credentials else str
     message = hide(_message(error))
@@ -121,7 +121,7 @@ def _usage(error: BaseException) -> str:
 
 
 def _say_json(kind: str, message: str, code: ExitCode) -> None:
-    # What was typed may hold bytes that are no UTF-8; JSON cannot.
+    # The user's input may hold bytes that are no UTF-8; JSON cannot.
     message = message.encode(errors="backslashreplace").decode()
     document = {"error": {"type": kind, "message": message, "exit_code": code.value}}
     print(page.harmless(msgspec.json.encode(document).decode(), sys.stderr), file=sys.stderr)  # noqa: T201 - as above

@@ -1,4 +1,4 @@
-"""Looking at the dispatch-ready list: `ready`."""
+"""The command that shows the dispatch-ready list: `ready`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from recovery_journal.projections.dispatch_ready import DispatchReadyRow
 
 
 class ReadyDocument(Struct, frozen=True, kw_only=True):
-    """What `ready --at --json` prints: what the list held, and the moment that was meant."""
+    """The output of `ready --at --json`: the list then, and the moment that was meant."""
 
     at: Moment
     rows: list[DispatchReadyRow]
@@ -73,7 +73,7 @@ def _show(rows: Sequence[DispatchReadyRow], now: datetime, *, nobody: str) -> No
 
 
 def _not_before(row: DispatchReadyRow, now: datetime) -> str:
-    """Until when it must not start yet; the list of now leaves such entries out."""
+    """The time before which it must not start; the present list leaves such entries out."""
     if row.not_before is None or row.not_before <= now:
         return ""
     return words.moment(row.not_before)
@@ -82,7 +82,7 @@ def _not_before(row: DispatchReadyRow, now: datetime) -> str:
 def _filled(
     headings: Sequence[str], lines: Sequence[Sequence[object]]
 ) -> tuple[list[str], list[list[object]]]:
-    """Without the columns in which nothing stands."""
+    """The rows without the columns that are empty."""
     kept = [index for index in range(len(headings)) if any(str(line[index]) for line in lines)]
     return [headings[index] for index in kept], [[line[index] for index in kept] for line in lines]
 

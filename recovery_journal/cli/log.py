@@ -1,4 +1,4 @@
-"""Reading the log as it grows: `log`."""
+"""The command that reads the log as it grows: `log`."""
 
 import threading
 from collections import deque
@@ -77,7 +77,7 @@ def _read(journal: Journal, after: int | None, limit: int | None) -> Iterator[Hi
 
 def _newest(journal: Journal, count: int) -> Iterator[HistoryEntry]:
     """The last settled events; where one of them cannot be read, those before it and its error.
-    Positions have gaps, so look back further until there are enough."""
+    Positions have gaps, so read further back until there are enough."""
     end = journal.status().settled_position
     start, window = max(end - count, 0), count
     entries, obstacle = _last(journal, start, count)
@@ -105,8 +105,8 @@ def _last(
 def _follow(
     journal: Journal, position: int, show: Show, stop: threading.Event, *, as_json: bool
 ) -> int:
-    """Show new events as they settle, until there is a problem with the server, which is told and
-    waited for, or until stopped. The position of the last one."""
+    """Show new events as they settle, until stopped. A problem with the server is reported and
+    waited out. Return the position of the last event."""
     back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
     try:
         while not stop.is_set():
@@ -124,7 +124,7 @@ def _follow(
 
 
 class Lines:
-    """Events as lines for people. Columns have a fixed width, because nobody knows what comes; a
+    """Events as lines for people. Columns have a fixed width, because future events are unknown; a
     long id widens its own line. On a terminal each new day has a line of its own."""
 
     def __init__(self) -> None:

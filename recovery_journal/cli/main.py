@@ -43,7 +43,7 @@ LOOKING: Final = "Looking"
 DECIDING: Final = "Deciding (with --by and --reason, which the log keeps)"
 UPKEEP: Final = "Looking after the journal"
 
-# These name the journal, not what to do with it, so they may also stand after the command.
+# These name the journal and not the action, so they may also stand after the command.
 GLOBAL_OPTIONS: Final = ("--dsn", "--schema", "--data", "--app", "--durability")
 
 
@@ -143,8 +143,8 @@ app.command(rich_help_panel=UPKEEP)(upkeep.prune)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; answers with the exit code, and raises nothing. A command whose output
-    loses its reader, as by `head`, ends without a message."""
+    """Run one command; return the exit code, and raise nothing. A command whose output loses its
+    reader, as by `head`, ends without a message."""
     prepare_output()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -170,7 +170,7 @@ def _run(given: list[str]) -> int:
 
 
 def _require_dsns_in_place(given: Sequence[str]) -> None:
-    """Refuse a DSN that was given to anything but `--dsn`, before anything is called by it."""
+    """Refuse a DSN that was passed to anything but `--dsn`, before it is used as any name."""
     for before, word in pairwise(["", *_but_dsns(given)]):
         name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         if is_like_dsn(value if equals else word):
@@ -179,7 +179,7 @@ def _require_dsns_in_place(given: Sequence[str]) -> None:
 
 
 def _but_dsns(given: Sequence[str]) -> list[str]:
-    """What was typed, but for what `--dsn` names."""
+    """The arguments without the value of `--dsn`."""
     return [
         word
         for before, word in pairwise(["", *given])

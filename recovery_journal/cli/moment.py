@@ -1,4 +1,4 @@
-"""Looking back: the positions and times that a person may name."""
+"""Reads of the past: the positions and times that a person may name."""
 
 import re
 from datetime import UTC, datetime
@@ -24,8 +24,8 @@ At: TypeAlias = Annotated[
 
 
 class Moment(Struct, frozen=True, kw_only=True):
-    """A position that somebody looks back at, and the time that stands for it: the one that was
-    asked for, else when the last event at or below it was recorded; None before the first."""
+    """A position of a past read, and its time: the requested one, else the time at which the last
+    event at or below it was recorded; None before the first."""
 
     position: int
     time: datetime | None
@@ -36,7 +36,7 @@ class Moment(Struct, frozen=True, kw_only=True):
 
 
 def moment_of(journal: Journal, typed: str) -> Moment:
-    """What is meant by what was typed. Raises as `Journal.position_at`."""
+    """The moment that the argument means. Raises as `Journal.position_at`."""
     text = typed.strip()
     if POSITION.fullmatch(text):
         position = journal.position_at(int(text))

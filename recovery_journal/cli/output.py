@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any, Final, TextIO
 
-# A socket that is standard output refuses with the second.
+# The second is the error of a socket that is standard output.
 READER_GONE: Final = (BrokenPipeError, ConnectionResetError)
 
 
@@ -13,8 +13,8 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def prepare_output() -> None:
-    """Let printing neither fail for a letter that the terminal's encoding lacks, which is shown
-    escaped, nor for a stream that the program was started without."""
+    """Make printing safe: a character that the terminal's encoding lacks is shown escaped, and a
+    stream that the program was started without is replaced."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, _nowhere_at(number))
@@ -29,10 +29,10 @@ def is_output_full(error: BaseException) -> bool:
 
 
 def is_reader_gone(error: BaseException) -> bool:
-    """Whether a command ends because nobody reads its output any more.
+    """Whether a command ends because its output has no reader any more.
 
-    The libraries of the command line answer a closed pipe by leaving the program with code 1; the
-    pipe's error is then the context.
+    On a closed pipe the libraries of the command line end the program with code 1; the pipe's error
+    is then the context.
     """
     if isinstance(error, SystemExit):
         return isinstance(error.__context__, READER_GONE)
@@ -47,7 +47,7 @@ def flush_output() -> None:
 
 
 def discard_output() -> None:
-    """Let what is buffered, and all that is printed from now on, go nowhere."""
+    """Discard what is buffered, and all that is printed from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in _streams():
         os.dup2(nowhere, stream.fileno())
@@ -55,8 +55,8 @@ def discard_output() -> None:
 
 
 def _nowhere_at(number: int) -> TextIO:
-    """A stream that drops what it is given. Where the file's number is free it is taken: else the
-    next connection would get it, and what a child process prints."""
+    """A stream that drops its input. Where the file's number is free it is taken: otherwise the
+    next connection would get it, and with it the output of a child process."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     try:
         os.fstat(number)

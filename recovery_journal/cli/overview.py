@@ -13,7 +13,7 @@ from recovery_journal.postgres.session_settings import Durability
 
 
 def overview(status: Status) -> Iterator[RenderableType]:
-    """The parts of the page, from what matters most: who waits, what fails, who is behind."""
+    """The parts of the page, the most important first: the queue, failures, lag."""
     yield _title(status)
     yield Text()
     if status.problems:

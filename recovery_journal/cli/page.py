@@ -1,4 +1,4 @@
-"""What a command shows: tables and lines for people, JSON for programs, both on standard output.
+"""The output of commands: tables and lines for people, JSON for programs, both on standard output.
 
 Off a terminal nothing is cut or wrapped, so that ids can be searched for and cut out.
 """
@@ -49,7 +49,7 @@ STYLES: Final = {
 
 
 def console(*, is_error: bool = False) -> Console:
-    """The console of the moment, which takes whatever is standard output now."""
+    """The present console, which writes to the present standard output."""
     stream = sys.stderr if is_error else sys.stdout
     return Console(
         file=stream,
@@ -61,7 +61,8 @@ def console(*, is_error: bool = False) -> Console:
 
 
 def _width(stream: TextIO) -> int | None:
-    """That of $COLUMNS, where it is one; else the terminal's own, and elsewhere no end of it."""
+    """$COLUMNS, where it is a number; else the terminal's own width, and unlimited off a
+    terminal."""
     columns = os.environ.get("COLUMNS")
     if columns is None:
         return None if stream.isatty() else UNLIMITED_WIDTH
@@ -97,9 +98,9 @@ def show_json_line(document: object) -> None:
 
 
 def harmless(document: str, stream: TextIO) -> str:
-    """The same JSON, in which what a terminal might obey is written as its escape: C1 controls,
-    marks that turn the direction of writing, whatever else is not printable; and what the stream's
-    encoding lacks."""
+    """The same JSON, with everything that could control a terminal escaped: C1 controls, marks that
+    turn the direction of writing, all else that is not printable; and what the stream's encoding
+    lacks."""
     if document.isascii() and "\x7f" not in document:
         return document
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -124,19 +125,19 @@ def _json_escape(letter: str) -> str:
 
 
 def text(content: object, style: str = "") -> Text:
-    """Text that is shown as it is; what is not printable, as its escape."""
+    """Text that is shown unchanged, except that unprintable characters are escaped."""
     return Text(words.plain(str(content)), style=style)
 
 
 def styled(name: str) -> Text:
-    """A stored name, such as a stage or an event's tag, in the colour that it always has."""
+    """A stored name, such as a stage or an event's tag, in its fixed colour."""
     return text(words.spaced(name), STYLES.get(name, ""))
 
 
 def table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()
 ) -> Table:
-    """Aligned columns, those of `numbers` to the right. On a narrow terminal long cells go on in
+    """Aligned columns, those of `numbers` to the right. On a narrow terminal long cells continue in
     the next line; none is cut."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
     for heading in headings:

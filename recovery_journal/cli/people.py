@@ -1,4 +1,5 @@
-"""What a person decides: `quarantine list`, `quarantine lift`, `resume`, `cancel`."""
+"""The commands for a person's decisions: `quarantine list`, `quarantine lift`, `resume`,
+`cancel`."""
 
 from collections.abc import Iterator
 from typing import Annotated

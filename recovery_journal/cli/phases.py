@@ -1,4 +1,4 @@
-"""How long each phase of a recovery took, read off the times of its events."""
+"""How long each phase of a recovery took, computed from the times of its events."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -24,7 +24,7 @@ from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Recovery, evolve
 from recovery_journal.monitoring.history import HistoryEntry
 
-# What was going on until the event came. A phase is as long as the way to it from the last one.
+# The phase that the event ends. A phase lasts from the previous such event to this one.
 PHASE_BEFORE: Final[dict[type[object], str]] = {
     CheckpointReloaded: "reload",
     Replayed: "replay",
@@ -49,8 +49,8 @@ class PhaseTaken(Struct, frozen=True, kw_only=True):
 
 
 class RecoveryPhases(Struct, frozen=True, kw_only=True):
-    """One recovery of an attempt. `silent_s` is how long the worker had not been heard of when
-    its loss was seen; `total_s` goes from the loss to the last of the phases."""
+    """One recovery of an attempt. `silent_s` is how long the worker had sent nothing when its loss
+    was seen; `total_s` is the time from the loss to the last of the phases."""
 
     attempt_id: str
     recovery_no: int
@@ -83,8 +83,8 @@ def told(history: Iterable[HistoryEntry]) -> list[HistoryStep]:
 
 
 def phases(tale: Sequence[HistoryStep]) -> list[RecoveryPhases]:
-    """Each recovery of which the tale tells. Number 0 is one without a loss: an attempt that was
-    quarantined or resumed before it was ever lost."""
+    """Each recovery in the history. Number 0 is one without a loss: an attempt that was quarantined
+    or resumed before it was ever lost."""
     by_number: dict[int, list[HistoryEntry]] = {}
     for one in tale:
         if one.entry.is_skipped:

@@ -1,5 +1,5 @@
-"""Watching a rebuild or a check: a progress bar on a terminal, plain lines elsewhere, both on
-standard error."""
+"""Shows the progress of a rebuild or a check: a progress bar on a terminal, plain lines elsewhere,
+both on standard error."""
 
 import sys
 import time
@@ -25,12 +25,13 @@ from recovery_journal.read_models.rebuild.progress import Phase, RebuildProgress
 Watch = Callable[[RebuildProgress], None]
 
 COUNTED: Final = (Phase.FOLDING, Phase.CHECKING)
-"""The phases in which events are read; the others are short, or nobody knows how long they take."""
+"""The phases in which events are read; the others are short, or of unknown length."""
 
 
 @contextmanager
 def watching(*, is_silent: bool) -> Iterator[Watch]:
-    """What to tell of each progress; says nothing where standard error is for programs."""
+    """The function to report each progress to; it shows nothing where standard error is for
+    programs."""
     if is_silent:
         yield lambda _progress: None
     elif sys.stderr.isatty():
@@ -69,7 +70,7 @@ class _Bar:
         if self._sentence is None and (missing := _missing(told)):
             self._progress.print(missing)
         if self._sentence != _sentence(told):
-            # What was folded before, or in another phase, says nothing of how fast it is.
+            # Events that were folded before, or in another phase, do not count for the speed.
             self._progress.reset(self._task, completed=told.event_count)
             self._sentence = _sentence(told)
         # Positions have gaps, so the last block may end below the total.
@@ -80,7 +81,7 @@ class _Bar:
 
 
 class _Rate(ProgressColumn):
-    """Events a second, of the last half minute."""
+    """Events a second, over the last half minute."""
 
     def render(self, task: Task) -> Text:
         """The cell of this column."""
@@ -123,7 +124,7 @@ class _Lines:
 
 
 def _missing(told: RebuildProgress) -> str | None:
-    """How much a start that goes on with an earlier one has to do."""
+    """How much is left to do for a start that resumes an earlier one."""
     if not told.done_before:
         return None
     missing = max(told.total - told.done_before, 0)

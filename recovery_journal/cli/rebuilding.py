@@ -1,4 +1,4 @@
-"""`rebuild`: rows made anew from the log, or compared with it."""
+"""`rebuild`: rows folded again from the log, or compared with it."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -99,7 +99,7 @@ def _checked(checked: tuple[CheckedProjection, ...]) -> Iterator[RenderableType]
 
 
 def _both_rows(projection: str, difference: RowDifference) -> Iterator[RenderableType]:
-    """One key, and the rows that are stored and that the log says, side by side."""
+    """One key, with the stored rows and the rows that the log gives, side by side."""
     key = ", ".join(str(part) for part in difference.key)
     yield page.text(f"{projection} {key}", "bold")
     stored, expected = difference.stored, difference.expected

@@ -1,4 +1,4 @@
-"""Going on after a restore or a failover: `after-restore`."""
+"""The command that accepts a server after a restore or a failover: `after-restore`."""
 
 from collections.abc import Iterator
 from typing import Annotated

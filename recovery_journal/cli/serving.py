@@ -1,4 +1,4 @@
-"""Recovering: `init`, `run`, `sweep`, `report-lost`."""
+"""The commands that recover: `init`, `run`, `sweep`, `report-lost`."""
 
 import sys
 import threading
@@ -165,10 +165,11 @@ class Service:
         self._failures: list[BaseException] = []
 
     def run(self) -> None:
-        """Until stopped; when one of the two breaks, the other is stopped and the error raised."""
+        """Run until stopped; when one of the two fails, the other is stopped and the error
+        raised."""
         with stopping_on_signals(self._stop):
             self._say_that_it_started()
-            # Daemons: who asks a second time to stop is not made to wait for them.
+            # Daemons, so that a second request to stop never waits for them.
             threads = [
                 threading.Thread(target=self._guarded, args=(loop,), daemon=True)
                 for loop in (self._sweeper.run, self._follower.run)
@@ -218,7 +219,7 @@ class Service:
         self._say("swept", f"{name}  {stage(swept).plain}{problem}", swept=swept)
 
     def _complain(self, problem: Exception) -> None:
-        """Tell of a problem at once, and of the same one again only once in a minute."""
+        """Report a problem at once, and throttle repetitions of the same one to one a minute."""
         now = time.monotonic()
         with self._voice:
             told_at = self._complaints.get(str(problem))

@@ -1,4 +1,4 @@
-"""What a sweep did, attempt by attempt."""
+"""The output of a sweep, attempt by attempt."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from recovery_journal.recovery.sweep_result import SweepResult
 
 
 def show_swept(swept: Sequence[SweepResult]) -> None:
-    """One line per attempt, and the sum."""
+    """Print one line per attempt, and the sum."""
     rows = [
         (words.recovery_name(one.attempt_id, one.recovery_no), one.run_id, stage(one), one.error)
         for one in swept
@@ -22,17 +22,17 @@ def show_swept(swept: Sequence[SweepResult]) -> None:
 
 
 def summary(swept: Sequence[SweepResult]) -> str:
-    """How many attempts stand where."""
+    """How many attempts are in each stage."""
     counts = Counter("failed" if one.stage is None else one.stage.value for one in swept)
     parts = [f"{count} {name}" for name, count in counts.most_common()]
     return f"{words.plural(len(swept), 'attempt')}: {', '.join(parts)}"
 
 
 def stage(one: SweepResult) -> Text:
-    """Where the attempt stands now."""
+    """The attempt's present stage."""
     return page.styled("failed" if one.stage is None else one.stage.value)
 
 
 def code_of(swept: Sequence[SweepResult]) -> ExitCode:
-    """Whether all of them could go on."""
+    """The exit code: whether all of them could proceed."""
     return ExitCode.PARTLY if any(one.error for one in swept) else ExitCode.DONE

@@ -1,4 +1,5 @@
-"""The history of an attempt with its stages, as far as it can be read, and which part to tell."""
+"""The history of an attempt with its stages, as far as it can be read, and the part of it to
+show."""
 
 import re
 from typing import Final
@@ -17,14 +18,14 @@ OF_RECOVERY: Final = re.compile(r"(.+)#(\d+)", re.DOTALL)
 
 class Tale(Struct, frozen=True, kw_only=True):
     """A history, up to the first event that cannot be read, whose error is the `obstacle`; and the
-    recovery of which to tell, where not of all."""
+    recovery to show, where not all are shown."""
 
     told: list[HistoryStep]
     recovery_no: int | None
     obstacle: StreamUnusable | None
 
     def part(self) -> list[HistoryStep]:
-        """What is asked for. Raises the obstacle where that may lie behind it."""
+        """The requested part. Raises the obstacle where that part may be behind it."""
         if self.recovery_no is None:
             return self.told
         part = [one for one in self.told if one.after.recovery_no == self.recovery_no]
@@ -42,7 +43,7 @@ class Tale(Struct, frozen=True, kw_only=True):
 
 
 def tale_of(journal: Journal, attempt: str, recovery: int | None) -> Tale:
-    """The history, and the recovery that is asked for: by an option, or as `a-42#2`."""
+    """The history, and the requested recovery: by an option, or as `a-42#2`."""
     try:
         return _told(journal, attempt, recovery)
     except UnknownAttempt:

@@ -1,4 +1,4 @@
-"""Which journal a command works on, as the global options name it."""
+"""The journal on which a command works, as the global options name it."""
 
 import importlib
 import os
@@ -28,7 +28,7 @@ NEEDED: Final = (
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """The global options; what was not given is None."""
+    """The global options; None for one that was not given."""
 
     dsn: str | None = None
     schema: str | None = None
@@ -43,8 +43,8 @@ class Target(Struct, frozen=True, kw_only=True):
         must_be_accepted: bool = True,
         must_be_own: bool = False,
     ) -> Journal:
-        """Open the journal; a schema is made, a server not yet accepted let in, and somebody
-        else's schema refused, only where that is asked for.
+        """Open the journal. Only on request it creates a schema, admits a server that is not
+        accepted yet, and refuses a schema of another role.
 
         An `--app` that is an App adds its reducers, codecs and projections; one that is, or
         returns, a Journal brings server, schema and limits too, and then no other option may name
@@ -76,7 +76,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 def target_of(context: typer.Context) -> Target:
-    """The global options of the command that is going on."""
+    """The global options of the current command."""
     target = context.find_object(Target)
     assert target is not None
     return target
@@ -131,8 +131,8 @@ def _attribute(app: str) -> object:
 
 
 def _look_here_last() -> None:
-    """Look for modules in the working directory too, and there last: a file in it must not stand
-    in for one that is installed. `python -m` has put it first."""
+    """Search for modules in the working directory too, but last: a file in it must not shadow an
+    installed one. `python -m` has put it first."""
     here = str(Path.cwd())
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if sys.path[:1] in ([""], [here]) and here not in named and "" not in named[:-1]:
@@ -142,7 +142,7 @@ def _look_here_last() -> None:
 
 
 def _guarded(app: str, call: Callable[[], object]) -> object:
-    """The user's code may raise anything; its error is the user's, told in a line."""
+    """The user's code may raise anything; its error is reported as the user's, in one line."""
     try:
         return call()
     except RecoveryJournalError:

@@ -15,7 +15,7 @@ HEADINGS = ("position", "time (UTC)", "after", "event", "what")
 
 
 def heading(recovery: Recovery) -> Text:
-    """Which attempt this is, and where it stands."""
+    """The attempt's name and its present stage."""
     granted = recovery.granted
     line = page.text(f"Attempt {recovery.attempt_id}", "bold")
     line.append_text(page.text(f" of run {recovery.run_id}, kind {granted.kind}"))

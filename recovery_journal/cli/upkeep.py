@@ -1,4 +1,4 @@
-"""Looking after the journal: `status`, `prune`."""
+"""The commands of upkeep: `status`, `prune`."""
 
 from datetime import timedelta
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Numbers, times and names as a person reads them at three in the morning."""
+"""Numbers, times and names in a form that a person reads easily at three in the morning."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def between(start: datetime, end: datetime) -> str:
-    """How long after `start` is `end`."""
+    """The time from `start` to `end`."""
     return duration((end - start).total_seconds())
 
 
@@ -52,7 +52,7 @@ def time_of_day(at: datetime) -> str:
 
 
 def _in_utc(at: datetime) -> datetime:
-    """The same time in UTC; at the calendar's ends, where UTC may have none, as it stands."""
+    """The same time in UTC; at the calendar's ends, where UTC may have none, unchanged."""
     try:
         return at.astimezone(UTC)
     except OverflowError:
@@ -73,7 +73,7 @@ def digest(value: str | None) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that cannot command a terminal: what is not printable is shown as its escape."""
+    """Text that cannot command a terminal: unprintable characters are escaped."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text
@@ -91,7 +91,7 @@ def plural(count: int, thing: str) -> str:
 
 
 def age(text: str) -> timedelta:
-    """An age as it is typed: `30d`, `12h`, `90min`, `45s`, `2w`."""
+    """An age as a person types it: `30d`, `12h`, `90min`, `45s`, `2w`."""
     found = AGE.fullmatch(text.strip())
     if found is None:
         raise typer.BadParameter(f"{text!r} is no age; write it like 30d, 12h, 90min or 45s")

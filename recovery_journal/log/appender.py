@@ -1,4 +1,4 @@
-"""Appending decisions, all or nothing, and finding one's own again after a lost reply (R5)."""
+"""Appends decisions, all or nothing, and finds its own events again after a lost reply (R5)."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -60,12 +60,12 @@ class Appender:
         cursor: Cursor[DictRow] | None = None,
         again: bool = False,
     ) -> list[int]:
-        """Append all events, of one stream or several, or none of them; their positions.
+        """Append all events, of one stream or several, or none of them; return their positions.
 
-        With a cursor they commit in its transaction, which a conflict leaves as it was. Without,
-        a lost reply is looked into: what is there with our event ids was appended by us. With
-        `again` the caller says that a reply was lost before. Any other event in the place of
-        ours raises `AppendConflict`, which carries it.
+        With a cursor they commit in its transaction, which a conflict leaves as it was. Without
+        one, a lost reply is resolved by a query: events with our event ids were appended by us.
+        `again` means that an earlier call lost its reply. Any other event in the place of ours
+        raises `AppendConflict`, which carries it.
         """
         if not events:
             return []
@@ -108,7 +108,7 @@ class Appender:
             raise
 
     def _append_again(self, events: Sequence[AnyEvent], stored: list[StoredEvent]) -> list[int]:
-        """After a lost reply, by a new connection: find our events, or append them now.
+        """After a lost reply, on a new connection: find our events, or append them now.
 
         The lost transaction may still be running; then the second insert waits for it, and
         conflicts with our own events.
@@ -126,7 +126,7 @@ class Appender:
 
 
 def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[EventKey, Found]:
-    """What the log holds in the places of these events; the error where it cannot be read."""
+    """The stored events in the places of these events; the error where one cannot be read."""
     places = [_place(event) for event in events]
     wanted = {
         "streams": [stream for stream, _ in places],
@@ -164,13 +164,14 @@ def _found(row: DictRow) -> Found:
 
 
 def conflict_of(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> AppendConflict:
-    """Why these events could not be appended, with the stored event that is in the way."""
+    """Why these events could not be appended, with the stored event that blocks."""
     found = find(cursor, events)
     for event in events:
         if record := found.get(_place(event)):
             return conflict_with(event, record)
     last = last_versions(cursor, [event.originator_id for event in events])
-    # Nothing is in the way, so a stream lacks what comes before: the first that does not go on.
+    # No event blocks, so a stream lacks a predecessor: find the first event that does not continue
+    # its stream.
     for event in events:
         if event.originator_version > last[event.originator_id] + 1:
             return conflict_after(event, last[event.originator_id])
@@ -203,7 +204,7 @@ def conflict_after(event: AnyEvent, last_version: int) -> AppendConflict:
 
 
 def _own_positions(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[int]:
-    """Where all of these decisions are; empty if none is there. Raises `AppendConflict`."""
+    """The positions of all these decisions; empty if none is recorded. Raises `AppendConflict`."""
     found = find(cursor, events)
     positions = []
     for event in events:
@@ -213,7 +214,7 @@ def _own_positions(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[
         if isinstance(record, StreamUnusable) or record.event.event_id != event.event_id:
             raise conflict_with(event, record)
         positions.append(record.position)
-    # A few of them without the others were never appended by us: the insert will conflict.
+    # A part of them alone was never appended by us: the insert will conflict.
     return positions if len(positions) == len(events) else []
 
 

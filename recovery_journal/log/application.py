@@ -39,13 +39,13 @@ class JournalFactory(PostgresFactory):
     """
 
     def __init__(self, env: Environment | EnvType | None, database: Database) -> None:
-        # Not PostgresFactory's __init__, which reads where the server is from the settings.
+        # Not PostgresFactory's __init__, which reads the server's address from the settings.
         BaseInfrastructureFactory.__init__(self, env)
         self.datastore = JournalDatastore(database)
 
 
 class DecisionId(msgspec.Struct):
-    """What every event has, whatever else this program knows of it."""
+    """The fields of every event, whatever else this program knows of it."""
 
     event_id: str
 
@@ -73,12 +73,12 @@ class JournalApplication(Application[str]):
         self._cohorts = CohortAppender(self.mapper)
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
-        """Our settings and no others: the variables of this process may configure an event-sourced
-        application of the user's own."""
+        """Our settings and no others: the variables of this process may configure the user's own
+        event-sourced application."""
         return Environment(name, {**type(self).env, **(env or {})})
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        """The factory, given our database."""
+        """Make the factory, with our database."""
         return JournalFactory(env, self._database)
 
     # Appending --------------------------------------------------------------------------------
@@ -126,15 +126,15 @@ class JournalApplication(Application[str]):
     def load_many(
         self, attempt_ids: Sequence[str], cursor: Cursor[DictRow] | None = None
     ) -> dict[str, list[Record] | RecoveryJournalError]:
-        """The events of these streams that are not skipped. An unreadable stream answers by its
-        error."""
+        """The events of these streams that are not skipped. The answer for an unreadable stream is
+        its error."""
         found = self.streams(attempt_ids, cursor)
         return {attempt_id: _records(stream) for attempt_id, stream in found.items()}
 
     def load_recoveries(
         self, attempt_ids: Sequence[str], cursor: Cursor[DictRow]
     ) -> dict[str, Recovery | StreamUnusable]:
-        """Attempts to decide on; those that exist."""
+        """The attempts, for decisions; those that exist."""
         return decidable(cursor, attempt_ids)
 
     def records(self, cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[Record]:
@@ -149,7 +149,7 @@ class JournalApplication(Application[str]):
     def has_decision(
         self, attempt_id: str, event_id: str, cursor: Cursor[DictRow] | None = None
     ) -> bool:
-        """Whether a decision is in the stream, be its events readable or not."""
+        """Whether a decision is in the stream, whether or not its events can be read."""
         if cursor is None:
             with self._database.cursor() as own:
                 return self.has_decision(attempt_id, event_id, own)

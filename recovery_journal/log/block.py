@@ -1,6 +1,6 @@
-"""The log in blocks, each decoded with one call: for rebuilding and checking.
+"""Reads the log in blocks, each decoded with one call: for rebuilds and checks.
 
-What lies at or below a settled position is complete and immutable, so its blocks may be read
+Everything at or below a settled position is complete and immutable, so its blocks may be read
 outside of any transaction and in any order.
 """
 
@@ -29,9 +29,9 @@ ORDER BY originator_id, originator_version
 LIMIT %(limit)s
 """
 
-# Events of a stream that lie near each other in the log lie near each other on disk, and so do
+# Events of a stream that are near each other in the log are near each other on disk, and so are
 # streams that began at about the same time, whatever their names are. In the order of names every
-# event would be another page.
+# event would be on another page.
 BEGUN: Final = b"""
 SELECT event.*
 FROM (
@@ -52,7 +52,8 @@ CROSS JOIN LATERAL (
 ) AS event
 """
 
-# Stream after stream, all of it, none remembered: what a nested loop does by itself.
+# Each stream completely, one after the other, without memoizing: a plain nested loop, planned for
+# reading all rows and without parallel workers.
 PLAINLY: Final = b"""
 SELECT set_config('enable_memoize', 'off', true),
     set_config('max_parallel_workers_per_gather', '0', true),
@@ -77,16 +78,15 @@ _record: Final[Callable[[tuple[AnyEvent, int, datetime]], Record]] = partial(tup
 """`Record._make`, without the Python in it."""
 
 _Row: TypeAlias = tuple[str, int, str, bytes, int, datetime, bool]
-"""Stream, version, tag, state, position, recorded at, whether readers pass over it."""
+"""Stream, version, tag, state, position, recorded at, whether readers skip it."""
 
 
 class LogBlocks:
-    """Reads the log block by block, over the connection of the thread that calls; in its
-    transaction, inside of one. A block is never empty, and holds events of attempts that are not
-    skipped.
+    """Reads the log block by block, on the connection of the calling thread; inside a transaction,
+    in that transaction. A block is never empty, and holds events of attempts that are not skipped.
 
     All readers raise `ServerUnavailable`, `StoreBusy`, and `UnknownEvent` or `CorruptEvent` when
-    they come to such an event; what lies before it has been given then.
+    they reach such an event; the events before it have been returned then.
     """
 
     def __init__(self, database: Database, *, block_events: int = BLOCK_EVENTS) -> None:
@@ -95,15 +95,15 @@ class LogBlocks:
 
     def by_stream(self, *, upto: int = END) -> Iterator[list[Record]]:
         """Up to a position: one stream after the other in the order of their names, each in order
-        of version. A long stream goes on in the next block."""
+        of version. A long stream continues in the next block."""
         stream, version = "", -1
         while rows := self._read(BY_STREAM, stream=stream, version=version, upto=upto):
             yield from _decoded(rows)
             stream, version = rows[-1][:2]
 
     def begun(self, *, after: int, last: int, upto: int) -> Iterator[list[Record]]:
-        """The streams whose first event lies behind one position and at or before another, up to
-        a third position: one after the other in no order, each in order of version. Needs a
+        """The streams whose first event is behind one position and at or before another, up to a
+        third position: one after the other in no order, each in order of version. Needs a
         transaction; faster than `by_stream`."""
         connection = self._database.connection()
         connection.execute(PLAINLY)
@@ -130,7 +130,7 @@ class LogBlocks:
 
 
 def _decoded(rows: Sequence[_Row]) -> Iterator[list[Record]]:
-    """The block, or what comes before its first event that cannot be read, and its error."""
+    """The block, or the part before its first event that cannot be read, and its error."""
     rows = [row for row in rows if row[0] and not row[6]]
     if not rows:
         return

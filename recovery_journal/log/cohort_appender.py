@@ -1,4 +1,4 @@
-"""Appending for many streams at once, where each stream answers for itself."""
+"""Appends to many streams at once; each stream gets its own answer."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -22,8 +22,8 @@ COPY journal_events (originator_id, originator_version, topic, state)
 FROM STDIN (FORMAT binary)
 """
 # COPY's binary form: a signature, two empty fields; rows; the end. A row is the number of its
-# columns, and of each its size and its bytes. Written here, because a whole cohort at once costs
-# a third of what it costs to hand psycopg row after row.
+# columns, and for each its size and its bytes. Encoded here, because a whole cohort at once costs a
+# third of handing psycopg row after row.
 COPY_BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_END: Final = b"\xff\xff"
 _ROW: Final = Layout("!hi").pack
@@ -40,8 +40,8 @@ RETURNING notification_id
 """
 
 
-# For a few streams: a COPY under its savepoint is four round trips. What lacks its predecessor is
-# left out like what is there already, so that no error ends the transaction.
+# For a few streams: a COPY under its savepoint takes four round trips. An event without its
+# predecessor is left out like one that is stored already, so that no error ends the transaction.
 INSERT_FEW = b"""
 INSERT INTO journal_events (originator_id, originator_version, topic, state)
 SELECT *
@@ -62,14 +62,14 @@ FEW: Final = 30
 
 
 class Batch(NamedTuple):
-    """What one stream wants to append."""
+    """The events that one stream is to append."""
 
     stream: str
     events: Sequence[AnyEvent]
 
 
 class CohortAppender:
-    """Appends one batch for each of many streams; a stale one does not hold up the others."""
+    """Appends one batch for each of many streams; a stale batch does not block the others."""
 
     def __init__(self, mapper: JournalMapper) -> None:
         self._mapper = mapper
@@ -77,11 +77,12 @@ class CohortAppender:
     def append(
         self, batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow], *, again: bool
     ) -> list[int | AppendConflict]:
-        """In the caller's transaction. Each batch answers for itself, in the order given: its
-        stream's version afterwards, or the conflict for which none of its events was written.
+        """Append in the caller's transaction. Each batch gets its own answer, in the order given:
+        its stream's version afterwards, or the conflict because of which none of its events was
+        written.
 
-        With `again`, a batch that is there with our event ids counts as done. Streams are taken
-        in order, so that overlapping cohorts do not deadlock.
+        With `again`, a batch that is stored already with our event ids counts as done. Streams are
+        locked in order, so that overlapping cohorts do not deadlock.
         """
         wanted = sorted(map(_batch, batches), key=lambda batch: batch.stream)
         _refuse_twins(wanted)
@@ -101,10 +102,10 @@ class CohortAppender:
     def _insert_few(
         self, cursor: Cursor[DictRow], batches: Sequence[Batch]
     ) -> dict[str, AppendConflict]:
-        """Append one event to each stream, in one statement that refuses by leaving out; answer
-        with the conflicts of those that were left out.
+        """Append one event to each stream, in one statement that leaves out conflicting events;
+        return the conflicts of those.
 
-        One that is left out and not stale got its predecessor meanwhile, and is tried again.
+        An event that is left out and not stale got its predecessor meanwhile, and is retried.
         """
         refused: dict[str, AppendConflict] = {}
         while True:
@@ -120,7 +121,7 @@ class CohortAppender:
                 return refused
 
     def _copy(self, cursor: Cursor[DictRow], batches: Sequence[Batch]) -> bool:
-        """Append all batches the fast way; False, and nothing is written, if one is refused."""
+        """Append all batches with COPY; False, and nothing is written, if one is refused."""
         state_of = self._mapper.state_of
         pieces = [COPY_BEGIN]
         for batch in batches:
@@ -141,7 +142,7 @@ class CohortAppender:
     def _append_free(
         self, cursor: Cursor[DictRow], batches: Sequence[Batch]
     ) -> dict[str, AppendConflict]:
-        """Append the batches that can be, and answer with the conflicts of the others.
+        """Append the batches that can be appended, and return the conflicts of the others.
 
         Each turn either writes all that is left or finds another stale stream, so it ends.
         """
@@ -153,7 +154,8 @@ class CohortAppender:
                 return refused
 
     def _insert_all(self, cursor: Cursor[DictRow], batches: Sequence[Batch]) -> bool:
-        """Append all batches; False, and nothing is written, if somebody was faster with one."""
+        """Append all batches; False, and nothing is written, if another writer was faster with
+        one."""
         stored = self._stored(batches)
         with cursor.connection.transaction() as savepoint:
             rows = cursor.execute(INSERT_FREE, columns(stored), prepare=True).fetchall()

@@ -1,4 +1,4 @@
-"""The library's way to the database, over our own connections and in its own errors."""
+"""The library's datastore, over our own connections and with the library's errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from psycopg.rows import DictRow
 from recovery_journal.domain.errors import RecoveryJournalError, ServerUnavailable
 from recovery_journal.postgres.database import Database
 
-# The first that fits, so the root of the others comes last.
+# The first class that matches, so the root of the others comes last.
 LIBRARY_ERRORS: Final[tuple[tuple[type[psycopg.Error], type[PersistenceError]], ...]] = (
     (psycopg.InterfaceError, InterfaceError),
     (psycopg.OperationalError, OperationalError),
@@ -74,7 +74,7 @@ class JournalDatastore(PostgresDatastore):
         self.close()
 
     def close(self) -> None:
-        """Leave the connections to whoever opened the database."""
+        """Close nothing: the connections belong to the code that opened the database."""
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def journal_errors(database: Database) -> Iterator[None]:
 
 
 def journal_error(database: Database, error: PersistenceError) -> RecoveryJournalError | None:
-    """What an error of the library means to a caller of the journal, or None."""
+    """The journal's error for an error of the library, or None."""
     cause = error.__cause__
     if isinstance(cause, psycopg.Error):
         return database.typed(cause)

@@ -17,8 +17,8 @@ from recovery_journal.log.mapper import encode_journal_event
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.process.identity import actor
 
-# One act at a time: each takes the next version. By the table of what is skipped, because whoever
-# may append to the log can hold a lock on that one.
+# One act at a time: each takes the next version. The lock is on the table of skipped events,
+# because any role that may append to the log can hold a lock on the log.
 BE_ALONE: Final = "LOCK TABLE skipped_events IN SHARE ROW EXCLUSIVE MODE"
 
 NEXT_VERSION: Final = """
@@ -47,7 +47,7 @@ WHERE notification_id = %(position)s
 
 
 def find(cursor: Cursor[DictRow], position: int) -> DictRow | None:
-    """The stored event at a position; None where none is."""
+    """The stored event at a position; None where there is none."""
     return cursor.execute(FIND, {"position": position}).fetchone()
 
 
@@ -82,7 +82,7 @@ def append(
 
 
 def skip(cursor: Cursor[DictRow], stored: DictRow, *, by: str, reason: str, obstacle: str) -> None:
-    """Have every reader pass over a stored event, which `find` has found, from the end of the
+    """Make every reader pass over a stored event, which `find` has found, from the end of the
     caller's transaction on."""
     event = append(
         cursor,

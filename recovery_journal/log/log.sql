@@ -16,7 +16,7 @@ CREATE TABLE journal_events (
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (originator_id, originator_version)
 ) WITH (
-    -- Rows never die, so vacuum has only to freeze; the planner still needs statistics.
+    -- Rows never die, so vacuum only has to freeze; the planner still needs statistics.
     autovacuum_vacuum_threshold = 100000000,
     autovacuum_analyze_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.01
@@ -25,8 +25,8 @@ CREATE TABLE journal_events (
 CREATE UNIQUE INDEX journal_events_notification_id_idx ON journal_events (notification_id);
 
 
--- Nobody changes or removes an event. Triggers do not stop an owner who first disables them;
--- they stop every statement that was not written to break the log.
+-- No event is changed or removed. Triggers do not stop an owner who first disables them; they stop
+-- every statement that was not written to break the log.
 
 CREATE FUNCTION journal_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -41,10 +41,10 @@ CREATE TRIGGER journal_refuse_change
     FOR EACH STATEMENT EXECUTE FUNCTION journal_refuse_change();
 
 
--- What is appended continues its stream, and the database alone sets its time and position.
--- Statement triggers, because they cover COPY too and cost once per batch: a row trigger is no
--- faster for one event, as the costly part is to begin a query at all, and half as slow again for
--- a COPY. Conditions in WHEN are slower than either: they are parsed anew by every statement.
+-- Each append continues its stream, and the database alone sets its time and position. Statement
+-- triggers, because they cover COPY too and cost once per batch: a row trigger is no faster for one
+-- event, because the start of a query is the costly part, and half as slow again for a COPY.
+-- Conditions in WHEN are slower than either: every statement parses them again.
 
 CREATE FUNCTION journal_refuse_append(refused journal_events, last_position bigint) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -69,7 +69,8 @@ END
 $$;
 
 -- These two run with every append, so they have no search path of their own to be set and reset.
--- Without one they must name everything in full, operators too, or a caller's own would decide.
+-- Without one they must qualify every name, operators too, or a caller's own search path would
+-- decide.
 
 DO $do$
 DECLARE
@@ -165,20 +166,20 @@ FROM journal_events
 ORDER BY notification_id;
 
 
--- Events over which every reader passes, because a person said so; the journal's own stream says
--- who, and why. Readers believe this table and not that stream: whoever may append to the log may
--- append there too, and must not be able to take an event out of anybody's sight.
+-- Events that every reader skips, because a person decided it; the journal's own stream records
+-- that person and the reason. Readers believe this table and not that stream: any role that may
+-- append to the log may append there too, and must not be able to hide an event from any reader.
 
 CREATE TABLE skipped_events (
     position bigint PRIMARY KEY,
-    -- Of the event in the journal's own stream that says so.
+    -- The version of the event in the journal's own stream that records it.
     version bigint NOT NULL
 );
 
 
--- What a role needs to append and to read, and nothing more:
---     SELECT journal_grant_writer('my_writer');
--- Without a privilege on the other columns it cannot even name a position or a time.
+-- The privileges that a role needs to append and to read, and no others: SELECT
+-- journal_grant_writer('my_writer'); Without a privilege on the other columns it cannot even name a
+-- position or a time.
 
 CREATE FUNCTION journal_grant_writer(writer regrole) RETURNS void LANGUAGE plpgsql
 SET search_path FROM CURRENT AS $$

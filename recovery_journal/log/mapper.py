@@ -22,7 +22,8 @@ JOURNAL_TAGS: Final = frozenset(journal_tag_of(event) for event in get_args(AnyJ
 
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What the decoder may say of a state; the last, where it is nested deeper than our stack."""
+"""The errors that the decoder may raise for a state; the last, where it is nested deeper than our
+stack."""
 
 _encode = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder[AnyEvent](AnyEvent)
@@ -32,8 +33,8 @@ _journal_decoder: Final = msgspec.json.Decoder[AnyJournalEvent](AnyJournalEvent)
 class JournalMapper(Mapper[str]):
     """The library's mapper with our tags as topics and msgspec's JSON as state.
 
-    Stream and version stand in the state too, so that a block of states can be decoded alone;
-    they must equal the columns.
+    The state repeats stream and version, so that a block of states can be decoded alone; they must
+    equal the columns.
     """
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
@@ -62,13 +63,13 @@ class JournalMapper(Mapper[str]):
 
 
 def decode_states(states: Sequence[bytes]) -> list[AnyEvent]:
-    """The events of many states by one call. Raises `ValueError` where it cannot be said that each
-    state is one event; `decode` tells of each alone.
+    """Decode the events of many states in one call. Raises `ValueError` where it is not certain
+    that each state is one event; `decode` then reports on each alone.
 
-    No state may borrow from its neighbour what it lacks, or what is read would depend on the page.
-    The line break that joins two stands in no string of JSON, and the `}` before it and the `{`
-    behind it only between two documents; so each state is one or more, and in all they are not
-    more than there are states.
+    No state may complete its neighbour, or the result would depend on the page. The line break that
+    joins two states occurs in no JSON string, and between a `}` before it and a `{` behind it only
+    between two documents; so each state is one document or more, and in all there are not more
+    documents than states.
     """
     is_joined_between_documents = all(
         state.startswith(b"{") and state.endswith(b"}") for state in states
@@ -85,8 +86,8 @@ def decode_states(states: Sequence[bytes]) -> list[AnyEvent]:
 
 
 def decode_block(places: Sequence[tuple[str, int, str]], states: Sequence[bytes]) -> list[AnyEvent]:
-    """The events of many rows, whose streams, versions and tags are given. Raises `ValueError`
-    where one of them is not what its row says; `decode` tells which."""
+    """Decode the events of many rows, whose streams, versions and tags are given. Raises
+    `ValueError` where one of them is not what its row says; `decode` finds which."""
     events = decode_states(states)
     says = [(it.originator_id, it.originator_version, tag_of(it)) for it in events]
     if says != list(places):

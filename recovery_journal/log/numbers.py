@@ -1,4 +1,5 @@
-"""Epochs and positions that a lost future may have given out are never given out again."""
+"""Raises the sequences, so that epochs and positions that a discarded timeline may have used are
+never used again."""
 
 from typing import Final
 
@@ -9,14 +10,14 @@ from psycopg.rows import DictRow
 RATE: Final = 1_000_000
 """More epochs or positions than the journal can give out in a second."""
 SHORTEST_S: Final = 1_000
-"""What is skipped at least, as if so many seconds were lost, whatever the clocks say."""
+"""The least to skip, as if so many seconds were lost, whatever the clocks say."""
 
-# One restore at a time moves the sequences, and so only forward. Appends go on meanwhile: the
-# positions that they draw until then are below those that are given out afterwards, for they are
-# fewer than the least that is skipped.
+# One restore at a time moves the sequences, and only forward. Appends continue meanwhile: the
+# positions that they draw until then are below those drawn afterwards, because they are fewer than
+# the least that is skipped.
 LOCK: Final = "LOCK TABLE skipped_numbers IN SHARE ROW EXCLUSIVE MODE"
 
-# How long ago the last event is, by which the lost future may have lasted at most.
+# The age of the last event: the longest time that the discarded timeline may have lasted.
 LOST_S: Final = """
 SELECT extract(epoch FROM clock_timestamp() - coalesce(
         (SELECT recorded_at FROM journal_events ORDER BY notification_id DESC LIMIT 1),
@@ -47,7 +48,7 @@ VALUES (%(last_position)s, %(position)s, %(last_epoch)s, %(epoch)s)
 """
 
 # A transaction that was open at the restore had drawn its positions before, and may have committed
-# since: what is skipped begins behind the last event below its end.
+# since: the skipped range begins behind the last event below its end.
 SKIPPED: Final = """
 SELECT skipped_no,
     coalesce(
@@ -67,25 +68,25 @@ POSITIONS: Final = f"{SKIPPED} ORDER BY skipped_no"
 
 
 class Skipped(Struct, frozen=True, kw_only=True):
-    """Numbers that are never given out: all above `last`, up to and with `skipped_to`."""
+    """Numbers that are never used: all above `last`, up to and including `skipped_to`."""
 
     last: int
     skipped_to: int
 
 
 class Raised(Struct, frozen=True, kw_only=True):
-    """What was skipped of each."""
+    """The numbers skipped of each sequence."""
 
     epochs: Skipped
     positions: Skipped
 
 
 def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
-    """Let both sequences go on above everything that was found, and above a million numbers for
-    each second since the last event, and for 1,000 seconds at least.
+    """Raise both sequences above everything that was found, by a million numbers for each second
+    since the last event, but never by less than 1,000 seconds' worth.
 
-    The sequences move at once, whatever becomes of the transaction: once more does no harm. No
-    transaction that has appended and is left open is waited for.
+    The sequences move at once, whether or not the transaction commits: a repetition does no harm.
+    The call waits for no open transaction that has appended.
     """
     cursor.execute(LOCK)
     lost = cursor.execute(LOST_S).fetchone()
@@ -113,7 +114,7 @@ def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
 
 def skipped_positions(cursor: Cursor[DictRow]) -> tuple[Skipped, ...]:
     """The positions that no event of this log has, one range for each restore. Until the
-    transactions have ended that were open then, a range may yet begin later."""
+    transactions that were open then have ended, a range may still begin later."""
     rows = cursor.execute(POSITIONS).fetchall()
     return tuple(
         Skipped(last=row["last_position"], skipped_to=row["skipped_to_position"]) for row in rows

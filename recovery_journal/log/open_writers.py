@@ -1,7 +1,8 @@
-"""Transactions that have appended to the log and have not ended, by the names of who can end them.
+"""Transactions that have appended to the log and have not ended, with the statements that end them.
 
-What they have inserted is seen by no other session, and its place in its stream is taken until they
-end: an append to the same place waits, so it waits briefly, and then says for whom.
+Their events are invisible to other sessions, and the places of these events in their streams are
+taken until they end: an append to the same place waits, so it waits briefly, and then reports which
+transactions block it.
 """
 
 from collections.abc import Iterator
@@ -18,12 +19,13 @@ from recovery_journal.domain.errors import AppendBlocked
 
 LOCK_WAIT_S: Final = 0.5
 """How long an append waits for a place in a stream: our own transactions hold none that long, and a
-stranger's that is left open must not hold up anything but that one stream."""
+foreign transaction that is left open must block only that one stream."""
 BRIEF: Final = f"{LOCK_WAIT_S * 1000:.0f}ms"
 
 SHOWN_LIMIT: Final = 3
 
-# As the settled reader asks, but with who it is. Of another role's session its times are hidden.
+# The settled reader's query, with the identity of each writer. The times of another role's session
+# are hidden.
 OPEN_WRITERS: Final = """
 SELECT DISTINCT ON (locks.virtualtransaction)
     locks.pid,
@@ -54,7 +56,7 @@ BE_PATIENT: Final = "SELECT set_config('lock_timeout', %(before)s, true)"
 
 
 class OpenWriter(Struct, frozen=True, kw_only=True):
-    """Who has appended and not ended its transaction: a process, or a prepared transaction."""
+    """The author of an open append: a process, or a prepared transaction."""
 
     pid: int | None
     gid: str | None
@@ -83,21 +85,21 @@ class OpenWriter(Struct, frozen=True, kw_only=True):
 
 
 def open_writers(cursor: Cursor[DictRow], *, open_s: float) -> list[OpenWriter]:
-    """Who has been at it for so long, of all but this session."""
+    """The writers that have been open for this long, in all sessions but this one."""
     rows = cursor.execute(OPEN_WRITERS, {"open_s": open_s}).fetchall()
     return [OpenWriter(**row) for row in rows]
 
 
 def is_lock_timeout(error: BaseException | None) -> bool:
-    """Whether a lock was waited for in vain."""
+    """Whether the error is a lock timeout."""
     while error is not None and not isinstance(error, LockNotAvailable):
         error = error.__cause__
     return error is not None
 
 
 def blocked(cursor: Cursor[DictRow], stream: str) -> AppendBlocked:
-    """The error of an append that waited for its place in this stream in vain. It is one of those
-    named, for these have been open for as long."""
+    """The error of an append whose wait for its place in this stream timed out. One of the named
+    writers blocks it, because these have been open for as long."""
     found = open_writers(cursor, open_s=LOCK_WAIT_S)
     names = [str(writer) for writer in found[:SHOWN_LIMIT]] + ["others"][: len(found) > SHOWN_LIMIT]
     return AppendBlocked(
@@ -110,8 +112,8 @@ def blocked(cursor: Cursor[DictRow], stream: str) -> AppendBlocked:
 
 @contextmanager
 def appending_briefly(cursor: Cursor[DictRow], stream: str) -> Iterator[None]:
-    """Within, an append to this stream in the caller's transaction waits briefly for its place.
-    Raises `AppendBlocked`, which leaves the transaction as it was."""
+    """Within this context, an append to this stream in the caller's transaction waits briefly for
+    its place. Raises `AppendBlocked`, which leaves the transaction as it was."""
     settings: Any = cursor.execute(BE_BRIEF, {"wait": BRIEF}).fetchone()
     try:
         with cursor.connection.transaction():

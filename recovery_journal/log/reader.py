@@ -1,10 +1,10 @@
-"""Reading the log in its one order without passing over an event (rule R3).
+"""Reads the log in its one order without missing an event (rule R3).
 
-A position is drawn at INSERT and its event becomes visible at COMMIT, so an event may appear
-below one that was read already. Whoever draws a position holds the table's RowExclusiveLock from
-before the draw to the end of its transaction. So once a position P is visible, everything below
-it that will ever appear belongs to a transaction that holds this lock now: when all that hold it
-have ended, everything at or below P is settled, and what is missing is missing for good.
+A position is drawn at INSERT and its event becomes visible at COMMIT, so an event may appear below
+one that was read already. A transaction that draws a position holds the table's RowExclusiveLock
+from before the draw to its end. So once a position P is visible, everything below it that will ever
+appear belongs to a transaction that holds this lock now: when all that hold it have ended,
+everything at or below P is settled, and what is missing is missing for good.
 """
 
 import threading
@@ -92,31 +92,31 @@ class Row(NamedTuple):
 
     @property
     def is_of_an_attempt(self) -> bool:
-        """Whether it is for those who fold attempts: the journal's own stream is not, and what a
-        person has skipped neither."""
+        """Whether folds over attempts read it: not the journal's own stream, and nothing that a
+        person has skipped."""
         return self.stream != JOURNAL_STREAM and not self.is_skipped
 
 
 class Page(NamedTuple):
-    """Settled events in order. Nothing can appear any more at or below `settled`, which is where
-    to read on."""
+    """Settled events in order. Nothing can appear any more at or below `settled`, the position from
+    which to read on."""
 
     records: list[Record]
     settled: int
 
 
 class _Watch(NamedTuple):
-    """A position that was visible, and who may still fill a gap below it."""
+    """A position that was visible, and the writers that may still fill a gap below it."""
 
     position: int
     writers: frozenset[str]
 
 
 class SettledReader:
-    """Reads settled events. Threads may share one: what one finds settled, all know.
+    """Reads settled events. Thread-safe: what one thread finds settled, all know.
 
     It must not read in a transaction that has appended events itself. A writer that idles in its
-    transaction delays readers, which is why every session limits that, and loses nothing.
+    transaction delays readers, which is why every session limits that, but makes them miss nothing.
     """
 
     def __init__(self, database: Database, *, gap_wait_s: float = GAP_WAIT_S) -> None:
@@ -132,8 +132,8 @@ class SettledReader:
         """Up to `limit` events after a settled position (0 is the beginning), without those of the
         journal's own stream and those that are skipped.
 
-        Waits a moment at a gap that may yet be filled, then returns what comes before it. Before
-        an event that cannot be decoded it ends, and raises only when that event comes first.
+        Waits briefly at a gap that may still be filled, then returns the events before it. The page
+        ends before an event that cannot be decoded, whose error is raised only when it comes first.
         Raises `TailLost`, `UnknownEvent`, `CorruptEvent`, `ReadOnlyServer`, `ServerUnavailable`.
         """
         rows = self.rows(after, limit)
@@ -151,7 +151,7 @@ class SettledReader:
     def rows(
         self, after: int, limit: int, *, stop: int | None = None, topics: Sequence[str] = ()
     ) -> list[Row]:
-        """Like `read`, not decoded; up to `stop`, and of these tags only."""
+        """As `read`, but not decoded; up to `stop`, and of these tags only."""
         stop = LAST_POSITION if stop is None else stop
         wanted = {"after": after, "limit": limit, "stop": stop, "tags": list(topics)}
         self._require_primary()
@@ -162,7 +162,7 @@ class SettledReader:
         return self._settled_rows(wanted)
 
     def settled_position(self) -> int:
-        """The highest position known to be settled, after one look. Waits for nobody."""
+        """The watermark: the highest position known to be settled, after one check. Never waits."""
         self._require_primary()
         with self._database.cursor() as cursor:
             is_at_head = self._look(cursor)
@@ -173,7 +173,7 @@ class SettledReader:
             return _position(cursor.execute(CONTIGUOUS, limits, prepare=True))
 
     def last_position(self) -> int:
-        """The highest position that can be seen, settled or not; 0 in an empty log."""
+        """The highest visible position, settled or not; 0 in an empty log."""
         with self._database.cursor() as cursor:
             return _position(cursor.execute(LAST, prepare=True))
 
@@ -196,10 +196,10 @@ class SettledReader:
             time.sleep(back_off.pause_s())
 
     def _look(self, cursor: Cursor[DictRow]) -> bool:
-        """Settle what can be settled now; whether that is everything that could be seen.
+        """Settle what can be settled now; return whether that is everything that is visible.
 
-        The writers of a gap are kept until they ended, not looked up anew: else new ones would
-        hold up a reader for ever.
+        The writers of a gap are remembered until they ended, and not queried again: otherwise new
+        ones would block a reader for ever.
         """
         with self._gate:
             if self._watch is not None:
@@ -244,11 +244,11 @@ class SettledReader:
                 self._skipped, self._mark, self._watch = skipped, 0, None
 
     def _require_log_of(self, after: int) -> None:
-        """No event of this log has a skipped position: whoever stands there has read one that was
-        lost, and would miss nothing but the loss."""
+        """No event of this log has a skipped position: a reader at one has read an event that was
+        lost. It would miss no event from there on, but it must learn of the loss."""
         if self._skipped_around(after) is None:
             return
-        with self._database.cursor() as cursor:  # an event may have come since to where it ends
+        with self._database.cursor() as cursor:  # by now a range may begin later
             self._skipped = skipped_positions(cursor)
         if skipped := self._skipped_around(after):
             raise TailLost(reader="a reader", found=after, last=skipped.last)
@@ -268,7 +268,7 @@ def _safe_prefix(page: list[Row], after: int, mark: int) -> list[Row]:
 
 
 def _writers(cursor: Cursor[DictRow], *, of: frozenset[str] | None = None) -> frozenset[str]:
-    """Who has appended and not ended; `of` these, and any that is prepared."""
+    """The transactions that have appended and not ended; `of` these, and any that is prepared."""
     rows = cursor.execute(WRITERS, prepare=True).fetchall()
     return frozenset(
         row["writer"] for row in rows if of is None or row["is_prepared"] or row["writer"] in of
@@ -283,7 +283,7 @@ def _position(cursor: Cursor[DictRow]) -> int:
 
 
 def _all_at_once(rows: Sequence[Row]) -> list[Record] | None:
-    """The records, decoded by one call; None where one of them cannot be read."""
+    """The records, decoded in one call; None where one of them cannot be read."""
     places = [(row.stream, row.version, row.tag) for row in rows]
     try:
         events = decode_block(places, [row.state for row in rows])

@@ -65,9 +65,9 @@ MAX_POSITION = b"SELECT max(notification_id) AS position FROM journal_events"
 class JournalRecorder(PostgresApplicationRecorder):
     """Appends with a plain INSERT, and reads only what is settled.
 
-    An insert is never repeated here after a lost connection, because nobody knows whether it was
-    committed: that raises the library's `OperationalError` and is decided above, by event id.
-    Reads are repeated once: a connection that broke while idle shows it at its next use.
+    An insert is never repeated here after a lost connection, because its commit is unknown: that
+    raises the library's `OperationalError`, and the caller decides by event id. Reads are repeated
+    once: a connection that broke while idle fails at its next use.
     """
 
     datastore: JournalDatastore
@@ -84,14 +84,14 @@ class JournalRecorder(PostgresApplicationRecorder):
         cursor: Cursor[DictRow] | None = None,
         **_: Any,
     ) -> Sequence[int] | None:
-        """Append all or none; their positions. With a cursor they commit in its transaction.
+        """Append all or none; return their positions. With a cursor they commit in its transaction.
 
-        Raises the library's errors: `IntegrityError` for a version that is there already, or one
+        Raises the library's errors: `IntegrityError` for a version that is stored already, or one
         without its predecessor.
         """
         if not stored_events:
             return None
-        try:  # and no context managers: this is where every event passes
+        try:  # and no context managers: every event passes through here
             own = self.datastore.database
             connection = own.connection() if cursor is None else cursor.connection
             is_alone = len(stored_events) == 1 and cursor is None
@@ -134,9 +134,9 @@ class JournalRecorder(PostgresApplicationRecorder):
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
         """Settled events of attempts in the log's order, without those that are skipped. `start`
-        must be settled itself, or a beginning.
+        must itself be settled, or a beginning.
 
-        At a gap that may yet be filled, it is what comes before.
+        At a gap that may still be filled, the result is what comes before it.
         """
         after = (start or 0) - (1 if inclusive_of_start and start else 0)
         with library_errors():
@@ -158,7 +158,7 @@ class JournalRecorder(PostgresApplicationRecorder):
 
     @retry((InterfaceError, OperationalError), max_attempts=2)
     def max_notification_id(self) -> int | None:
-        """The highest position that can be seen, settled or not."""
+        """The highest visible position, settled or not."""
         with self.datastore.get_connection() as connection:
             row = connection.execute(MAX_POSITION, prepare=True).fetchone()
         assert row is not None
@@ -171,7 +171,7 @@ class JournalRecorder(PostgresApplicationRecorder):
         *,
         timeout_s: float | None = None,
     ) -> PollingSubscription:
-        """Settled events as they come, found by polling, until it is stopped - or, with a
+        """Settled events as they are appended, found by polling, until it is stopped - or, with a
         timeout, until none came for that long."""
         return PollingSubscription(self, gt=gt, topics=topics, timeout_s=timeout_s)
 

@@ -1,8 +1,8 @@
-"""Inserting one event in a transaction of its own, by libpq's own calls.
+"""Inserts one event in a transaction of its own, with libpq's own calls.
 
-A cursor of psycopg takes four times as long for it in Python, and that was most of what a process
-spent on an append. Waiting stays psycopg's, so other threads run meanwhile and an interrupt
-cancels the statement.
+A cursor of psycopg takes four times as long in Python, which was most of a process's time for an
+append. psycopg still does the waiting, so other threads run meanwhile and an interrupt cancels the
+statement.
 """
 
 from typing import Any, Final
@@ -31,8 +31,8 @@ _prepared: Final[WeakSet[Connection[Any]]] = WeakSet()
 
 
 def insert_single(connection: Connection[Any], event: StoredEvent) -> int:
-    """Insert the event, commit, and answer with its position. The connection is in autocommit and
-    in no transaction. Raises psycopg's errors."""
+    """Insert the event, commit, and return its position. The connection is in autocommit and in no
+    transaction. Raises psycopg's errors."""
     values = (
         str(event.originator_id).encode(),
         b"%d" % event.originator_version,

@@ -1,6 +1,7 @@
-"""Attempts as their stored streams tell them, each answering for itself.
+"""Attempts from their stored streams; each gets its own answer.
 
-What a person has skipped is passed over, but its version counts: the next event comes after it.
+Events that a person has skipped are passed over, but their versions count: the next event comes
+after them.
 """
 
 from collections import defaultdict
@@ -47,8 +48,8 @@ class Stream(NamedTuple):
         return [record_of(row) for row in self.rows if not row["is_skipped"]]
 
     def recovery(self, *, upto: int | None = None) -> Recovery | None:
-        """The attempt after these events, or after the `upto`-th, whether they fit together or
-        not. Raises as `records` does."""
+        """The attempt after these events, or after the `upto`-th, whether or not they are
+        consistent. Raises as `records` does."""
         recovery: Recovery | None = None
         for row in self._upto(upto):
             if not row["is_skipped"]:
@@ -56,7 +57,7 @@ class Stream(NamedTuple):
         return self._at_its_version(recovery, upto)
 
     def decidable(self) -> Recovery | None:
-        """The attempt, to decide on. Raises `StreamUnusable` where an event cannot be read or
+        """The attempt, for a decision. Raises `StreamUnusable` where an event cannot be read or
         contradicts those before it."""
         recovery: Recovery | None = None
         for row in self.rows:
@@ -69,7 +70,8 @@ class Stream(NamedTuple):
         return self._at_its_version(recovery, None)
 
     def position_after(self, version: int) -> int | None:
-        """Where the first event behind a version stands that is not skipped; None where none is."""
+        """The position of the first event behind a version that is not skipped; None where there is
+        none."""
         return next(
             (
                 row["notification_id"]
@@ -101,7 +103,7 @@ def streams(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> dict[str, St
 def decidable(
     cursor: Cursor[DictRow], attempt_ids: Sequence[str]
 ) -> dict[str, Recovery | StreamUnusable]:
-    """The attempts to decide on; those that exist, or why one cannot be decided on."""
+    """The attempts, for decisions; those that exist, or the reason why one cannot be decided on."""
     at_once = _all_at_once(cursor, attempt_ids)
     if at_once is not None:
         return at_once
@@ -120,7 +122,7 @@ def decidable(
 def _all_at_once(
     cursor: Cursor[DictRow], attempt_ids: Sequence[str]
 ) -> dict[str, Recovery | StreamUnusable] | None:
-    """The attempts, decoded all at once; None where one of their events needs a closer look."""
+    """The attempts, decoded all at once; None where one of their events must be examined alone."""
     wanted = {"streams": array(attempt_ids)}
     with cursor.connection.cursor(binary=True, row_factory=tuple_row) as reading:
         rows = reading.execute(STREAMS, wanted, prepare=True).fetchall()

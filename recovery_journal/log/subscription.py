@@ -1,4 +1,4 @@
-"""The library's subscription, by polling: nothing is sent in the transactions that append."""
+"""The library's subscription, by polling: a transaction that appends sends nothing."""
 
 import threading
 import time
@@ -19,10 +19,10 @@ LONGEST_PAUSE_S: Final = 0.25
 
 
 class PollingSubscription(Subscription["JournalRecorder"]):
-    """Settled events after a position, as they come, until `stop` - or, with `timeout_s`, until
-    none came for that long.
+    """Settled events after a position, as they are appended, until `stop` - or, with `timeout_s`,
+    until none came for that long.
 
-    The pause between two polls doubles while nothing comes. `stop` may be called from any thread.
+    The pause between two polls doubles while no event comes. `stop` is callable from any thread.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class PollingSubscription(Subscription["JournalRecorder"]):
         self._timeout_s = timeout_s
 
     def stop(self) -> None:
-        """End the iteration, also one that waits."""
+        """End the iteration, also during a wait."""
         super().stop()
         self._stopped.set()
 
@@ -58,8 +58,9 @@ class PollingSubscription(Subscription["JournalRecorder"]):
         raise StopIteration
 
     def _pull(self) -> bool:
-        """Fetch a page; whether there was one. Position is the end of what was looked at, not the
-        last event that fits: else every poll would look at the same events again."""
+        """Fetch a page; return whether there was one. The position is the end of the examined
+        range, not the last event that matches: otherwise every poll would read the same events
+        again."""
         page = self._recorder.select_notifications(
             self._position, PAGE_LIMIT, inclusive_of_start=False
         )

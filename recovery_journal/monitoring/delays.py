@@ -1,4 +1,5 @@
-"""What is delayed, since when, why, and what helps, as tables and the server's views tell it."""
+"""Delays: the delayed part, since when, why, and the remedy, according to the tables and the
+server's views."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -16,13 +17,13 @@ from recovery_journal.monitoring.projection_status import ProjectionState, Proje
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 
 OPEN_S: Final = 1.0
-"""An append takes milliseconds: one that is open for longer keeps readers waiting."""
+"""An append takes milliseconds: one that is open for longer blocks readers."""
 UNSWEPT_S: Final = 6.0
-"""A sweeper looks every second, and after an outage every five."""
+"""A sweeper polls every second, and after an outage every five."""
 UNFOLLOWED_S: Final = 5.0
 FULL_SHARE: Final = 0.9
 
-# As sweepers decide it, without what they alone know: sessions, and reconnects of their own.
+# As sweepers decide it, without what only they can observe: sessions, and reconnects of their own.
 UNSWEPT: Final = """
 SELECT count(*) AS count, min(lost_at) AS since
 FROM leases
@@ -53,9 +54,9 @@ ORDER BY aside.since, attempt_id
 LIMIT 1
 """
 
-# One look at both ends of each open attempt's stream. Those that a sweep or a claim has met are set
-# aside already; the worker of one that is held may not have noticed. The table refuses what comes
-# before a stream's first version, as long as nobody has taken that from it.
+# Compares both ends of each open attempt's stream. Attempts that a sweep or a claim has met are set
+# aside already; the worker of a held one may not have noticed. The table refuses events before a
+# stream's first version, unless a role has removed that protection.
 DIFFERING: Final = """
 SELECT count(*) OVER () AS count, leases.attempt_id, unknown.recorded_at AS since,
     unknown.notification_id AS position
@@ -91,7 +92,7 @@ ORDER BY unknown.notification_id, leases.attempt_id
 LIMIT 1
 """
 
-# Every process may count the sessions, and few may see whose they are.
+# Every process may count the sessions, and few may see their owners.
 CONNECTIONS: Final = """
 SELECT (SELECT sum(numbackends) FROM pg_stat_database)::integer AS count,
     current_setting('max_connections')::integer
@@ -100,7 +101,7 @@ SELECT (SELECT sum(numbackends) FROM pg_stat_database)::integer AS count,
 
 
 class DelayKind(StrEnum):
-    """What keeps something from going on."""
+    """The kind of obstacle."""
 
     SERVER_NOT_ACCEPTED = "server_not_accepted"
     OPEN_TRANSACTION = "open_transaction"
@@ -114,7 +115,7 @@ class DelayKind(StrEnum):
 
 
 class Delay(Struct, frozen=True, kw_only=True):
-    """One thing that keeps others waiting: what is delayed and why, since when, and what helps."""
+    """One obstacle: what it delays and why, since when, and the remedy."""
 
     kind: DelayKind
     what: str
@@ -132,7 +133,7 @@ def delays(
     last: int,
     now: datetime,
 ) -> list[Delay]:
-    """All that is found, the gravest first."""
+    """All delays that are found, the gravest first."""
     return [
         *_server(cursor, servers),
         *_ahead(projections, last),

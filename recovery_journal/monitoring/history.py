@@ -1,4 +1,4 @@
-"""Reading the log: the history of one attempt, an attempt as of any event, the log in order."""
+"""Reads the log: the history of one attempt, an attempt as of any event, the log in order."""
 
 from datetime import datetime
 from hashlib import sha256
@@ -22,8 +22,8 @@ UNKNOWN: Final = Actor(role="unknown", host="", pid=0, program="")
 
 
 class UnreadableEvent(Struct, frozen=True, kw_only=True, tag="unreadable"):
-    """An event that is skipped, or one of the journal's own stream, that cannot be decoded; the
-    digest is that of its stored bytes. What it says of who recorded it cannot be known."""
+    """An event that cannot be decoded, and that is skipped or belongs to the journal's own stream;
+    the digest is that of its stored bytes. The author in its content cannot be known."""
 
     originator_id: str
     originator_version: int
@@ -35,10 +35,11 @@ class UnreadableEvent(Struct, frozen=True, kw_only=True, tag="unreadable"):
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One event, its place in the log, and when the database recorded it. `is_skipped`: a person
-    has every reader pass over it, as the journal's own history says. The text of a failure is put
-    back into its event where it is kept beside the log and not yet erased; the log itself has
-    only its digest then (`message_digest`).
+    """One event, its place in the log, and when the database recorded it.
+
+    `is_skipped`: a person made every reader pass over it, as the journal's own history records.
+    The text of a failure is put back into its event while it is kept beside the log; the log itself
+    has only its digest then (`message_digest`).
     """
 
     position: int
@@ -48,7 +49,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class History:
-    """What the log says; no projection is asked."""
+    """Reads the log; no projection is queried."""
 
     def __init__(self, database: Database, application: JournalApplication) -> None:
         self._database = database
@@ -56,7 +57,7 @@ class History:
 
     def of(self, attempt_id: str, *, version: int | None = None) -> list[HistoryEntry]:
         """Every event of an attempt, in order, up to its `version`-th. Raises `UnknownAttempt`,
-        `UnknownEvent`, `CorruptEvent`, and `InvalidInput` for a version that is still to come."""
+        `UnknownEvent`, `CorruptEvent`, and `InvalidInput` for a version that does not exist yet."""
         stream = self._application.streams([attempt_id]).get(attempt_id)
         if stream is None:
             raise UnknownAttempt(attempt_id)
@@ -73,16 +74,16 @@ class History:
 
     def recovery(self, attempt_id: str, *, version: int | None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`, and
-        `InvalidInput` for a version that is still to come."""
+        `InvalidInput` for a version that does not exist yet."""
         recovery = self._application.recovery(attempt_id, version=version)
         if version is not None and version != recovery.version:
             raise _to_come(attempt_id, version, recovery.version)
         return recovery
 
     def log(self, *, after: int, limit: int) -> list[HistoryEntry]:
-        """Settled events after a position, also those that are skipped and those of the journal's
-        own stream: what is read here never changes. Ends before one that cannot be read, and
-        raises only when that one comes first."""
+        """Settled events after a position, including skipped ones and those of the journal's own
+        stream: a part of the log that was read here never changes. The result ends before an event
+        that cannot be read; its error is raised only when it comes first."""
         entries: list[HistoryEntry] = []
         for row in self._application.reader.rows(after, limit):
             try:
@@ -127,7 +128,7 @@ def _to_come(attempt_id: str, version: int, last: int) -> InvalidInput:
 
 
 def _entry(row: DictRow) -> HistoryEntry:
-    """Raises `StreamUnusable` for an event that others have to stop at too."""
+    """Raises `StreamUnusable` for an event at which other readers have to stop too."""
     event: AnyEvent | AnyJournalEvent | UnreadableEvent
     try:
         event = _decoded(row)

@@ -1,4 +1,4 @@
-"""Positions at which one may look back: settled ones, and those that times mean."""
+"""Positions for reads of the past: settled ones, and those that times mean."""
 
 import time
 from datetime import datetime
@@ -18,8 +18,8 @@ from recovery_journal.read_models.tables.read_errors import translating_read_err
 SETTLING_S: Final = 0.25
 PAUSE_S: Final = 0.005
 
-# What the moments projection knows is skipped: at or below its position nothing was recorded
-# after the moment. The next of its rows, if there is one, stands behind the event looked for.
+# The query skips what the moments projection knows: at or below its position nothing was recorded
+# after the moment. The next of its rows, if there is one, is behind the event that is searched.
 FIRST_AFTER = """
 SELECT notification_id AS position
 FROM journal_events
@@ -63,7 +63,7 @@ WHERE originator_id = %(attempt_id)s
 
 
 class Positions:
-    """What "at" means to whoever looks back. What was at a position or before never changes."""
+    """Resolves `at` for reads of the past. The state at a settled position never changes."""
 
     def __init__(self, database: Database, reader: SettledReader) -> None:
         self._database = database
@@ -71,13 +71,13 @@ class Positions:
         self._tracking = ProjectionTracking(database)
 
     def at(self, at: int | datetime) -> int:
-        """The settled position that is meant: by itself, or by a time, whose position is the last
-        one before the latest `recorded_at` so far passes it.
+        """The settled position that is meant: itself, or for a time the last position before the
+        latest `recorded_at` so far passes that time.
 
         A time before the first event is position 0. A time at which events may have been recorded
-        that are not committed yet is the last settled position, and may mean a later one when it
-        is asked for again. Raises `InvalidInput` for a position above the last one, `StoreBusy`
-        for one below which events are still being committed.
+        that are not committed yet is the last settled position now, and may be a later one in a
+        later call. Raises `InvalidInput` for a position above the last one, `StoreBusy` for one
+        below which events are still being committed.
         """
         if isinstance(at, datetime):
             return self._at_time(inputs.moment("at", at))
@@ -86,14 +86,15 @@ class Positions:
         return position
 
     def time_of(self, position: int) -> datetime | None:
-        """When the last event at or below a position was recorded; None before the first."""
+        """The time at which the last event at or below a position was recorded; None before the
+        first."""
         with self._database.cursor() as cursor:
             row = cursor.execute(RECORDED_AT, {"position": position}).fetchone()
         return None if row is None else row["recorded_at"]
 
     def version_at(self, attempt_id: str, position: int) -> int:
         """The version of an attempt's last event at or below a settled position. Raises
-        `UnknownAttempt`, and `InvalidInput` where it had none yet."""
+        `UnknownAttempt`, and `InvalidInput` where the attempt had no event yet."""
         places = {"attempt_id": attempt_id, "position": position}
         with self._database.cursor() as cursor:
             row = cursor.execute(VERSION_AT, places).fetchone()
@@ -111,7 +112,7 @@ class Positions:
         return version
 
     def _at_time(self, moment: datetime) -> int:
-        """Most moments are long past, so what was followed is enough to find them."""
+        """Most times are long past, so the moments projection suffices to find them."""
         upto = self._followed_position()
         passed = self._first_after(moment, upto)
         if passed is None:
@@ -137,12 +138,12 @@ class Positions:
             )
 
     def _followed_position(self) -> int:
-        """What is followed is settled by construction; a reader that has just begun to look knows
+        """A followed position is settled by construction; a reader that has just started knows
         little of a busy log."""
         return max((place.position for place in self._tracking.all()), default=0)
 
     def _settled_position(self, needed: int) -> int:
-        """What is settled, after a moment for those to end who write at or below `needed`."""
+        """The settled position, after a short wait for writers at or below `needed`."""
         give_up_at = time.monotonic() + SETTLING_S
         while True:
             settled = max(self._reader.settled_position(), self._followed_position())

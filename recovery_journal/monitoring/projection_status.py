@@ -1,4 +1,5 @@
-"""How each projection fares: whose rows they are, how far they go, and what keeps them there."""
+"""The state of each projection: which fold made its rows, how far they have followed, and why no
+further."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -16,7 +17,7 @@ from recovery_journal.read_models.following.tracking import Followed, FollowingS
 
 LAG_COUNT_LIMIT: Final = 100_000
 
-# Counted up to a limit: beyond it, how far the positions are apart is close enough.
+# Counted up to a limit: beyond it, the distance between the positions is precise enough.
 PROJECTIONS = """
 SELECT tracking.*,
     CASE
@@ -48,10 +49,10 @@ ORDER BY tracking.projection
 
 
 class ProjectionState(StrEnum):
-    """What becomes of a projection's rows when this program follows the log.
+    """How this program treats a projection's rows when it follows the log.
 
-    It follows them; it stopped at an event; a rebuild is at work on others, and these serve until
-    then; it leaves them alone, because another fold made them, or because it does not know the
+    It follows them; it stopped at an event; a rebuild prepares others, and these serve until then;
+    it leaves them alone, because another fold made them, or because it does not know the
     projection.
     """
 
@@ -63,12 +64,13 @@ class ProjectionState(StrEnum):
 
 
 class ProjectionStatus(Struct, frozen=True, kw_only=True):
-    """How far one projection has followed the log. `version` and `fold_hash` are those of the
-    fold that made its rows. `error` says why it stopped, and `do` what helps where it is outdated.
+    """How far one projection has followed the log. `version` and `fold_hash` are those of the fold
+    that made its rows. `error` is the reason why it stopped, and `do` the remedy where it is
+    outdated.
 
-    `lag_events` are those above its position, counted up to 100,000 and then estimated from the
-    positions; `lag_s` is how long ago the first of them was recorded, 0 if there is none. The
-    rows of an inline one are written with the events, whatever its position is.
+    `lag_events` is the number of events above its position, counted up to 100,000 and then
+    estimated from the positions; `lag_s` is the age in seconds of the first of them, 0 if there is
+    none. The rows of an inline projection are written with the events, whatever its position is.
     """
 
     name: str

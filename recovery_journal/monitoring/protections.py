@@ -1,5 +1,5 @@
-"""Whether the log's protections are in place (rule R2): its owner can take them away, and only a
-comparison with what this program made shows it."""
+"""Checks the log's protections (rule R2): its owner can remove them, and only a comparison with
+what this program creates shows that."""
 
 import re
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ PROTECTING: Final = {
     "journal_note_position": "",
     "journal_check_appended": "",
 }
-"""What they take: another function of that name does not count."""
+"""The arguments of these functions: an overload with the same name does not count."""
 WITH_SEARCH_PATH: Final = frozenset({"journal_refuse_append"})
 PLACED: Final = frozenset({"journal_note_position", "journal_check_appended"})
-"""Their bodies name the schema and the sequence; the script fills them in."""
+"""Their bodies name the schema and the sequence; the script inserts both."""
 
 # The kinds of a trigger as the catalogue has them: 2 before, 4 INSERT, 8 DELETE, 16 UPDATE,
 # 32 TRUNCATE.
@@ -46,8 +46,8 @@ DEFINITIONS: Final = {
         "journal_events_topic_check": "CHECK ((char_length(topic) <= 100))",
     },
 }
-"""As the catalogue shows what log.sql makes, but for what has a sentence of its own below: what may
-be null, whether positions can be chosen, and what is unique."""
+"""As the catalogue shows what log.sql creates, except what has a sentence of its own below: what
+may be null, whether positions can be chosen, and what is unique."""
 
 MISSING: Final = """
 WITH log AS (
@@ -253,7 +253,7 @@ ORDER BY 1
 
 
 class _Function(msgspec.Struct, frozen=True):
-    """A function that protects the log, as this program makes it."""
+    """A function that protects the log, as this program creates it."""
 
     name: str
     takes: str
@@ -263,7 +263,8 @@ class _Function(msgspec.Struct, frozen=True):
 
 
 def missing_protections(cursor: Cursor[DictRow]) -> list[str]:
-    """What is missing or altered, in words; nothing where the log is as this program made it."""
+    """The protections that are missing or altered, in words; empty where the log is as this program
+    created it."""
     wanted = {
         "functions": msgspec.json.encode(_functions()).decode(),
         "triggers": msgspec.json.encode(TRIGGERS).decode(),
@@ -273,7 +274,7 @@ def missing_protections(cursor: Cursor[DictRow]) -> list[str]:
 
 
 def body_of(name: str) -> str:
-    """The body of a function of the log's, as its script has it."""
+    """The body of one of the log's functions, as in its script."""
     script = files("recovery_journal").joinpath(SCRIPT).read_text(encoding="utf-8")
     bodies: dict[str, str] = dict(FUNCTION.findall(script))
     return bodies[name]

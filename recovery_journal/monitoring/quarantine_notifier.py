@@ -1,9 +1,9 @@
-"""Telling somebody that the journal has given up on a run.
+"""Notifies a hook of quarantined attempts.
 
-A quarantine is noted in the transaction that appends it, whoever that was: a sweeper, a claimer, a
-person's restart that failed again. A sweeper that has a hook takes the notes one by one and calls
-it: at least once for each, for it may die between the call and the end of the note. Nothing waits
-for a hook but other calls of it.
+The transaction that appends a quarantine also writes its notice, whichever process that is: a
+sweeper, a claimer, or a person's restart that failed again. A sweeper with a hook takes the notices
+one by one and calls the hook: at least once for each, because the sweeper may die between the call
+and the deletion of the notice. Nothing waits for a hook but its other calls.
 """
 
 import os
@@ -27,8 +27,8 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.process.callables import finished
 
 Hook = Callable[[QuarantinedAttempt], object]
-"""Is given the attempt with cause, explanation and options. What it raises is told, and it is
-called again later."""
+"""Called with the attempt, its cause, explanation and options. Exceptions are reported, and the
+call is retried with back-off."""
 
 STANDARD_ERROR: Final = 2
 TRY_LIMIT: Final = 5
@@ -62,7 +62,7 @@ WHERE attempt_id = %(attempt_id)s AND version = %(version)s
 
 
 class QuarantineNotifier:
-    """Takes what is yet to be told, and tells it. Any number of processes share it."""
+    """Takes pending notices and calls the hook for each. Any number of processes share the work."""
 
     def __init__(self, database: Database, reading: QuarantineReading, limits: Limits) -> None:
         self._database = database
@@ -70,16 +70,16 @@ class QuarantineNotifier:
         self._limits = limits
 
     def tell(self, hook: Hook, on_problem: Callable[[HookFailed], object]) -> int:
-        """Call the hook for all that is due; of how many it was told well."""
+        """Call the hook for all due notices; return how many calls succeeded."""
         told_count = 0
         while (row := self._take()) is not None:
             attempt = self._reading.of(row["attempt_id"], version=row["version"])
-            if attempt is None:  # it has moved on, in a store that was mended by hand
+            if attempt is None:  # no longer quarantined, in a store that was repaired by hand
                 self._settle(TOLD, row)
                 continue
             try:
                 finished("the hook", hook(attempt))
-            except Exception as error:  # noqa: BLE001 - the user's hook may raise anything; it is told
+            except Exception as error:  # noqa: BLE001 - the user's hook may raise anything; it is reported
                 on_problem(self._fail(row, error))
                 continue
             self._settle(TOLD, row)
@@ -92,7 +92,7 @@ class QuarantineNotifier:
             return cursor.execute(TAKE, busy).fetchone()
 
     def _fail(self, row: DictRow, error: Exception) -> HookFailed:
-        """Let it be tried again after a growing wait, and not for ever."""
+        """Schedule the retry with back-off, up to the limit of calls."""
         found = f"{type(error).__name__}: {message_of(error)}"
         if isinstance(error, CommandFailed):
             found = str(error)
@@ -111,15 +111,15 @@ class QuarantineNotifier:
 
 
 class CommandFailed(Exception):
-    """A command that did not end well, in words."""
+    """The failure of a command, in words."""
 
 
 class QuarantineCommand:
     """Calls a program for each quarantine, with the attempt as JSON on its standard input.
 
-    It is killed, with all that it has started, after `limit_s`. What it prints goes to our
-    standard error. Its environment is ours without what leads to the database; with `dsn`, that
-    is in $RECOVERY_JOURNAL_DSN.
+    The program is killed, with all that it has started, after `limit_s`. Its output goes to this
+    process's standard error. Its environment is that of this process without the variables that
+    give access to the database; with `dsn`, the DSN is in $RECOVERY_JOURNAL_DSN.
     """
 
     def __init__(self, command: str, *, limit_s: float, dsn: str | None = None) -> None:
@@ -162,8 +162,8 @@ class QuarantineCommand:
 
 
 def _leads_there(variable: str) -> bool:
-    """Whether this variable of the environment leads to the journal's database: ours, or one of
-    libpq's."""
+    """Whether this environment variable gives access to the journal's database: the journal's own,
+    or one of libpq's."""
     return variable == DSN_VARIABLE or variable.startswith("PG")
 
 

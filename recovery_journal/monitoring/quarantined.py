@@ -1,4 +1,4 @@
-"""The attempts with which no machine goes on, and what a person may choose for each."""
+"""The attempts in quarantine, and a person's options for each."""
 
 from datetime import datetime
 
@@ -25,7 +25,7 @@ LIMIT %(limit)s
 """
 
 
-# A stale write that was refused since then has moved the row's version on.
+# A refused stale write after the quarantine has increased the row's version.
 ONE = """
 SELECT attempt_id, run_id, kind, tenant, recovery_no, renewed_at,
     NULL::timestamptz AS aside_since, NULL::bigint AS position, NULL AS reason
@@ -35,11 +35,11 @@ WHERE attempt_id = %(attempt_id)s AND status = 'quarantined' AND version >= %(ve
 
 
 class QuarantinedAttempt(Struct, frozen=True, kw_only=True):
-    """One attempt in quarantine, as its stream tells it, or one that is set aside.
+    """One attempt in quarantine, as its stream describes it, or one that is set aside.
 
-    `options` are those that `lift_quarantine` accepts. Of an attempt that is set aside, because no
-    decision can be made on its stream, `error` says why and what to do, `position` which event is
-    in the way, if one is, and cause and options are not known.
+    `options` are those that `lift_quarantine` accepts. For an attempt that is set aside, because no
+    decision can be made on its stream, `error` is the reason and the remedy, `position` is the
+    event that blocks, if one does, and cause and options are not known.
     """
 
     attempt_id: str
@@ -57,7 +57,7 @@ class QuarantinedAttempt(Struct, frozen=True, kw_only=True):
 
 
 class QuarantineReading:
-    """Finds them by their lease rows and asks the log, so nothing waits for a follower."""
+    """Finds them by their lease rows and reads the log, so no read waits for a follower."""
 
     def __init__(self, database: Database, application: JournalApplication) -> None:
         self._database = database
@@ -70,7 +70,7 @@ class QuarantineReading:
             return self._read(cursor, rows)
 
     def of(self, attempt_id: str, *, version: int) -> QuarantinedAttempt | None:
-        """The attempt that its event of this version put into quarantine, if it is there still."""
+        """The attempt that its event of this version quarantined, if it is still quarantined."""
         with self._database.transaction() as cursor:
             wanted = {"attempt_id": attempt_id, "version": version}
             return next(iter(self._read(cursor, cursor.execute(ONE, wanted).fetchall())), None)
@@ -107,6 +107,6 @@ def _attempt(row: DictRow, stream: Stream | None, texts: Texts) -> QuarantinedAt
 
 
 def _explanation(event: Quarantined, texts: Texts) -> str:
-    """Why, with what the error said where that is still kept."""
+    """The cause, with the text of the error where that is still kept."""
     said = event.message or texts.get((event.originator_id, event.originator_version))
     return f"{event.explanation}: {said}" if said else event.explanation

@@ -1,4 +1,4 @@
-"""What a user reads from projections, and the results of attempts."""
+"""Queries of users on projections, and the results of attempts."""
 
 from datetime import datetime
 
@@ -92,8 +92,8 @@ class Reading:
             return self._contexts.from_json(row["rows"])
 
     def result(self, attempt_id: str) -> Value:
-        """What an attempt came to. Raises `UnknownAttempt`, `WrongStage`, `ResultPruned`,
-        and as `Values.decode`."""
+        """The result of an attempt. Raises `UnknownAttempt`, `WrongStage`, `ResultPruned`, and as
+        `Values.decode`."""
         with self._database.cursor() as cursor:
             row = cursor.execute(RESULT, {"attempt_id": attempt_id}).fetchone()
         if row is None:

@@ -15,7 +15,7 @@ class RowReading:
         self._database = database
 
     def of(self, projection: Projection[RowT], key: str | None) -> Iterator[RowT]:
-        """No connection is held from one page to the next. Raises `RowsUnreadable`."""
+        """The rows, page by page; no connection is held between pages. Raises `RowsUnreadable`."""
         table = table_of(projection)
         after: PrimaryKey | None = None
         while True:

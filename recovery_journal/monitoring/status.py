@@ -1,4 +1,4 @@
-"""How the journal fares, in one look: what waits, what fails, how far readers are behind."""
+"""Journal health: queue, failing recoveries, projection lag."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ SETTLING_S: Final = 0.25
 PAUSE_S: Final = 0.01
 FAILING_LIMIT: Final = 20
 
-# One snapshot for all that follows, so that the numbers fit together.
+# One snapshot for all queries that follow, so that the numbers are consistent.
 
 SERVER = """
 SELECT current_setting('server_version') AS version,
@@ -75,7 +75,7 @@ FROM projection_workers
 WHERE refused_write_count > 0
 """
 
-# What waits for a retry: a failed step, or a stream that could not be read when it was due.
+# Attempts that wait for a retry: a failed step, or a stream that could not be read when it was due.
 FAILING = """
 SELECT leases.attempt_id,
     leases.run_id,
@@ -107,7 +107,7 @@ ORDER BY 2 DESC, 1
 
 
 class ServerStatus(Struct, frozen=True, kw_only=True):
-    """The PostgreSQL server, and its clock at the time of the look."""
+    """The PostgreSQL server, and its clock when the status was read."""
 
     address: str
     schema: str
@@ -119,7 +119,8 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
 
 
 class StatusProblem(Struct, frozen=True, kw_only=True):
-    """What breaks a promise of the journal's as the server or the schema stands, and what helps."""
+    """A problem of the server or the schema that breaks a promise of the journal, and the
+    remedy."""
 
     what: str
     do: str
@@ -144,7 +145,7 @@ class RefusedStatus(Struct, frozen=True, kw_only=True):
 
 
 class FailingRecovery(Struct, frozen=True, kw_only=True):
-    """A recovery of which a step failed and is tried again at `retry_at`.
+    """A recovery of which a step failed and is retried at `retry_at`.
 
     Without an `error` the attempt's stream could not be read, or the failure is not folded yet.
     """
@@ -159,8 +160,8 @@ class FailingRecovery(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """How the journal fares. Counts by stage and cause come from followed projections; those by
-    lease status, the list and the failing recoveries are exact.
+    """Journal health. Counts by stage and cause come from followed projections; those by lease
+    status, the list and the failing recoveries are exact.
 
     `failing` holds the first 20 that are due, of `failing_count`.
     """
@@ -181,7 +182,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class StatusReading:
-    """Looks at lease rows and projections; of the log, at nothing but its end."""
+    """Reads lease rows and projections, and of the log only its end."""
 
     def __init__(
         self,
@@ -203,7 +204,7 @@ class StatusReading:
         return now
 
     def status(self) -> Status:
-        """One look. Raises `ServerUnavailable`, `StoreBusy`, `ReadOnlyServer`, and
+        """Read the status once. Raises `ServerUnavailable`, `StoreBusy`, `ReadOnlyServer`, and
         `RowsUnreadable` where another fold made rows that it needs."""
         settled = self._settled_position()
         with self._database.transaction() as cursor:
@@ -221,8 +222,8 @@ class StatusReading:
                 causes = {row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)}
                 rows = _all(cursor, FAILING, limit=FAILING_LIMIT)
                 failing = msgspec.convert(rows, list[FailingRecovery])
-            # A cold reader may know less than a follower, whose position is settled by
-            # construction.
+            # A reader that has just started may know less than a follower, whose position is
+            # settled by construction.
             places = [one.position for one in projections if one.position <= last]
             settled = max([settled, *places])
             server = self._server(cursor)
@@ -265,8 +266,8 @@ class StatusReading:
             yield StatusProblem(what=words_of(name), do=f"set {name} = on")
 
     def _settled_position(self) -> int:
-        """What is settled, after a moment for the writers of this moment to end: a reader that
-        has just begun to look knows little of a busy log."""
+        """The settled position, after a short wait for present writers: a reader that has just
+        started knows little of a busy log."""
         last = self._reader.last_position()
         give_up_at = time.monotonic() + SETTLING_S
         while True:

@@ -1,4 +1,4 @@
-"""A rebuild that is not at its end, as the status of each of its projections shows it."""
+"""An unfinished rebuild, as the status of each of its projections shows it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
 
 
 class Portion(StrEnum):
-    """What a rebuild is counted in: ranges of streams; positions, where rows mix streams."""
+    """The unit of a rebuild's progress: ranges of streams; or positions, where rows mix streams."""
 
     RANGES = "ranges"
     POSITIONS = "positions"
@@ -24,8 +24,8 @@ class Portion(StrEnum):
 class UnfinishedRebuild(Struct, frozen=True, kw_only=True):
     """Rows that a rebuild prepares, by the fold of this version. `done` of `total` are folded.
 
-    Where nobody is at work it was killed or has failed, and `do` says what becomes of what it has
-    left. Until the switch the rows of old serve.
+    Where no process runs it, it was killed or has failed, and `do` is the command to run, and
+    whether that resumes it or begins from scratch. Until the switch the old rows serve.
     """
 
     is_at_work: bool
@@ -42,7 +42,8 @@ class UnfinishedRebuild(Struct, frozen=True, kw_only=True):
 def unfinished_rebuilds(
     cursor: Cursor[DictRow], schema: str, known: Mapping[str, Projection[Any]]
 ) -> dict[str, UnfinishedRebuild]:
-    """By name, those of its projections that are not switched; `known` are the program's own."""
+    """By name, those of its projections that are not switched yet; `known` are the program's
+    own."""
     is_at_work = is_under_way(cursor, schema)
     begun = Registry().find(cursor)
     if begun is None:
@@ -77,7 +78,7 @@ def _unfinished(
 
 
 def _do(begun: RebuildState, known: Mapping[str, Projection[Any]]) -> str:
-    """Only a rebuild of the same projections, by the same folds, goes on."""
+    """Only a rebuild of the same projections, by the same folds, resumes it."""
     names = sorted(name for name, _, _ in begun.folds)
     projections = [known[name] for name in names if name in known]
     if not begun.is_of(projections):

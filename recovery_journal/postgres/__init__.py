@@ -1,1 +1,1 @@
-"""The server: connections, the embedded server, and making the schema."""
+"""The server: connections, the embedded server, and the creation of the schema."""

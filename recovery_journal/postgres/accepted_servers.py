@@ -1,8 +1,8 @@
-"""Which server the journal lives on: another one may have lost the end of the log.
+"""The server that the journal was accepted on: another one may have lost the end of the log.
 
-A server is known by its system identifier, which initdb draws, and its timeline, which every
-promotion and every restore to a point in time changes. The schema remembers both, so a dump, a
-backup and a standby carry along where they came from.
+A server is identified by its system identifier, which initdb draws, and its timeline, which every
+promotion and every restore to a point in time changes. The schema stores both, so a dump, a backup
+and a standby carry the identity of their origin.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ VALUES (
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """One server as PostgreSQL tells it apart from others. A standby has no timeline."""
+    """One server, as PostgreSQL identifies it. A standby has no timeline."""
 
     system_identifier: int
     timeline: int | None
@@ -58,14 +58,14 @@ class Server(Struct, frozen=True, kw_only=True):
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """The server that was found, and the one that the journal was accepted on last."""
+    """The present server, and the one that the journal was accepted on last."""
 
     found: Server
     accepted: Server | None
 
     @property
     def is_accepted(self) -> bool:
-        """Whether they are one; a standby follows one timeline after the other."""
+        """Whether both are the same; a standby follows one timeline after the other."""
         if self.accepted is None:
             return False
         if self.found.timeline is None:
@@ -73,7 +73,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
         return self.found == self.accepted
 
     def require(self, schema: str) -> None:
-        """Raise `ServerReplaced` unless they are one."""
+        """Raise `ServerReplaced` unless both are the same."""
         if not self.is_accepted:
             accepted = "none yet" if self.accepted is None else str(self.accepted)
             raise ServerReplaced(schema, found=str(self.found), needed=accepted)

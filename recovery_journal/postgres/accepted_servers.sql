@@ -10,13 +10,13 @@ CREATE TABLE accepted_servers (
     accepted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     accepted_by text NOT NULL,
     reason text NOT NULL,
-    -- How many leases were fenced, and where leases and log said different things (JSON).
+    -- How many leases were fenced, and where leases and log differed (JSON).
     fenced_count bigint NOT NULL DEFAULT 0,
     differences jsonb NOT NULL DEFAULT '[]'
 );
 
--- Numbers that are never given out, because a future that is lost may have done so: those above the
--- last one that was found, up to and with the other.
+-- Numbers that are never used, because a discarded timeline may have used them: those above the
+-- last one that was found, up to and including the other.
 CREATE TABLE skipped_numbers (
     skipped_no integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     last_position bigint NOT NULL,

@@ -11,7 +11,7 @@ from pathlib import Path
 from recovery_journal.domain.errors import EmbeddedServerUnavailable
 
 NAME = "pgserver"
-"""Where we are root; the wheel's own helpers use the same name, so a machine gets only one."""
+"""For root; the wheel's own helpers use the same name, so a machine gets only one."""
 MAKE_LIMIT_S = 10
 POLL_S = 0.05
 
@@ -29,7 +29,8 @@ class ServerAccount:
 
 
 def server_account() -> ServerAccount | None:
-    """The account to change to, made when missing; None where the server may run as we do."""
+    """The account to change to, made when missing; None where the server may run under this
+    process's user."""
     if os.geteuid() != 0:
         return None
     found = _find()
@@ -37,8 +38,7 @@ def server_account() -> ServerAccount | None:
 
 
 def server_uid() -> int | None:
-    """Under which user the server of this process runs; None where its account is still to be
-    made."""
+    """The user id of this process's server; None where its account does not exist yet."""
     if os.geteuid() != 0:
         return os.geteuid()
     found = _find()

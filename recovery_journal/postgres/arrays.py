@@ -1,7 +1,7 @@
 """Columns of values as PostgreSQL array literals, one text for each.
 
-psycopg adapts a list element by element in Python, which costs a large batch more than the
-statement that it is for.
+psycopg adapts a list element by element in Python, which costs a large batch more than its
+statement does.
 """
 
 from collections.abc import Sequence

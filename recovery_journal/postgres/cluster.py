@@ -40,10 +40,10 @@ synchronous_commit = on
 
 @dataclass(frozen=True)
 class Cluster:
-    """A PostgreSQL cluster below a folder, reached through a Unix socket alone.
+    """A PostgreSQL cluster below a folder, reached only through a Unix socket.
 
-    All state is on disk, so equal values in several processes mean one and the same cluster.
-    Its methods do not guard against each other: `EmbeddedServer` adds the lock that does.
+    All state is on disk, so equal values in several processes mean one and the same cluster. Its
+    methods do not guard against each other: `EmbeddedServer` adds a lock for that.
     """
 
     folder: Path
@@ -56,26 +56,26 @@ class Cluster:
 
     @property
     def log(self) -> Path:
-        """What the server says of itself."""
+        """The file of the server's messages."""
         return self.data / "server.log"
 
     @property
     def dsn(self) -> str:
-        """Where to connect, the same in every life of the server. Ask once its data folder is
-        there."""
+        """The DSN, the same in every life of the server. Read this once the data folder exists."""
         version = int((self.data / "PG_VERSION").read_text(encoding="ascii"))
         return local_dsn(self._socket_folder, account=server_user() or "", version=version)
 
     @property
     def _socket_folder(self) -> Path:
-        # The data folder is open to its owner alone, so nobody else can connect.
+        # Only its owner may enter the data folder, so no other user can connect.
         if len(os.fsencode(self.data / ".s.PGSQL.5432")) <= SOCKET_PATH_LIMIT:
             return self.data
         name = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
         return SHORT_FOLDER / f"recovery-journal-{name}"
 
     def create(self) -> None:
-        """Make the data folder; a finished one is left as it is, half of one is made anew."""
+        """Make the data folder; a complete one is kept, and an incomplete one is made again from
+        scratch."""
         make_folder(self.folder, self.folder)
         if self.data.exists() or self.data.is_symlink():
             require_ours(self.data, server_uid())
@@ -92,7 +92,7 @@ class Cluster:
         unfinished.rename(self.data)
 
     def start(self) -> None:
-        """Return once the server accepts connections; a running one is left as it is."""
+        """Return once the server accepts connections; a running one is kept."""
         _wait_until(
             lambda: self.is_ready() or not self.processes(),
             START_LIMIT_S,
@@ -100,9 +100,9 @@ class Cluster:
         )
         if self.is_ready():
             return
-        # Nothing lives in the data folder, so these are leftovers - and their process number is
-        # somebody else's by now, or that of a process that nobody has buried yet: the server
-        # would take it for a rival and refuse.
+        # No process uses the data folder, so these are leftovers - and their process number belongs
+        # to another process by now, or to one that its parent has not reaped yet: the server would
+        # take it for a rival and refuse.
         for leftover in ("postmaster.pid", ".s.PGSQL.5432.lock"):
             (self.data / leftover).unlink(missing_ok=True)
         if self._socket_folder != self.data:
@@ -123,7 +123,7 @@ class Cluster:
             shutil.rmtree(self._socket_folder, ignore_errors=True)
 
     def is_ready(self) -> bool:
-        """Whether a living server of this folder has said that it accepts connections."""
+        """Whether a living server of this folder has reported that it accepts connections."""
         try:
             lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -133,7 +133,7 @@ class Cluster:
         return int(lines[0]) in {process.pid for process in self.processes()}
 
     def processes(self) -> tuple[psutil.Process, ...]:
-        """The server's living processes: those that work in the data folder."""
+        """The server's living processes: those whose working directory is the data folder."""
         return tuple(
             process
             for process in psutil.process_iter(["name"])
@@ -152,7 +152,7 @@ class Cluster:
         try:
             done = subprocess.run(
                 [str(runnable(self.bin_path) / program), *arguments],
-                cwd="/",  # ours may be closed to the server's account
+                cwd="/",  # this process's directory may be closed to the server's account
                 env={name: text for name, text in os.environ.items() if name[:2] != "PG"},
                 user=None if account is None else account.uid,
                 group=None if account is None else account.gid,

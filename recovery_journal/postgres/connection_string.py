@@ -1,8 +1,8 @@
-"""What a connection string says, and how the server that it names may be called in public.
+"""Parses a connection string, and decides how messages may name its server.
 
 A password with an unescaped `/`, `@`, `:`, `#`, `?`, `%` or blank shifts the parts of a connection
-string: libpq then takes a piece of it for a host or a database. So a server is called by what was
-parsed only where there is but one way to read the string.
+string: libpq then takes a piece of it for a host or a database. So messages name a server by its
+parsed parts only where there is but one way to read the string.
 """
 
 import os
@@ -41,14 +41,14 @@ _LIKE: Final = re.compile(
     rf"\s*(?:postgres\w*(?:\+\w+)?(?::/|//)|(?:{_KEYED})*(?:ssl)?password\s*=|{_KEYED}{_KEYWORD}\s*=)",
     re.IGNORECASE,
 )
-"""How a connection string begins, also a mistyped one."""
+"""The beginnings of a connection string, including mistyped ones."""
 
 CREDENTIALS: Final = re.compile(r"[^\s'\"]*:[^\s'\"]*@[^\s'\"]*")
-"""What may be the end of one. It may be an attempt's id as well."""
+"""A text that may be the end of a connection string. It may be an attempt's id as well."""
 
 
 class ConnectionString(Struct, frozen=True):
-    """A connection string, parsed. `is_certain` says that it can be read in one way only."""
+    """A connection string, parsed. `is_certain` means that it can be read in one way only."""
 
     parameters: dict[str, Any]
     is_certain: bool
@@ -73,7 +73,7 @@ class ConnectionString(Struct, frozen=True):
 
 
 def parse(dsn: str) -> ConnectionString:
-    """Read a connection string. Raises `InvalidInput`, which shows nothing of it."""
+    """Parse a connection string. Raises `InvalidInput`, which shows nothing of it."""
     try:
         found = conninfo_to_dict(dsn)
     except (psycopg.Error, UnicodeError):
@@ -92,19 +92,19 @@ def parse(dsn: str) -> ConnectionString:
 
 
 def is_like_dsn(text: str) -> bool:
-    """Whether a text that was given for something else is a connection string, as far as its
-    beginning shows: then nothing of it is to be shown, and nothing called by it."""
+    """Whether a text that was passed for something else is a connection string, by its beginning:
+    then no message may show it or use it as a name."""
     return _LIKE.match(text) is not None
 
 
 def is_like_dsns_path(path: str) -> bool:
-    """The same of a path, from which blanks and slashes may have been taken."""
+    """The same for a path, from which blanks and slashes may have been removed."""
     steps = path.split("/")
     return CREDENTIALS.search(path) is not None or any(is_like_dsn(f"{step}/") for step in steps)
 
 
 def misplaced(name: str, needed: str) -> InvalidInput:
-    """The refusal of a text that is like a DSN, which it does not show."""
+    """The error for a text that is like a DSN; it does not show the text."""
     return InvalidInput(
         name,
         found="what is like a DSN (not shown)",

@@ -1,4 +1,5 @@
-"""One connection per thread to the journal's schema, and PostgreSQL's errors in our words."""
+"""One connection per thread to the journal's schema, with PostgreSQL's errors translated into the
+journal's."""
 
 import logging
 import os
@@ -36,7 +37,7 @@ STATEMENT_S: Final = 60.0
 IDLE_IN_TRANSACTION_S: Final = 10.0
 LONGEST_SCHEMA_NAME: Final = 63  # bytes; PostgreSQL cuts a longer name without an error
 
-# A peer that vanished without a word is noticed within about as long as connecting may take.
+# A peer that vanished without closing is noticed within about as long as connecting may take.
 NETWORK_LIMITS: Final = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -45,7 +46,7 @@ NETWORK_LIMITS: Final = {
 }
 
 ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-"""First in a transaction: all that it reads is as of one moment."""
+"""First in a transaction: all its reads are as of one moment."""
 
 # Reached a limit, lost a deadlock, or could not be serialised: the same call may succeed later.
 BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
@@ -58,7 +59,7 @@ Guard: TypeAlias = Callable[[Connection[DictRow]], object]
 
 
 class OwnConnection(NamedTuple):
-    """A connection, and whether the backend that answered is the one that greeted: a pooler greets
+    """A connection, and whether the backend that answers is the one that greeted: a pooler greets
     in its own name."""
 
     connection: Connection[DictRow]
@@ -75,7 +76,7 @@ class _Session:
         self.process_id = os.getpid()
         self.no = next(self.numbers)
         self.is_in_transaction = False
-        # To be called once, by us or at the end of the thread or the program.
+        # To be called once: by `close`, or at the end of the thread or the program.
         self.close = weakref.finalize(thread, self._close)
 
     @property
@@ -90,14 +91,14 @@ class _Session:
 
 
 class _Thread:
-    """Stands for the life of a thread: it goes when the thread's local data goes."""
+    """Represents the life of a thread: it is dropped when the thread's local data is."""
 
     session: _Session | None = None
     exhaustion_count = 0
 
 
-# Sessions of a parent process, which a child neither closes nor forgets: forgetting would run
-# psycopg's finalizer, which complains about open connections.
+# Sessions of a parent process, which a child neither closes nor drops: if one were dropped,
+# psycopg's finalizer would run, which warns about open connections.
 _INHERITED: list[_Session] = []
 
 
@@ -105,8 +106,8 @@ class Database:
     """The journal's schema on one server; every thread has its own autocommit connection.
 
     A connection is opened on first use, again when it broke, and again in a forked child. It is
-    closed when its thread ends and by `close`. Each has the settings of `session_settings`, and
-    the limits given here, in seconds.
+    closed when its thread ends and by `close`. Each has the settings of `session_settings`, and the
+    limits given here, in seconds.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Database:
         self.schema = schema
         self._given = parse(dsn)
         if not self._given.is_certain:
-            # Its lines name the host and the port of each attempt to connect.
+            # Its messages name the host and the port of each attempt to connect.
             logging.getLogger("psycopg").addFilter(above_debugging)
         self._options: dict[str, Any] = {
             "application_name": application_name,
@@ -155,7 +156,8 @@ class Database:
 
     @property
     def dsn(self) -> str:
-        """The connection string, with its password: for another program, not to be shown."""
+        """The connection string, with its password: for another program, and never for a
+        message."""
         return self._given.text
 
     def connection(self) -> Connection[DictRow]:
@@ -163,19 +165,20 @@ class Database:
         return self._session().connection
 
     def guard(self, guard: Guard) -> None:
-        """Show it this thread's connection, and every thread's next one as soon as it is open: one
-        at which it raises is not used. For a server may be another one after a reconnect."""
+        """Call the guard with this thread's connection, and with every thread's next one as soon as
+        it is open; a connection is not used if the guard raises. A reconnect may reach another
+        server."""
         with self.translated():
             guard(self.connection())
         self._guard = guard
 
     def is_direct(self) -> bool:
-        """Whether this thread's connection leads to the server itself and not to a pooler, which
+        """Whether this thread's connection ends at the server itself and not at a pooler, which
         lends one backend after another."""
         return self._session().is_direct
 
     def open_connection(self, **options: Any) -> OwnConnection:
-        """A connection beside those of the threads, prepared like them, and the caller's to close.
+        """A connection beside those of the threads, prepared like them, that the caller must close.
         `options` are libpq's. Errors as in `transaction`."""
         with self.translated():
             connection = self._connect(**options)
@@ -184,8 +187,8 @@ class Database:
         try:
             return self._prepared(connection)
         except (StoreBusy, ServerUnavailable) as error:
-            # A limit of the role's may have struck before ours was set. Not given at every start:
-            # poolers refuse there what they do not know.
+            # A limit of the role may have ended the session before ours was set. Ours is not passed
+            # at every start, because poolers refuse parameters there that they do not know.
             given = {**self._options, **options}.get("options", os.environ.get("PGOPTIONS", ""))
             try:
                 with self.translated():
@@ -202,7 +205,7 @@ class Database:
         return self._session().no
 
     def exhaustion_count(self) -> int:
-        """How often the server had nothing left to serve this thread with."""
+        """How often the server was out of resources when this thread used it."""
         return self._thread().exhaustion_count
 
     @contextmanager
@@ -216,10 +219,9 @@ class Database:
     def transaction(self) -> Iterator[Cursor[DictRow]]:
         """One transaction on this thread's connection: committed at the end, rolled back on error.
 
-        It cannot be nested, because the inner one would not commit when it says so: pass the
-        cursor on instead. Raises `ServerUnavailable` (also when the reply to COMMIT was lost, so
-        that nobody knows whether it committed), `StoreBusy`, `ReadOnlyServer`; integrity errors
-        stay psycopg's.
+        It cannot be nested, because the inner one would not commit at its end: pass the cursor on
+        instead. Raises `ServerUnavailable` (also when the reply to COMMIT was lost, so that the
+        commit is unknown), `StoreBusy`, `ReadOnlyServer`; integrity errors stay psycopg's.
         """
         session = self._session()
         if session.is_in_transaction:
@@ -251,7 +253,7 @@ class Database:
             raise typed from (error if self._given.is_certain else None)
 
     def typed(self, error: psycopg.Error) -> RecoveryJournalError | None:
-        """What a psycopg error means to a caller of the journal, or None."""
+        """The journal's error for a psycopg error, or None."""
         if error.sqlstate in BUSY_STATES:
             return StoreBusy("finish a statement", limit=f"the session's limits ({error.sqlstate})")
         if error.sqlstate == READ_ONLY_STATE:
@@ -279,7 +281,8 @@ class Database:
         return connection.info.server_version
 
     def close(self) -> None:
-        """Close the connections of all threads of this process; the database is of no more use."""
+        """Close the connections of all threads of this process; the database is unusable
+        afterwards."""
         self._is_closed = True
         for session in list(self._sessions):
             session.close()
@@ -290,7 +293,7 @@ class Database:
         if session is not None and session.is_usable:
             return session
         if session is not None and session.is_in_transaction and session.process_id == os.getpid():
-            # A new connection here would carry on outside of the transaction that was lost.
+            # A new connection here would continue outside of the transaction that was lost.
             raise ServerUnavailable(server=self.server, reason="the transaction's connection gone")
         if self._is_closed:
             raise InvalidInput("this database", found="it closed", needed="it open", do="open anew")
@@ -326,7 +329,7 @@ class Database:
             )
         except psycopg.OperationalError as error:
             # After a timeout psycopg's frames still hold the connection, in a cycle with the error:
-            # the server, which may have let us in meanwhile, would keep it until garbage is
+            # the server, which may have accepted it meanwhile, would keep it until garbage is
             # collected.
             traceback.clear_frames(error.__traceback__)
             if self._given.is_certain:
@@ -334,7 +337,7 @@ class Database:
         except (psycopg.Error, ValueError):
             if self._given.is_certain:
                 raise
-        # Out here, so that no traceback shows the error whose message quotes the DSN.
+        # Raised here, so that no traceback shows the error whose message quotes the DSN.
         raise psycopg.OperationalError(UNSAID)
 
     def _prepared(self, connection: Connection[DictRow]) -> OwnConnection:
@@ -345,7 +348,7 @@ class Database:
             raise
 
     def _prepare(self, connection: Connection[DictRow]) -> bool:
-        """Set the session up; whether it leads to the server itself."""
+        """Set the session up; return whether it ends at the server itself."""
         version = self.server_version(connection)
         if version < OLDEST_SERVER * 10_000:
             found = f"{version // 10_000}.{version % 10_000}"
@@ -375,7 +378,7 @@ def _check_schema_name(schema: str) -> None:
 
 
 def above_debugging(record: logging.LogRecord) -> bool:
-    """Whether a line of a log is more than a help in debugging."""
+    """Whether a log record is above the debug level."""
     return record.levelno > logging.DEBUG
 
 

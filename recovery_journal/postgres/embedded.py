@@ -33,16 +33,16 @@ POLL_S = 0.02
 class EmbeddedServer:
     """One process's use of the server of a data folder.
 
-    The first user of a folder starts the server, the last one to close stops it. A user is a
-    lock on the file `users` that the kernel takes back when its process ends, however it ends:
-    a process killed with SIGKILL leaves nothing behind that would keep the server alive. (If the
-    very last user is killed, the server runs on until the next one closes.) A forked child is
-    no user: it may connect while its parent lives, and calls `start` to be one itself.
+    The first user of a folder starts the server, the last one to close stops it. A user is a lock
+    on the file `users` that the kernel releases when its process ends, however it ends: a process
+    killed with SIGKILL leaves nothing behind that would keep the server alive. (If the very last
+    user is killed, the server runs on until the next one closes.) A forked child is no user: it may
+    connect while its parent lives, and calls `start` to be one itself.
 
     The server listens on a Unix socket in a folder that only its owner may enter. PostgreSQL
     refuses to run as root, so for root it runs under the system account `pgserver`, made when
-    missing; below a folder that is closed to it the data lie in /var/lib/recovery-journal instead
-    (`postgres.folders`). Linux and macOS only.
+    missing; below a folder that is closed to that account the data are in /var/lib/recovery-journal
+    instead (`postgres.folders`). Linux and macOS only.
     """
 
     def __init__(self, cluster: Cluster, use: int) -> None:
@@ -56,9 +56,9 @@ class EmbeddedServer:
     def start(cls, folder: Path | None = None) -> Self:
         """Use the server of a folder; without one, of `$RECOVERY_JOURNAL_DATA` or the user's own.
 
-        The first start makes the data folder, about a second, with the programs of PostgreSQL in
-        the folder `$RECOVERY_JOURNAL_POSTGRES`, or else those of the wheel.
-        Raises `EmbeddedServerUnavailable` when there are no programs or the server does not start.
+        The first start makes the data folder, which takes about a second, with the programs of
+        PostgreSQL in the folder `$RECOVERY_JOURNAL_POSTGRES`, or else those of the wheel. Raises
+        `EmbeddedServerUnavailable` when there are no programs or the server does not start.
         """
         cluster = embedded_cluster(folder)
         make_folder(cluster.folder, named_folder(folder))
@@ -71,7 +71,7 @@ class EmbeddedServer:
 
     @property
     def dsn(self) -> str:
-        """Where to connect."""
+        """The DSN of the server."""
         return self._cluster.dsn
 
     @property
@@ -80,7 +80,8 @@ class EmbeddedServer:
         return self._cluster.bin_path
 
     def close(self) -> None:
-        """Give up this use; the last one stops the server. Again, or in a child, it is no news."""
+        """Give up this use; the last one stops the server. Idempotent, and without effect in a
+        forked child."""
         if self._use is None or self._process_id != os.getpid():
             return
         with _gate(self._cluster.folder):
@@ -93,7 +94,7 @@ class EmbeddedServer:
         atexit.unregister(self.close)
 
     def leave(self) -> None:
-        """In a forked child: let go of the inherited lock file, which would outlive the parent."""
+        """In a forked child: release the inherited lock file, which would outlive the parent."""
         if self._use is not None:
             os.close(self._use)
             self._use = None
@@ -125,7 +126,7 @@ def embedded_cluster(folder: Path | None = None) -> Cluster:
 
 
 def named_folder(folder: Path | None) -> Path:
-    """The folder that was named, by the caller or the environment, else the user's own."""
+    """The folder that the caller or the environment names, else the user's own."""
     if folder is None:
         named = os.environ.get(FOLDER_VARIABLE)
         folder = (
@@ -156,7 +157,8 @@ def _made_by(data: Path) -> int | None:
 
 @contextmanager
 def _gate(folder: Path) -> Iterator[None]:
-    """Alone among all processes and threads that start or stop the server of a folder."""
+    """Mutual exclusion among all processes and threads that start or stop the server of a
+    folder."""
     deadline = time.monotonic() + GATE_LIMIT_S
     while (lock := _try_lock(folder / "gate", shared=False)) is None:
         if time.monotonic() > deadline:
@@ -171,7 +173,8 @@ def _gate(folder: Path) -> Iterator[None]:
 
 
 def _try_lock(path: Path, *, shared: bool) -> int | None:
-    """An open file that holds a lock of its own, or None while another holds one against it."""
+    """An open file with a lock of its own, or None while another process holds a conflicting
+    one."""
     import fcntl  # not on Windows, where the wheel's programs would need another way altogether
 
     number = open_own_file(path, os.O_RDWR)
@@ -186,6 +189,7 @@ def _try_lock(path: Path, *, shared: bool) -> int | None:
 def _unlock(number: int) -> None:
     import fcntl  # as above
 
-    # Said aloud: a child forked meanwhile has the same file open, so closing would not unlock it.
+    # Unlocked explicitly: a child forked meanwhile has the same file open, so closing would not
+    # unlock it.
     fcntl.flock(number, fcntl.LOCK_UN)
     os.close(number)

@@ -1,9 +1,10 @@
-"""Folders and lock files of embedded servers: ours alone, never through a link, never opened wider.
+"""Folders and lock files of embedded servers: owned by this user alone, never reached through a
+link, never opened wider.
 
 PostgreSQL refuses to run as root, so for root the server has an account of its own, which cannot
-pass through a closed folder such as root's home. No folder that we did not make is opened for it:
-data below a closed folder lie in a folder of the system's instead, and so does a copy of programs
-that root installed for root alone.
+pass through a closed folder such as root's home. No folder that this program did not make is opened
+for it: data below a closed folder are in a folder of the system's instead, and so is a copy of
+programs that root installed for root alone.
 """
 
 import os
@@ -24,12 +25,12 @@ READ_AND_RUN: Final = stat.S_IROTH | stat.S_IXOTH
 WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 OURS: Final = frozenset({"gate", "users", "data", "data.unfinished"})
 MARKER: Final = "data-is-in"
-"""Stands in the folder that was named, and says where its data are."""
+"""The file in the named folder that records where its data are."""
 
 
 def place_of(folder: Path) -> Path:
     """Where the server of a folder has its data: there, or for root, where the server's account
-    cannot get there, in a folder of the system's."""
+    cannot enter that, in a folder of the system's."""
     if folder.exists() and not folder.is_dir():
         raise EmbeddedServerUnavailable(f"{folder} is no folder; name another one")
     if os.geteuid() != 0:
@@ -50,8 +51,8 @@ def place_of(folder: Path) -> Path:
 
 
 def make_folder(folder: Path, named: Path) -> None:
-    """Make the folder of a server, and those above it that are missing; `named` is the one that
-    the user named. Raises `EmbeddedServerUnavailable` where it is not ours alone."""
+    """Make the folder of a server, and its missing parents; `named` is the one that the user named.
+    Raises `EmbeddedServerUnavailable` where it is not this user's alone."""
     _make(named, 0o700 if named != folder or os.geteuid() != 0 else PASSABLE)
     if named != folder:
         _make(SYSTEM_FOLDER, PASSABLE)
@@ -82,7 +83,7 @@ def require_ours(folder: Path, uid: int | None = None) -> None:
 
 
 def open_own_file(path: Path, flags: int) -> int:
-    """Open a file of ours, made when missing; never through a link. Raises
+    """Open this user's own file, made when missing; never through a link. Raises
     `EmbeddedServerUnavailable` where it is something else, or another user's."""
     try:
         number = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -113,11 +114,11 @@ def runnable(bin_path: Path) -> Path:
 
 
 def require_no_foreign_link(path: Path) -> None:
-    """Refuse a way that leads through another user's link, who may turn it elsewhere."""
+    """Refuse a path through another user's link, because that user could redirect it."""
     for one in (path, *path.parents):
         try:
             found = one.lstat()
-        except OSError:  # still to be made, or said by whoever opens it
+        except OSError:  # not made yet, or reported when it is opened
             continue
         if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
             raise EmbeddedServerUnavailable(
@@ -145,7 +146,7 @@ def _require(path: Path, found: os.stat_result, uid: int) -> None:
 
 
 def _make(folder: Path, mode: int) -> None:
-    """Make a folder and those above it that are missing; one that is there is left as it is."""
+    """Make a folder and its missing parents; an existing one is left unchanged."""
     for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
         try:
             missing.mkdir(mode=0o700)
@@ -159,8 +160,8 @@ def _make(folder: Path, mode: int) -> None:
 
 
 def _closed(folder: Path) -> Path | None:
-    """The first folder that lets the server's account not pass; the named one itself may be
-    opened if it was handed over for the server alone."""
+    """The first folder that the server's account cannot pass; the named one itself may be opened if
+    it was handed over for the server alone."""
     for one in (folder, *folder.parents):
         try:
             is_closed = not one.stat().st_mode & PASS_THROUGH
@@ -172,7 +173,7 @@ def _closed(folder: Path) -> Path | None:
 
 
 def _is_handed_over(folder: Path) -> bool:
-    """Whether it is root's, no home, and holds nothing but what we put there."""
+    """Whether it is root's, no home, and holds nothing but what this program put there."""
     if folder.stat().st_uid != 0 or folder in {Path(entry.pw_dir) for entry in pwd.getpwall()}:
         return False
     return {path.name for path in folder.iterdir()} <= OURS

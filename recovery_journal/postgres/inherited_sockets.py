@@ -1,7 +1,7 @@
-"""The database's sockets in a forked child: they are the parent's, so the child has none of them.
+"""The database's sockets in a forked child: they are the parent's, so the child must not keep them.
 
-Without them the child, and whatever it starts, can neither speak in the parent's session nor keep
-it open after the parent's death.
+Without them the child, and every program that it starts, can neither use the parent's session nor
+keep it open after the parent's death.
 """
 
 import os
@@ -19,17 +19,17 @@ class OpenConnections:
 
     def __init__(self) -> None:
         self._connections: weakref.WeakSet[Connection[Any]] = weakref.WeakSet()
-        # A child's copies: to forget one would run psycopg's finalizer, which complains.
+        # A child's copies: if one were dropped, psycopg's finalizer would run, and warn.
         self._inherited: list[Connection[Any]] = []
         leave_in_children(self)
 
     def add(self, connection: Connection[Any]) -> None:
-        """Have its socket left in every forked child."""
+        """Release its socket in every forked child."""
         self._connections.add(connection)
 
     def leave(self) -> None:
-        """In a forked child: let go of the sockets without a word to the server. Their numbers go
-        to something harmless, lest other files get them while libpq still thinks them its own."""
+        """In a forked child: release the sockets without a message to the server. Their numbers are
+        pointed at the null device, so that no other files get them while libpq still uses them."""
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for connection in list(self._connections):
             self._inherited.append(connection)

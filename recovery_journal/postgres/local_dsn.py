@@ -1,4 +1,5 @@
-"""The DSN of an embedded server, complete: no libpq variable of the shell leads elsewhere."""
+"""The DSN of an embedded server, complete, so that no libpq variable of the shell can redirect
+it."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -7,9 +8,9 @@ from urllib.parse import quote, urlencode
 
 from psycopg.pq import Conninfo
 
-# libpq takes a parameter that is named, even as empty, from here and neither from its environment
-# nor from a service, which may name parameters that no variable does.
-# An invalid value in the environment is refused even where it decides nothing.
+# libpq takes a named parameter, even an empty one, from here and neither from its environment nor
+# from a service, which may name parameters that no variable does. An invalid value in the
+# environment is refused even where it has no effect.
 PARAMETERS: Final = {
     "hostaddr": "",
     "password": "",
@@ -27,7 +28,7 @@ PARAMETERS: Final = {
 }
 
 NO_KEY: Final = b64encode(bytes(32)).decode()
-"""Of the length that libpq insists on. No password is asked for here, so it is never used."""
+"""Of the length that libpq requires. The server requires no password, so it is never used."""
 
 # Programs of an older version refuse a parameter that they do not know.
 NEWER_PARAMETERS: Final[tuple[tuple[int, dict[str, str]], ...]] = (
@@ -46,9 +47,9 @@ NEWER_PARAMETERS: Final[tuple[tuple[int, dict[str, str]], ...]] = (
 
 
 def local_dsn(socket_folder: Path, *, account: str, version: int) -> str:
-    """Where to connect to the server of this socket, for this process's libpq and the programs of
-    that major version of PostgreSQL. A server that runs under another account is refused, unless
-    the account has no name."""
+    """The DSN for the server of this socket, for this process's libpq and the programs of that
+    major version of PostgreSQL. A server that runs under another account is refused, unless the
+    account has no name."""
     known = {option.keyword.decode() for option in Conninfo.get_defaults()}
     parameters = {"host": str(socket_folder), "port": "5432", "requirepeer": account, **PARAMETERS}
     for since, newer in NEWER_PARAMETERS:

@@ -1,4 +1,4 @@
-"""The journal's schema: made once, in one transaction, and checked at every opening."""
+"""The journal's schema: created in one transaction, and checked at every opening."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -17,12 +17,13 @@ SCRIPTS: Final = ("log/log.sql", "store/stores.sql", "postgres/accepted_servers.
 
 Step: TypeAlias = Callable[[Cursor[DictRow]], None]
 
-# Of what only its owner may change, unlike an advisory lock, which is anybody's.
+# A lock on a table that only its owner may change, unlike an advisory lock, which any role may
+# take.
 LOCK = "LOCK TABLE journal_schema IN SHARE ROW EXCLUSIVE MODE"
 
 HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s) AS found"
 
-# By its columns: somebody else's table of this name says nothing of a journal.
+# By its columns: a foreign table of this name does not make the schema a journal.
 HAS_VERSION = """
 SELECT count(*) = 2 AS found
 FROM pg_attribute
@@ -47,8 +48,8 @@ SET_VERSION = "INSERT INTO journal_schema (version) VALUES (%(version)s)"
 
 VERSION_FOUND = "SELECT version FROM journal_schema"
 
-# Something of this name is there: a table, view, index or sequence, a type, a function. Or another
-# transaction has just made it, for whose end this one waited.
+# An object of this name exists: a table, view, index or sequence, a type, a function. Or another
+# transaction has just created it, and this one waited for its end.
 TAKEN = (
     errors.DuplicateTable,
     errors.DuplicateObject,
@@ -59,11 +60,11 @@ TAKEN = (
 
 
 def create(database: Database, *steps: Step) -> bool:
-    """Make the journal's tables unless they are there; whether they were made now.
+    """Create the journal's tables unless they exist; return whether they were created now.
 
-    `steps` are taken in the same transaction, after our own, only when the tables are made.
-    Any number of processes may do this at once: of two, one waits for the other at the name that
-    both make first, which only a role can hold up that may make things there. Raises
+    `steps` are taken in the same transaction, after the journal's own, only when the tables are
+    created. Any number of processes may do this at once: of two, one waits for the other at the
+    name that both create first, which only a role can delay that may create objects there. Raises
     `SchemaUnsafe`, `SchemaTooNew`, `SchemaTooOld`, and `SchemaOccupied` where something else has a
     name that is needed.
     """
@@ -73,7 +74,7 @@ def create(database: Database, *steps: Step) -> bool:
     try:
         with database.transaction() as cursor:
             _make(cursor, database.schema, steps)
-        # What a new schema grants by default shows only now.
+        # The default privileges of a new schema take effect only now.
         require_safe(database)
     except TAKEN as error:
         if _found_version(database) is not None:
@@ -83,12 +84,13 @@ def create(database: Database, *steps: Step) -> bool:
 
 
 def lock(cursor: Cursor[DictRow]) -> None:
-    """Be alone in changing what the schema has, until the transaction ends."""
+    """Exclude all other changes of the schema until the transaction ends."""
     cursor.execute(LOCK)
 
 
 def require_own(database: Database) -> None:
-    """Raise `SchemaUnsafe` unless the schema is missing, or of a role that we are a member of."""
+    """Raise `SchemaUnsafe` unless the schema is missing, or belongs to a role of which this role is
+    a member."""
     require_safe(database, must_belong=True)
 
 
@@ -109,7 +111,7 @@ def _version(cursor: Cursor[DictRow], schema: str) -> int | None:
     if not _is_true(cursor, HAS_VERSION, schema):
         return None
     row = cursor.execute(VERSION_FOUND).fetchone()
-    if row is None:  # a dump without its data, say
+    if row is None:  # for example a dump without its data
         raise SchemaOccupied(schema, found="the tables of a journal, and no rows that belong there")
     found: int = row["version"]
     if found > VERSION:
@@ -130,7 +132,7 @@ def _make(cursor: Cursor[DictRow], schema: str, steps: tuple[Step, ...]) -> None
 
 
 def _create_schema(cursor: Cursor[DictRow], schema: str) -> None:
-    # IF NOT EXISTS would ask for the right to create schemas even where this one exists.
+    # IF NOT EXISTS would require the right to create schemas even where this one exists.
     if not _is_true(cursor, HAS_SCHEMA, schema):
         cursor.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
 

@@ -1,7 +1,7 @@
-"""Who may put functions, operators and tables into the journal's schema.
+"""Checks which roles may create functions, operators and tables in the journal's schema.
 
-Our statements are resolved in it: whoever may create objects there chooses code that every one of
-our sessions runs, a superuser's too.
+The journal's statements are resolved in it: a role that may create objects there chooses code that
+every session of the journal runs, a superuser's too.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ from psycopg.rows import DictRow
 from recovery_journal.domain.errors import SchemaUnsafe
 from recovery_journal.postgres.database import Database
 
-# First of all: what follows is then resolved in the server's catalogue alone.
+# First of all: the statements that follow are then resolved in the server's catalogue alone.
 TRUST_CATALOGUE: Final = "SET LOCAL search_path = pg_catalog, pg_temp"
 
 CREATORS: Final = """
@@ -26,7 +26,7 @@ WHERE nspname = %(schema)s
     AND grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
 """
 
-# Membership that was granted: a superuser may act as anybody, and must not trust anybody for that.
+# Granted membership only: a superuser may act as any role, and must not trust any role for that.
 # The owner named pg_database_owner stands for the owner of the database.
 OWNER: Final = """
 WITH RECURSIVE home AS (
@@ -91,8 +91,8 @@ FROM home
 
 
 def require_safe(database: Database, *, must_belong: bool = False) -> None:
-    """Raise `SchemaUnsafe` where others may create, or have created, objects in the schema; with
-    `must_belong`, also where we are no member of its owner. One that is missing is safe."""
+    """Raise `SchemaUnsafe` where other roles may create, or have created, objects in the schema;
+    with `must_belong`, also where this role is no member of its owner. A missing schema is safe."""
     with database.transaction() as cursor:
         require_safe_here(cursor, database.schema, must_belong=must_belong)
 
@@ -118,8 +118,8 @@ def require_safe_here(cursor: Cursor[DictRow], schema: str, *, must_belong: bool
             do="drop what does not belong there, or choose another schema",
         )
     if home["conditional_trigger"]:
-        # A trigger has no owner: it may be of anybody who ever had the privilege. Its function is
-        # judged above; of its condition, which may call any other, there is nothing to judge by.
+        # A trigger has no owner: any role that ever had the privilege may have created it. Its
+        # function is judged above; its condition may call any other function, and cannot be judged.
         raise SchemaUnsafe(
             schema,
             found=f"in it the trigger {home['conditional_trigger']} with a condition (WHEN)",
@@ -138,8 +138,9 @@ def require_safe_here(cursor: Cursor[DictRow], schema: str, *, must_belong: bool
 
 
 def _require_trusted(schema: str, home: DictRow) -> None:
-    """A superuser's session must not run code of a role that is none: an owner's functions and
-    triggers, and the triggers of a role with that privilege, could make it a superuser."""
+    """A superuser's session must not run code of a role that is no superuser: an owner's functions
+    and triggers, and the triggers of a role with that privilege, could make that role a
+    superuser."""
     if not home["is_trusted"]:
         raise SchemaUnsafe(
             schema,

@@ -1,4 +1,5 @@
-"""What only the server or the database may set, and our promises rest on."""
+"""The settings that only the server or the database may set, and on which the journal's promises
+rest."""
 
 from typing import Final
 
@@ -9,7 +10,7 @@ from recovery_journal.domain.errors import SettingRefused
 
 ENCODING: Final = "UTF8"
 
-# Of a server that forgets what it has written, nothing that we promise can be true.
+# On a server that forgets what it has written, the journal can keep no promise.
 WEAKENED: Final = """
 SELECT name
 FROM unnest(ARRAY['fsync', 'full_page_writes']) AS needed(name)
@@ -31,7 +32,7 @@ def require_unicode(connection: Connection[DictRow]) -> None:
 
 
 def _asked(connection: Connection[DictRow]) -> str:
-    """A pooler need not pass on what the server reports at the start."""
+    """Queried, because a pooler need not pass on what the server reports at the start."""
     row = connection.execute("SHOW server_encoding").fetchone()
     assert row is not None
     encoding: str = row["server_encoding"]
@@ -44,7 +45,7 @@ def weakened(cursor: Cursor[DictRow]) -> list[str]:
 
 
 def words_of(name: str) -> str:
-    """What such a setting means."""
+    """The meaning of such a setting."""
     return (
         f"{name} is off: a crash of the server's machine may lose what was acknowledged, "
         "and damage the log"

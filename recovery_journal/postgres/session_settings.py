@@ -1,7 +1,8 @@
-"""What every session of ours is set to, whatever the role, the database, the server or the DSN say.
+"""The settings of every session of the journal, whatever the role, the database, the server or the
+DSN configure.
 
 The only place where session settings are pinned. docs/settings.md argues each one, and those that
-are left as they are found.
+are left unchanged.
 """
 
 from enum import StrEnum
@@ -26,9 +27,9 @@ class Durability(StrEnum):
 
 SYNCHRONOUS_COMMIT: Final = {Durability.FULL: "on", Durability.RELAXED: "off"}
 
-# A session may set these. What is not known to this version of the server is left out.
+# A session may set these. Settings that this version of the server does not know are left out.
 PINNED: Final = {
-    # What our statements mean.
+    # The meaning of the journal's statements.
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "transform_null_equals": "off",
@@ -42,7 +43,7 @@ PINNED: Final = {
     "row_security": "off",  # a policy raises an error in place of hiding rows from us
     "restrict_nonsystem_relation_kind": "",
     "quote_all_identifiers": "off",
-    # How values look on their way to us.
+    # The form of values on their way to the client.
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
@@ -50,7 +51,7 @@ PINNED: Final = {
     "extra_float_digits": "1",
     "client_encoding": "UTF8",
     "client_min_messages": "warning",
-    # Limits of time: ours, and no others.
+    # Time limits: the journal's, and no others.
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
     # Compiling one of our short statements takes many times as long as running it.
@@ -58,8 +59,8 @@ PINNED: Final = {
 }
 
 # A role's own limit of a millisecond may end a session before the statement that pins ours. These
-# are given at the start of its second try; those that this version of the server does not know,
-# by the version since which it does, would be refused there.
+# are passed when the session is started a second time, each from the version of the server on that
+# knows it: an older one would refuse it there.
 LIMITS_AT_START: Final = {
     "statement_timeout": 14,
     "idle_session_timeout": 14,
@@ -68,12 +69,12 @@ LIMITS_AT_START: Final = {
 
 # Only a superuser may set these, also for another role, which then cannot set them back.
 REQUIRED: Final = {
-    "session_replication_role": "origin",  # else foreign keys and triggers are switched off
-    "zero_damaged_pages": "off",  # else a damaged page reads as an empty one
+    "session_replication_role": "origin",  # otherwise foreign keys and triggers are switched off
+    "zero_damaged_pages": "off",  # otherwise a damaged page reads as an empty one
     "ignore_checksum_failure": "off",
 }
 
-# An already stronger promise of the server's is kept. In full, so that no search path decides.
+# A stronger promise of the server is kept. Fully qualified, so that no search path decides.
 PIN: Final = """
 SELECT name,
     CASE
@@ -111,14 +112,14 @@ class SessionSettings:
         }
 
     def apply(self, connection: Connection[DictRow]) -> int:
-        """Set a session up; which backend answered. Raises `SettingRefused` where a setting that
-        only a superuser may change is not as it must be, and psycopg's errors."""
+        """Set a session up; return which backend answered. Raises `SettingRefused` where a setting
+        that only a superuser may change has not the required value, and psycopg's errors."""
         pinned = msgspec.json.encode(self.pinned).decode()
         row = connection.execute(PIN, {"pinned": pinned}).fetchone()
         assert row is not None
         backend_id: int = row["backend_id"]
         for row in connection.execute(FOUND, {"names": list(REQUIRED)}).fetchall():
-            # What a session has set itself, a reload of the server's configuration leaves alone.
+            # A reload of the server's configuration does not change what a session has set itself.
             if row["is_superuser"] == "on" or row["found"] != REQUIRED[row["name"]]:
                 _require(connection, row["name"], row["found"])
         return backend_id
@@ -133,7 +134,7 @@ def without_limits(options: str, server_version: int) -> str:
 
 def changed_since(cursor: Cursor[DictRow]) -> list[tuple[str, str]]:
     """The required settings that a reload of the server's configuration has changed in this
-    session, and how they are."""
+    session, with their present values."""
     rows = cursor.execute(FOUND, {"names": list(REQUIRED)}).fetchall()
     return [(row["name"], row["found"]) for row in rows if row["found"] != REQUIRED[row["name"]]]
 

@@ -9,7 +9,7 @@ SHORTEST_SHARE: Final = 0.75
 class BackOff:
     """Pauses that double, from the shortest to the longest, each with jitter.
 
-    `reset` it whenever there was something to do.
+    Call `reset` whenever there was something to do.
     """
 
     def __init__(self, shortest_s: float, longest_s: float) -> None:
@@ -17,17 +17,17 @@ class BackOff:
         self._longest_s = longest_s
 
     def pause_s(self, longest_s: float | None = None) -> float:
-        """The next pause in seconds; `longest_s` takes the place of the usual one this time."""
+        """The next pause in seconds; `longest_s` replaces the usual limit this time."""
         pause_s = min(self._next_s, self._longest_s if longest_s is None else longest_s)
         self._next_s = pause_s * 2
         return with_jitter(pause_s)
 
     def reset(self) -> None:
-        """Begin again with the shortest."""
+        """Start from the shortest pause again."""
         self._next_s = self._shortest_s
 
 
 def with_jitter(pause_s: float) -> float:
-    """Shorten a pause by chance: processes that began together, after an outage or at a start, do
-    not stay in step."""
+    """Shorten a pause at random, so that processes that began together, after an outage or at a
+    start, do not stay in step."""
     return pause_s * random.uniform(SHORTEST_SHARE, 1)  # noqa: S311 - jitter

@@ -1,4 +1,4 @@
-"""Functions of the user's, seen through whatever wraps them, and answers that are no results."""
+"""The user's functions, seen through their wrappers, and return values that are no results."""
 
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from functools import lru_cache, partial, partialmethod
@@ -8,7 +8,7 @@ from typing import Any, Final
 from recovery_journal.domain.errors import InvalidInput
 
 WRAPPER_LIMIT: Final = 100
-"""So many functions are examined of one that was handed in; a wrapper may wrap itself."""
+"""At most this many functions are examined per argument; a wrapper may wrap itself."""
 
 CACHED: Final = type(lru_cache(lambda: None))
 
@@ -20,11 +20,11 @@ UNFINISHED: Final[dict[type, str]] = {
 
 
 def functions_called(value: object) -> Iterator[object]:
-    """The functions that a call of this object calls, and whose answers it hands on: a partial's,
-    a method's, a cache's, those of a single dispatch, the `__call__` of an object.
+    """The functions that a call of this object calls, and whose return values it returns: a
+    partial's, a method's, a cache's, those of a single dispatch, the `__call__` of an object.
 
-    A function that merely names another as `__wrapped__` is itself what is called: it may await or
-    collect what the other one yields.
+    A function that merely names another one as `__wrapped__` is itself the called one: it may await
+    or collect what the other one yields.
     """
     waiting = [value]
     for _ in range(WRAPPER_LIMIT):
@@ -36,8 +36,8 @@ def functions_called(value: object) -> Iterator[object]:
 
 
 def finished(name: str, answer: Any) -> Any:  # noqa: ANN401 - whatever the user's function returns
-    """The answer of a user's function, which was to do its work in its call. Raises `InvalidInput`
-    for one whose code is still to be run, and closes it."""
+    """The return value of a user's function, which must have done its work in its call. Raises
+    `InvalidInput` for a value whose code has not run yet, and closes it."""
     for kind, found in UNFINISHED.items():
         if isinstance(answer, kind):
             if isinstance(answer, Coroutine | Generator):
@@ -52,8 +52,8 @@ def finished(name: str, answer: Any) -> Any:  # noqa: ANN401 - whatever the user
 
 
 def _called_by(function: Any) -> list[object]:  # noqa: ANN401 - it is examined
-    """The functions to which a call of this one passes on, as far as that can be seen."""
-    if isinstance(function, type):  # called to make an object, so its `__call__` says nothing
+    """The functions that a call of this one calls in turn, as far as that is visible."""
+    if isinstance(function, type):  # called to make an object, so its `__call__` is not used
         return []
     if isinstance(function, partial | partialmethod):
         return [function.func]

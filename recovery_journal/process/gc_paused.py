@@ -1,6 +1,7 @@
-"""Making many objects at once, without a look for cycles among them every few hundred.
+"""Pauses the garbage collector while many objects are made, instead of a search for cycles every
+few hundred.
 
-What a claim makes has no cycles, and a limit.
+The objects of a claim have no cycles, and their number has a limit.
 """
 
 import gc
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """No collection in this process until the end; then as it was."""
+    """Disable collection in this process within this context; restore its previous state at the
+    end."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

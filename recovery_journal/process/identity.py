@@ -1,4 +1,4 @@
-"""Who this process is: its incarnation, and the name under which it records events."""
+"""The identity of this process: its incarnation, and the name under which it records events."""
 
 import os
 import socket
@@ -50,7 +50,7 @@ def _host() -> str:
 
 @lru_cache(maxsize=1)
 def _boot_id() -> str:
-    """The kernel's id of this boot; where it has none, when that was."""
+    """The kernel's id of this boot; where it has none, the time of the boot."""
     if BOOT_ID_FILE.exists():
         return BOOT_ID_FILE.read_text(encoding="ascii").strip()
     return f"{psutil.boot_time():.0f}"

@@ -1,4 +1,4 @@
-"""Stopping a loop cleanly when the process is asked to end."""
+"""Stops a loop cleanly on SIGTERM or SIGINT."""
 
 import signal
 import threading
@@ -12,9 +12,10 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Within, SIGTERM and SIGINT set the event; a second one does what it did before.
+    """Within this context, SIGTERM and SIGINT set the event; a second signal has its previous
+    action.
 
-    Only the main thread may handle signals; elsewhere the loop is stopped by its event alone.
+    Only the main thread may handle signals; elsewhere only the event stops the loop.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

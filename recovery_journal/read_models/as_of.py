@@ -19,13 +19,13 @@ from recovery_journal.read_models.tables.projection_table import table_of
 from recovery_journal.read_models.tables.read_errors import translating_read_errors
 
 Only: TypeAlias = Mapping[str, Sequence[str] | None]
-"""By field, the values of which a row has one; None where any will do."""
+"""By field: the values of which a row must have one; None for no filter."""
 
 ENTRIES_NOW: Final = "SELECT * FROM {table} WHERE left_position IS NULL"
 
-# Those that have left since, found by the as-of index, and those that have not, by the list's own.
-# OFFSET 0 keeps it at a short look into the index for each length: the planner thinks that the
-# lengths of stays and where they lie have nothing to do with each other, and would read the table.
+# Entries that have left since, found by the as-of index, and entries that have not, by the list's
+# own. OFFSET 0 forces a short index scan for each length: the planner assumes that the lengths of
+# stays and their positions are independent, and would scan the table.
 ENTRIES_THEN: Final = """
 SELECT entry.*
 FROM generate_series(1, 62) AS stay(bits)
@@ -45,7 +45,7 @@ WHERE entered_position <= %(position)s::bigint
     AND left_position IS NULL
 """
 
-# The same while a rebuild has yet to make the index.
+# The same, before a rebuild has created the index.
 ENTRIES_THEN_UNINDEXED: Final = """
 SELECT *
 FROM {table}
@@ -80,9 +80,9 @@ class ListReading:
         limit: int,
         only: Only | None = None,
     ) -> list[RowT]:
-        """What is on the list, or what was at a settled position, in the list's order, each entry
-        as it was then. Raises `InvalidInput` for what is no list, `PositionNotReached` where the
-        follower has not come to the position, `RowsUnreadable`."""
+        """The entries of the list now or at a settled position, in the list's order, each entry as
+        it was then. Raises `InvalidInput` for a projection that keeps no list, `PositionNotReached`
+        where the follower has not reached the position, `RowsUnreadable`."""
         wanted = {field: values for field, values in (only or {}).items() if values is not None}
         values = {"position": position, "limit": limit, **wanted}
         if position is not None and not projection.is_inline:
@@ -112,7 +112,7 @@ def _as_then(projection: Projection[RowT], row: RowT) -> RowT:
 
 
 def entries_then(cursor: Cursor[DictRow], projection: Projection[Any]) -> str:
-    """How to read what was on the list: by its as-of index, if it is there."""
+    """The query for what was on the list: by its as-of index, if that exists."""
     is_indexed = AsOfIndex(table_of(projection).name).is_valid(cursor)
     return ENTRIES_THEN if is_indexed else ENTRIES_THEN_UNINDEXED
 

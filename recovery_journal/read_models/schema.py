@@ -1,4 +1,4 @@
-"""The tables of projections: those that every journal has, and those that a user brings."""
+"""The tables of projections: those that every journal has, and those that a user adds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,8 +24,8 @@ WHERE relnamespace = current_schema()::regnamespace
 
 
 def catalogue(own: Sequence[Projection[Any]] = ()) -> tuple[Projection[Any], ...]:
-    """The built-in projections and a user's own. Raises `InvalidInput` where one of them is no
-    projection, or has a name, a key or columns that no table can have, or another one's name."""
+    """The built-in projections and the user's own. Raises `InvalidInput` where one of them is no
+    projection, has a name, a key or columns that no table can have, or has another one's name."""
     for projection in own:
         if not isinstance(projection, Projection):
             raise InvalidInput(
@@ -52,8 +52,8 @@ def create_projections(
     cursor: Cursor[DictRow],
     projections: Sequence[Projection[Any]] = BUILT_IN,
 ) -> None:
-    """Make every projection's table, empty, and let it begin at the log's beginning. Nothing is
-    taken over: what is there already is somebody else's. Raises `SchemaOccupied`."""
+    """Create every projection's table, empty, to be followed from the beginning of the log. An
+    existing table is not used, because the journal did not create it. Raises `SchemaOccupied`."""
     for row in cursor.execute(OCCUPIED).fetchall():
         raise SchemaOccupied(database.schema, found=f"a table {row['name']!r}")
     tracking = ProjectionTracking(database)
@@ -65,8 +65,9 @@ def create_projections(
 
 
 def add_projections(database: Database, projections: Sequence[Projection[Any]]) -> None:
-    """Likewise for those that a journal which is there does not know yet: a follower brings them
-    from the beginning, or a rebuild does. Any number of processes may do this at once."""
+    """As `create_projections`, for those that an existing journal does not know yet: a follower
+    fills them from the beginning, or a rebuild does. Any number of processes may do this at
+    once."""
     tracking = ProjectionTracking(database)
     known = {place.projection for place in tracking.all()}
     unknown = [projection for projection in projections if projection.name not in known]

@@ -1,12 +1,12 @@
-"""Driving recoveries through the pipeline: every step for a whole batch of attempts at once.
+"""Drives recoveries through the pipeline: each step for a whole batch of attempts at once.
 
-Each step of every attempt is durable before the next begins, each element answers for itself, and
-a step that fails for the batch is taken again for each alone, so that one bad attempt never holds
-up the others.
+Each step of every attempt is durable before the next begins, and each attempt gets its own answer.
+A step that fails for the batch is retried for half as many at a time, down to one attempt alone, so
+that one bad attempt never blocks the others.
 
-Every step begins by locking the lease rows that still have this sweeper's fence. One that only
-goes on from one stage to the next then leaves its row alone: what the row says of the attempt
-stays true. Where its stream has moved, as a refused stale write moves it, it is read again.
+Every step begins by locking the lease rows that still have this sweeper's fence. A step that only
+advances the stage leaves its row unchanged: what the row says of the attempt stays true. If the
+attempt's stream has grown, as a refused stale write makes it grow, the stream is read again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,7 +48,7 @@ Answer = Recovery | RecoveryJournalError | None
 """After a step: the attempt, its error, or None where another sweeper has taken it over."""
 
 AtHand = dict[str, RunSnapshot]
-"""By run, what a reload has read and the replay needs again."""
+"""By run: what a reload has read and the replay needs again."""
 
 Decide = Callable[[Recovery, Cursor[DictRow], datetime], tuple[AnyEvent, ...]]
 TakeStep = Callable[[Sequence[Recovery], AtHand, Keeping], dict[str, Answer]]
@@ -74,9 +74,9 @@ class Cohorts:
         self._observer = observer
 
     def drive(self, recoveries: Iterable[Recovery]) -> list[SweepResult]:
-        """Take every attempt, taken just now, through the steps that are left to it, and call the
-        workers that wait for those that have become ready. Those whose payloads are more than
-        `claim_bytes` together go one part after another, and are all renewed meanwhile."""
+        """Drive every attempt, taken just now, through the steps that remain, and notify waiting
+        workers of those that have become ready. Attempts whose payloads together exceed
+        `claim_bytes` are driven in parts, one after another, and are all renewed meanwhile."""
         group = list(recoveries)
         renew = Keeping(
             self._database,
@@ -127,7 +127,7 @@ class Cohorts:
     def _take(
         self, step: RecoveryStep, group: Sequence[Recovery], at_hand: AtHand, renew: Keeping
     ) -> dict[str, Answer]:
-        """One step of a batch; where the batch as a whole fails, of half as many at a time."""
+        """Take one step of a batch; where the batch as a whole fails, of half as many at a time."""
         if not group:
             return {}
         try:
@@ -156,8 +156,8 @@ class Cohorts:
         self, group: Sequence[Recovery], at_hand: AtHand, renew: Keeping
     ) -> dict[str, Answer]:
         decision, policy = self._decision(), self._limits.policy
-        # Their old workers are fenced, so it does not move any more. What is damaged before the
-        # replay is found by the claimer, who recomputes the chain before any user code goes on.
+        # Their old workers are fenced, so these tips no longer move. Damage that happens before the
+        # replay is found by the claimer, which recomputes the chain before any user code runs.
         at_hand |= self._keep(group, renew)
 
         def decide(
@@ -174,7 +174,7 @@ class Cohorts:
     def _replay(
         self, group: Sequence[Recovery], at_hand: AtHand, renew: Keeping
     ) -> dict[str, Answer]:
-        # Another sweeper reloaded those that are not at hand, and is gone.
+        # Attempts that are not at hand were reloaded by another sweeper, which is gone.
         at_hand |= self._keep([one for one in group if one.run_id not in at_hand], renew)
         kept = {recovery.run_id: at_hand.pop(recovery.run_id) for recovery in group}
         work = {
@@ -210,13 +210,13 @@ class Cohorts:
             return steps.make_ready(recovery, decision, now=now)
 
         answers = self._move(group, decide, is_known=True)
-        # A refused stale write moves a stream without taking it over.
+        # A refused stale write appends to a stream without taking the attempt over.
         moved = [one for one in group if isinstance(answers[one.attempt_id], AppendConflict)]
         return answers | self._move(moved, decide)
 
     def _go_on(self, group: Sequence[Recovery], decide: Decide) -> dict[str, Answer]:
-        """Append what only leads to the next stage; move all others, and those whose streams have
-        moved."""
+        """Append steps that only advance the stage, without a change of the lease row; move all
+        other attempts, and those whose streams have grown."""
         moves, owner = [], sweeper_holder()
         with self._database.transaction() as cursor:
             cursor.execute(BE_BRIEF)
@@ -228,7 +228,7 @@ class Cohorts:
                     continue
                 try:
                     events = decide(recovery, cursor, now)
-                except RecoveryJournalError:  # decided again below, to be answered
+                except RecoveryJournalError:  # decided again below, which answers with the error
                     continue
                 if len(events) == 1 and isinstance(events[0], CheckpointReloaded | Replayed):
                     moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
@@ -242,8 +242,8 @@ class Cohorts:
     def _move(
         self, group: Sequence[Recovery], decide: Decide, *, is_known: bool = False
     ) -> dict[str, Answer]:
-        """Take a step of those that are still this sweeper's, their rows locked; as they are now,
-        unless it is known how they are."""
+        """Take a step of the attempts that this sweeper still owns, with their rows locked; load
+        each, unless its current state is known."""
         answers: dict[str, Answer] = {recovery.attempt_id: None for recovery in group}
         if not group:
             return answers
@@ -273,12 +273,13 @@ class Cohorts:
         return answers
 
     def _lock(self, cursor: Cursor[DictRow], group: Sequence[Recovery]) -> dict[str, Known]:
-        """Those that are still this sweeper's, their rows locked, and what these know."""
+        """Lock the rows of the attempts that this sweeper still owns; return what these rows
+        know."""
         fences = [(recovery.attempt_id, recovery.fence) for recovery in group]
         return self._ledger.lock_fenced(cursor, fences, LeaseStatus.RECOVERING)
 
     def _keep(self, group: Sequence[Recovery], renew: Keeping) -> AtHand:
-        """What the store keeps of these runs, to be at hand until their replay."""
+        """Read what the store keeps of these runs, to be at hand until their replay."""
         runs = [recovery.run_id for recovery in group]
         if not runs:
             return {}
@@ -288,7 +289,7 @@ class Cohorts:
     def _try_to_fail(
         self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError
     ) -> Answer:
-        """Note a failure where the stream can be written; else it is set aside."""
+        """Record a failure where the stream can be written; else set the attempt aside."""
         try:
             return self._fail(step, recovery, error)
         except (StoreBusy, Stop) as second:
@@ -298,7 +299,7 @@ class Cohorts:
             return second
 
     def _fail(self, step: RecoveryStep, recovery: Recovery, error: RecoveryJournalError) -> Answer:
-        """Note that a step could not be taken now; it is free to be tried again later."""
+        """Record that a step failed; it is due again after its wait."""
 
         def decide(
             fresh: Recovery, _cursor: Cursor[DictRow], now: datetime

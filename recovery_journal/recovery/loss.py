@@ -1,9 +1,9 @@
-"""Finding what is lost, and taking it back: the first step of every recovery.
+"""Finds lost leases and takes them back: the first step of every recovery.
 
 A lease is lost when its worker has not renewed it in time, when its worker's session lock is gone,
-when a host reported the worker's death, or when the sweeper that was recovering it is gone. Whoever
-takes it looks again under the row's lock, gives it a new fence and appends the evidence, all in one
-transaction: once that has committed the old owner can write nothing.
+when a host reported the worker's death, or when the sweeper that was recovering it is gone. The
+sweeper that takes it checks the loss again under the row's lock, draws a new fence and appends the
+evidence, all in one transaction. Once that has committed, the old owner can write nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,8 @@ is_watched
     )
 """
 
-# A failed step waits for its retry; else the sweeper that had the recovery stopped renewing it.
+# A failed step waits for its retry; otherwise the sweeper that had the recovery stopped renewing
+# it.
 ORPHANED = """
 is_watched
     AND status = 'recovering'
@@ -60,8 +61,9 @@ is_watched
     AND deadline_at < clock_timestamp()
 """
 
-# One scan of what may be lost: asked of each kind apart, an idle fleet would cost four. The second
-# half is true of all that is, and lets a healthy lease go after a few comparisons.
+# One scan for all kinds of loss: one query for each kind would cost four scans of an idle fleet.
+# The second half is true of every lease that may be lost, and rejects a healthy lease after a few
+# comparisons.
 FIND_WORK = f"""
 SELECT coalesce(bool_or({OVERDUE}), false) AS has_overdue,
     coalesce(bool_or({ORPHANED}), false) AS has_orphaned,
@@ -82,11 +84,11 @@ WHERE is_watched
     )
 """
 
-# Looked at again under the lock: a condition is evaluated on the newest version of a locked row.
-# Skipping locked rows lets sweepers share the work, and one stuck writer holds up nobody. The rows
-# come in the order of the index and each cohort begins `after` the one before, so that finding a
-# hundred cohorts costs little more than finding one. The statement tells the time that it compared
-# with: by the next one the server's clock may have been set back.
+# The condition is evaluated again under the lock, on the newest version of the row. Skipping locked
+# rows lets sweepers share the work, and a stuck writer blocks no sweeper. The rows come in the
+# order of the index and each cohort begins `after` the one before, so that finding a hundred
+# cohorts costs little more than finding one. The statement returns the time that it compared with,
+# because the server's clock may have been set back before the next statement.
 LOCK_LOST = """
 SELECT {columns}, clock_timestamp() AS seen_at
 FROM leases
@@ -103,8 +105,9 @@ TAKE_ORPHANED = LOCK_LOST.format(columns=COLUMNS, condition=ORPHANED)
 TAKE_OVERDUE = LOCK_LOST.format(columns=COLUMNS, condition=OVERDUE)
 TAKE_MISSED = LOCK_LOST.format(columns=COLUMNS, condition=MISSED)
 
-# A reported death is no evidence against the fleet. A session lock that is gone is, also while its
-# grace lasts, and after its lease was taken back: what dies at once need not be seen at once.
+# A reported death is no evidence of a fleet-wide loss. A session lock that is gone is such
+# evidence, also within its grace and after its lease was taken back: workers that die together are
+# not always seen to die together.
 FLEET = f"""
 SELECT count(DISTINCT worker_id)
         FILTER (
@@ -122,7 +125,7 @@ TakenLease = Recovery | RecoveryJournalError
 
 
 class SweepWork(Struct, frozen=True, kw_only=True):
-    """What a look found that a sweep would take."""
+    """Which kinds of work a sweep would find."""
 
     has_overdue: bool
     has_orphaned: bool
@@ -146,14 +149,15 @@ class Losses:
         self._outage = Outage(database)
 
     def look(self) -> SweepWork:
-        """Whether there is anything to take; of an idle fleet a sweep asks nothing else."""
+        """Check whether there is anything to take; on an idle fleet a sweep queries nothing
+        else."""
         with self._database.transaction() as cursor:
             row = cursor.execute(FIND_WORK, self._when(cursor)).fetchone()
         assert row is not None
         return SweepWork(**row)
 
     def end_overdue(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
-        """Attempts past their execution timeout are fenced, and ended or quarantined."""
+        """Fence attempts past their execution timeout, and end or quarantine them."""
         decision = self._decision("the execution timeout passed")
 
         def decide(_row: SeenRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
@@ -162,7 +166,7 @@ class Losses:
         return self._take(TAKE_OVERDUE, decide, limit, after)
 
     def give_up_missed(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
-        """Ready attempts are quarantined whose code version nobody has any more."""
+        """Quarantine ready attempts whose code version no worker has any more."""
         decision = self._decision("no worker of its code version came")
 
         def decide(_row: SeenRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
@@ -171,9 +175,11 @@ class Losses:
         return self._take(TAKE_MISSED, decide, limit, after)
 
     def is_fleet_wide(self) -> bool:
-        """Whether what is lost now is so much of the fleet that it says nothing of the runs.
+        """Whether the present losses are so much of the fleet that they are no evidence against the
+        runs.
 
-        Asked before the first cohort is taken, because every cohort makes the loss look smaller.
+        Evaluated before the first cohort is taken, because every cohort makes the loss seem
+        smaller.
         """
         with self._database.transaction() as cursor:
             found = cursor.execute(FLEET, self._when(cursor)).fetchone()
@@ -191,7 +197,7 @@ class Losses:
         attempt_ids: Sequence[str] | None = None,
         is_fleet_wide: bool = False,
     ) -> dict[str, TakenLease]:
-        """Step 1: lost leases, each declared lost on the evidence of its row."""
+        """Step 1: declare each lost lease lost, on the evidence of its row."""
         decision = cache(self._decision)  # one for all that were lost for the same reason
 
         def decide(row: SeenRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
@@ -210,7 +216,7 @@ class Losses:
         return self._take(TAKE_LOST, decide, limit, after, attempt_ids)
 
     def take_orphaned(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
-        """Recoveries whose sweeper is gone, or whose failed step is due again."""
+        """Take recoveries whose sweeper is gone, or whose failed step is due again."""
         decision = self._decision()
 
         def decide(row: SeenRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
@@ -227,8 +233,8 @@ class Losses:
         after: str,
         attempt_ids: Sequence[str] | None = None,
     ) -> dict[str, TakenLease]:
-        """Lock what the statement finds, decide for each, and record it all at once; where one of
-        them is locked by another transaction, for half as many at a time."""
+        """Lock the rows that the statement finds, decide on each, and record all at once; where
+        another transaction has locked one of them, repeat with half as many at a time."""
         tried: list[str] = []
 
         def take(some: Sequence[str] | None) -> dict[str, TakenLease]:
@@ -249,7 +255,8 @@ class Losses:
     def _take_some(
         self, statement: str, decide: Decide, wanted: dict[str, Any], tried: list[str]
     ) -> dict[str, TakenLease]:
-        """One transaction; `tried` then names what was locked, also where it fails."""
+        """One transaction; `tried` then names the attempts that were locked, also where it
+        fails."""
         with self._database.transaction() as cursor:
             parameters = {**self._when(cursor), **wanted}
             rows = read_seen(cursor, statement, parameters)
@@ -260,7 +267,8 @@ class Losses:
             return self._move(cursor, rows, decide)
 
     def _give_up(self, attempt_id: str, error: StoreBusy) -> TakenLease:
-        """Another transaction has what the next event of this attempt needs: leave it alone."""
+        """Another transaction holds what the next event of this attempt needs: leave the attempt
+        for now."""
         with self._database.transaction() as cursor:
             set_aside(cursor, {attempt_id: error}, self._limits.policy)
         return error
@@ -289,7 +297,7 @@ class Losses:
         return taken
 
     def _when(self, cursor: Cursor[DictRow]) -> dict[str, Any]:
-        """What the conditions measure time by."""
+        """The clock values that the conditions compare with."""
         return {
             "up_since": self._outage.over_since(cursor),
             "grace_s": self._limits.grace_s,

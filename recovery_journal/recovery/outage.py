@@ -1,8 +1,8 @@
-"""Rule R9: an outage of the server is nobody's death.
+"""Rule R9: an outage of the server is no evidence of a worker's death.
 
-While the server is away nobody can renew, so its absence says nothing of a worker. After a server
-start, a promotion, a reconnect of this process, or an answer that the server has nothing left to
-serve anybody with, every lease has a full TTL to be renewed.
+While the server is away no worker can renew its leases, so a missing renewal proves nothing. After
+a server start, a promotion, a reconnect of this process, or an answer that the server is out of
+resources, every lease has a full TTL to be renewed.
 """
 
 import threading
@@ -14,8 +14,8 @@ from psycopg.rows import DictRow
 from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import Database
 
-# A promotion changes the timeline and not the start time; when it happened is known only from
-# when it was first seen, so the first sweep after it starts the clock.
+# A promotion changes the timeline but not the start time. The time of the promotion is unknown, so
+# it counts from the moment when the first sweep after it saw it.
 SEE_LIFE = """
 INSERT INTO server_lives (timeline, started_at)
 VALUES (left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time())
@@ -34,7 +34,8 @@ FROM (SELECT count(*) FROM server_lives) AS lives,
 
 
 class _Seen(threading.local):
-    """What one thread knows: each has a connection, and so outages, of its own."""
+    """The observations of one thread: each thread has its own connection, and so its own
+    outages."""
 
     session_no: int | None = None
     exhaustion_count = 0
@@ -42,7 +43,7 @@ class _Seen(threading.local):
 
 
 class Outage:
-    """Since when the server can be reached from here, by the server's clock."""
+    """The time since which the server can be reached from this process, by the server's clock."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -50,7 +51,7 @@ class Outage:
         self._seen = _Seen()
 
     def over_since(self, cursor: Cursor[DictRow]) -> datetime:
-        """The end of the last outage that this process knows of.
+        """The end of the last outage that this process has observed.
 
         Raises `ServerReplaced`: behind a pooler another server takes over without a reconnect.
         """

@@ -1,6 +1,6 @@
 """The process in which the user's reducers run: a fork that can be killed.
 
-One that raises, dies or never ends costs its own run a try, and everybody else nothing.
+A reducer that raises, dies or never ends costs its own run a try, and costs other runs nothing.
 """
 
 import os
@@ -28,16 +28,16 @@ from recovery_journal.values.payload import Values
 DEADLINE_PASSED: Final = "DeadlinePassed"
 CHILD_DIED: Final = "ChildDied"
 FATAL: Final = frozenset({DEADLINE_PASSED, CHILD_DIED})
-"""After these the child is of no use any more."""
+"""After these errors the child is unusable."""
 
 KEEP_ALIVE_S: Final = 0.1
-"""How often whoever waits for an answer looks after what else it has to keep."""
+"""How often a caller that waits for an answer calls `keep_alive`."""
 
 
 class Folded(Struct, frozen=True, kw_only=True):
-    """What the child answers for one run: the canonical digest of the folded state and, if it was
-    asked for, the encoded state; or what went wrong. `is_unreadable` means that this process lacks
-    a codec, which is no failure of the reducer."""
+    """The child's answer for one run: the canonical digest of the folded state and, on request, the
+    encoded state; or the error. `is_unreadable` means that this process lacks a codec, which is no
+    failure of the reducer."""
 
     state_digest: str | None = None
     state: bytes | None = None
@@ -47,7 +47,7 @@ class Folded(Struct, frozen=True, kw_only=True):
 
 
 class ReducerChild:
-    """A fork knows the user's reducers as they are, lambdas too; it uses nothing else of its
+    """A fork that has the user's reducers as they are, lambdas too; it uses nothing else of its
     parent, and dies with it."""
 
     def __init__(self, reducers: Mapping[str, Reducer], values: Values) -> None:
@@ -61,12 +61,13 @@ class ReducerChild:
             there.close()
 
     def ask(self, question: bytes) -> None:
-        """Send a question. A child that is gone is noticed by whoever waits for its answer."""
+        """Send a question. If the child is gone, the caller notices when it waits for the
+        answer."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self._here.send_bytes(question)
 
     def answer(self, limit_s: float, keep_alive: Callable[[int], object]) -> Folded:
-        """The answer to the oldest question. `keep_alive` is called while it is waited for."""
+        """The answer to the oldest question. `keep_alive` is called during the wait."""
         deadline = time.monotonic() + limit_s
         try:
             while not self._here.poll(min(KEEP_ALIVE_S, max(deadline - time.monotonic(), 0))):
@@ -84,14 +85,14 @@ class ReducerChild:
             self._end()
 
     def _end(self) -> str:
-        """Kill and reap it; how it ended, in words."""
+        """Kill and reap the child; return in words how it ended."""
         self._here.close()
         # macOS refuses to signal a group that has ended but is not reaped.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
         try:
             _, status = os.waitpid(self._pid, 0)
-        except ChildProcessError:  # SIGCHLD is ignored, or somebody waits for every child
+        except ChildProcessError:  # SIGCHLD is ignored, or other code waits for every child
             return "another part of the program took its status"
         return f"exit code {os.waitstatus_to_exitcode(status)}"
 
@@ -108,7 +109,7 @@ def _live(
     values: Values,
     mask: SignalMask,
 ) -> NoReturn:
-    """The child's whole life: fold what is asked, end with the parent. It never returns."""
+    """The child's whole life: fold each question, end with the parent. It never returns."""
     try:
         inherited.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -116,7 +117,7 @@ def _live(
             kind, state, tail, wants_state = msgspec.msgpack.decode(questions.recv_bytes())
             folded = _folded(reducers[kind], values, state, tail, wants_state=wants_state)
             questions.send_bytes(msgspec.msgpack.encode(folded))
-    except EOFError:  # nobody asks any more
+    except EOFError:  # the parent is gone
         os._exit(0)
 
 

@@ -1,8 +1,8 @@
-"""Replaying tails: the digest chain always, and the user's reducer where one is registered.
+"""Replays tails: the digest chain always, and the user's reducer where one is registered.
 
 A reducer is the user's code, so it runs in a child process under a deadline, for a sweeper and for
-a claimer alike: one that raises, dies or never ends costs its own run a try, and the others of the
-cohort, or of the claim, nothing.
+a claimer alike. A reducer that raises, dies or never ends costs its own run a try, and costs the
+other runs of the cohort or claim nothing.
 """
 
 from collections import Counter, deque
@@ -34,12 +34,12 @@ from recovery_journal.values.payload import Values
 Work = tuple[RecoveryContext, Checkpoint]
 
 ASKED_AHEAD_BYTES: Final = 48 * 1024
-"""Fits into the socket's buffer, so that asking never waits for a child that may not end."""
+"""Fits into the socket's buffer, so that sending never blocks on a child that may not end."""
 ASKED_AHEAD_COUNT: Final = 32
 
 HUNG_LIMIT: Final = 3
-"""So many runs of a kind may keep a batch waiting for a reducer that does not end; those that come
-after them are tried another time, lest a thousand of them keep it for hours."""
+"""This many runs of a kind may delay a batch with a reducer that does not end. Later runs of that
+kind are retried another time, because a thousand of them would delay the batch for hours."""
 POSTPONED: Final = "Postponed"
 
 
@@ -77,7 +77,8 @@ class TailReplayer:
 
     @contextmanager
     def folding(self) -> Iterator["TailFolding"]:
-        """Within, tails may be folded one after the other, for the state that they lead to."""
+        """Within this context, tails can be folded one after the other, for the state that each
+        folds to."""
         folding = TailFolding(self._reducers, self._runs.values, self._reducer_s)
         try:
             yield folding
@@ -89,8 +90,7 @@ class TailReplayer:
         return kind in self._reducers
 
     def stored_start(self, tip: Checkpoint, kept: RunSnapshot, keep_alive: KeepAlive) -> bytes:
-        """The state to fold from, as it is stored: the saved one, or the run's input where none
-        was saved."""
+        """The stored state to fold from: the saved one, or the run's input where none was saved."""
         if tip.state_digest is None:
             return self._runs.stored_input(tip.run_id, kept, keep_alive)
         return self._runs.stored_state(tip, kept.state, keep_alive)
@@ -98,7 +98,7 @@ class TailReplayer:
     def _fold(
         self, work: Sequence[Work], keep_alive: KeepAlive, kept: Mapping[str, RunSnapshot]
     ) -> list[Folded]:
-        """One child for as many runs as it survives; a new one after each that it does not."""
+        """One child for as many runs as it survives; a new child after each run that ends it."""
         answers: list[Folded] = []
         hung: Counter[str] = Counter()
         while len(answers) < len(work):
@@ -150,7 +150,7 @@ class TailReplayer:
         kept: Mapping[str, RunSnapshot],
         keep_alive: KeepAlive,
     ) -> Folded | bytes:
-        """What the child is asked for one run, or why it cannot be asked."""
+        """The question to the child for one run, or the reason why there can be none."""
         at_hand = kept.get(tip.run_id) or RunSnapshot(tip=tip)
         try:
             state = self.stored_start(tip, at_hand, keep_alive)
@@ -177,7 +177,7 @@ class TailFolding:
         tail: Sequence[StoredStep],
         keep_alive: KeepAlive,
     ) -> Folded:
-        """Fold a tail onto a state by the kind's reducer. `keep_alive` is called meanwhile."""
+        """Fold a tail onto a state with the kind's reducer. `keep_alive` is called meanwhile."""
         if self._hung[kind] >= HUNG_LIMIT:
             return _postponed(kind)
         try:
@@ -205,12 +205,12 @@ def _postponed(kind: str) -> Folded:
 
 
 def _without_child(error: OSError) -> Folded:
-    """No more processes for us: that says nothing of any run."""
+    """No child process could be started: that is no evidence against any run."""
     return Folded(error_class=POSTPONED, message=f"no process for a reducer: {message_of(error)}")
 
 
 def _may_ask(next_one: Folded | bytes, asked: Sequence[Folded | int]) -> bool:
-    """Whether a question may go on its way before those that were asked are answered."""
+    """Whether a question may be sent before the pending ones are answered."""
     if not asked or isinstance(next_one, Folded):
         return len(asked) < ASKED_AHEAD_COUNT
     on_their_way = sum(size for size in asked if isinstance(size, int))
@@ -218,7 +218,7 @@ def _may_ask(next_one: Folded | bytes, asked: Sequence[Folded | int]) -> bool:
 
 
 def _ask(child: ReducerChild, asked: Folded | bytes) -> Folded | int:
-    """Ask the child; how many bytes are on their way."""
+    """Send the question to the child; return how many bytes are in flight."""
     if isinstance(asked, Folded):
         return asked
     child.ask(asked)

@@ -1,10 +1,10 @@
-"""Looking at the session locks of workers, which the server drops within milliseconds of a death.
+"""Polls the session locks of workers, which the server drops within milliseconds of a death.
 
-It drops them as well when it crashes itself, is started anew or replaced. So all looks must go
-through one session on one backend of one server; what they saw is forgotten when it is another.
+The server drops them as well when it crashes, restarts or is replaced. So all polls must use one
+session on one backend of one server; observations are discarded when that changes.
 
-Any role may take advisory locks. So of the sessions that hold locks of these numbers only those
-count whose role may write leases, and exclusively, as a worker holds its own.
+Any role may take advisory locks. So a lock of these numbers counts only if its session's role may
+write leases, and if it is exclusive, as a worker holds its own.
 """
 
 import logging
@@ -42,7 +42,7 @@ FROM (
 ) AS held
 """
 
-# Of sessions that were not known yet. Their start is hidden from whoever is not of their role.
+# For sessions that were not known yet. A role may see the start only of its own sessions.
 ROLES = """
 SELECT pid, usesysid::bigint AS role, backend_start AS started_at
 FROM pg_stat_activity
@@ -50,7 +50,8 @@ WHERE pid = ANY(%(pids)s::integer[])
     AND has_table_privilege(usesysid, 'leases', 'UPDATE')
 """
 
-# Asked once of each lock that goes, in its grace: then its leases are its worker's still.
+# Queried once for each lock that disappears, within its grace: then its leases still belong to its
+# worker.
 ATTEMPTS = """
 SELECT session_lock, array_agg(attempt_id) AS attempts
 FROM leases
@@ -62,7 +63,7 @@ _log = logging.getLogger("recovery_journal.recovery.session_watch")
 
 
 class _Seen(threading.local):
-    """What one thread knows: each looks through a session of its own."""
+    """The observations of one thread: each polls through its own session."""
 
     sight: SessionObservations | None = None
     holders: Mapping[tuple[int, int], LockHolder | None] = MappingProxyType({})
@@ -70,7 +71,7 @@ class _Seen(threading.local):
 
 
 class SessionWatch:
-    """The session locks of all workers, as this process's sessions have seen them."""
+    """The session locks of all workers, as this process's sessions have observed them."""
 
     def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
@@ -78,7 +79,7 @@ class SessionWatch:
         self._seen = _Seen()
 
     def look(self) -> float:
-        """Look once; in how many seconds to look again, 0 where a session has just ended."""
+        """Poll once; return in how many seconds to poll again, 0 where a session has just ended."""
         session_no = self._database.session_no()
         with self._database.cursor() as cursor:
             row = cursor.execute(SELECT_LOCKS).fetchone()
@@ -102,16 +103,16 @@ class SessionWatch:
         return 0 if has_ended else self._pause_s(sight, row)
 
     def ended(self) -> list[int]:
-        """The locks whose end is believed, so that their leases are lost."""
+        """The locks that count as ended, so that their leases are lost."""
         return [] if self._seen.sight is None else list(self._seen.sight.ended)
 
     def gone(self) -> list[int]:
-        """The locks that are gone, be it for long enough or not."""
+        """The locks that are gone, whether or not their grace is over."""
         sight = self._seen.sight
         return [] if sight is None else [*sight.gone, *sight.ended]
 
     def recently_ended(self) -> list[int]:
-        """The locks that ended just now, also those whose leases were taken back already."""
+        """The locks that ended recently, also those whose leases were taken back already."""
         return [] if self._seen.sight is None else self._seen.sight.recently_ended()
 
     def loss_of(self, session_lock: int | None) -> SessionLoss | None:
@@ -121,8 +122,8 @@ class SessionWatch:
         return self._seen.sight.ended.get(session_lock)
 
     def _holders(self, held: Sequence[tuple[int, int]]) -> dict[int, LockHolder]:
-        """Who holds which lock, by number and process: asked of those that have not been seen yet,
-        so that a look at an idle fleet stays one short statement."""
+        """The holder of each lock, by number and process. Only new holders are queried, so that a
+        poll of an idle fleet stays one short statement."""
         known = self._seen.holders
         if new := [pid for number, pid in held if (number, pid) not in known]:
             with self._database.cursor() as cursor:
@@ -142,7 +143,8 @@ class SessionWatch:
         return {row["session_lock"]: frozenset(row["attempts"]) for row in rows}
 
     def _pause_s(self, sight: SessionObservations, row: DictRow) -> float:
-        """The usual pause, or less where the grace of a lock that is gone ends before that."""
+        """The usual pause, or a shorter one where the grace of a lock that is gone ends before
+        that."""
         grace_s = self._limits.session_grace_s
         left_s: list[float] = [
             grace_s - (row["now"] - loss.gone_at).total_seconds() for loss in sight.gone.values()
@@ -150,8 +152,8 @@ class SessionWatch:
         return min([self._limits.session_poll_s, *(max(one, SHORTEST_PAUSE_S) for one in left_s)])
 
     def _is_pooled(self) -> bool:
-        """Whether a pooler lends us its backends: it would hide the end of the session that must
-        be unbroken."""
+        """Whether a pooler lends its backends to this session: it would hide the end of the
+        session, which must be unbroken."""
         if self._database.is_direct():
             return False
         if not self._seen.is_told:

@@ -1,4 +1,4 @@
-"""One sweep: everything that is lost, taken back and driven through the pipeline."""
+"""One sweep: every lost attempt is taken back and driven through the pipeline."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,9 +13,10 @@ from recovery_journal.recovery.sweep_result import StepObserver, StepTaken, Swee
 
 
 class Sweep:
-    """Attempts past their execution timeout first, then orphaned recoveries, then ready ones whose
-    code version nobody has any more, then leases whose worker's session has ended, or which are
-    older than their grace. "Ready" means reloaded and replayed, never before."""
+    """Takes attempts past their execution timeout first, then orphaned recoveries, then ready
+    attempts whose code version no worker has any more, then leases whose worker's session has
+    ended, or which are older than their grace. "Ready" means reloaded and replayed, never
+    before."""
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class Sweep:
         self._observer = observer
 
     def sweep(self, *, attempt_ids: Sequence[str] | None = None) -> list[SweepResult]:
-        """Take what is lost, in cohorts, until nothing more is; one answer per attempt.
+        """Take lost attempts, in cohorts, until none is left; return one result per attempt.
 
         With `attempt_ids`, only the losses among these.
         """
@@ -66,8 +67,8 @@ class Sweep:
         return self._cohorts.drive([recovery])[0]
 
     def _until_empty(self, take: Callable[..., dict[str, TakenLease]]) -> list[SweepResult]:
-        """Cohort after cohort, each after the one before, until one that looked at everything is
-        not full."""
+        """Take cohort after cohort, each after the one before, until a cohort that started
+        from the first lease is not full."""
         swept: list[SweepResult] = []
         after = ""
         while True:

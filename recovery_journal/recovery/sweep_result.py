@@ -1,4 +1,4 @@
-"""What is said of a sweep: to its caller, and to an observer while it goes on."""
+"""The report of a sweep: to its caller, and to an observer while it runs."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from recovery_journal.domain.recovery import Recovery, Stage
 
 
 class SweepResult(Struct, frozen=True, kw_only=True):
-    """What a sweep did for one attempt: where it stands now, or why it could not go on."""
+    """The result of a sweep for one attempt: its stage afterwards, or the error that stopped it."""
 
     attempt_id: str
     run_id: str = ""
@@ -20,7 +20,7 @@ class SweepResult(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, recovery: Recovery, error: str = "") -> "SweepResult":
-        """How an attempt stands after its sweep."""
+        """The result for an attempt after its sweep."""
         require_kind("recovery", recovery, Recovery, "a Recovery")
         return cls(
             attempt_id=recovery.attempt_id,
@@ -37,7 +37,7 @@ class SweepResult(Struct, frozen=True, kw_only=True):
 
 
 class StepTaken(Struct, frozen=True, kw_only=True):
-    """Said to an observer each time a step of a batch is durable."""
+    """Reported to an observer each time a step of a batch is durable."""
 
     step: RecoveryStep
     attempt_ids: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Where the lease rows and the log say different things.
+"""Where the lease rows and the log differ.
 
-One backup, dump or standby shows both as of one moment, and then there is nothing to find. What is
-put together from several of them, table by table, may differ.
+One backup, dump or standby shows both as of one moment, and then they agree. A database that was
+assembled from several of them, table by table, may differ.
 """
 
 from enum import StrEnum
@@ -11,9 +11,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-# The streams' ends by their index, one look for each lease; the log is read through only for the
-# first events, whose leases may be missing. Of a recovery under way the row need not know the steps
-# since its loss: they leave it alone.
+# The query finds the ends of streams by their index, one lookup for each lease; it reads the whole
+# log only for first events, whose leases may be missing. During a recovery the row may not know the
+# steps since the loss: these do not change it.
 COMPARE: Final = """
 SELECT leases.attempt_id,
     leases.run_id,
@@ -57,7 +57,7 @@ ORDER BY 1
 
 
 class DifferenceKind(StrEnum):
-    """Who knows more of an attempt."""
+    """Which of the two knows more of an attempt."""
 
     LEASE_AHEAD = "lease_ahead"
     LOG_AHEAD = "log_ahead"
@@ -66,8 +66,8 @@ class DifferenceKind(StrEnum):
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """One attempt of which the lease row knows another number of events than the log holds; 0
-    where one of them knows nothing of it. The lease's status is as it was found."""
+    """One attempt of which the lease row knows another number of events than the log holds; 0 where
+    one of them does not know the attempt. The lease's status is as it was found."""
 
     attempt_id: str
     run_id: str | None
@@ -84,7 +84,7 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 def differences(cursor: Cursor[DictRow]) -> tuple[Difference, ...]:
-    """All of them, in order of attempt. Reads the log once."""
+    """All differences, in order of attempt. Reads the log once."""
     return tuple(
         Difference(
             attempt_id=row["attempt_id"],

@@ -1,8 +1,8 @@
-"""Nobody of a lost future writes here: every lease that was held gets a new fence.
+"""Fence every held lease after a restore, so that workers of the discarded timeline are refused.
 
-A worker of the lost future may hold the very fence that its row shows, while what it has recorded
-since is lost. So each held attempt is declared lost, by the name of the person who says so, and is
-recovered from what is there; it is no crash of its run.
+A worker of the discarded timeline may hold the very fence that its row shows, while what it has
+recorded since is lost. So each held attempt is declared lost, in the name of the person who decided
+it, and is recovered from what is stored; that does not count as a crash of its run.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from recovery_journal.store.ledger import Ledger
 from recovery_journal.store.move import Move, change_rows
 from recovery_journal.store.set_aside import BE_BRIEF, Halving, set_aside
 
-# Waits for whoever has a row locked: none may be passed over.
+# Waits for locked rows: none may be skipped.
 OWNED: Final = f"""
 SELECT {COLUMNS}
 FROM leases
@@ -43,7 +43,7 @@ LIMIT %(limit)s
 FOR NO KEY UPDATE
 """
 
-# No event can be appended for it, for its stream has no beginning.
+# No event can be appended for it, because its stream has no beginning.
 CLOSE: Final = """
 UPDATE leases
 SET status = 'cancelled',
@@ -55,16 +55,16 @@ SET status = 'cancelled',
 WHERE attempt_id = %(attempt_id)s
 """
 
-# A stream that cannot be read takes no event, nor one whose next place an insert has that is left
-# open; its worker is refused all the same.
+# A stream that cannot be read takes no event, and neither does one whose next place an open
+# transaction has taken; its worker is refused all the same.
 REFENCE: Final = """
 UPDATE leases
 SET epoch = %(epoch)s, lease_id = %(lease_id)s
 WHERE attempt_id = %(attempt_id)s
 """
 
-# For the next sweep to record, once the insert has ended that is in the way: as a lease that was
-# given back, for no other loss of a single lease is without blame for its run (R13).
+# For the next sweep to record, once the open transaction that blocks has ended. Recorded as a
+# hand-back, because no other loss of a single lease is without blame for its run (R13).
 GIVE_BACK: Final = """
 UPDATE leases
 SET loss = 'handed_back', loss_reason = %(reason)s
@@ -73,11 +73,11 @@ WHERE attempt_id = %(attempt_id)s
 """
 
 Fenced = Recovery | SweepResult
-"""An attempt to go on with, or why it stays as it is."""
+"""An attempt to recover, or the reason why it stays as it is."""
 
 
 class Fencing:
-    """Fences what was held, in the transactions of one decision."""
+    """Fences held leases, in the transactions of one decision."""
 
     def __init__(self, database: Database, ledger: Ledger, limits: Limits) -> None:
         self._database = database
@@ -85,7 +85,8 @@ class Fencing:
         self._limits = limits
 
     def fence_owned(self, decision: Decision, *, without: Sequence[str]) -> list[Fenced]:
-        """Every attempt that a worker holds or a sweeper recovers, but those `without`."""
+        """Fence every attempt that a worker holds or a sweeper recovers, except those in
+        `without`."""
         fenced: list[Fenced] = []
         after = ""
         while True:
@@ -103,8 +104,8 @@ class Fencing:
     def _fence_by_halves(
         self, decision: Decision, attempt_ids: Sequence[str], error: StoreBusy
     ) -> dict[str, Fenced]:
-        """Another transaction has what the next event of one of these needs. After so many waits
-        the others are fenced without an event: none is passed over."""
+        """Another transaction holds what the next event of one of these needs. After this many
+        waits the others are fenced without an event, so that none is skipped."""
         fenced: dict[str, Fenced] = {}
 
         def fence_some(some: Sequence[str]) -> dict[str, Fenced]:
@@ -134,8 +135,8 @@ class Fencing:
         without: Sequence[str] = (),
         attempt_ids: Sequence[str] | None = None,
     ) -> dict[str, Fenced]:
-        """One transaction; `tried` then names what was locked, also where it fails. Rows are waited
-        for, places in streams briefly."""
+        """One transaction; `tried` then names the attempts that were locked, also where it fails.
+        It waits for rows, and only briefly for places in streams."""
         wanted = {
             "after": after,
             "without": list(without),
@@ -150,8 +151,8 @@ class Fencing:
         return {one.attempt_id: one for one in fenced}
 
     def _refence(self, attempt_id: str, decision: Decision) -> SweepResult:
-        """Refuse the worker of an attempt whose loss cannot be recorded now; a sweeper does so as
-        soon as it can."""
+        """Refuse the worker of an attempt whose loss cannot be recorded now; a sweeper records it
+        as soon as possible."""
         with self._database.transaction() as cursor:
             error = blocked(cursor, attempt_id)
             self._ledger.lock(cursor, [attempt_id])
@@ -162,8 +163,8 @@ class Fencing:
         return SweepResult(attempt_id=attempt_id, error=str(error))
 
     def settle(self, difference: Difference, decision: Decision) -> Fenced | None:
-        """Make one lease row say what the log says, under a new fence if it is owned there. None
-        where nothing is to be gone on with."""
+        """Set one lease row to what the log says, under a new fence if the log says that it is
+        owned. None where no recovery is needed."""
         if difference.kind is DifferenceKind.LOG_ONLY:
             return None
         try:
@@ -184,7 +185,7 @@ class Fencing:
             return self._refence(difference.attempt_id, decision)
 
     def fence_one(self, cursor: Cursor[DictRow], row: LeaseRow, decision: Decision) -> Fenced:
-        """Make one lease row, which the caller has locked, say what the log says."""
+        """Set one lease row, which the caller has locked, to what the log says."""
         return self._fence(cursor, [row], decision)[0]
 
     def _fence(
@@ -200,7 +201,7 @@ class Fencing:
             try:
                 if isinstance(found, RecoveryJournalError):
                     raise found
-                # An epoch that was never given out must not come into a row.
+                # An epoch that was never drawn must not be written to a row.
                 found.require_newer("fence the attempt", fence)
                 events = self._decide(cursor, row, found, fence, decision)
             except RecoveryJournalError as error:
@@ -251,7 +252,7 @@ def _fenced(attempt_id: str, fence: Fence) -> dict[str, Any]:
 
 
 def _repeat(cursor: Cursor[DictRow], recovery: Recovery) -> None:
-    """Let the lease row say again what the last decisive event said."""
+    """Set the lease row to what the last decisive event said."""
     last = recovery.ended or recovery.quarantined or recovery.ready
     assert last is not None, f"attempt {recovery.attempt_id!r} is {recovery.stage}"
     change_rows(cursor, [(Move(recovery, (last,), recovery.holder, lasts_s=0), recovery)])

@@ -1,7 +1,7 @@
-"""Rows of projections after an event was taken out of every reader's sight.
+"""Corrects rows of projections after an event was skipped.
 
-Rows that derive from one stream are made again from that stream, at once. Rows that mix streams
-cannot be: where they hold the event they are left alone until a rebuild has made them anew.
+Rows that derive from one stream are folded again from that stream, at once. Rows that mix streams
+cannot be: where they contain the event, they are left alone until a rebuild.
 """
 
 from collections.abc import Sequence
@@ -42,15 +42,16 @@ WHERE projection = %(projection)s
 
 
 class Refolding:
-    """Works in the transaction that skips, which holds the lock of the attempt's lease row."""
+    """Works in the transaction of the skip, which holds the lock of the attempt's lease row."""
 
     def __init__(self, database: Database, projections: Sequence[Projection[Any]]) -> None:
         self._projections = {projection.name: projection for projection in projections}
         self._tracking = ProjectionTracking(database)
 
     def refold(self, cursor: Cursor[DictRow], stream: str, position: int) -> tuple[str, ...]:
-        """Let no row hold the event at this position; the projections that need a rebuild.
-        Followers that wait before it go on."""
+        """Fold the rows that contain the event at this position again without it, or leave their
+        projections alone until a rebuild; return the latter. Followers that are blocked before it
+        continue."""
         unlinked = []
         for name in [place.projection for place in self._tracking.all()]:
             place = self._tracking.lock(cursor, name, is_patient=True)
@@ -80,7 +81,7 @@ class Refolding:
         cursor.execute(forget, {"stream": stream})
         try:
             table.apply(cursor, _records(cursor, stream, upto))
-        except FoldFailed:  # its rebuild will say so
+        except FoldFailed:  # its rebuild reports that
             return False
         return True
 

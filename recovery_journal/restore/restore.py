@@ -1,4 +1,5 @@
-"""Going on after a restore or a failover: the one way to let a journal live on another server."""
+"""Accepts another server after a restore or a failover: the only way to continue a journal
+there."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -24,10 +25,10 @@ from recovery_journal.restore.differences import Difference, differences
 from recovery_journal.restore.fencing import Fenced, Fencing
 from recovery_journal.store.ledger import Ledger
 
-# The log may be long, and nobody else works meanwhile.
+# The log may be long, and no other process works meanwhile.
 NO_LIMIT: Final = "SET LOCAL statement_timeout = 0"
 
-# Rows that no fold has made are left alone until a rebuild has made them anew.
+# Rows of an unknown fold are left alone until a rebuild.
 UNLINK: Final = """
 UPDATE projection_tracking
 SET fold_version = 0,
@@ -48,12 +49,12 @@ ORDER BY projection
 
 
 class Restored(Struct, frozen=True, kw_only=True):
-    """What `after_restore` found and did.
+    """The findings and the acts of `after_restore`.
 
     `is_done`: it was needed, and the server is accepted now. `raised`: the numbers that are
     skipped; none where nothing was lost. `fenced_count` leases were taken from their workers and
-    sweepers, and `swept` says where these attempts stand now. `projections` had read events that
-    are lost, and have to be rebuilt.
+    sweepers, and `swept` holds the present stages of these attempts. `projections` had read events
+    that are lost, and have to be rebuilt.
     """
 
     found: Server
@@ -67,9 +68,9 @@ class Restored(Struct, frozen=True, kw_only=True):
 
 
 class Restore:
-    """Makes a journal safe to go on with, and accepts the server it is found on.
+    """Makes a journal safe on a new server, and accepts that server.
 
-    Killed at any point, it has accepted nothing, and is asked again.
+    If it is killed at any point, it has accepted nothing, and is repeated.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Restore:
         self._limits = limits
 
     def look(self) -> Restored:
-        """What there is to do; nothing is changed."""
+        """The findings alone; nothing is changed."""
         comparison, found = self._look()
         with self._database.cursor() as cursor:
             ahead = [row["projection"] for row in cursor.execute(AHEAD).fetchall()]
@@ -108,7 +109,7 @@ class Restore:
             event_id=uuid4().hex, by=actor("person", by), reason=f"after a restore: {reason}"
         )
         with self._database.transaction() as cursor:
-            projections = self._unlink(cursor)  # before new events stand above lost positions
+            projections = self._unlink(cursor)  # before new events come above lost positions
             raised = raise_numbers(cursor)
         fenced = self._fence(found, decision)
         recoveries = [one for one in fenced if isinstance(one, Recovery)]

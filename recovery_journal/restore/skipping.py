@@ -1,9 +1,10 @@
-"""Passing over an event that is in the way: it was damaged, or something else appended it.
+"""Skips an event that blocks readers: it was damaged, or something else than the journal appended
+it.
 
 The event stays in the log. From the end of one transaction on every reader passes over it, its
-attempt's lease row says what the rest of the stream says, and rows of projections that it had
-changed are made again or marked for a rebuild. Fences never go back: where the row and the rest of
-the stream disagree, the attempt is fenced and recovered, as after a restore.
+attempt's lease row is set to what the rest of the stream says, and rows of projections that it had
+changed are folded again or marked for a rebuild. Fences never move back: where the row and the rest
+of the stream disagree, the attempt is fenced and recovered, as after a restore.
 """
 
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ from recovery_journal.store.set_aside import set_aside, take_back
 
 HAS_REGISTRY: Final = "SELECT to_regclass('rebuilds') IS NOT NULL AS found"
 
-# What the row says stays true; it knows of the events that are skipped.
+# The row stays correct; only its version now counts the skipped events.
 CATCH_UP: Final = """
 UPDATE leases
 SET version = %(version)s, retry_at = NULL
@@ -56,11 +57,12 @@ EXPLANATION_LETTERS: Final = 500
 
 
 class Skipped(Struct, frozen=True, kw_only=True):
-    """What `skip` did. `is_done`: the event is passed over from now on; else it was before.
+    """The result of `skip`. `is_done`: this call skipped the event; otherwise it was skipped
+    before.
 
-    `left` says what is still in the way of the attempt, if anything is. `projections` had folded
-    the event into rows that mix attempts: rebuild them. `swept`: the attempt was fenced, and
-    recovered as far as this says.
+    `left` is what still blocks the attempt, if anything does. `projections` had folded the event
+    into rows that mix attempts: rebuild them. `swept`: the attempt was fenced, and recovered to
+    this stage.
     """
 
     position: int
@@ -93,8 +95,8 @@ class Skipping:
         self._limits = limits
 
     def skip(self, position: int, *, by: str, reason: str) -> Skipped:
-        """Have every reader pass over the event at this position. Raises `InvalidInput` where no
-        event is, or none that is in the way of anything."""
+        """Make every reader pass over the event at this position. Raises `InvalidInput` where no
+        event is, or where the event blocks nothing."""
         lock = RebuildLock(self._database)
         if not lock.take():  # it may have folded the event already
             raise StoreBusy("skip an event: a rebuild is at work", limit="0 s")
@@ -113,7 +115,7 @@ class Skipping:
     ) -> tuple[Skipped, Recovery | None]:
         attempt_id = self._stored(cursor, position)["originator_id"]
         row = self._ledger.lock(cursor, [attempt_id]).get(attempt_id)
-        stored = self._stored(cursor, position)  # once more, now that nobody else skips here
+        stored = self._stored(cursor, position)  # again, now that no other process skips here
         version = stored["originator_version"]
         if stored["is_skipped"]:
             done = Skipped(position=position, attempt_id=attempt_id, version=version, is_done=False)
@@ -142,15 +144,15 @@ class Skipping:
     def _settle(
         self, cursor: Cursor[DictRow], row: LeaseRow, decision: Decision
     ) -> tuple[str | None, Recovery | None]:
-        """Let the lease row say what the stream now says; what is still in the way, or the
-        attempt, where it was fenced and has to be recovered."""
+        """Set the lease row to what the stream now says; return what still blocks, or the attempt,
+        where it was fenced and has to be recovered."""
         try:
             recovery = _usable(cursor, row)
         except StreamUnusable as error:
             set_aside(cursor, {row.attempt_id: error}, self._limits.policy)
             return str(error), None
         take_back(cursor, [row.attempt_id])
-        # What has ended stays so: its result is kept, and nothing may run again.
+        # An ended attempt stays ended: its result is kept, and nothing may run again.
         is_said = status_of(recovery) == row.status and recovery.fence == row.fence
         if is_said or row.ended_at is not None:
             known = {"attempt_id": row.attempt_id, "version": recovery.version}
@@ -162,7 +164,7 @@ class Skipping:
         return fenced.error or None, None
 
     def _forget_rebuild(self, cursor: Cursor[DictRow]) -> None:
-        """One that was begun and is not at its end may have folded the event."""
+        """An unfinished rebuild may have folded the event."""
         found = cursor.execute(HAS_REGISTRY).fetchone()
         begun = self._registry.find(cursor) if found and found["found"] else None
         if begun is not None:
@@ -184,7 +186,7 @@ class Skipping:
 
 
 def _obstacle(cursor: Cursor[DictRow], stored: DictRow, row: LeaseRow | None) -> str:
-    """What is wrong with an event, for the record. Raises `InvalidInput` where nothing is."""
+    """The defect of an event, for the record. Raises `InvalidInput` where it has none."""
     position, version = stored["notification_id"], stored["originator_version"]
     is_unknown_to_row = row is None or version > row.version
     try:
@@ -216,8 +218,8 @@ def _obstacle(cursor: Cursor[DictRow], stored: DictRow, row: LeaseRow | None) ->
 
 
 def _usable(cursor: Cursor[DictRow], row: LeaseRow) -> Recovery:
-    """The attempt as its stream tells it. Raises `StreamUnusable`, also where its row does not know
-    of an event that is not skipped."""
+    """The attempt from its stream. Raises `StreamUnusable`, also where its row does not know of an
+    event that is not skipped."""
     stream = streams(cursor, [row.attempt_id])[row.attempt_id]
     recovery = stream.decidable()
     position = _unknown_position(stream, recovery, row)

@@ -1,4 +1,4 @@
-"""Opening an attempt: the first lease of its life."""
+"""Opens an attempt: grants the first lease of its life."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from recovery_journal.store.runs import RunStore
 from recovery_journal.store.writes import retry_once
 from recovery_journal.values.payload import Payload
 
-# By the end of the index: of a run that was attempted ten thousand times too.
+# Read from the end of the index, so that a run with ten thousand attempts costs no more.
 LAST_ATTEMPT = """
 SELECT attempt_no
 FROM leases
@@ -43,7 +43,7 @@ FROM leases
 WHERE run_id = %(run_id)s AND ended_at IS NULL AND status = ANY(%(open)s)
 """
 
-# What is left to do is to append the first event, which waits briefly.
+# Only the append of the first event is left, and its wait for locks is brief.
 GRANT = f"""
 INSERT INTO leases (
     attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch,
@@ -65,7 +65,7 @@ FIND = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What a worker asks for when it opens an attempt; checked already."""
+    """A worker's request to open an attempt; validated."""
 
     attempt_id: str
     run_id: str
@@ -82,7 +82,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class Acquisition:
-    """Grants first leases. It never takes over an existing one: only the pipeline does."""
+    """Grants first leases. It never takes over an existing lease: only the pipeline does."""
 
     def __init__(self, database: Database, ledger: Ledger, runs: RunStore) -> None:
         self._database = database
@@ -91,10 +91,11 @@ class Acquisition:
 
     def acquire(self, request: Request) -> LeaseTerms:
         """Open the attempt. Raises `AttemptExists`, `RunBusy`, `RunMismatch`, `RunPruned`,
-        `StreamOccupied`, `AppendBlocked`, and of a run whose newest checkpoint is no start
+        `StreamOccupied`, `AppendBlocked`, and for a run whose newest checkpoint cannot be a start
         `PayloadCorrupt`, `CheckpointTooNew`, `CheckpointTooLarge`.
 
-        Asked again with the same event id, it finds the lease granted and answers with it.
+        Idempotent: a second call with the same event id returns the lease that the first one
+        granted.
         """
         try:
             return retry_once(lambda: self._grant(request))
@@ -107,7 +108,7 @@ class Acquisition:
             try:
                 progress = self._runs.end(request.run_id, cursor)
             except (PayloadCorrupt, CheckpointTooNew, CheckpointTooLarge):
-                # It says nothing of an attempt that was opened before.
+                # An attempt that was opened before is not concerned: a retry gets its lease.
                 if cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone():
                     return self._granted_before(cursor, request)
                 raise
@@ -167,7 +168,8 @@ class Acquisition:
         return None if row is None else LeaseRow.read(row)
 
     def _granted_before(self, cursor: Cursor[DictRow], request: Request) -> LeaseTerms:
-        """The lease that this very decision granted, or the refusal of another decision."""
+        """The lease that this decision granted in an earlier call, or the refusal where another
+        decision opened the attempt."""
         found = cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone()
         recovery = self._ledger.look_at(cursor, request.attempt_id)
         assert found is not None

@@ -1,7 +1,7 @@
-"""Which code versions workers ask for, and when last.
+"""Records which code versions workers demand, and when last.
 
-It tells a changed code from a fleet that is away: only where workers of other versions came, and
-none of the version that an attempt needs, does waiting for one come to an end.
+The record distinguishes changed code from an absent fleet: the wait for a code version ends only if
+workers of other versions came, and none of the version that an attempt needs.
 """
 
 import time
@@ -17,7 +17,7 @@ SHORTEST_MEMORY_S = 30 * 86_400.0
 """Long, because processes may differ in how long they wait for a code version."""
 MEMORY_SHARE = 2
 
-# Most find that another worker has just said the same, and write nothing.
+# Most workers find that another one has just recorded the same demand, and write nothing.
 RECORD_DEMAND = """
 INSERT INTO code_version_demand (kind, code_version)
 SELECT kind, code_version
@@ -35,7 +35,7 @@ ON CONFLICT (kind, code_version) DO UPDATE
 SET asked_at = clock_timestamp()
 """
 
-# What was asked for long ago decides nothing any more. Locked rows are being asked for again.
+# Old demand has no effect on decisions. Locked rows are being renewed.
 FORGET = """
 DELETE FROM code_version_demand
 WHERE ctid = ANY(ARRAY(
@@ -77,7 +77,7 @@ ANY_KIND = [""]
 
 
 class CodeVersionDemand:
-    """What the claimers of one process ask for, noted now and then."""
+    """The demand of the claimers of one process, recorded through a throttle."""
 
     def __init__(self, database: Database, policy: Policy) -> None:
         self._database = database
@@ -86,7 +86,7 @@ class CodeVersionDemand:
         self._noted_at: dict[tuple[tuple[str, ...], tuple[str, ...]], float] = {}
 
     def note(self, kinds: Sequence[str] | None, code_versions: Sequence[str]) -> None:
-        """Note that somebody asks for runs of these kinds, or of any, in these versions."""
+        """Record that a worker demands runs of these kinds, or of any, in these versions."""
         asked = (tuple(kinds or ANY_KIND), tuple(code_versions))
         now = time.monotonic()
         if now - self._noted_at.get(asked, -self._pace_s) < self._pace_s:
@@ -100,5 +100,5 @@ class CodeVersionDemand:
 
 
 def pace_s(policy: Policy) -> float:
-    """How often it is noted: a small part of the wait that it decides about."""
+    """The throttle's interval in seconds: a small part of the wait about which demand decides."""
     return min(LONGEST_PACE_S, policy.version_wait_s * SHARE)

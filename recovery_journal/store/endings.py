@@ -1,4 +1,4 @@
-"""How a worker gives its lease up: completed, failed, waiting for a person, or handed back."""
+"""How a worker ends its lease: completed, failed, waiting for a person, or handed back."""
 
 from typing import TypeGuard
 
@@ -34,7 +34,7 @@ WRITE_OF_ENDING = {
 
 
 class LeaseEndings:
-    """The last writes under a fence. One whose fence is void raises `LeaseLost`."""
+    """The last writes under a fence. A write whose fence is void raises `LeaseLost`."""
 
     def __init__(self, database: Database, ledger: Ledger, limits: Limits) -> None:
         self._database = database
@@ -52,10 +52,10 @@ class LeaseEndings:
         reason: str = "",
         ordinal: int = 0,
     ) -> None:
-        """End the lease. Asked again under the same fence with the same result, it is done.
+        """End the lease. Idempotent under the same fence with the same result.
 
-        Raises `StreamUnusable` where the stream holds what the lease row does not know of, as an
-        end that was recorded by something else: the result is not recorded then.
+        Raises `StreamUnusable` where the stream holds what the lease row does not know of, such as
+        an end that something else recorded: the result is not recorded then.
         """
         decision = worker_decision(held, reason)
         write = WRITE_OF_ENDING[ending]
@@ -80,7 +80,7 @@ class LeaseEndings:
                     return False
                 try:
                     events = decide(recovery)
-                except WrongStage:  # it was cancelled, or ended otherwise, under this very fence
+                except WrongStage:  # it was cancelled, or ended otherwise, under this fence
                     return False
                 self._ledger.record_one(cursor, recovery, events)
                 if events and result is not None:
@@ -92,8 +92,8 @@ class LeaseEndings:
             raise refusal(self._database, self._ledger, held, write)
 
     def give_up(self, held: Held, loss: LossReason, reason: str) -> Recovery:
-        """Declare the own lease lost, fenced at once and owned by this process's sweeper; answers
-        with the attempt, for the pipeline to go on with."""
+        """Declare the worker's own lease lost: it is fenced at once and owned by this process's
+        sweeper. Return the attempt, for the pipeline to continue with."""
         decision = worker_decision(held, reason)
 
         def once() -> Recovery | None:
@@ -126,8 +126,8 @@ class LeaseEndings:
     def own(self, held: Held) -> Ending | LossReason | None:
         """How the lease's own worker ended it or handed it back; None where it did not.
 
-        As long as its row is held, nothing that the log says is believed: whoever may append there
-        could make an end up.
+        While the row is held, the log is not believed: any role that may append there could forge
+        an end.
         """
         with self._database.cursor() as cursor:
             found = cursor.execute(SELECT_LEASE, held.parameters).fetchone()
@@ -146,7 +146,7 @@ class LeaseEndings:
         return lost.loss if lost is not None and is_back else None
 
     def _lock(self, cursor: Cursor[DictRow], held: Held) -> Recovery | None:
-        """The attempt, its row locked; None where another fence stands there."""
+        """The attempt, with its row locked; None where the row has another fence."""
         row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
         if row is None or row.fence != held.fence:
             return None
@@ -154,7 +154,7 @@ class LeaseEndings:
 
 
 def _was_given_up(found: object, decision: Decision) -> TypeGuard[Recovery]:
-    """Whether this very decision is the last loss: its reply was lost, not its commit."""
+    """Whether this decision is the last loss: its reply was lost, not its commit."""
     if not isinstance(found, Recovery) or found.lost is None:
         return False
     return found.lost.event_id == decision.event_id

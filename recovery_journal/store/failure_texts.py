@@ -1,4 +1,4 @@
-"""What failures said, kept beside the log for as long as nobody prunes it."""
+"""The texts of failures, kept beside the log until they are pruned."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -30,14 +30,14 @@ Texts = Mapping[tuple[str, int], str]
 
 
 class FailureTexts:
-    """Takes the texts out of events before they are appended, and keeps them where that is wanted
-    (`Limits.error_texts`)."""
+    """Takes the texts out of events before they are appended, and keeps them where the operator
+    wants that (`Limits.error_texts`)."""
 
     def __init__(self, place: ErrorTexts) -> None:
         self._place = place
 
     def withhold(self, moves: Sequence[Move]) -> tuple[list[Move], dict[tuple[str, int], str]]:
-        """The moves as the log keeps them, and the texts that it must not keep."""
+        """Return the moves as the log keeps them, and the texts that the log must not keep."""
         if self._place is ErrorTexts.LOG:
             return list(moves), {}
         texts: dict[tuple[str, int], str] = {}
@@ -68,6 +68,6 @@ class FailureTexts:
 
 
 def find_texts(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> Texts:
-    """What failures of these attempts said, as far as it is still there."""
+    """The texts of these attempts' failures, as far as they still exist."""
     rows = cursor.execute(FIND, {"attempt_ids": list(attempt_ids)}).fetchall()
     return {(row["attempt_id"], row["version"]): row["text"] for row in rows}

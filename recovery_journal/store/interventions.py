@@ -1,4 +1,4 @@
-"""What a person does, or a host on a person's behalf: always with a name and a reason."""
+"""The acts of a person, or of a host on a person's behalf: always with a name and a reason."""
 
 from collections.abc import Callable
 from uuid import uuid4
@@ -58,7 +58,7 @@ class Interventions:
         self._limits = limits
 
     def resume(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
-        """Let a waiting attempt go on; this process then owns it for the pipeline."""
+        """Let a waiting attempt proceed; this process then owns it for the pipeline."""
         decision = _decision(by, reason)
         return self._act(
             attempt_id,
@@ -67,7 +67,7 @@ class Interventions:
         )
 
     def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
-        """End an attempt wherever it stands; its worker is refused from now on."""
+        """End an attempt in whatever stage it is; its worker is refused from now on."""
         decision = _decision(by, reason)
         return self._act(
             attempt_id,
@@ -76,7 +76,7 @@ class Interventions:
         )
 
     def lift(self, attempt_id: str, option: LiftOption, *, by: str, reason: str) -> Recovery:
-        """Let a quarantined attempt go on as the person chose."""
+        """Let a quarantined attempt proceed by the option that the person chose."""
         decision = _decision(by, reason)
 
         def then(cursor: Cursor[DictRow], recovery: Recovery) -> None:
@@ -90,9 +90,9 @@ class Interventions:
         )
 
     def report_lost(self, worker_id: str, incarnation: str | None, reason: str) -> list[str]:
-        """Mark the leases of one life of a worker as lost; the attempts concerned.
+        """Mark the leases of one life of a worker as lost; return their attempts.
 
-        Without an incarnation the worker must have one life only among its held leases.
+        Without an incarnation, the worker's held leases must all belong to one life.
         """
         if incarnation is None:
             incarnation = self._only_incarnation(worker_id)
@@ -133,7 +133,7 @@ class Interventions:
             return once(is_again=True)
 
     def _prepare(self, cursor: Cursor[DictRow], recovery: Recovery, option: LiftOption) -> None:
-        """Let the store show the tip that the person chose."""
+        """Make the store show the tip that the person chose."""
         if option is LiftOption.PARENT:
             self._runs.set_aside(cursor, recovery.run_id)
         if option is LiftOption.RESTART:
@@ -142,8 +142,8 @@ class Interventions:
     def _restart(self, cursor: Cursor[DictRow], recovery: Recovery) -> None:
         tip: Checkpoint | CheckpointProblem = self._runs.tips([recovery.run_id], cursor)[0]
         while isinstance(tip, CheckpointProblem) and tip.kind in DISPENSABLE:
-            # A state is not needed for starting over, whatever is wrong with it: look behind it
-            # for the chain.
+            # Starting over needs no state, so skip a damaged checkpoint and read the chain behind
+            # it.
             self._runs.set_aside(cursor, recovery.run_id)
             tip = self._runs.tips([recovery.run_id], cursor)[0]
         if isinstance(tip, CheckpointProblem):

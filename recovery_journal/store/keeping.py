@@ -1,4 +1,4 @@
-"""Keeping leases from winning them until they are handed over, whatever takes the time."""
+"""Renews leases between the claim that won them and their hand-over, however long that takes."""
 
 import logging
 import time
@@ -12,13 +12,13 @@ from recovery_journal.domain.lease import Fence, LeaseStatus
 from recovery_journal.postgres.database import Database
 
 BYTES_A_SECOND: Final = 8 * 1024 * 1024
-"""How much of plain values one call digests and decodes at least. None is longer than the largest
-payload."""
+"""The lowest rate, in bytes per second, at which one call digests and decodes plain values. No
+value is longer than the largest payload."""
 
 SMALL_BYTES: Final = 64 * 1024
-"""Values of built-in types that are no longer than this are decoded in a fraction of any TTL."""
+"""Values of built-in types up to this length, in bytes, are decoded in a fraction of any TTL."""
 
-# By fence and status, so that what a sweeper has taken back stays lost.
+# By fence and status, so that a lease that a sweeper has taken back stays lost.
 RENEW = """
 UPDATE leases
 SET renewed_at = clock_timestamp(),
@@ -35,8 +35,8 @@ _log = logging.getLogger("recovery_journal.store.keeping")
 
 
 class KeepAlive(Protocol):
-    """Keeps leases while they are loaded. Called between short pieces of work, with the number of
-    bytes that one call is about to take."""
+    """Renews leases while they are loaded. Called between short pieces of work, with the number of
+    bytes that one call is about to process."""
 
     def __call__(self, size_bytes: int = 0) -> object:
         """Renew where that is due."""
@@ -46,7 +46,7 @@ class KeepAlive(Protocol):
 
 
 class KeepNothing:
-    """Where no lease has to be kept meanwhile."""
+    """For callers that have no lease to renew meanwhile."""
 
     def __call__(self, size_bytes: int = 0) -> None:
         """Nothing is due."""
@@ -62,13 +62,15 @@ KEEP_NOTHING: Final = KeepNothing()
 class Keeping:
     """Renews leases that were just won, three times in their TTL and otherwise not at all.
 
-    Called between short pieces of work, it renews in the caller's thread. While the server is
-    waited for, `beside` renews in a thread of its own, with a connection of its own; it has ended
+    Called between short pieces of work, it renews in the caller's thread. While the caller waits
+    for the server, `beside` renews in a thread and a connection of its own. That thread has ended
     when `beside` is left, because reducers are forked, and a fork of a process with other threads
-    inherits whatever locks they held. Decoding plain values holds the interpreter's lock, so that
-    no thread helps: before it, the lease is renewed for as much longer as that many bytes may take.
-    Other values are made by Python code, a codec's or ours, for which there is no such bound, and
-    which lets a thread renew.
+    inherits the locks that they held.
+
+    Decoding of plain values holds the interpreter's lock, so a thread cannot renew meanwhile:
+    before it, the lease is renewed for as much longer as that many bytes may take. Other values are
+    made by Python code, a codec's or ours, for which there is no such bound, but during which a
+    thread can renew.
     """
 
     def __init__(
@@ -81,8 +83,8 @@ class Keeping:
         has_codecs: bool = True,
         since: float | None = None,
     ) -> None:
-        """`since` is when they were won at the earliest, on the monotonic clock. Without codecs of
-        a user's, short values need no thread."""
+        """`since` is the earliest time at which the leases were won, on the monotonic clock.
+        Without codecs of the user, short values need no thread."""
         self._database = database
         self._epochs = {attempt_id: fence.epoch for attempt_id, fence in leases}
         self._status = status
@@ -95,26 +97,27 @@ class Keeping:
         self._failure: RecoveryJournalError | None = None
 
     def __call__(self, size_bytes: int = 0) -> None:
-        """Renew if it is time, or if one call on so many bytes follows and takes long."""
+        """Renew if it is due, or if the next call processes so many bytes that it takes long."""
         allowance_s = size_bytes / BYTES_A_SECOND
         if self._is_due or allowance_s > self._every_s:
             self._renew(allowance_s)
 
     def held(self) -> set[str]:
-        """The attempts whose leases are held still, for most of a TTL at least."""
+        """The attempts whose leases are still held, for most of a TTL at least."""
         if self._has_renewed or self._is_due:
             self._renew()
         return set(self._epochs)
 
     def decoding(self, size_bytes: int) -> AbstractContextManager[None]:
-        """Renew while values of so many bytes are decoded, whatever code that runs."""
+        """Renew while values of so many bytes are decoded, whatever code runs for that."""
         if size_bytes > SMALL_BYTES or (self._has_codecs and size_bytes):
             return self.beside()
         return nullcontext()
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Renew meanwhile in a thread. Raises what the last renewal raised, if it fails again."""
+        """Renew meanwhile in a thread. If the last renewal failed, renew again here, and raise
+        the error of that."""
         ended = Event()
         thread = Thread(target=self._renew_until, args=(ended,), daemon=True)
         thread.start()

@@ -22,7 +22,7 @@ from recovery_journal.values.payload import Payload, Value
 
 
 class LeaseTerms(Struct, frozen=True, kw_only=True):
-    """Everything another process needs to write under the same lease: plain data."""
+    """All that another process needs to write under the same lease, as plain data."""
 
     attempt_id: str
     run_id: str
@@ -37,7 +37,7 @@ class LeaseTerms(Struct, frozen=True, kw_only=True):
 
 
 def require_terms(terms: LeaseTerms) -> None:
-    """Refuse what are no terms of a lease. Raises `InvalidInput`."""
+    """Validate the terms of a lease. Raises `InvalidInput`."""
     require_kind("terms", terms, LeaseTerms, "LeaseTerms")
     try:
         msgspec.convert(msgspec.to_builtins(terms), LeaseTerms)
@@ -51,7 +51,7 @@ def require_terms(terms: LeaseTerms) -> None:
 
 
 class Lease:
-    """A held lease. Each method raises `LeaseLost` once the fence is gone: then stop working.
+    """A held lease. Each method raises `LeaseLost` once the fence is void: then stop working.
 
     One handle is for one thread: run steps extend one chain, and the handle knows its end.
     """
@@ -108,7 +108,7 @@ class Lease:
 
     @property
     def input(self) -> Value:
-        """The run's input, decoded from the stored bytes: the value that a recovery reads.
+        """The run's input, decoded from the stored bytes: the same value that a recovery reads.
 
         Every access reads and decodes it again. Raises `PayloadCorrupt`, `CodecMissing`,
         `CodecFailed`.
@@ -128,15 +128,15 @@ class Lease:
         return CheckpointRef(run_id=self.run_id, checkpoint_no=number) if number else None
 
     def own_ending(self) -> Ending | LossReason | None:
-        """How this very lease was given up by its worker: its end, or the loss that it declared;
-        None while it is held, or where it was taken away."""
+        """How this lease's worker ended it: the end, or the loss that the worker declared; None
+        while the lease is held, or where it was taken away."""
         return self._endings.own(self._held())
 
     def heartbeat(self, *, session_lock: int | UnsetType | None = UNSET) -> Renewal:
         """Renew the lease for another TTL; every other write renews it too.
 
-        A worker that holds a session lock declares its number, or None where it has lost it: from
-        then on the TTL alone decides.
+        A worker that holds a session lock declares its number here, or None once it has lost the
+        lock: from then on only the TTL decides.
         """
         if not isinstance(session_lock, UnsetType):
             inputs.session_lock(session_lock)
@@ -145,7 +145,7 @@ class Lease:
     def begin_step(self, name: str) -> str:
         """Announce the next run step before its effect; returns the effect's stable key.
 
-        A step announced and never recorded is reported in doubt by the recovery.
+        The recovery reports a step in doubt if it was announced and never recorded.
         """
         inputs.identifier("name", name)
         ordinal = self._progress.ordinal + 1
@@ -157,7 +157,7 @@ class Lease:
         """Record the output of the next run step, durably; return it decoded from the stored bytes.
 
         Continue with the returned value instead of the given object: then an undisturbed run
-        computes with the values that a recovered one reads. `step_key` is the step's key.
+        computes with the same values as a recovered one. `step_key` is the step's key.
         """
         inputs.identifier("name", name)
         if self._announced not in (None, name):
@@ -200,8 +200,8 @@ class Lease:
         return payload.digest
 
     def fail(self, error: BaseException | str) -> None:
-        """End the attempt as failed: the run's own code cannot go on. The text is kept beside the
-        log, which keeps its digest and the error's class."""
+        """End the attempt as failed: the run's own code cannot continue. The text is kept beside
+        the log, which keeps its digest and the error's class."""
         error_class = class_of(error) if isinstance(error, BaseException) else "failed"
         message = message_of(error) if isinstance(error, BaseException) else error
         self._endings.end(
@@ -212,17 +212,19 @@ class Lease:
         )
 
     def wait(self, reason: str) -> None:
-        """Let the attempt wait for a person, who will `resume` or `cancel` it."""
+        """Let the attempt wait for a person, to `resume` or `cancel` it."""
         self._endings.end(
             self._held(), Ending.WAITING, reason=inputs.text("reason", reason, is_needed=True)
         )
 
     def hand_back(self, reason: str = "") -> None:
-        """Give the lease up, as a draining worker does; the pipeline takes the attempt at once."""
+        """Hand the lease back, as a draining worker does; the pipeline takes the attempt at
+        once."""
         self.give_up(LossReason.HANDED_BACK, reason)
 
     def give_up(self, loss: LossReason, reason: str = "") -> None:
-        """Declare the own lease lost on this evidence; the pipeline takes the attempt at once."""
+        """Declare the worker's own lease lost on this evidence; the pipeline takes the attempt at
+        once."""
         loss, reason = inputs.loss_reason(loss), inputs.text("reason", reason)
         self._go_on(self._endings.give_up(self._held(), loss, reason))
 

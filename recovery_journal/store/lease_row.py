@@ -1,4 +1,4 @@
-"""A lease row: what the store knows of one attempt, read by name."""
+"""A lease row: the store's state of one attempt, read by name."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -78,7 +78,7 @@ class LeaseRow(Struct, frozen=True, gc=False):
 
     @property
     def holder(self) -> Holder:
-        """Who holds the lease: a worker, or a sweeper while it is recovered."""
+        """The holder of the lease: a worker, or a sweeper while the attempt is recovered."""
         incarnation = Incarnation(
             host=self.host, boot_id=self.boot_id, pid=self.pid, started=self.process_started
         )
@@ -127,7 +127,7 @@ class LeaseRow(Struct, frozen=True, gc=False):
 
 
 class SeenRow(LeaseRow, frozen=True, gc=False):
-    """A lease row, and when what the statement asks for was true of it."""
+    """A lease row, and the time at which the statement's condition was true of it."""
 
     seen_at: datetime
 

@@ -1,8 +1,8 @@
-"""Keeps the log and the lease rows in step: whatever moves an attempt goes through here.
+"""Keeps the log and the lease rows in step: every change of an attempt is made here.
 
 A move is made in the caller's transaction, which holds the lease row's lock: the events are
-appended, the row is made to say what the attempt now is, and the dispatch-ready list follows
-inline. Locks are taken lease first, then list, each in order of key (rule R8).
+appended, the row is set to what the attempt now is, and the dispatch-ready list is updated inline.
+Locks are taken lease first, then list, each in order of key (rule R8).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,9 +35,9 @@ from recovery_journal.store.move import Move, change_rows
 from recovery_journal.store.quarantine_notices import note_quarantines
 from recovery_journal.store.set_aside import take_back
 
-# No epoch is ever used twice, so the three conditions say the same as a join of fences would. As a
-# join it is planned by statistics of before the crash, in which no lease is recovering, and scans
-# what is wanted once for each lease.
+# No epoch is ever used twice, so the three conditions select the same rows as a join of fences
+# would. A join is planned with statistics from before the crash, in which no lease is recovering,
+# and scans the wanted rows once for each lease.
 LOCK_BY_FENCE = """
 SELECT attempt_id, version, epoch, lease_id
 FROM leases
@@ -68,7 +68,7 @@ Moved = Recovery | RecoveryJournalError
 
 
 class Known(NamedTuple):
-    """What a lease row knows of its stream: the last event that changed it, and the status."""
+    """A lease row's knowledge of its stream: the last event that changed it, and the status."""
 
     version: int
     status: str
@@ -104,8 +104,8 @@ class Ledger:
         fences: Sequence[tuple[str, Fence]],
         status: LeaseStatus,
     ) -> dict[str, Known]:
-        """Lock the lease rows that still have these fences and this status, in order of id; what
-        they know."""
+        """Lock the lease rows that still have these fences and this status, in order of id; return
+        what they know of their streams."""
         wanted = {
             "attempt_ids": array([attempt_id for attempt_id, _ in fences]),
             "epochs": array([fence.epoch for _, fence in fences]),
@@ -123,9 +123,9 @@ class Ledger:
     def load(
         self, cursor: Cursor[DictRow], known: Mapping[str, Known | LeaseRow]
     ) -> dict[str, Moved]:
-        """Attempts whose lease rows the caller has locked, to decide on. One whose stream cannot
-        be read or makes no sense, or has other events than its row knows of, answers with its
-        `StreamUnusable`, and one without a stream with `UnknownAttempt`."""
+        """Load attempts whose lease rows the caller has locked, for a decision. The answer for an
+        attempt is `StreamUnusable` where its stream cannot be read, is contradictory, or has other
+        events than its row knows of, and `UnknownAttempt` where it has no stream."""
         recoveries = self._application.load_recoveries(list(known), cursor)
         found: dict[str, Moved] = {}
         for attempt_id, row in known.items():
@@ -139,7 +139,7 @@ class Ledger:
     def load_from_log(
         self, cursor: Cursor[DictRow], attempt_ids: Sequence[str]
     ) -> dict[str, Recovery | StreamUnusable]:
-        """Attempts as their streams alone tell them, whatever their lease rows know."""
+        """Load attempts from their streams alone, whatever their lease rows know."""
         return self._application.load_recoveries(attempt_ids, cursor)
 
     def _difference(
@@ -154,8 +154,8 @@ class Ledger:
         )
 
     def begin(self, cursor: Cursor[DictRow], granted: LeaseGranted) -> None:
-        """Begin a stream, whose lease row the caller has made, behind what a person has skipped.
-        Raises `StreamOccupied` where there is anything else, and `AppendBlocked`."""
+        """Begin a stream, whose lease row the caller has made, behind the events that a person has
+        skipped. Raises `StreamOccupied` where there is any other event, and `AppendBlocked`."""
         try:
             self._application.append([granted], cursor=cursor)
         except AppendConflict:
@@ -173,8 +173,8 @@ class Ledger:
             cursor.execute(BEGIN_LATER, known)
 
     def record(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
-        """Append, change the lease rows and the list. Each move answers for itself: the attempt
-        afterwards, or the conflict for which none of its events was written."""
+        """Append, change the lease rows and the list. Each move gets its own answer: the attempt
+        afterwards, or the conflict because of which none of its events was written."""
         active, texts = self._texts.withhold([move for move in moves if move.events])
         answers = self._application.append_cohort([move.events for move in active], cursor=cursor)
         refused = {
@@ -195,8 +195,8 @@ class Ledger:
         ]
 
     def go_on(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Moved]:
-        """Append steps that lead from one stage of a recovery to the next; their rows, which the
-        caller has locked, stay as they are. Each answers for itself."""
+        """Append steps that advance a recovery from one stage to the next; their rows, which the
+        caller has locked, stay unchanged. Each move gets its own answer."""
         answers = self._application.append_cohort([move.events for move in moves], cursor=cursor)
         return [
             answer if isinstance(answer, AppendConflict) else move.recovery.apply(move.events)
@@ -206,7 +206,7 @@ class Ledger:
     def load_one(
         self, cursor: Cursor[DictRow], attempt_id: str, known: Known | LeaseRow
     ) -> Recovery:
-        """One attempt whose lease row the caller has locked. Raises `UnknownAttempt`,
+        """Load one attempt whose lease row the caller has locked. Raises `UnknownAttempt`,
         `StreamUnusable`."""
         found = self.load(cursor, {attempt_id: known})[attempt_id]
         if isinstance(found, RecoveryJournalError):
@@ -214,7 +214,7 @@ class Ledger:
         return found
 
     def look_at(self, cursor: Cursor[DictRow], attempt_id: str) -> Recovery:
-        """One attempt as its stream alone tells it, to look at and not to decide on. Raises
+        """Load one attempt from its stream alone, for inspection and not for a decision. Raises
         `UnknownAttempt`, `StreamUnusable`."""
         found = self.load_from_log(cursor, [attempt_id]).get(attempt_id)
         if found is None:
@@ -228,7 +228,7 @@ class Ledger:
         return self._application.has_decision(attempt_id, event_id, cursor=cursor)
 
     def record_all(self, cursor: Cursor[DictRow], moves: Sequence[Move]) -> list[Recovery]:
-        """Like `record`, but a conflict is raised and the transaction lost with it."""
+        """As `record`, but raise the first conflict, which rolls the transaction back."""
         answers = []
         for answer in self.record(cursor, moves):
             if isinstance(answer, RecoveryJournalError):
@@ -239,12 +239,12 @@ class Ledger:
     def record_one(
         self, cursor: Cursor[DictRow], recovery: Recovery, events: tuple[AnyEvent, ...]
     ) -> Recovery:
-        """Record the events of an attempt that no sweeper goes on with."""
+        """Record the events of an attempt that no sweeper drives on."""
         return self.record_all(cursor, [Move(recovery, events, recovery.holder, lasts_s=0)])[0]
 
 
 def _is_known(recovery: Recovery, row: Known | LeaseRow) -> bool:
-    """Whether the row knows of every event: all but the steps of a recovery change it."""
+    """Whether the row knows of every event: each changes it, except the steps of a recovery."""
     unknown = set(range(row.version + 1, recovery.version + 1))
     if row.version > recovery.version or not unknown:
         return row.version == recovery.version
@@ -255,7 +255,7 @@ def _is_known(recovery: Recovery, row: Known | LeaseRow) -> bool:
 
 
 def _is_usable_again(found: Moved, row: Known | LeaseRow) -> bool:
-    """Whether an attempt may have been set aside and can be decided on now."""
+    """Whether an attempt that may have been set aside can be decided on now."""
     return isinstance(found, Recovery) and isinstance(row, LeaseRow) and row.retry_at is not None
 
 

@@ -1,4 +1,4 @@
-"""What an attempt's next events make of its lease row."""
+"""How an attempt's next events change its lease row."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,8 +23,8 @@ from recovery_journal.domain.lease import Holder, LeaseStatus
 from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
 from recovery_journal.postgres.arrays import array
 
-# A null in `lasts_s` leaves nothing to expire. A holder is granted anew when its fence changes, and
-# has to say then which session lock is its own.
+# With a null in `lasts_s` nothing can expire. When the fence changes, the lease counts as newly
+# granted, and its holder has to declare its session lock again.
 MOVE = """
 UPDATE leases
 SET status = moved.status,
@@ -68,7 +68,7 @@ FROM unnest(
 WHERE leases.attempt_id = moved.attempt_id
 """
 
-# For events that say something of a lease without moving it: nobody is renewed by them.
+# For events that concern a lease without moving it: they renew no lease.
 NOTE_EVENTS = """
 UPDATE leases
 SET version = noted.version,
@@ -100,8 +100,8 @@ STATUS_OF_STAGE = {
 class Move(Struct, frozen=True, gc=False):
     """One attempt's next events, decided on `recovery`.
 
-    While it is recovering, `owner` is the sweeper that goes on with it. `lasts_s` says for how
-    long the lease then holds without renewal.
+    While the attempt is recovering, `owner` is the sweeper that drives it. `lasts_s` is how long,
+    in seconds, the lease then holds without renewal.
     """
 
     recovery: Recovery
@@ -111,7 +111,7 @@ class Move(Struct, frozen=True, gc=False):
 
 
 def change_rows(cursor: Cursor[DictRow], moved: Iterable[tuple[Move, Recovery]]) -> None:
-    """Make the lease rows say what these attempts are after their moves."""
+    """Set the lease rows to what these attempts are after their moves."""
     notes: list[tuple[Move, Recovery]] = []
     moves: list[tuple[Move, Recovery]] = []
     for move, after in moved:
@@ -171,7 +171,7 @@ def _row(move: Move, after: Recovery) -> tuple[Any, ...]:
 
 
 def _is_deadline_waived(move: Move) -> bool:
-    """Whether a person let an attempt go on that had reached its execution timeout."""
+    """Whether a person let an attempt proceed that had reached its execution timeout."""
     quarantined = move.recovery.quarantined
     return (
         isinstance(move.events[-1], QuarantineLifted)

@@ -1,10 +1,10 @@
-"""Forgetting what ended runs have stored, and what open runs have superseded. The log, and so the
+"""Deletes what ended runs have stored, and what open runs have superseded. The log, and so the
 history of every attempt, stays.
 
-A pruned run keeps its row with the digest of its input, and its attempts their lease rows with
-the digests of their results. What failures said is erased by its age, of whatever run. A pruned
-run cannot be taken up again: started anew from its input it would do its effects once more under
-the keys that they had before. So `acquire` answers `RunPruned`.
+A pruned run keeps its row with the digest of its input, and its attempts keep their lease rows with
+the digests of their results. Texts of failures are erased by their age, of any run. A pruned run
+cannot be attempted again: restarted from its input it would repeat its effects under the keys that
+they had before. So `acquire` raises `RunPruned`.
 """
 
 from datetime import datetime, timedelta
@@ -31,8 +31,8 @@ CUTOFF = """
 SELECT clock_timestamp() - make_interval(secs => %(age_s)s) AS cutoff
 """
 
-# Whoever opens an attempt locks the run's row first, so of a locked run nothing new begins.
-# Locked ones are skipped: somebody is just opening an attempt of it, or prunes it already.
+# A worker that opens an attempt locks the run's row first, so no attempt of a locked run can begin.
+# Locked rows are skipped: another transaction is opening an attempt of the run, or is pruning it.
 LOCK_RUNS = """
 SELECT run_id
 FROM runs
@@ -68,7 +68,8 @@ SET pruned_at = clock_timestamp(), input = NULL
 WHERE run_id = ANY(%(run_ids)s)
 """
 
-# A run may have any number of rows; each statement ends within the session's limits.
+# A run may have any number of rows; the limit lets each statement end within the session's
+# timeouts.
 DELETE_STEPS = """
 DELETE FROM run_steps
 WHERE ctid = ANY(ARRAY(
@@ -90,8 +91,8 @@ WHERE ctid = ANY(ARRAY(
 ))
 """
 
-# They are erased by their age: those of a pruned run are older than its end, and those of a run
-# that goes on are history too.
+# Texts are erased by their age: those of a pruned run are older than its end, and old texts of an
+# open run are history too.
 ERASE_TEXTS = """
 DELETE FROM error_texts
 WHERE ctid = ANY(ARRAY(
@@ -119,7 +120,7 @@ WHERE ctid = ANY(ARRAY(
 
 
 class Pruned(Struct, frozen=True, kw_only=True):
-    """How much was forgotten: of ended runs, whose inputs went too, and of open ones."""
+    """How much was deleted: of ended runs, including their inputs, and of open ones."""
 
     runs: int = 0
     run_steps: int = 0
@@ -160,11 +161,11 @@ class Pruning:
         )
 
     def prune(self, older_than: timedelta, *, keep_checkpoints: int = DEFAULT_KEPT) -> Pruned:
-        """Prune the runs whose every attempt ended longer ago than that, by the database's clock;
-        of open runs, checkpoints written longer ago than that but the newest `keep_checkpoints`.
-        What failures said longer ago than that is erased, of any run.
+        """Prune the runs whose attempts all ended longer ago than this, by the database's clock. Of
+        open runs, prune checkpoints written longer ago than this except the newest
+        `keep_checkpoints`. Erase texts of failures that are older than this, of any run.
 
-        What a batch has pruned stays so if a later one fails. Raises `InvalidInput`,
+        A batch that was pruned stays pruned if a later one fails. Raises `InvalidInput`,
         `ServerUnavailable`, `StoreBusy`.
         """
         age_s = inputs.duration(
@@ -188,7 +189,7 @@ class Pruning:
             after = run_ids[-1]
 
     def _batch(self, cutoff: datetime, after: str) -> tuple[list[str], Pruned]:
-        """The runs that were looked at, in order, and what was forgotten of them."""
+        """The runs that were examined, in order, and what was deleted of them."""
         wanted = {"cutoff": cutoff, "after": after, "limit": self._runs_per_batch}
         with self._database.transaction() as cursor:
             taken = [row["run_id"] for row in cursor.execute(LOCK_RUNS, wanted).fetchall()]
@@ -210,7 +211,7 @@ class Pruning:
         )
 
     def _erase_texts(self, cutoff: datetime) -> Pruned:
-        """Erase what failures said before that, of whatever runs."""
+        """Erase the texts of failures that are older than the cutoff, of any run."""
         limits = {"cutoff": cutoff, "limit": self._rows_per_statement}
         count, erased = 0, self._rows_per_statement
         while erased >= self._rows_per_statement:
@@ -220,7 +221,7 @@ class Pruning:
         return Pruned(error_texts=count)
 
     def _all(self, cursor: Cursor[DictRow], statement: str, run_ids: list[str]) -> int:
-        """Repeat the statement until it finds nothing more."""
+        """Repeat the statement until it finds no more rows."""
         limits = {"run_ids": run_ids, "limit": self._rows_per_statement}
         count = 0
         while True:

@@ -1,4 +1,4 @@
-"""The quarantines of which somebody has yet to be told, written in the transaction of each."""
+"""The pending notices of quarantines, each written in the transaction of its quarantine."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,8 @@ FORGET = "DELETE FROM pending_quarantine_notices WHERE attempt_id = ANY(%(attemp
 
 
 def note_quarantines(cursor: Cursor[DictRow], moves: Sequence[Move]) -> None:
-    """Note those that these moves put into quarantine; forget those that they take out of it."""
+    """Add a notice for each attempt that these moves quarantine; delete those of attempts that
+    leave quarantine."""
     entering = [event for move in moves for event in move.events if isinstance(event, Quarantined)]
     leaving = [
         move.recovery.attempt_id

@@ -1,17 +1,18 @@
-"""The call that attempts have become ready, for workers that wait.
+"""Notifies waiting workers that attempts have become ready.
 
-It is a notification in a transaction of its own: PostgreSQL lets only one transaction that notifies
-commit at a time, which would queue up appends behind each other. Polling remains the truth, so a
-call that is lost costs nothing but time.
+A notification has a transaction of its own: PostgreSQL lets only one transaction that notifies
+commit at a time, so that appends would queue behind each other. Polling remains the truth, so a
+lost notification costs only time.
 
-A call is heard by everybody, and a fleet of a thousand idle workers must not come running for one
-attempt. So it says how many attempts are ready and how many workers are asleep, and of those only
-some come, each by its own lot. Who has had work a moment ago is not asleep yet, and always comes.
+Every worker receives a notification, and a fleet of a thousand idle workers must not wake for one
+attempt. So it carries how many attempts are ready and how many workers are asleep, and of those
+only some wake, each by a random draw of its own. A worker that has just had work is not asleep yet,
+and always comes.
 
 Any role that may connect to the database may send notifications on the channel, and hold the
-advisory lock of the sleepers. So a call is a hint: `ReadyNotice.read` accepts any text, no call
-makes a worker wait longer than its ordinary pause, and a lock that another session holds is not
-waited for.
+advisory lock of the sleepers. So a notification is a hint: `ReadyNotice.read` accepts any text, no
+notification makes a worker wait longer than its ordinary pause, and no worker waits for a lock that
+another session holds.
 """
 
 import random
@@ -29,18 +30,19 @@ from recovery_journal.postgres.database import Database
 
 COMERS_PER_ATTEMPT: Final = 2
 MORE_COMERS: Final = 8
-"""Lots may fall on few, and some of those may want other kinds. Of eight to be expected, none comes
-in one call of three thousand; then the next one to look by itself finds the attempt."""
+"""The draws may select few workers, and some of those may want other kinds. With eight expected,
+one notification in three thousand wakes none; then the next worker that polls finds the attempt."""
 AT_ONCE: Final = 16
 SPREAD_S: Final = 0.001
-"""If more come they come one after another, about as fast as a server grants claims."""
+"""Above this number the workers are spread over time, about as fast as a server grants claims."""
 
 LONGEST_TURN_S: Final = 1.0
-"""Less than an ordinary pause, whatever the call says."""
+"""Shorter than an ordinary pause, whatever the notification says."""
 NUMBERS: Final = re.compile(r"([0-9]{1,9}) ([0-9]{1,9})", re.ASCII)
-"""What a payload of ours is. Nine digits are more attempts and workers than there are."""
+"""The form of our payloads. Nine digits are more attempts and workers than can exist."""
 
-# A channel belongs to the whole database; the number of its sequence tells one journal from others.
+# A channel belongs to the whole database; the object id of this journal's sequence separates it
+# from other journals.
 NOTIFY: Final = """
 SELECT pg_notify(
     'recovery_journal_ready_' || 'session_locks'::regclass::oid,
@@ -58,8 +60,8 @@ WHERE locktype = 'advisory'
 
 CHANNEL: Final = "SELECT 'recovery_journal_ready_' || 'session_locks'::regclass::oid AS name"
 
-# All sleepers share one lock, and are counted by its holders. It goes with their sessions. The
-# number of a sequence tells it from other locks, as it does for session locks.
+# All sleepers share one lock, and its holders are their count. It is released when a session ends.
+# The object id of a sequence separates it from other locks, as for session locks.
 FALL_ASLEEP: Final = """
 SELECT pg_try_advisory_lock_shared('epochs'::regclass::oid::bigint << 32) AS is_counted
 """
@@ -69,14 +71,15 @@ SELECT NOT pg_advisory_unlock_shared('epochs'::regclass::oid::bigint << 32) AS i
 
 
 class ReadyNotice(Struct, frozen=True):
-    """What a call says: how many attempts became ready, and how many workers are asleep."""
+    """The content of a notification: how many attempts became ready, and how many workers are
+    asleep."""
 
     ready_count: int
     asleep_count: int
 
     @classmethod
     def read(cls, payload: str) -> "ReadyNotice":
-        """From a notification, whatever its text. One without two numbers is for everybody."""
+        """Parse a notification, whatever its text. One without two numbers wakes every worker."""
         numbers = NUMBERS.fullmatch(payload)
         if numbers is None:
             return cls(ready_count=0, asleep_count=0)
@@ -84,12 +87,12 @@ class ReadyNotice(Struct, frozen=True):
 
     @property
     def comer_count(self) -> int:
-        """How many of those that are asleep should come."""
+        """How many of the sleeping workers should come."""
         return self.ready_count * COMERS_PER_ATTEMPT + MORE_COMERS
 
     def wake_delay_s(self, *, is_asleep: bool) -> float | None:
-        """In how many seconds a worker that hears it should come, None if it need not."""
-        if is_asleep and random.random() * self.asleep_count >= self.comer_count:  # noqa: S311 - a lot
+        """After how many seconds a worker that receives it should come; None if it should not."""
+        if is_asleep and random.random() * self.asleep_count >= self.comer_count:  # noqa: S311 - a random draw
             return None
         crowd = min(self.comer_count, self.asleep_count)
         turn_s = min(SPREAD_S * crowd, LONGEST_TURN_S)
@@ -97,13 +100,13 @@ class ReadyNotice(Struct, frozen=True):
 
 
 def notify_ready(database: Database, ready_count: int) -> None:
-    """Wake workers that wait. What they would be woken for must be committed."""
+    """Wake waiting workers. The attempts for which they wake must be committed already."""
     with suppress(Retry), database.cursor() as cursor:
         cursor.execute(NOTIFY, {"ready_count": ready_count})
 
 
 def listen(connection: Connection[DictRow]) -> None:
-    """Hear the calls of this schema's journal in this connection from now on."""
+    """Receive the notifications of this schema's journal on this connection from now on."""
     row = connection.execute(CHANNEL).fetchone()
     assert row is not None
     connection.execute(SQL("LISTEN {}").format(Identifier(row["name"])))

@@ -32,8 +32,9 @@ LARGEST_PIECE_BYTES: Final = 1024 * 1024
 SMALLEST_PIECE_BYTES: Final = 16 * 1024
 FAST_PIECE_S: Final = 0.1
 SLOW_PIECE_S: Final = 0.5
-"""A fast piece is followed by one of twice the size, a slow one by one of half the size. Not
-sooner: of a compressed value, the server reads all that is before a piece, too."""
+"""The piece after a fast one is twice as large, the one after a slow one half as large. It
+does not shrink sooner, because each piece of a compressed value makes the server read all bytes
+before it too."""
 STEPS_AT_ONCE: Final = 32
 
 OPEN_RUN = """
@@ -137,8 +138,8 @@ class RunStore:
         self.values = values
 
     def open_run(self, cursor: Cursor[DictRow], run_id: str, kind: str, given: Payload) -> str:
-        """Make the run or find it, locked; the digest of its input as it is stored. Raises
-        `RunMismatch` for another kind or input, and `RunPruned`."""
+        """Create the run or find it, and lock it; return the digest of its input as it is stored.
+        Raises `RunMismatch` for another kind or input, and `RunPruned`."""
         run = {"run_id": run_id, "kind": kind, "input_digest": given.digest}
         cursor.execute(OPEN_RUN, {**run, "input": given.encoded})
         found = cursor.execute(LOCK_RUN, run).fetchone()
@@ -169,8 +170,8 @@ class RunStore:
     def tips(
         self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None
     ) -> Sequence[Checkpoint | CheckpointProblem]:
-        """The newest checkpoint of each run and its tail; what is wrong with one is the element's
-        answer."""
+        """The newest checkpoint of each run and its tail; the answer for a run whose checkpoint
+        cannot be used is its problem."""
         return [kept.tip for kept in self.kept(runs, cursor)]
 
     def end(self, run_id: str, cursor: Cursor[DictRow]) -> Progress:
@@ -181,11 +182,12 @@ class RunStore:
     def kept(
         self, runs: Sequence[str], cursor: Cursor[DictRow] | None = None
     ) -> Sequence[RunSnapshot]:
-        """The tips of these runs with those payloads that are small: one read for all of them.
+        """The tips of these runs and those of their payloads that are small: one read for all of
+        them.
 
-        Without the cursor of a transaction that has locked their leases, all as of one moment: a
-        worker whose lease is over reads while the next one writes, and must not be handed the
-        tail of another checkpoint than the one it is given.
+        Without the cursor of a transaction that has locked their leases, all are read as of one
+        moment: a worker whose lease is over may read while the next one writes, and must not be
+        given the tail of another checkpoint than the one that it is given.
         """
         if cursor is None:
             with self._database.transaction() as own:
@@ -211,7 +213,7 @@ class RunStore:
     def input(
         self, run_id: str, kept: RunSnapshot | None = None, keep_alive: KeepAlive = KEEP_NOTHING
     ) -> Value:
-        """The run's input, decoded, from what is at hand or from the store. Raises as
+        """The run's input, decoded, from the payloads at hand or from the store. Raises as
         `Values.decode`."""
         stored = self.stored_input(run_id, kept, keep_alive)
         keep_alive(len(stored))
@@ -221,8 +223,8 @@ class RunStore:
     def stored_input(
         self, run_id: str, kept: RunSnapshot | None = None, keep_alive: KeepAlive = KEEP_NOTHING
     ) -> bytes:
-        """The run's input as it is stored. Raises `PayloadCorrupt`, and `RunPruned` to a
-        worker whose attempt has ended."""
+        """The run's input as it is stored. Raises `PayloadCorrupt`, and `RunPruned` to a worker
+        whose attempt has ended."""
         what = f"the input of run {run_id!r}"
         if kept is not None and kept.input is not None and isinstance(kept.tip, Checkpoint):
             return require_digest(kept.input, digest=kept.tip.input_digest, what=what)
@@ -299,12 +301,12 @@ class RunStore:
         )
 
     def sizes(self, runs: Sequence[str]) -> dict[str, int]:
-        """How many bytes the next worker of each run is handed."""
+        """How many bytes the next worker of each run has to load."""
         with self._database.cursor() as cursor:
             return read_sizes(cursor, runs)
 
     def _outputs(self, tip: Checkpoint, keep_alive: KeepAlive) -> Iterator[tuple[int, str, bytes]]:
-        """The encoded outputs after a checkpoint, few at a time, and large ones in pieces."""
+        """The encoded outputs after a checkpoint, a few at a time, and large ones in pieces."""
         run = {"run_id": tip.run_id}
         wanted = {**run, "inline_bytes": INLINE_BYTES, "limit": STEPS_AT_ONCE}
         after = tip.ordinal
@@ -329,7 +331,8 @@ class RunStore:
         """Start from the input again after the last recorded run step, as a person chose; the tip
         is then a checkpoint without a state.
 
-        No run step is lost or numbered twice: the keys of the effects go on, and so change.
+        No run step is lost or numbered twice: the numbering of run steps continues, so the keys of
+        the effects change.
         """
         marker = {
             "run_id": tip.run_id,
@@ -346,7 +349,7 @@ class RunStore:
         return started
 
     def realign(self, cursor: Cursor[DictRow], attempt_id: str, tip: Checkpoint) -> None:
-        """Let the lease row say what the tip says, where a person accepted the tip as it is."""
+        """Set the lease row to what the tip says, where a person accepted the tip as it is."""
         at = {
             "attempt_id": attempt_id,
             "ordinal": tip.progress.ordinal,
@@ -359,12 +362,12 @@ class RunStore:
 def _pieces(
     cursor: Cursor[DictRow], statement: str, wanted: dict[str, Any], size: int
 ) -> Iterator[bytes]:
-    """A stored value, in pieces that are small enough to come fast."""
+    """A stored value, in pieces that are small enough to be read quickly."""
     start, step = 1, 4 * SMALLEST_PIECE_BYTES
     while start <= size:
         asked_at = time.monotonic()
         row = cursor.execute(statement, {**wanted, "start": start, "size": step}).fetchone()
-        if row is None or not row["piece"]:  # pruned meanwhile: the digest will not fit
+        if row is None or not row["piece"]:  # pruned meanwhile: the digest will not match
             return
         yield bytes(row["piece"])
         start += step

@@ -1,8 +1,8 @@
-"""Attempts that cannot be decided on are set aside, so that no other one waits for them.
+"""Attempts that cannot be decided on are set aside, so that no other attempt waits for them.
 
 Nothing is appended to such a stream: it may be of a newer program, or damaged. Its lease row stays
-as it is, but for the time of the next try. Tries come after growing waits, for a program that can
-read the stream may have been deployed, or a transaction that was in the way may have ended.
+unchanged, except for the time of the next try. Tries back off, because a program that can read the
+stream may be deployed meanwhile, or a blocking transaction may end.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,10 @@ from recovery_journal.log.open_writers import BRIEF, is_lock_timeout
 from recovery_journal.postgres.arrays import array
 
 TIMEOUT_LIMIT: Final = 40
-"""After so many of these waits in one call, the rest of the batch waits for the next call."""
+"""After this many lock timeouts in one call, the rest of the batch waits for the next call."""
 
 BE_BRIEF: Final = f"SET LOCAL lock_timeout = '{BRIEF}'"
-"""A batch of attempts waits no longer for the lock of one."""
+"""The longest time that a batch of attempts waits for the lock of one."""
 
 SET_ASIDE: Final = """
 WITH noted AS (
@@ -49,7 +49,7 @@ AnswerT = TypeVar("AnswerT")
 def set_aside(
     cursor: Cursor[DictRow], problems: Mapping[str, RecoveryJournalError], policy: Policy
 ) -> None:
-    """Leave these attempts alone until their next try, and note why."""
+    """Leave these attempts alone until their next try, and record why."""
     if not problems:
         return
     positions = [
@@ -74,7 +74,7 @@ def take_back(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> None:
 
 class Halving(Generic[AnswerT]):
     """Carries out an act for many attempts; where one of them is locked, for half as many at a
-    time, down to the one, which is then given up for now."""
+    time, down to the locked one, which is then skipped for now."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class Halving(Generic[AnswerT]):
         self._timeout_count = 0
 
     def halve(self, attempt_ids: Sequence[str], error: StoreBusy) -> dict[str, AnswerT]:
-        """After the act has failed for all of these. Raises the error where it is no lock's, and
-        after `TIMEOUT_LIMIT` waits: what was done by then is done."""
+        """Repeat in halves after the act has failed for all of these. Raises the error where it is
+        not a lock timeout, and after `TIMEOUT_LIMIT` timeouts: what was done by then stays done."""
         self._timeout_count += 1
         if not is_lock_timeout(error) or self._timeout_count > TIMEOUT_LIMIT:
             raise error
@@ -104,5 +104,5 @@ class Halving(Generic[AnswerT]):
 
 
 def _storable(reason: str) -> str:
-    """The text without what no column holds."""
+    """The text without characters that no column can hold."""
     return reason.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

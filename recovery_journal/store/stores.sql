@@ -1,19 +1,20 @@
 -- The built-in lease, run-step and checkpoint store: what the log's decisions are about.
 --
--- The log is the truth about ownership; a lease row is what a worker's write is checked against.
--- Whatever moves an attempt locks its lease row first, then appends, then changes the row.
+-- The log is the truth about ownership; a worker's write is checked against its lease row. Every
+-- change of an attempt locks its lease row first, then appends, then changes the row.
 
 -- Larger for every lease granted or seized, and never used again.
 CREATE SEQUENCE epochs AS bigint CACHE 1;
 
--- Its own number tells the session locks and the channel of this journal from those of others. No
--- number is drawn from it: those of session locks are random, so that none can be foreseen.
+-- The object id of this sequence separates the session locks and the channel of this journal from
+-- those of others. No number is drawn from it: session locks have random numbers, so that they
+-- cannot be predicted.
 CREATE SEQUENCE session_locks AS integer CYCLE;
 
 CREATE TABLE runs (
     run_id text COLLATE "C" PRIMARY KEY,
     kind text NOT NULL,
-    -- Null once it is pruned.
+    -- Null after pruning.
     input bytea,
     input_digest text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -22,7 +23,7 @@ CREATE TABLE runs (
     CHECK (input IS NOT NULL OR pruned_at IS NOT NULL)
 );
 
--- Runs with something left to prune: pruning again does not look at the pruned ones.
+-- Runs with something left to prune: pruning does not read the pruned ones again.
 CREATE INDEX runs_unpruned ON runs (run_id) WHERE pruned_at IS NULL;
 
 CREATE TABLE leases (
@@ -36,8 +37,8 @@ CREATE TABLE leases (
     -- Derived from the stream, and changed with it: status, fence, holder. `version` is that of the
     -- last event that changed the row: the steps of a recovery, up to the last one, do not.
     status text NOT NULL,
-    -- Whether a sweep has to look at it: it may be lost, orphaned or overdue. Indexes name this in
-    -- place of the status, because a recovery goes from held to held without changing it.
+    -- Whether a sweep has to check it: it may be lost, orphaned or overdue. Indexes use this column
+    -- instead of the status, because a recovery begins and ends as held without changing it.
     is_watched boolean NOT NULL
         GENERATED ALWAYS AS (status IN ('held', 'recovering', 'ready')) STORED,
     version bigint NOT NULL,
@@ -48,7 +49,8 @@ CREATE TABLE leases (
     boot_id text NOT NULL,
     pid bigint NOT NULL,
     process_started text NOT NULL,
-    -- Its end is the holder's death. Null where the holder has none, and the TTL alone decides.
+    -- The end of this lock is evidence of the holder's death. Null where the holder has none, so
+    -- that only the TTL decides.
     session_lock integer,
     recovery_no integer NOT NULL DEFAULT 0,
     dispatch_id text,
@@ -61,11 +63,11 @@ CREATE TABLE leases (
     deadline_at timestamptz,
     retry_at timestamptz,
     ended_at timestamptz,
-    -- How far the run has come, as its worker says.
+    -- How far the run has come, as its worker reports.
     ordinal bigint NOT NULL,
     chain text NOT NULL,
     checkpoint_count bigint NOT NULL,
-    -- Said of a lease before it expires by itself: which loss, and why.
+    -- Reported for a lease before it expires by itself: which loss, and why.
     loss text,
     loss_reason text,
     result bytea,
@@ -73,19 +75,19 @@ CREATE TABLE leases (
 ) WITH (
     -- Room for the next versions of each row on its own page.
     fillfactor = 45,
-    -- Most versions die on their page and are pruned there, by the next one who reads it. Vacuum
-    -- has to come for the entries of what was claimed and what has ended, and the default would
-    -- wait for a fifth of a table that keeps all that ever ended.
+    -- Most versions die on their page and are pruned there, by the next reader of the page. Vacuum
+    -- is needed for the index entries of claimed and ended attempts; by default it would wait for a
+    -- fifth of a table that keeps every ended attempt.
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_threshold = 1000,
     autovacuum_analyze_scale_factor = 0.01,
     autovacuum_analyze_threshold = 1000,
-    -- A look at an idle fleet is short; it must not take all the cores at once.
+    -- A sweep of an idle fleet is short; it must not use all the cores at once.
     parallel_workers = 0
 );
 
--- No index names the status, the stage's other columns or a time that moves: a lease goes through
--- its whole recovery, and every heartbeat, without an entry in an index.
+-- No index names the status, the stage's other columns or a time that moves: a lease passes through
+-- its whole recovery, and every heartbeat, without a new index entry.
 
 -- At most one open attempt per run.
 CREATE UNIQUE INDEX leases_open_run ON leases (run_id) WHERE ended_at IS NULL;
@@ -93,9 +95,9 @@ CREATE UNIQUE INDEX leases_open_run ON leases (run_id) WHERE ended_at IS NULL;
 -- All attempts of a run: to number the next one, and to see when the last one ended.
 CREATE INDEX leases_run ON leases (run_id, attempt_no);
 
--- What a sweep looks at, in the order in which it takes: whatever has ended, waits for a person or
--- is quarantined costs it nothing. It looks once at every one of the others. An index on the time
--- of their end would spare it that, and cost each heartbeat an entry in every index; as a lower
+-- The rows that a sweep checks, in the order in which it takes: attempts that have ended, wait for
+-- a person or are quarantined cost it nothing. It reads every other one once. An index on the time
+-- of their end would save that read, and cost each heartbeat an entry in every index; as a lower
 -- bound that only sweeps move up, it would still cost each lease such an update in every TTL.
 CREATE INDEX leases_watched ON leases (attempt_id) WHERE is_watched;
 
@@ -114,7 +116,7 @@ CREATE TABLE run_steps (
     PRIMARY KEY (run_id, ordinal)
 );
 
--- A run step said to begin before its effect; in doubt until it is recorded.
+-- A run step announced before its effect; in doubt until it is recorded.
 CREATE TABLE announcements (
     run_id text COLLATE "C" NOT NULL REFERENCES runs,
     ordinal bigint NOT NULL,
@@ -140,8 +142,8 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (run_id, checkpoint_no)
 );
 
--- What failures said, by the version of their events. It may quote payloads, so the log keeps a
--- digest of it, and pruning erases it here.
+-- The texts of failures, by the version of their events. A text may quote payloads, so the log
+-- keeps only its digest, and pruning erases it here.
 CREATE TABLE error_texts (
     attempt_id text COLLATE "C" NOT NULL,
     version bigint NOT NULL,
@@ -155,7 +157,7 @@ CREATE INDEX error_texts_run ON error_texts (run_id);
 
 CREATE INDEX error_texts_written ON error_texts (written_at);
 
--- Which code versions workers of a kind ask for (of any kind, where it is empty), and when last.
+-- Which code versions workers of a kind demand (of any kind, where it is empty), and when last.
 CREATE TABLE code_version_demand (
     kind text COLLATE "C" NOT NULL,
     code_version text COLLATE "C" NOT NULL,
@@ -163,9 +165,9 @@ CREATE TABLE code_version_demand (
     PRIMARY KEY (kind, code_version)
 );
 
--- Attempts in quarantine of which nobody has been told yet: written with the quarantine, and gone
--- once a hook has ended well or a person has lifted it. Nobody takes a row before `next_try_at`:
--- somebody is telling just now, or the last try has failed.
+-- Quarantined attempts whose notice is pending: written with the quarantine, and deleted once a
+-- hook call has succeeded or a person has lifted the quarantine. No process takes a row before
+-- `next_try_at`: another one is calling the hook, or the last try has failed.
 CREATE TABLE pending_quarantine_notices (
     attempt_id text COLLATE "C" NOT NULL,
     version bigint NOT NULL,
@@ -174,8 +176,8 @@ CREATE TABLE pending_quarantine_notices (
     PRIMARY KEY (attempt_id, version)
 );
 
--- One row per life of the server, so that an outage is nobody's death (rule R9): a promotion
--- changes the timeline without starting the server anew.
+-- One row per life of the server, so that an outage is no evidence of a worker's death (rule R9): a
+-- promotion changes the timeline without a restart of the server.
 CREATE TABLE server_lives (
     timeline text NOT NULL,
     started_at timestamptz NOT NULL,
@@ -183,13 +185,13 @@ CREATE TABLE server_lives (
     PRIMARY KEY (timeline, started_at)
 );
 
--- The life in which the journal was made; every other one began with an outage.
+-- The life in which the journal was created; every other one began with an outage.
 INSERT INTO server_lives (timeline, started_at)
 VALUES (left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time());
 
--- Attempts whose streams no decision can be made on: for what reason, since when, and which event
--- is in the way. `leases.retry_at` keeps each from claims and sweeps until the next try, which
--- comes after growing waits; the row goes with the first try that succeeds.
+-- Attempts whose streams cannot be decided on: the reason, the time, and the event that blocks.
+-- `leases.retry_at` keeps each from claims and sweeps until the next try, with back-off; the first
+-- try that succeeds deletes the row.
 CREATE TABLE set_aside (
     attempt_id text COLLATE "C" PRIMARY KEY,
     position bigint,

@@ -1,7 +1,7 @@
-"""Pruning the superseded checkpoints of runs that are still open.
+"""Prunes the superseded checkpoints of runs that are still open.
 
 A run that lives for months saves its state after every step, and resumes from the newest checkpoint
-alone. The one before it is what an operator may fall back to.
+alone. An operator may fall back to the one before it.
 """
 
 from datetime import datetime
@@ -17,7 +17,7 @@ FEWEST_KEPT: Final = 2
 
 DEFAULT_KEPT: Final = 10
 
-# A checkpoint below the oldest one that is kept, counted from the newest and without the void ones.
+# A checkpoint below the oldest one to keep, counted from the newest and without the void ones.
 SUPERSEDED = """
 FROM checkpoints AS old
 WHERE old.run_id = {run_id}
@@ -33,7 +33,7 @@ WHERE old.run_id = {run_id}
 """
 
 # An operator's fallback to the parent takes FOR UPDATE, so the newest one stays the newest until
-# the transaction ends; a worker's writes are not held up. Locked leases wait for another time.
+# the transaction ends; a worker's writes are not blocked. Locked leases are left for a later call.
 LOCK_OPEN_RUNS = f"""
 SELECT run_id
 FROM leases
@@ -79,7 +79,7 @@ class SupersededCheckpoints:
             after = run_ids[-1]
 
     def _delete(self, cursor: Cursor[DictRow], wanted: dict[str, Any]) -> int:
-        """Repeat the statement until it finds nothing more."""
+        """Repeat the statement until it finds no more rows."""
         deleted_count = 0
         while wanted["run_ids"]:
             limited = {**wanted, "row_limit": self._rows_per_statement}

@@ -1,4 +1,4 @@
-"""Reading the tips of runs: the newest checkpoint of each, and the run steps after it."""
+"""Reads the tips of runs: the newest checkpoint of each, and the run steps after it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,9 +25,9 @@ from recovery_journal.postgres.arrays import array
 INLINE_BYTES: Final = 8 * 1024
 """Payloads up to this size are read together with the tip; larger ones when they are needed."""
 
-# Digests are computed from the stored bytes: of small payloads here, which have to be moved anyway
-# if the tail is folded or handed out; of large ones there, so that nothing large is moved for it.
-# What is above the limit is not even read.
+# Digests are computed from the stored bytes. For small payloads this process computes them, because
+# it has to read them anyway to fold the tail or to hand it out; for large ones the server does, so
+# that nothing large is transferred. A state above the limit is not even read.
 NEWEST_CHECKPOINTS = """
 SELECT runs.run_id,
     runs.input_digest,
@@ -83,8 +83,8 @@ WHERE run_steps.ordinal > coalesce(tip.ordinal, 0)
 ORDER BY run_id, run_steps.ordinal
 """
 
-# What a run's next worker is handed, without reading it: of a large value the server reads the
-# header alone.
+# The bytes that a run's next worker has to load, without reading them: of a large value the server
+# reads only the header.
 SIZES = """
 SELECT wanted.run_id,
     coalesce(octet_length(runs.input), 0)
@@ -106,7 +106,7 @@ LEFT JOIN LATERAL (
 ) AS tail ON true
 """
 
-# Of the tail alone: a run step before the checkpoint is nobody's start any more.
+# Of the tail alone: no worker starts from a run step before the checkpoint any more.
 LAST_STEP = """
 SELECT run_id,
     ordinal,
@@ -146,7 +146,7 @@ ORDER BY run_id, ordinal
 
 
 class RunSnapshot(Struct, frozen=True, kw_only=True, gc=False):
-    """What the store keeps of one run: its tip, and those payloads that were small enough to come
+    """The stored state of one run: its tip, and those payloads that were small enough to be read
     with it, as they are stored. `outputs` are those of the tip's tail, in its order."""
 
     tip: Checkpoint | CheckpointProblem
@@ -185,11 +185,11 @@ class _Tail(NamedTuple):
 def read_kept(
     cursor: Cursor[DictRow], runs: Sequence[str], *, limit_bytes: int
 ) -> list[RunSnapshot]:
-    """The tip of each run and its small payloads, in the order asked for; what is wrong with one
-    is the element's answer."""
+    """The tip of each run and its small payloads, in the order of the request; the answer for a run
+    with a problem is that problem."""
     wanted = _wanted(runs, limit_bytes)
     connection = cursor.connection
-    # The three are sent together, and waited for once.
+    # The three queries are sent together, with one wait for all.
     with (
         connection.pipeline(),
         connection.cursor(binary=True, row_factory=args_row(_Newest)) as newest,
@@ -209,16 +209,16 @@ def read_kept(
 
 
 def read_sizes(cursor: Cursor[DictRow], runs: Sequence[str]) -> dict[str, int]:
-    """How many bytes the next worker of each run is handed."""
+    """How many bytes the next worker of each run has to load."""
     with cursor.connection.cursor(binary=True, row_factory=tuple_row) as sizes:
         return dict(sizes.execute(SIZES, {"run_ids": array(runs)}).fetchall())
 
 
 def read_end(cursor: Cursor[DictRow], run_id: str, *, limit_bytes: int) -> Checkpoint:
-    """How far a run has come: its newest checkpoint and, as the tail, its last run step alone.
+    """Read how far a run has come: its newest checkpoint and, as the tail, only its last run step.
 
-    Of what lies between nothing is read, for a run may have been attempted ten thousand times
-    without a checkpoint. Raises `PayloadCorrupt`, `CheckpointTooNew`, `CheckpointTooLarge`.
+    Nothing in between is read, because a run may have been attempted ten thousand times without a
+    checkpoint. Raises `PayloadCorrupt`, `CheckpointTooNew`, `CheckpointTooLarge`.
     """
     wanted = {**_wanted([run_id], limit_bytes), "run_id": run_id}
     with (
@@ -285,8 +285,8 @@ def _kept(
 
 
 def _problem(row: _Newest, limit_bytes: int) -> CheckpointProblem | None:
-    """Why a run's newest checkpoint cannot be used here. What a newer program has written is not
-    looked into: its digest may be one of another kind."""
+    """Why this process cannot use a run's newest checkpoint. A checkpoint of a newer program is not
+    inspected: its digest may be of another kind."""
     what = f"checkpoint {row.checkpoint_no} of run {row.run_id!r}"
     if (row.format_version or 0) > FORMAT_VERSION:
         kind = ProblemKind.TOO_NEW

@@ -1,9 +1,9 @@
 """A worker's writes under its fence (rule R7), each one statement or one transaction.
 
-Every one first locks the lease row by attempt, lease id, epoch and status `held`: the UPDATE that
-opens each statement takes the same row lock as FOR NO KEY UPDATE, waits for whoever has it, and
-then looks again at the row's newest version. The write itself reads from that UPDATE's answer, so
-without the lock there is nothing to insert. Each write renews the lease.
+Each write first locks the lease row by attempt, lease id, epoch and status `held`: the UPDATE that
+opens each statement takes the same row lock as FOR NO KEY UPDATE, waits for its present holder, and
+then evaluates its condition again on the row's newest version. The write itself reads from that
+UPDATE's answer, so without the lock there is nothing to insert. Each write renews the lease.
 """
 
 from collections.abc import Callable
@@ -125,7 +125,7 @@ Answer = TypeVar("Answer")
 
 
 class Held(Struct, frozen=True, kw_only=True):
-    """Which lease a write is made under."""
+    """The lease under which a write is made."""
 
     attempt_id: str
     run_id: str
@@ -135,7 +135,7 @@ class Held(Struct, frozen=True, kw_only=True):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """As the statements name them."""
+        """The parameters of the statements."""
         return {
             "attempt_id": self.attempt_id,
             "run_id": self.run_id,
@@ -153,7 +153,7 @@ class Renewal(Struct, frozen=True, kw_only=True):
 
 
 class LeaseWrites:
-    """What a worker writes while it works. A write whose fence is void raises `LeaseLost`."""
+    """The writes of a worker during its work. A write whose fence is void raises `LeaseLost`."""
 
     def __init__(self, database: Database, ledger: Ledger) -> None:
         self._database = database
@@ -172,7 +172,7 @@ class LeaseWrites:
         return Renewal(**row)
 
     def announce(self, held: Held, *, ordinal: int, name: str) -> None:
-        """Say that a run step is about to have its effect."""
+        """Announce that a run step is about to have its effect."""
         values = {**held.parameters, "ordinal": ordinal, "name": name}
         if retry_once(lambda: self._execute(ANNOUNCE, values)) is None:
             self._explain(held, WriteKind.ANNOUNCEMENT, f"announce run step {ordinal}")
@@ -195,7 +195,7 @@ class LeaseWrites:
             )
 
     def save(self, held: Held, *, checkpoint_no: int, ordinal: int, state: Payload) -> None:
-        """Keep a state as the run's newest checkpoint."""
+        """Save a state as the run's newest checkpoint."""
         checkpoint = {
             **held.parameters,
             "checkpoint_no": checkpoint_no,
@@ -242,7 +242,8 @@ class LeaseWrites:
     ) -> None:
         """Why a write found no row: the fence is void, it was done before, or it is out of order.
 
-        It was done before where a reply was lost: the same content stands there under our epoch.
+        It was done before where a reply was lost: the same content is stored under this lease's
+        epoch.
         """
         row = self._execute(SELECT_LEASE, held.parameters)
         if row is None or LeaseRow.read(row).fence != held.fence or row["status"] != "held":
@@ -262,7 +263,7 @@ class LeaseWrites:
 
 
 def retry_once(call: Callable[[], Answer]) -> Answer:
-    """Ask once more after a lost reply; the call must notice that it was done before."""
+    """Retry once after a lost reply; the call must be idempotent."""
     try:
         return call()
     except ServerUnavailable:
@@ -280,8 +281,8 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
     def once() -> LeaseLost:
         with database.transaction() as cursor:
             row = ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
-            # Neither may be there: the attempt began in a future that a restore has undone. And
-            # a stream that cannot be decided on, or appended to, takes no event; its lease is void
+            # There may be no stream: the attempt began in a future that a restore has undone. And a
+            # stream that cannot be decided on, or appended to, takes no event; the lease is void
             # all the same.
             with suppress(UnknownAttempt, StreamUnusable, AppendBlocked):
                 if row:

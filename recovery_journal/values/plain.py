@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 from recovery_journal.values.refusals import CannotWrite
 
 Value: TypeAlias = Any
-"""Whatever a user stores: of a supported type, or of one with a codec."""
+"""Any value that a user stores: of a supported type, or of one with a codec."""
 
 PLAIN: Final = frozenset({NoneType, bool, int, float, str, bytes})
 """Scalar types, which MessagePack keeps apart."""

@@ -45,7 +45,7 @@ def zone_of(form: ZoneForm) -> tzinfo | None:
 def _key_of(zone: ZoneInfo) -> str:
     """Return the key. A zone from `ZoneInfo.from_file` may have data that its key does not name;
     pickle refuses exactly these zones. One from `ZoneInfo.no_cache` is another object than the one
-    that a reader gets for its key, and arithmetic asks whether two datetimes share one object."""
+    that a reader gets for its key, and arithmetic checks whether two datetimes share one object."""
     try:
         arguments: Any = zone.__reduce__()[1]
     except PicklingError:

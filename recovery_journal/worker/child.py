@@ -31,7 +31,7 @@ LARGEST_WORD: Final = 64 * 1024
 
 
 class Word(Struct, frozen=True, kw_only=True):
-    """A child's last word: how its work ended. One that dies leaves none."""
+    """A child's last word: how its work ended. A child that is killed leaves none."""
 
     outcome: Outcome
     error_class: str = ""
@@ -39,7 +39,8 @@ class Word(Struct, frozen=True, kw_only=True):
 
 
 class ExitCode(IntEnum):
-    """With what a child ends, for whoever looks at processes; near to what sysexits.h says."""
+    """The exit code of a child, for tools that inspect processes; close to the codes of
+    sysexits.h."""
 
     ENDED = 0
     RAISED = 70
@@ -58,16 +59,16 @@ EXIT_CODES: Final = {
 class Child:
     """A forked process in a group of its own.
 
-    It kills itself at the deadline, unless the parent extends that: a suspended parent can
-    kill nobody.
+    It kills itself at the deadline, unless the parent extends that: a suspended parent cannot kill
+    it.
     """
 
     def __init__(self, work: Callable[[], Word], *, deadline: float) -> None:
         here, there = socket.socketpair()
-        here.settimeout(0)  # the parent waits for the process, and never for what it says
+        here.settimeout(0)  # the parent waits for the process, and never for its last word
         try:
             self.pid = fork_in_group(partial(_live, work, here, there, deadline))
-        except OSError:  # no more processes for us
+        except OSError:  # no more processes available
             here.close()
             raise
         finally:
@@ -78,12 +79,12 @@ class Child:
         self._is_gone = False
 
     def extend(self, deadline: float) -> None:
-        """Let it live until then, by `elapsed_s`'s clock. From any thread."""
+        """Extend its deadline to this time, by `elapsed_s`'s clock. Callable from any thread."""
         with suppress(OSError):  # it is gone, or stopped and reads nothing
             self._link.send(DEADLINE.pack(deadline))
 
     def is_gone_within(self, limit_s: float) -> bool:
-        """Wait for its end, up to a limit; once it has ended, it is reaped."""
+        """Wait for its end, up to a limit; an ended child is reaped."""
         deadline = time.monotonic() + limit_s
         while not self._is_gone:
             left_s = deadline - time.monotonic()
@@ -94,7 +95,7 @@ class Child:
         return True
 
     def kill(self) -> None:
-        """SIGKILL it and its group, stopped or not; return once it is gone."""
+        """Kill it and its group with SIGKILL, stopped or not; return once it is gone."""
         if self._is_gone:
             return
         self._kill_group()
@@ -105,10 +106,10 @@ class Child:
             )
 
     def last_word(self) -> Word | None:
-        """What it said at its end. Ask once it is gone."""
+        """The child's last word, if any. Call this only once the child is gone."""
         try:
             return msgspec.msgpack.decode(self._link.recv(LARGEST_WORD), type=Word)
-        except (OSError, msgspec.DecodeError):  # it said nothing, or died in the middle of it
+        except (OSError, msgspec.DecodeError):  # it left no word, or died in the middle of it
             return None
 
     @property
@@ -120,7 +121,7 @@ class Child:
         return f"child died of signal {-code}" if code < 0 else f"child left with code {code}"
 
     def close(self) -> None:
-        """Give back what the parent has open for it."""
+        """Release what the parent has open for it."""
         self._link.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
@@ -136,7 +137,7 @@ class Child:
 
     def _reap(self) -> None:
         if self._pidfd is not None:
-            # Until it is reaped its number is its own, so nobody else's group can be meant.
+            # Until it is reaped its number is its own, so the signal cannot reach another group.
             self._kill_group()
             self._took_status(0)
         self._is_gone = True
@@ -144,7 +145,7 @@ class Child:
     def _took_status(self, options: int) -> bool:
         try:
             pid, status = os.waitpid(self.pid, options)
-        except ChildProcessError:  # SIGCHLD is ignored, or somebody waits for every child
+        except ChildProcessError:  # SIGCHLD is ignored, or other code waits for every child
             return True
         if pid == self.pid:
             self._status = status
@@ -181,18 +182,18 @@ def _live(
         word = work()
         link.sendall(msgspec.msgpack.encode(word))
         code = EXIT_CODES.get(word.outcome, ExitCode.ENDED)
-    except BaseException:  # noqa: BLE001 - nothing may climb out of a fork into the parent's loop
+    except BaseException:  # noqa: BLE001 - nothing may escape from a fork into the parent's loop
         traceback.print_exc()
     finally:
-        with suppress(OSError, ValueError):  # nobody reads them any more
+        with suppress(OSError, ValueError):  # they have no reader any more
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
 
 
 def watch_parent(link: socket.socket, deadline: float) -> None:
-    """Kill the own process group once the parent's end of the link has closed, or the deadline
-    has passed without a later one: said first, for it is no crash."""
+    """Kill this process's group once the parent's end of the link has closed, or the deadline has
+    passed without a later one. The child reports that first, because it is no crash."""
     poll = select.poll()
     poll.register(link, select.POLLIN)
     while (left_s := deadline - elapsed_s()) > 0:
@@ -202,6 +203,6 @@ def watch_parent(link: socket.socket, deadline: float) -> None:
         if len(said) < DEADLINE.size:
             break
         (deadline,) = DEADLINE.unpack(said)
-    with suppress(OSError):  # nobody listens any more
+    with suppress(OSError):  # the parent reads no more
         link.sendall(msgspec.msgpack.encode(Word(outcome=Outcome.FENCED)))
     os.killpg(0, signal.SIGKILL)

@@ -1,8 +1,8 @@
-"""Heartbeats for one lease, from a thread of their own: a server that does not answer must not
-keep the worker from killing its child in time.
+"""Heartbeats for one lease, in a thread of their own, so that a server that does not answer never
+keeps the worker from killing its child in time.
 
-The same thread watches over the worker's session lock meanwhile, and declares it with each
-heartbeat. A lost one is taken anew in a third thread: connecting may take longer than a TTL.
+The same thread checks the worker's session lock meanwhile, and declares it with each heartbeat. A
+third thread replaces a lost lock, because connecting may take longer than a TTL.
 """
 
 import threading
@@ -19,22 +19,22 @@ from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.wake_event import WakeEvent
 
 HEARTBEATS_A_TTL: Final = 3
-AGAIN_S: Final = 0.25  # after a heartbeat that nobody answered
-LOCK_S: Final = 0.05  # between looks whether there is a session lock again
-HINT_REST_S: Final = 0.05  # a worker at work needs no calls: they only have to be read
-FIRST_S: Final = 0.5  # by then it has a connection, should it have to show a sign of life at once
+AGAIN_S: Final = 0.25  # after a heartbeat without an answer
+LOCK_S: Final = 0.05  # between checks for a new session lock
+HINT_REST_S: Final = 0.05  # a worker at work needs no notifications: they only have to be read
+FIRST_S: Final = 0.5  # by then it has a connection, in case it must show a sign of life at once
 STOP_LIMIT_S: Final = 5.0
 
 
 class Verdict(StrEnum):
-    """Why a child must not go on, as heartbeats tell it."""
+    """Why a child must not continue, as heartbeats show."""
 
     LOST = "lost"
     STALLED = "stalled"
 
 
 class Keeper:
-    """Renews a lease until stopped. Between the threads pass plain values only."""
+    """Renews a lease until stopped. Threads exchange plain values only."""
 
     def __init__(
         self, lease: Lease, session_lock: SessionLock, *, stalled_after_s: float | None
@@ -60,11 +60,11 @@ class Keeper:
 
     @property
     def has_run_out(self) -> bool:
-        """Whether nobody can say any more that the lease still holds."""
+        """Whether the lease may have ended: no heartbeat was acknowledged within a TTL."""
         return elapsed_s() >= self._deadline
 
     def renew(self) -> None:
-        """One heartbeat, here and now. Raises what `Lease.heartbeat` raises."""
+        """Send one heartbeat in this thread. Raises what `Lease.heartbeat` raises."""
         sent_at = elapsed_s()
         number = self._session_lock.number
         renewal = self._lease.heartbeat(session_lock=number)
@@ -76,13 +76,13 @@ class Keeper:
         self._judge(renewal, sent_at)
 
     def start(self, on_renewed: Callable[[float], object]) -> None:
-        """Renew from now on, in a thread, which passes each new deadline on."""
+        """Renew from now on, in a thread, which reports each new deadline to `on_renewed`."""
         self._next_at = min(self._next_at, elapsed_s() + FIRST_S)
         self._thread = threading.Thread(target=self._go_on, args=(on_renewed,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Renew no more; a heartbeat under way is waited for, up to a limit."""
+        """Stop renewing; wait for a heartbeat under way, up to a limit."""
         if self._is_stopped.is_set():
             return
         self._is_stopped.set()
@@ -94,7 +94,7 @@ class Keeper:
             self._taking.join(STOP_LIMIT_S)
 
     def problems(self) -> list[str]:
-        """What went wrong since the last time this was asked."""
+        """The problems since the last call."""
         found = []
         while True:
             try:
@@ -104,7 +104,7 @@ class Keeper:
 
     def _go_on(self, on_renewed: Callable[[float], object]) -> None:
         while self.verdict is None and self._is_due():
-            if self.has_run_out:  # this process was suspended: whoever watches kills first of all
+            if self.has_run_out:  # this process was suspended: the supervision kills first of all
                 return
             asked_at = elapsed_s()
             try:
@@ -112,13 +112,13 @@ class Keeper:
                 on_renewed(self._deadline)
             except LeaseLost:
                 self.verdict = Verdict.LOST
-            except Exception as error:  # noqa: BLE001 - said to whoever watches; the deadline decides
+            except Exception as error:  # noqa: BLE001 - reported; the deadline decides
                 self._problems.put(f"{type(error).__name__}: {error}")
                 self._next_at = self._no_sooner_than = asked_at + min(self._interval_s, AGAIN_S)
 
     def _is_due(self) -> bool:
-        """Wait for the next heartbeat, which is due at once where the session lock is another than
-        was declared: it was lost, and this is a sign of life. False once this is stopped."""
+        """Wait for the next heartbeat, which is due at once where the session lock differs from the
+        declared one: that lock was lost, and this is a sign of life. False once this is stopped."""
         while (left_s := self._next_at - elapsed_s()) > 0:
             if self._session_lock.number is None:
                 left_s = min(left_s, LOCK_S if self._takes_lock() else AGAIN_S)
@@ -133,7 +133,8 @@ class Keeper:
         return not self._is_stopped.is_set()
 
     def _takes_lock(self) -> bool:
-        """Take another session lock beside the heartbeats, if that is due; whether it goes on."""
+        """Take another session lock beside the heartbeats, if that is due; return whether that is
+        still under way."""
         if self._taking is not None and self._taking.is_alive():
             return True
         if not self._session_lock.is_due:
@@ -143,7 +144,7 @@ class Keeper:
         return True
 
     def _judge(self, renewal: Renewal, sent_at: float) -> None:
-        """Progress is what the server has seen, so a suspended worker blames nobody."""
+        """Judge progress by what the server has seen, so that a suspended worker blames no run."""
         found = (renewal.ordinal, renewal.checkpoint_count)
         if found != self._seen:
             self._seen, self._changed_at = found, sent_at

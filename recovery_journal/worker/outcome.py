@@ -1,4 +1,4 @@
-"""What became of an attempt that a worker ran, and what the worker says on the way."""
+"""The outcome of an attempt that a worker ran, and the worker's notices on the way."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -16,9 +16,9 @@ class Outcome(StrEnum):
     WAITING = "waiting"
     """The function let the attempt wait for a person."""
     HANDED_BACK = "handed_back"
-    """The lease went back to the pipeline: the worker drained, or the function said so."""
+    """The lease went back to the pipeline: the worker drained, or the function asked for it."""
     LOST = "lost"
-    """The fence was void: somebody else owns the attempt, or a person or the timeout ended it."""
+    """The fence was void: another worker owns the attempt, or a person or the timeout ended it."""
     FENCED = "fenced"
     """No heartbeat was acknowledged for a TTL, so the worker killed its own child."""
     DIED = "died"
@@ -26,13 +26,13 @@ class Outcome(StrEnum):
     STALLED = "stalled"
     """No progress for too long, so the child was killed."""
     INTERRUPTED = "interrupted"
-    """A write of the function's could not be made now: the server went away or was busy."""
+    """A write of the function could not be made now: the server was unavailable or busy."""
     UNSTARTED = "unstarted"
     """The lease could not be renewed before the start, so the function was never called."""
 
 
 class NoticeKind(StrEnum):
-    """What a worker speaks of."""
+    """The subject of a worker's notice."""
 
     STARTED = "started"
     ENDED = "ended"
@@ -41,7 +41,7 @@ class NoticeKind(StrEnum):
 
 
 class Notice(Struct, frozen=True, kw_only=True):
-    """One sentence of a worker's, for whoever watches it; `text` is for people."""
+    """One sentence of a worker, for its observer; `text` is for people."""
 
     kind: NoticeKind
     worker_id: str
@@ -51,4 +51,4 @@ class Notice(Struct, frozen=True, kw_only=True):
 
 
 Tell = Callable[[Notice], object]
-"""Who is told. Called in the thread that runs the worker."""
+"""The worker's observer. Called in the thread that runs the worker."""

@@ -16,13 +16,14 @@ from recovery_journal.store.ready_notice import ReadyNotice
 READS_AT_ONCE: Final = 8  # libpq reads 16 kB or a little more at a time
 FLOOD_COUNT: Final = 2_000
 FLOOD_WINDOW_S: Final = 1.0
-"""More notifications in this time are no calls of ours: a cohort of attempts is one call."""
+"""More notifications than this in this time are not the journal's: a cohort of attempts sends
+one."""
 SHORTEST_DEAFNESS_S: Final = 10.0
 LONGEST_DEAFNESS_S: Final = 600.0
 
 
 class Hearing:
-    """The last call of those that were heard, and how many there were of late."""
+    """The last notification that was received, and how many there were recently."""
 
     def __init__(self) -> None:
         self._call: ReadyNotice | None = None
@@ -32,7 +33,7 @@ class Hearing:
         self._deaf_until = self._counted_since
 
     def hear(self, notice: PGnotify) -> None:
-        """Take note of one notification. Its bytes may be in any encoding."""
+        """Record one notification. Its bytes may be in any encoding."""
         self._call = ReadyNotice.read(notice.extra.decode(errors="replace"))
         now = time.monotonic()
         if now - self._counted_since >= FLOOD_WINDOW_S:
@@ -40,8 +41,8 @@ class Hearing:
         self._count += 1
 
     def read(self, connection: Connection[DictRow]) -> None:
-        """Hear what has arrived, up to a bound. Raises psycopg's errors where the connection is
-        gone: after a last word there is still its end to read."""
+        """Read what has arrived, up to a bound. Raises psycopg's errors where the connection is
+        gone: its end may follow a last notification, so it is read as well."""
         libpq = connection.pgconn
         for _ in range(READS_AT_ONCE):
             if self.is_flooded or not _is_readable(libpq.socket):
@@ -51,7 +52,7 @@ class Hearing:
                 self.hear(notice)
 
     def heard(self) -> ReadyNotice | None:
-        """The last call since this was asked, if there was one."""
+        """The last notification since the previous call, if there was one."""
         heard, self._call = self._call, None
         return heard
 
@@ -71,8 +72,8 @@ class Hearing:
         return time.monotonic() < self._deaf_until
 
     def turn_deaf(self) -> float:
-        """Listen to nothing for a while, longer after each flood that follows soon; for how many
-        seconds."""
+        """Stop listening for a while, longer after each flood that follows soon; return for how
+        many seconds."""
         now = time.monotonic()
         is_first = now - self._deaf_until > LONGEST_DEAFNESS_S
         self._deaf_s = SHORTEST_DEAFNESS_S if is_first else self._deaf_s

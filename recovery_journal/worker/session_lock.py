@@ -1,17 +1,17 @@
-"""The session lock of a worker: its end is the worker's death.
+"""The session lock of a worker: its end is evidence of the worker's death.
 
 The server drops an advisory lock with the session that holds it, milliseconds after the process is
-gone. It is held in a connection of its own, because the others come and go with threads. Each
-session draws a new number, which the worker declares with its heartbeats: so a lock whose
-connection was cut says nothing any more as soon as a living worker has declared the next one, or
-none.
+gone. The lock is held in a connection of its own, because other connections belong to threads,
+which begin and end. Each session draws a new number, which the worker declares with its heartbeats:
+so a lock whose connection was cut proves nothing any more as soon as a living worker has declared
+the next one, or none.
 
-In the same connection the worker hears the calls that attempts have become ready.
+On the same connection the worker receives the notifications that attempts have become ready.
 
 Any role that may connect to the database may take advisory locks and send notifications. So the
-numbers are random, that none can be held before it is drawn; and a session whose channel is flooded
-is left for one that does not listen. It is closed only when no lease names its number any more:
-else a living worker would look dead.
+numbers are random, so that none can be held before it is drawn; and a session whose channel is
+flooded is replaced by one that does not listen. The old session is closed only when no lease names
+its number any more: otherwise a living worker would seem dead.
 """
 
 import os
@@ -33,13 +33,13 @@ from recovery_journal.process.forks import leave_in_children
 from recovery_journal.store.ready_notice import AWAKE, FALL_ASLEEP, ReadyNotice, listen
 from recovery_journal.worker.ready_listener import FLOOD_COUNT, FLOOD_WINDOW_S, Hearing
 
-CONNECT_S: Final = 2  # the shortest that libpq knows
+CONNECT_S: Final = 2  # the shortest that libpq accepts
 SHORTEST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 30.0
 DRAW_LIMIT: Final = 8
 LARGEST_NUMBER: Final = 2**31 - 1
 
-# The sequence's own number in the upper half tells the locks of one schema from all others.
+# The sequence's own number in the upper half separates the locks of one schema from all others.
 ACQUIRE_LOCK = """
 SELECT pg_try_advisory_lock(('session_locks'::regclass::oid::bigint << 32) | %(number)s)
     AS is_taken
@@ -77,15 +77,16 @@ POOLED: Final = (
     "connection; this worker's death will be noticed by the TTL of its leases"
 )
 
-# A fork's copies of its parent's: forgetting one would run psycopg's finalizer, which complains.
+# A fork's copies of its parent's connections: if one were dropped, psycopg's finalizer would run,
+# and warn.
 _INHERITED: list[Connection[DictRow]] = []
 
 
 class SessionLock:
-    """Takes the lock, notices that it was lost, takes another one when it is asked to, and hears.
+    """Takes the lock, detects its loss, takes another one on request, and receives notifications.
 
-    For one thread at a time; of two, one is turned away. A forked child never has it: whoever
-    keeps the socket open keeps the lock, and may outlive the worker.
+    For one thread at a time; a second one is turned away. A forked child never has the lock: a
+    process that keeps the socket open keeps the lock, and may outlive the worker.
     """
 
     def __init__(self, database: Database) -> None:
@@ -107,25 +108,25 @@ class SessionLock:
 
     @property
     def file(self) -> int | None:
-        """What becomes readable when the lock is lost or a call has come, for whoever waits for
-        other files too."""
+        """The file that becomes readable when the lock is lost or a notification has arrived, for
+        callers that wait for other files too."""
         return self._file
 
     @property
     def is_listening(self) -> bool:
-        """Whether calls are heard at all."""
+        """Whether notifications are received at all."""
         return self._is_listening
 
     @property
     def is_due(self) -> bool:
-        """Whether there is none, one could be had, and it is time to try."""
+        """Whether there is no lock, one could be had, and it is time to try."""
         is_missing = self.number is None and not self._is_pooled
         return is_missing and time.monotonic() >= self._next_try_at
 
     def take(self) -> bool:
-        """Take a lock if there is none and it is time to try; whether a new one was taken.
+        """Take a lock if there is none and it is time to try; return whether a new one was taken.
 
-        Where it cannot be had, that is told by `problems` and tried again after growing pauses.
+        A failure is reported by `problems` and retried with back-off.
         """
         if not self.is_due or not self._use.acquire(blocking=False):
             return False
@@ -139,8 +140,8 @@ class SessionLock:
         return self.number is not None
 
     def listen_again(self) -> bool:
-        """Hear calls again where a flood is long enough ago; whether the connection was found gone
-        over it."""
+        """Listen again where the last flood is long enough ago; return whether the connection
+        turned out to be lost."""
         if self._is_listening or self._hearing.is_deaf or not self._use.acquire(blocking=False):
             return False
         try:
@@ -153,8 +154,8 @@ class SessionLock:
             self._use.release()
 
     def is_lost(self) -> bool:
-        """Read some of what has arrived; whether the lock has just gone: with its connection, or
-        because that was left to a flood."""
+        """Read some of what has arrived; return whether the lock has just been lost: with its
+        connection, or because that connection was abandoned to a flood."""
         if self._connection is None or not self._use.acquire(blocking=False):
             return False
         try:
@@ -169,7 +170,8 @@ class SessionLock:
             self._use.release()
 
     def heard(self) -> ReadyNotice | None:
-        """The last call that `is_lost` has read since this was asked, if there was one."""
+        """The last notification that `is_lost` has read since the previous call, if there was
+        one."""
         return self._hearing.heard()
 
     @property
@@ -178,28 +180,29 @@ class SessionLock:
         return self._hearing.has_heard
 
     def settle(self) -> None:
-        """Close the session that was left to a flood, if there is one: no lease names its number
-        any more."""
+        """Close the session that was abandoned to a flood, if there is one: no lease names its
+        number any more."""
         if self._left is not None and self._use.acquire(blocking=False):
             self._close_left()
             self._use.release()
 
     @property
     def is_asleep(self) -> bool:
-        """Whether this worker is counted among those that need not all come to a call."""
+        """Whether this worker counts as asleep: not every notification has to wake it."""
         return self._is_asleep
 
     def sleep(self, *, is_asleep: bool) -> bool:
-        """Be counted among those, or no more; whether the connection was found gone over it.
+        """Count this worker as asleep, or as awake; return whether the connection turned out to be
+        lost.
 
-        Without a session there is nothing to be counted by, and a worker that is not counted comes
-        to every call. So does one whose count another session prevents, by holding the lock.
+        A worker without a session cannot be counted, and a worker that is not counted wakes at
+        every notification. So does one whose count another session prevents, by holding the lock.
         """
         if is_asleep == self._is_asleep or not self._use.acquire(blocking=False):
             return False
         try:
             if self._connection is not None:
-                self._hearing.read(self._connection)  # else the answer comes behind all of it
+                self._hearing.read(self._connection)  # otherwise the answer comes behind all of it
             if self._connection is not None and self._hearing.is_flooded:
                 self._leave_flood()
                 return True
@@ -214,7 +217,7 @@ class SessionLock:
             self._use.release()
 
     def problems(self) -> list[str]:
-        """What went wrong since the last time this was asked."""
+        """The problems since the last call."""
         found = []
         while True:
             try:
@@ -223,9 +226,10 @@ class SessionLock:
                 return found
 
     def close(self) -> None:
-        """Give the lock back. The leases that it stood for should have ended before.
+        """Release the lock. The leases that name it should have ended before.
 
-        Where another thread still waits for the server over it, the end of the process will do.
+        Where another thread still waits for the server on this connection, the end of the process
+        closes it.
         """
         if self._use.acquire(timeout=CONNECT_S):
             self._drop()
@@ -233,7 +237,7 @@ class SessionLock:
             self._use.release()
 
     def leave(self) -> None:
-        """In a forked child: let go of the sockets without a word to the server."""
+        """In a forked child: release the sockets without a message to the server."""
         for connection in (self._connection, self._left):
             if connection is not None:
                 _let_go(connection)
@@ -260,14 +264,14 @@ class SessionLock:
     def _listen(self) -> None:
         if self._connection is None or self._hearing.is_deaf:
             return
-        # One that comes while a statement is under way. psycopg's own handler would decode it, and
-        # raise out of the statement where the bytes are in another encoding.
+        # For a notification that arrives during a statement. psycopg's own handler would decode it,
+        # and raise out of the statement where the bytes are in another encoding.
         self._connection.pgconn.notify_handler = self._hearing.hear
         listen(self._connection)
         self._is_listening = True
 
     def _leave_flood(self) -> None:
-        """Have no lock and no connection any more, but let the server think that it is as ever,
+        """Give up the lock and the connection here, but keep the old session open at the server
         until `settle`."""
         self._tell(FLOODED.format(deaf_s=self._hearing.turn_deaf()))
         self._close_left()
@@ -276,7 +280,7 @@ class SessionLock:
         self._drop()
 
     def _put_off(self, problem: str) -> None:
-        """Try again after a pause, longer each time."""
+        """Retry after a pause, with back-off."""
         self._drop()
         self._next_try_at = time.monotonic() + self._back_off.pause_s()
         self._tell(problem)
@@ -306,17 +310,18 @@ class SessionLock:
 
 
 def _draw(connection: Connection[DictRow]) -> int | None:
-    """Take a number that no session holds, None where several drawn are all held."""
+    """Take a number that no session holds; None where several drawn numbers are all held."""
     for _ in range(DRAW_LIMIT):
-        number = random.randint(1, LARGEST_NUMBER)  # noqa: S311 - held by chance only, which is noticed
+        number = random.randint(1, LARGEST_NUMBER)  # noqa: S311 - held only by accident, which is noticed
         if _one(connection, ACQUIRE_LOCK, number=number)["is_taken"]:
             return number
     return None
 
 
 def _let_go(connection: Connection[DictRow]) -> None:
-    """Its number goes to something harmless, lest another file gets it while libpq still thinks it
-    is its own. One that libpq has closed, perhaps unnoticed, may be another file's now."""
+    """Point the socket's descriptor at the null device, so that no other file gets its number while
+    libpq still uses it. A descriptor that libpq has closed, perhaps unnoticed, may be another
+    file's now."""
     if connection.closed:
         return
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

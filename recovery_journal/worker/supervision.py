@@ -1,4 +1,4 @@
-"""One attempt under guard: the function in a child, heartbeats beside it, and an end to both."""
+"""Supervises one attempt: the function in a child, heartbeats beside it, and the end of both."""
 
 from __future__ import annotations
 
@@ -38,22 +38,23 @@ class Cause(StrEnum):
 
 
 SURRENDERS: Final = {
-    # It died by itself: that counts as a crash, and nobody needs to wait for the TTL.
+    # It died by itself: that counts as a crash, and the sweeper need not wait for the TTL.
     Cause.GONE: (LossReason.REPORTED, Outcome.DIED, ""),
-    # It lives and gets nowhere: that counts too.
+    # It lives and makes no progress: that counts too.
     Cause.STALLED: (LossReason.STALLED, Outcome.STALLED, "no progress"),
-    # The server was away in the middle. It counts, lest a function that always fails like this
-    # is run for ever.
+    # The server was away in the middle. That counts, because otherwise a function that always fails
+    # like this would run for ever.
     Cause.INTERRUPTED: (LossReason.REPORTED, Outcome.INTERRUPTED, "a write had no answer"),
-    # The server or this host was away, which is no fault of the run's. Mostly this is refused,
+    # The server or this host was away, which is no fault of the run. Mostly the write is refused,
     # and the refusal recorded.
     Cause.RUN_OUT: (LossReason.HANDED_BACK, Outcome.FENCED, "no heartbeat acknowledged for a TTL"),
-    # The worker goes, and the run has done nothing wrong.
+    # The worker stops, and the run has done nothing wrong.
     Cause.DRAINED: (LossReason.HANDED_BACK, Outcome.HANDED_BACK, "the worker drains"),
     # This host has no process left for it; another may.
     Cause.UNSTARTED: (LossReason.HANDED_BACK, Outcome.UNSTARTED, "no child could be started"),
 }
-"""How a lease is given up, what that is called, and why; a lost one cannot be."""
+"""By cause: the evidence with which a lease is given up, the outcome, and the reason; a lost lease
+cannot be given up."""
 
 
 class Supervision:
@@ -87,10 +88,11 @@ class Supervision:
 
     def _start(self, claim: Claim, function: Function) -> Outcome:
         keeper = Keeper(claim.lease, self._session_lock, stalled_after_s=self._stalled_after_s)
-        # Loading may have taken long, and the first heartbeat declares what there is.
+        # Loading may have taken long, and the first heartbeat declares the present lock.
         self._session_lock.is_lost()
         try:
-            # Says from when on a TTL counts, and that the lease still holds after the loading.
+            # Fixes the time from which a TTL counts, and confirms that the lease still holds after
+            # the loading.
             keeper.renew()
         except (LeaseLost, Retry) as error:
             self._problem(claim.lease, error)
@@ -119,11 +121,11 @@ class Supervision:
             child.close()
 
     def _watch(self, child: Child, keeper: Keeper, lease: Lease) -> Cause:
-        """Until the child is gone, or has to go."""
+        """Wait until the child is gone, or has to be killed."""
         drained_at: float | None = None
         while True:
             is_gone = child.is_gone_within(TICK_S)
-            # First of all: this process may have been suspended for longer than the lease held.
+            # Checked first: this process may have been suspended for longer than the lease held.
             if keeper.has_run_out:
                 return Cause.RUN_OUT
             if is_gone:
@@ -132,7 +134,7 @@ class Supervision:
             if keeper.verdict is Verdict.STALLED:
                 return Cause.STALLED
             if keeper.verdict is Verdict.LOST:
-                if self._ending(lease):  # by the child itself, which may tidy up behind that
+                if self._ending(lease):  # by the child itself, which may clean up after that
                     child.is_gone_within(self._drain_s)
                 return Cause.LOST
             if self._stop.is_set() and drained_at is None:
@@ -142,7 +144,8 @@ class Supervision:
                 return Cause.DRAINED
 
     def _settle(self, lease: Lease, cause: Cause, child: Child, deadline: float) -> Outcome:
-        """What became of the attempt: the child's word, else the log's, else ours."""
+        """The attempt's outcome: from the child's last word, else from the log, else from the
+        cause."""
         word = child.last_word()
         if word is None and cause is not Cause.LOST:
             return self._give_up(lease, cause, deadline, child.death)
@@ -157,7 +160,8 @@ class Supervision:
         return word.outcome
 
     def _give_up(self, lease: Lease, cause: Cause, deadline: float, detail: str = "") -> Outcome:
-        """Say at once that the lease is lost. Where the server cannot be told, the TTL will."""
+        """Report at once that the lease is lost. Where the server cannot be reached, the TTL ends
+        the lease."""
         loss, outcome, why = SURRENDERS[cause]
         reason = ": ".join(part for part in (why, detail) if part)
         is_again = False
@@ -178,10 +182,10 @@ class Supervision:
         return outcome
 
     def _is_given_up(self, lease: Lease) -> bool:
-        """Whether what had no answer was done."""
+        """Whether a give-up without an answer was recorded."""
         try:
             lost = self._journal.recovery(lease.attempt_id).lost
-        except RecoveryJournalError:  # the next try will tell
+        except RecoveryJournalError:  # the next try decides
             return False
         return lost is not None and lost.lease.fence == lease.fence
 

@@ -17,13 +17,14 @@ class WakeEvent(threading.Event):
         weakref.finalize(self, _close, self._here, self._there)
 
     def set(self) -> None:
-        """Ring."""
+        """Set the event."""
         super().set()
         with suppress(BlockingIOError):  # full, so it is readable
             os.write(self._there, b"!")
 
     def wait_with(self, other: int | None, limit_s: float) -> bool:
-        """Wait until it rings, the other file is readable or the time is over; whether it rang."""
+        """Wait until the event is set, the other file is readable or the time is over; return
+        whether the event is set."""
         poll = select.poll()
         poll.register(self._here, select.POLLIN)
         if other is not None:

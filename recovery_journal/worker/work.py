@@ -1,4 +1,5 @@
-"""What a worker's child does: run the user's function under the lease, and say how it ended."""
+"""The work of a worker's child: run the user's function under the lease, and report how it
+ended."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from recovery_journal.store.lease import Lease
 
 Function = Callable[[Claim], Any]
-"""The user's: it is given a claim, and what it returns is the attempt's result. An awaitable is
-awaited, in an event loop of its own."""
+"""The user's function: it is called with a claim, and its return value is the attempt's result. An
+awaitable is awaited, in an event loop of its own."""
 
 RETRY_S: Final = 0.1
 
 NO_FAULT: Final = (Retry, StreamUnusable)
-"""Refusals of a write that say nothing of the function."""
+"""Refusals of a write that are no fault of the function."""
 
 Answer = TypeVar("Answer")
 
@@ -43,8 +44,8 @@ OUTCOMES: Final[dict[Ending | LossReason | None, Outcome]] = {
 def work(function: Function, claim: Claim) -> Word:
     """Run the function and end the lease with its result or its error.
 
-    A function that ended the lease itself is left alone. What the server cannot take just now is
-    no fault of the function's, so it fails no attempt: the worker gives the lease up instead.
+    A lease that the function ended itself is left alone. A temporary failure of the server is no
+    fault of the function, so it fails no attempt: the worker gives the lease up instead.
     """
     try:
         return _finish(function, claim)
@@ -61,7 +62,7 @@ def work(function: Function, claim: Claim) -> Word:
 def ending_of(lease: Lease) -> Outcome | None:
     """How the lease's own worker ended it; None where it did not.
 
-    A heartbeat cannot tell this from a loss: both find no held lease with that fence.
+    A heartbeat cannot distinguish this from a loss: both find no held lease with that fence.
     """
     return OUTCOMES.get(lease.own_ending())
 
@@ -85,8 +86,8 @@ async def _await(answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - likewise
 
 
 def _cause(raised: BaseException) -> BaseException:
-    """What a group of exceptions, as a task group raises, amounts to: a lost lease if one of them
-    is that, a refusal to be retried if all of them are."""
+    """The cause that stands for a group of exceptions, as a task group raises: a lost lease if one
+    of them is that, a refusal to be retried if all of them are."""
     if not isinstance(raised, BaseExceptionGroup):
         return raised
     lost, _ = raised.split(LeaseLost)
@@ -108,8 +109,8 @@ def _fail(lease: Lease, error: BaseException) -> Word:
 
 
 def _insisting(lease: Lease, call: Callable[[], Answer]) -> Answer:
-    """Ask again for as long as a lease holds without renewal: the work is done, and only the
-    server is away. The worker ends this sooner where it must."""
+    """Retry for as long as a lease holds without renewal: the work is done, and only the server is
+    away. The worker ends this sooner where it must."""
     deadline = time.monotonic() + lease.ttl_s
     while True:
         try:

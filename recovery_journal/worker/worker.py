@@ -1,4 +1,4 @@
-"""The loop of a worker: claim a recovered attempt, run it under guard, claim the next."""
+"""The loop of a worker: claim a recovered attempt, run it under supervision, claim the next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
-LONGEST_CALLED_PAUSE_S: Final = 2.0  # where a call ends it sooner
+LONGEST_CALLED_PAUSE_S: Final = 2.0  # a notification ends it sooner
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 SHORTEST_HINT_PAUSE_S: Final = 0.02
 LONGEST_HINT_PAUSE_S: Final = 0.25
@@ -39,7 +39,7 @@ _log = logging.getLogger("recovery_journal.worker.worker")
 
 
 def log_notice(notice: Notice) -> None:
-    """Where nobody else is told: the program's log."""
+    """The default observer: writes to the program's log."""
     level = logging.WARNING if notice.kind is NoticeKind.PROBLEM else logging.INFO
     _log.log(level, "%s: attempt %s: %s", notice.worker_id, notice.attempt_id, notice.text)
 
@@ -49,19 +49,22 @@ class Worker:
 
     The child is killed as soon as the lease is known to be lost, one TTL after the last
     acknowledged heartbeat was sent, and after `stalled_after_s` seconds without a run step or
-    checkpoint. One that dies is reported at once, so that its attempt is recovered without waiting
-    for the TTL. The worker's own death shows by its session lock, which it holds while it runs.
-    `functions` is one function for every kind, or one for each; then only those kinds
-    are claimed. An `async def` function is awaited, each attempt in an event loop of its own; a
-    generator function is refused. `on_event` is told what happens; without it, the program's log
-    is.
+    checkpoint. The worker reports a child that dies at once, so that its attempt is recovered
+    without waiting for the TTL. The worker holds a session lock while it runs, which shows its own
+    death.
 
-    While there is nothing to claim it asks again after pauses that double, from
-    `shortest_pause_s` to `longest_pause_s`: two seconds, or half of one where it cannot hear that
-    attempts have become ready, which it does in the connection of its session lock.
+    `functions` is one function for every kind, or one for each; then only those kinds are claimed.
+    An `async def` function is awaited, each attempt in an event loop of its own; a generator
+    function is refused. `on_event` is called with each notice; by default notices go to the
+    program's log.
 
-    Give the process of a worker nothing else to do: it forks, and a fork of a process with other
-    threads inherits whatever locks they held. A worker that was stopped stays stopped.
+    While there is nothing to claim the worker polls after pauses that double, from
+    `shortest_pause_s` to `longest_pause_s`. The default of the latter is 2 s, or 0.5 s where the
+    worker cannot receive notifications that attempts have become ready; it receives them on the
+    connection of its session lock.
+
+    Do nothing else in the process of a worker: it forks, and a fork of a process with other threads
+    inherits the locks that they held. A worker that was stopped stays stopped.
     """
 
     def __init__(
@@ -122,18 +125,19 @@ class Worker:
         )
 
     def stop(self) -> None:
-        """Drain: claim no more, give the child `drain_s` to end, hand its lease back after that.
+        """Drain: claim no more, give the child `drain_s` to end, and hand its lease back after
+        that.
 
-        It may be called from any thread.
+        Callable from any thread.
         """
         self._stop.set()
 
     def run(self, *, max_attempts: int | None = None, until_idle: bool = False) -> Counter[Outcome]:
-        """Claim and run until stopped; how many attempts ended in which way.
+        """Claim and run until stopped; return how many attempts ended with each outcome.
 
-        SIGTERM and SIGINT drain, a second one does what it did before. Also ends after
-        `max_attempts`, and with `until_idle` as soon as there is nothing to claim. A server that
-        is away is waited for; a claim that fails otherwise is tried again, and its error raised
+        SIGTERM and SIGINT drain; a second signal does what it did before. The loop also ends after
+        `max_attempts`, and with `until_idle` as soon as there is nothing to claim. The worker waits
+        for a server that is away; a claim that fails otherwise is retried, and its error raised
         after ten such failures in a row.
         """
         if max_attempts is not None:
@@ -161,8 +165,8 @@ class Worker:
         return ended
 
     def run_lease(self, lease: Lease) -> Outcome:
-        """Run an attempt that was just acquired under the same guard; the function is given a
-        claim with the run's input and what earlier attempts of the run left.
+        """Run an attempt that was just acquired under the same supervision; the function is called
+        with a claim that holds the run's input and what earlier attempts of the run left.
 
         Raises what `Journal.load` raises.
         """
@@ -177,10 +181,10 @@ class Worker:
         return LONGEST_CALLED_PAUSE_S if self._session_lock.is_listening else LONGEST_PAUSE_S
 
     def _try_to_claim(self) -> tuple[Claim | None, bool]:
-        """A claim, if there is one, and whether the question was answered at all.
+        """Return a claim, if there is one, and whether the server answered at all.
 
-        It is asked under one id until there is an answer, so that what was granted in a lost reply
-        is found again.
+        Retries use one dispatch id until there is an answer, so that attempts that were granted in
+        a lost reply are found again.
         """
         try:
             claims = self._journal.claim(
@@ -209,7 +213,7 @@ class Worker:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Within, signals drain and the session lock may be held."""
+        """Within this context, signals drain and the session lock may be held."""
         with stopping_on_signals(self._stop):
             try:
                 yield
@@ -236,14 +240,16 @@ class Worker:
 
 
 class _Pause:
-    """Waits that double while there is nothing to do, and end early by a call or a lost lock.
+    """Waits that double while there is nothing to do, and that a notification or a lost lock ends
+    early.
 
-    None is quite as long as the next, lest a fleet that was started at once asks at once for ever.
-    Who waits as long as it ever will is asleep, and need not come to every call.
+    Each has jitter, so that a fleet that was started at once does not poll at once for ever. A
+    worker that waits its longest pause is asleep, and not every notification has to wake it.
 
-    A call is a hint that anybody may have sent: it ends a pause, and never makes it longer. The
-    first one ends it at once; others that bring nothing, after pauses that double up to
-    `LONGEST_HINT_PAUSE_S`, so that a thousand calls cost about as many claims as none.
+    A notification is a hint that any role may have sent: it ends a pause, and never makes it
+    longer. The first one ends it at once; later ones that bring no work end it after pauses that
+    double up to `LONGEST_HINT_PAUSE_S`, so that a thousand notifications cost about as many claims
+    as none.
     """
 
     def __init__(self, stop: WakeEvent, session_lock: SessionLock, shortest_s: float) -> None:

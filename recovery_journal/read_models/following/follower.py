@@ -36,20 +36,20 @@ from recovery_journal.read_models.following.tracking import (
 )
 from recovery_journal.read_models.tables.projection_table import table_of
 
-# The events of one recovery stand apart by the length of its cohort's steps: in a long batch its
-# row is written once and not after each of them. So many take about 80 MB.
+# The events of one recovery are apart by the size of its cohort's steps: a long batch writes its
+# row once, and not after each of them. This many events take about 80 MB.
 BATCH_EVENTS: Final = 30_000
 LARGEST_BATCH_EVENTS: Final = 1_000_000
 SHORTEST_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.25
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 
-# What a projection's own rows may raise: values that a column cannot hold, or rows that are not
-# of the type that the projection now has.
+# The errors of a projection's own rows: values that a column cannot hold, or rows that are not of
+# the projection's present type.
 ROW_ERRORS: Final = (psycopg.Error, msgspec.MsgspecError, RowUnstorable)
 
 
-# Asked under the lock of the tracking row, which a skip takes too.
+# Queried under the lock of the tracking row, which a skip takes too.
 SKIPPED: Final = """
 SELECT position
 FROM skipped_events
@@ -58,8 +58,8 @@ WHERE position > %(after)s AND position <= %(upto)s
 
 
 class Source(Protocol):
-    """Where a follower reads and writes; a `Journal` is one. Its `projections`, if it has some,
-    are those to follow."""
+    """Where a follower reads and writes; a `Journal` is one. Its `projections`, if it has some, are
+    those to follow."""
 
     @property
     def database(self) -> Database:
@@ -71,14 +71,15 @@ class Source(Protocol):
 
 
 class Follower:
-    """Folds settled events, a batch for each projection, until stopped: by `stop`, by its event,
-    or by SIGTERM or SIGINT.
+    """Folds settled events, a batch for each projection, until it is stopped: by `stop`, by its
+    event, or by SIGTERM or SIGINT.
 
-    Rows and position are written in one transaction, under a lock that dies with the connection:
-    of two followers of one projection, one waits. A projection that cannot take an event in stops
-    there, with the error in its tracking row, while the others go on; a new follower, or a rebuilt
-    projection, tries again. Rows of another fold are left alone until a rebuild has made them
-    ours. `on_problem` is told of everything that kept a round from its end.
+    Rows and position are written in one transaction, under a lock that ends with the connection: of
+    two followers of one projection, one waits. A projection that cannot fold an event stops there,
+    with the error in its tracking row, while the others continue; a new follower, or a rebuilt
+    projection, retries. Rows of another fold are left alone until a rebuild has replaced them by
+    rows of this program's fold. `on_problem` is called with everything that kept a round from
+    completing.
     """
 
     def __init__(
@@ -111,12 +112,12 @@ class Follower:
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """End the loop after the batch that is going on."""
+        """End the loop after the current batch."""
         self._stop.set()
 
     def run(self) -> None:
-        """Follow again and again. Pauses grow while there is nothing new, up to a quarter of a
-        second, and while the server cannot be reached, up to five seconds."""
+        """Follow repeatedly. Pauses grow while there is nothing new, up to 0.25 s, and while the
+        server cannot be reached, up to 5 s."""
         back_off = BackOff(SHORTEST_PAUSE_S, self._longest_pause_s)
         with stopping_on_signals(self._stop):
             while not self._stop.is_set():
@@ -134,7 +135,7 @@ class Follower:
 
     def catch_up(self, timeout_s: float) -> int:
         """Follow until every projection that is not stopped has everything that is settled now;
-        the position. Raises `PositionNotReached`."""
+        return the position. Raises `PositionNotReached`."""
         deadline = time.monotonic() + inputs.seconds("timeout_s", timeout_s)
         needed = self._reader.settled_position()
         back_off = BackOff(SHORTEST_PAUSE_S, self._longest_pause_s)
@@ -149,8 +150,8 @@ class Follower:
         return needed
 
     def step(self) -> int:
-        """One round: a batch for every projection. Projections at the same position share what
-        is read. Returns the greatest number of events that one of them folded."""
+        """One round: a batch for every projection. Projections at the same position share one read
+        of the log. Returns the greatest number of events that one of them folded."""
         by_position: dict[int, list[Projection[Any]]] = {}
         for place in self._followable():
             projection = self._projections[place.projection]
@@ -194,7 +195,7 @@ class Follower:
     def _fold(
         self, projection: Projection[Any], after: int, records: Sequence[Record], upto: int
     ) -> int:
-        """Fold these records, or as many of them as the projection can take in."""
+        """Fold these records, or those before the first that the projection cannot fold."""
         try:
             return self._commit(projection, after, records, upto)
         except FoldFailed as error:
@@ -211,8 +212,8 @@ class Follower:
     def _fold_halves(
         self, projection: Projection[Any], after: int, records: Sequence[Record], upto: int
     ) -> int:
-        """The table refuses one of the rows: find out whose. After a half that stopped, nothing
-        is done with the other, for the position is not where it begins."""
+        """The table refuses one of the rows: find out which. After a half that stopped, the other
+        is not folded, because the position is not at its beginning."""
         middle = len(records) // 2
         between = records[middle - 1].position
         event_count = self._fold(projection, after, records[:middle], between)
@@ -224,7 +225,7 @@ class Follower:
         with self._database.transaction() as cursor:
             place = self._tracking.lock(cursor, projection.name)
             if place is None or place.position != after or not place.is_of(projection):
-                return 0  # another follower, or a rebuild, has it or has had it
+                return 0  # another follower, or a rebuild, holds it or has advanced it
             if upto > after:
                 records = without_skipped(cursor, records, after=after, upto=upto)
                 table_of(projection).apply(cursor, records)

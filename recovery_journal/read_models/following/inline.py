@@ -1,9 +1,9 @@
-"""Rows written in the transaction that appends their events, as long as they are of our fold.
+"""Rows written in the transaction that appends their events, while they are of this program's fold.
 
-While a newer program rebuilds a projection, and after it has switched, older ones run on. Rows
-belong to one fold: a program with another one must not write into them, also not in the moment of
-the switch. What it leaves out is brought by the follower of the fold that they belong to, and by
-whoever writes the next row of that stream.
+While a newer program rebuilds a projection, and after it has switched, older programs still run.
+Rows belong to one fold: a program with another one must not write to them, not even at the moment
+of the switch. The rows that it leaves out are added by the follower of their fold, and by the next
+program of their fold that writes a row of that stream.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,8 +22,9 @@ from recovery_journal.projections.fold_hash import fold_hash
 from recovery_journal.projections.projection import Fold, Projection, Record, StreamRow
 from recovery_journal.read_models.tables.projection_table import ProjectionTable
 
-# To name the table locks it against a switch until the transaction ends, and only then, perhaps
-# after a switch that it waited for, the statement takes the snapshot in which it looks.
+# A query that names the table locks it against a switch until the transaction ends. Only then,
+# possibly after a switch that it waited for, does the statement take the snapshot from which it
+# reads.
 ARE_OURS: Final = """
 SELECT EXISTS (
     SELECT
@@ -35,8 +36,8 @@ SELECT EXISTS (
 """
 
 # Not only the events of this append: programs of another fold may have left some out before them,
-# and a row that passed over these would never be mended.
-# Of this append's own, only what the database added to them is read.
+# and a row that passed over these would never be corrected. Of this append's own events, only what
+# the database added to them is read.
 UNSEEN: Final = b"""
 SELECT event.*
 FROM unnest(%(streams)s::text[], %(versions)s::bigint[], %(own)s::bigint[])
@@ -118,7 +119,7 @@ class InlineRows(Generic[StreamRowT]):
     def _unseen(
         self, cursor: Cursor[DictRow], first: Mapping[str, int], newest: Mapping[str, StreamRowT]
     ) -> list[_Unseen]:
-        """The events that the rows have not seen, with those that are our own from `first` on."""
+        """The events that the rows have not seen, including our own from `first` on."""
         wanted = {
             "streams": array(list(first)),
             "versions": array([newest[it].version if it in newest else 0 for it in first]),

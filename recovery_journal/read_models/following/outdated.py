@@ -1,4 +1,4 @@
-"""Rows that another fold made than the one of this program, and what to do about them."""
+"""Rows that another fold than this program's made, and the remedy."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,8 +16,8 @@ class ProjectionOutdated(UserWarning):
 
 
 class OutdatedProjection(Struct, frozen=True, kw_only=True):
-    """One projection whose rows were made by the fold `found`, version and hash, while this
-    program has the fold `needed`. They are neither followed nor written by this program."""
+    """One projection whose rows were made by the fold `found`, version and hash, while this program
+    has the fold `needed`. This program neither follows nor writes them."""
 
     projection: str
     found_version: int
@@ -32,7 +32,7 @@ class OutdatedProjection(Struct, frozen=True, kw_only=True):
 
     @property
     def do(self) -> str:
-        """What helps."""
+        """The remedy."""
         if self.is_newer:
             return "upgrade this program"
         return f"run `recovery-journal rebuild {self.projection}`"
@@ -70,7 +70,7 @@ def outdated_of(
 
 
 def outdated(place: Followed, projection: Projection[Any]) -> OutdatedProjection:
-    """What the rows at this place are to a program with this fold."""
+    """The difference between the fold that made these rows and this program's fold."""
     return OutdatedProjection(
         projection=projection.name,
         found_version=place.fold_version,

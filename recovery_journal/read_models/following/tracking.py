@@ -1,4 +1,4 @@
-"""How far each projection has followed the log: the library's tracking contract, and more.
+"""How far each projection has followed the log: the library's tracking contract, with additions.
 
 The library calls what is tracked an application and its place a notification id; here they are a
 projection and its position.
@@ -80,7 +80,7 @@ WHERE projection = %(projection)s
 
 
 class FollowingState(StrEnum):
-    """Whether a projection goes on."""
+    """Whether a projection is followed or stopped."""
 
     FOLLOWING = "following"
     STOPPED = "stopped"
@@ -89,8 +89,8 @@ class FollowingState(StrEnum):
 class Followed(Struct, frozen=True, kw_only=True):
     """One projection's place: every event at or below `position` is in its rows.
 
-    A stopped one stands before an event that it could not take in, which `error` names. The rows
-    belong to the fold of this version and hash.
+    A stopped one is before an event that it could not fold, which `error` names. The rows belong to
+    the fold of this version and hash.
     """
 
     projection: str
@@ -136,10 +136,10 @@ class ProjectionTracking(TrackingRecorder):
         timeout: float = 1.0,
         interrupt: threading.Event | None = None,
     ) -> None:
-        """Return once the projection is at the position or further.
+        """Return once the projection has reached the position.
 
-        Raises `PositionNotReached` (also a TimeoutError) after `timeout` seconds, and the
-        library's WaitInterruptedError as soon as `interrupt` is set.
+        Raises `PositionNotReached` (also a TimeoutError) after `timeout` seconds, and the library's
+        WaitInterruptedError as soon as `interrupt` is set.
         """
         deadline = time.monotonic() + timeout
         back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
@@ -158,7 +158,7 @@ class ProjectionTracking(TrackingRecorder):
         cursor.execute(TABLE.read_bytes())
 
     def register(self, cursor: Cursor[DictRow], projection: Projection[Any]) -> None:
-        """Let the projection begin at the beginning, unless it is known already."""
+        """Register the projection at the beginning of the log, unless it is known already."""
         cursor.execute(REGISTER, _fold_of(projection))
 
     def find(self, projection: str) -> Followed | None:
@@ -175,23 +175,24 @@ class ProjectionTracking(TrackingRecorder):
     def lock(
         self, cursor: Cursor[DictRow], projection: str, *, is_patient: bool = False
     ) -> Followed | None:
-        """The projection's place, locked until the transaction ends, which a lost connection does
-        too. None where somebody else has it, or, for the patient, where it is not known."""
+        """The projection's place, locked until the transaction ends, which the loss of the
+        connection ends too. None where another transaction holds it, or with `is_patient` where it
+        is not known."""
         statement = READ + ("FOR UPDATE" if is_patient else "FOR UPDATE SKIP LOCKED")
         row = cursor.execute(statement.encode(), {"projection": projection}).fetchone()
         return None if row is None else _followed(row)
 
     def advance(self, cursor: Cursor[DictRow], projection: str, position: int) -> None:
-        """Note, in the transaction of the rows, how far they go."""
+        """Record, in the transaction of the rows, the position that they have reached."""
         cursor.execute(ADVANCE, {"projection": projection, "position": position}, prepare=True)
 
     def stop(self, cursor: Cursor[DictRow], projection: str, error: str) -> None:
-        """Note why the projection does not go on."""
+        """Record why the projection has stopped."""
         text = error.replace("\0", "\N{REPLACEMENT CHARACTER}")
         cursor.execute(STOP, {"projection": projection, "error": text})
 
     def restart(self, cursor: Cursor[DictRow], projection: Projection[Any], position: int) -> None:
-        """Note, in the transaction of the switch, how far rebuilt rows go."""
+        """Record, in the transaction of the switch, the position that rebuilt rows have reached."""
         cursor.execute(RESTART, {**_fold_of(projection), "position": position})
 
     def _not_reached(self, projection: str, needed: int, timeout_s: float) -> PositionNotReached:

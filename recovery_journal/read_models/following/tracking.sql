@@ -1,4 +1,4 @@
--- How far each projection has followed the log, and how it fares.
+-- How far each projection has followed the log, and its state.
 
 CREATE TABLE IF NOT EXISTS projection_tracking (
     projection text COLLATE "C" PRIMARY KEY,

@@ -1,4 +1,4 @@
-"""Whether live rows are what a fold from scratch makes of the log."""
+"""Compares live rows with a fold of the log from scratch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Generic
@@ -33,8 +33,8 @@ WHERE originator_id = %(stream)s
 
 
 class RowDifference(Struct, frozen=True, kw_only=True):
-    """One key whose rows differ: the row that is stored, and the row that the log says; None
-    where there is none."""
+    """One key whose rows differ: the stored row, and the row that the log gives; None where there
+    is none."""
 
     key: tuple[Any, ...]
     stored: dict[str, Any] | None
@@ -42,10 +42,9 @@ class RowDifference(Struct, frozen=True, kw_only=True):
 
 
 class CheckedProjection(Struct, frozen=True, kw_only=True):
-    """What a check found. `pending_count` keys differ only because the follower, at `position`,
-    has not yet come to their newest event. `differences` holds the first of all differing keys.
-    `digest` is that of the stored rows: equal rows, equal digest.
-    """
+    """The result of a check. `pending_count` keys differ only because the follower, at `position`,
+    has not reached their newest event yet. `differences` holds the first of all differing keys.
+    `digest` is that of the stored rows: equal rows, equal digest."""
 
     projection: str
     position: int
@@ -100,7 +99,8 @@ class Check:
     ) -> Iterator[RowT]:
         blocks = LogBlocks(self._database, block_events=self._block_events)
         if projection.is_stream_keyed:
-            # Followed rows are those of the follower's position, inline ones those of the moment.
+            # Followed rows are compared at the follower's position, inline ones at the end of the
+            # log.
             upto = END if projection.is_inline else position
             return folded(projection, self._told(blocks.by_stream(upto=upto), projection, position))
         scratch = ProjectionTable(projection, TablePlace.CHECK)
@@ -112,7 +112,7 @@ class Check:
     def _told(
         self, blocks: Iterator[list[Record]], projection: Projection[Any], position: int
     ) -> Iterator[list[Record]]:
-        """The blocks, each told of when it is taken."""
+        """The blocks; each is reported when it is read."""
         event_count = 0
         for block in blocks:
             event_count += len(block)
@@ -191,7 +191,7 @@ class _Comparison(Generic[RowT]):
             self._shown.append(difference)
 
     def _is_pending(self, key: PrimaryKey) -> bool:
-        """Whether the follower has yet to come to an event that its program did not write
+        """Whether the follower has not reached an event yet that its program did not write
         inline."""
         if not self._projection.is_inline:
             return False

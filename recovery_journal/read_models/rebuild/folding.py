@@ -1,8 +1,8 @@
-"""What one process of a rebuild does: it folds ranges of streams, or the log in its order, into
-the shadows.
+"""The work of one process of a rebuild: it folds ranges of streams, or the log in its order, into
+the shadow tables.
 
-Rows and what the registry says of them are written in one transaction, so that a process may die
-at any moment, and one that outlived its rebuild changes nothing.
+Rows and their entry in the registry are written in one transaction, so that a process may die at
+any moment, and one that outlived its rebuild changes nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,18 +22,18 @@ from recovery_journal.read_models.tables.write_errors import translating_write_e
 
 COPY_BYTES: Final = 2 * 1024 * 1024
 
-# RangeFolding a range or a block takes as long as it takes.
+# Folding a range or a block may take any time.
 WITHOUT_LIMIT = "SET LOCAL statement_timeout = 0"
 
-# A server that crashes may lose the rows of a range together with the note that it is done, never
-# one of the two. The switch, which is a later transaction, makes all of them last.
+# A server that crashes may lose the rows of a range together with the record that it is done, never
+# one of the two. The switch, which is a later transaction, makes all of them durable.
 WITHOUT_WAITING = "SET LOCAL synchronous_commit = off"
 
 Count = Callable[[int], object]
 
 
 class RangeFolding:
-    """Folds for one rebuild, on the connection of the thread that calls. `count` is told of every
+    """Folds for one rebuild, on the connection of the calling thread. `count` is called for every
     block that has been folded."""
 
     def __init__(
@@ -54,7 +54,7 @@ class RangeFolding:
         self._count = count
 
     def fold_ranges(self) -> None:
-        """Fold one range after the other, until none is left that nobody is at. Raises
+        """Fold one range after the other, until all are done or held by another process. Raises
         `FoldFailed`, `UnknownEvent`, `CorruptEvent`, `ServerUnavailable`."""
         while self._keyed and self._fold_range():
             pass
@@ -80,7 +80,8 @@ class RangeFolding:
                 self._advance(cursor, upto, event_count=0)
 
     def _is_at(self, cursor: Cursor[DictRow], after: int) -> bool:
-        """Whether nobody else has folded meanwhile: another start of this rebuild would have."""
+        """Whether no other process has folded meanwhile: another start of this rebuild would
+        have."""
         name = self._mixed[0].name
         return self._registry.lock_position(cursor, self._begun.rebuild_no, name) == after
 

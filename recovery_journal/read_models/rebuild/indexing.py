@@ -1,4 +1,4 @@
-"""Giving the filled shadows their keys, indexes and statistics, several at a time."""
+"""Gives the filled shadow tables their keys, indexes and statistics, several at a time."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -9,22 +9,22 @@ from recovery_journal.read_models.rebuild.processes import Count, side_by_side
 from recovery_journal.read_models.tables.projection_table import shadow_of
 
 # The server's own helpers would only be more processes than there are cores. And as with ranges,
-# what a crash of the server takes away is done again by the next start.
+# the next start repeats what a crash of the server removed.
 INDEX_ALONE: Final = """
 SELECT set_config('statement_timeout', '0', true),
     set_config('max_parallel_maintenance_workers', '0', true),
     set_config('synchronous_commit', 'off', true)
 """
 
-# The server goes on with an index for a moment after whoever asked for it was killed.
+# The server continues with an index for a moment after its client was killed.
 WAIT_FOR_STRANGERS: Final = "SET LOCAL lock_timeout = '60s'"
 
 
 def index_shadows(
     database: Database, projections: Sequence[Projection[Any]], process_count: int
 ) -> None:
-    """Index by index, then table by table, as many at once as there are processes. What is there
-    already stays. Raises `StoreBusy`, `ServerUnavailable`, `ProcessLost`."""
+    """Create index by index, then keys and statistics table by table, as many at once as there are
+    processes. Existing ones stay. Raises `StoreBusy`, `ServerUnavailable`, `ProcessLost`."""
     shadows = [shadow_of(projection) for projection in projections]
     indexes = [(shadow, name) for shadow in shadows for name in shadow.index_names]
 

@@ -1,12 +1,12 @@
-"""Who may do what with a projection's table may do the same with the one that takes its place."""
+"""Carries the privileges on a projection's table over to the table that replaces it."""
 
 from typing import Final
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-# The server spells out the statements: what a privilege is called differs between its versions.
-# A grant on a column that the new table does not have is left behind with it.
+# The server spells out the statements, because the names of privileges differ between its versions.
+# A grant on a column that the new table does not have is dropped with that column.
 GRANTS: Final = """
 SELECT format(
     'GRANT %%s%%s ON %%I TO %%s%%s',
@@ -37,6 +37,7 @@ WHERE granted.grantee <> granted.owner
 
 
 def carry_privileges(cursor: Cursor[DictRow], here: str, there: str) -> None:
-    """Grant on the table `there` what others than its owner were granted on the table `here`."""
+    """Grant on the table `there` what roles other than its owner were granted on the table
+    `here`."""
     for row in cursor.execute(GRANTS, {"here": here, "there": there}).fetchall():
         cursor.execute(row["statement"].encode())

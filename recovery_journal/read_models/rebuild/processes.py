@@ -1,4 +1,4 @@
-"""Forked processes that work side by side, count what they do and end with their parent."""
+"""Forked processes that work side by side, count their work and end with their parent."""
 
 import gc
 import multiprocessing
@@ -18,23 +18,24 @@ TICK_S: Final = 0.1
 DEATH_LIMIT_S: Final = 10.0
 ORPHANED: Final = 80
 
-# A block's objects hold no cycles, so looking for some with every thousandth is in vain.
+# A block's objects hold no cycles, so a search for them at every thousandth object is wasted.
 FEWEST_FOR_COLLECTION: Final = 500_000
 
 Count = Callable[[int], object]
 Work = Callable[[int, Count], None]
-"""Is given its number, from 0, and a function that it tells how much more it has done."""
+"""Called with its number, from 0, and a function to which it reports how much more it has done."""
 
-# A fork knows a user's projections as they are, wherever they were defined.
+# A fork has the user's projections as they are, wherever they were defined.
 _context = multiprocessing.get_context("fork")
 
 
 def side_by_side(work: Work, process_count: int, on_count: Count) -> None:
-    """Let that many processes work, and return when all have ended; `on_count` is told now and
-    then how much all have done together.
+    """Run that many processes, and return when all have ended; `on_count` is called at intervals
+    with how much all have done together.
 
-    With one, the work is done here. Raises what the first of them raised, or `ProcessLost`
-    for one that died without a word; the others are killed then, as they are at a signal.
+    With a count of one, the work is done in this process. Raises what the first of them raised, or
+    `ProcessLost` for one that died without a report; the others are killed then, as they are at a
+    signal.
     """
     if process_count == 1:
         done = 0
@@ -64,7 +65,7 @@ class _Crew:
             while running := [it.sentinel for it in self._processes if it.exitcode is None]:
                 wait(running, timeout=TICK_S)
                 self._look(on_count)
-            # They did and said more between the last look and their ends.
+            # They may have reported more between the last poll and their ends.
             self._look(on_count)
         finally:
             self._end()
@@ -93,7 +94,7 @@ class _Crew:
 
 
 def _require_well(process: BaseProcess, link: Connection) -> None:
-    """Raise what it raised. A word is looked for also in one that has ended."""
+    """Raise what a process raised. A report is read also from one that has ended."""
     if link.poll():
         try:
             error: Exception = link.recv()

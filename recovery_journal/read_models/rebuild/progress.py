@@ -1,4 +1,4 @@
-"""What a rebuild, or a check, says of itself: on the way and at its end."""
+"""The progress and the report of a rebuild or a check."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Phase(StrEnum):
-    """What a rebuild or a check is at."""
+    """The present phase of a rebuild or a check."""
 
     FOLDING = "folding"
     INDEXING = "indexing"
@@ -20,9 +20,9 @@ class Phase(StrEnum):
 
 
 class RebuildProgress(Struct, frozen=True, kw_only=True):
-    """How far a rebuild or a check is. `event_count` counts the log once: where it is read twice,
-    for rows of single streams and for rows that mix them, it is half of what has been read.
-    `total` is what the positions promise: with gaps between them, the count ends a little below
+    """The progress of a rebuild or a check. `event_count` counts the log once: where it is read
+    twice, for rows of single streams and for rows that mix them, it is half of what has been read.
+    `total` is estimated from the positions: with gaps between them, the count ends a little below
     it. `done_before` of the events were folded by an earlier start of this rebuild, which was
     killed or failed."""
 
@@ -35,8 +35,8 @@ class RebuildProgress(Struct, frozen=True, kw_only=True):
 
 
 class RebuiltProjection(Struct, frozen=True, kw_only=True):
-    """What became of one projection: its rows, up to which position, and for how long the switch
-    may have kept others waiting."""
+    """The result for one projection: its rows, up to which position, and for how long the switch
+    may have made other sessions wait."""
 
     projection: str
     position: int
@@ -45,9 +45,9 @@ class RebuiltProjection(Struct, frozen=True, kw_only=True):
 
 
 class RebuildReport(Struct, frozen=True, kw_only=True):
-    """What a rebuild did, from a log of so many events. `done_before` counts what an earlier start
-    of it had folded, as its progress counts.
-    `as_of_s` is how long it took, after everything was switched, to index lists for as-of."""
+    """The result of a rebuild, from a log of so many events. `done_before` counts the events that
+    an earlier start of it had folded, as its progress counts. `as_of_s` is how long it took, in
+    seconds, after everything was switched, to index lists for as-of reads."""
 
     event_count: int
     done_before: int

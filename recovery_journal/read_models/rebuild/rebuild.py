@@ -1,10 +1,10 @@
-"""Rebuilding projections from the log, beside everything that goes on.
+"""Rebuilds projections from the log, while all other work continues.
 
-What is at or below a settled position never changes, so rows are folded from it into bare shadow
-tables that nobody sees: by processes side by side, range of streams by range. Then these tables
-are indexed, catch up, and take the place of the old ones, each in one short transaction
-(switch.py). Until then the old rows serve, also when a rebuild fails or is killed; the registry
-(registry.py) knows what is done, and the next start does what is missing.
+Events at or below a settled position never change, so processes side by side fold them, range of
+streams by range, into bare shadow tables that no reader sees. Then these tables are indexed, catch
+up, and replace the old ones, each in one short transaction (switch.py). Until then the old rows
+serve, also when a rebuild fails or is killed; the registry (registry.py) records what is done, and
+the next start does what is missing.
 """
 
 import os
@@ -54,8 +54,8 @@ RANGES_PER_PROCESS: Final = 16
 
 
 class Rebuild:
-    """Rebuilds some projections; those whose rows derive from single streams in one reading of
-    the log, the others in a second one at the same time."""
+    """Rebuilds some projections; those whose rows derive from single streams in one reading of the
+    log, the others in a second one at the same time."""
 
     def __init__(
         self,
@@ -85,12 +85,13 @@ class Rebuild:
         self._switch_s: dict[str, float] = {}
 
     def run(self) -> RebuildReport:
-        """Rebuild and switch. A server that goes away meanwhile is waited for.
+        """Rebuild and switch; wait for a server that becomes unavailable meanwhile.
 
-        Raises `RebuildUnderWay` where another process is at it, `InvalidInput` where a view stands
-        on one of the tables, `StoreBusy` where the switch found no quiet moment, `FoldFailed`,
-        `UnknownEvent`, `CorruptEvent`, `ProcessLost`, `ServerUnavailable`; projections that were
-        not switched by then keep their old rows, and the next start goes on from there.
+        Raises `RebuildUnderWay` where another process runs a rebuild, `InvalidInput` where a view
+        depends on one of the tables, `StoreBusy` where every try of the switch would have made
+        other sessions wait too long, `FoldFailed`, `UnknownEvent`, `CorruptEvent`, `ProcessLost`,
+        `ServerUnavailable`; projections that were not switched by then keep their old rows, and the
+        next start resumes the rebuild.
         """
         started = time.monotonic()
         while True:
@@ -152,7 +153,7 @@ class Rebuild:
             process_count=self._process_count,
         )
 
-    # -- beginning, or going on ------------------------------------------------------------
+    # -- beginning, or resuming ---------------------------------------------------------------
 
     def _begin(self) -> RebuildState:
         with self._transaction() as cursor:
@@ -188,15 +189,16 @@ class Rebuild:
         self._registry.begin(cursor, self._projections, upto=upto, range_events=range_events)
 
     def _settled_position(self) -> int:
-        # A follower's position is settled by construction; a cold reader may know less.
+        # A follower's position is settled by construction; a reader that has just started may know
+        # less.
         followed = [place.position for place in self._tracking.all()]
         return max([self._reader.settled_position(), *followed])
 
     # -- the phases ------------------------------------------------------------------------
 
     def _fold(self, begun: RebuildState, projections: Sequence[Projection[Any]]) -> int:
-        """Until no range is left: also those that a dying process of an earlier start holds.
-        Returns how many events the log has."""
+        """Fold until no range is left, including those that a dying process of an earlier start
+        holds. Returns how many events the log has."""
         deadline = time.monotonic() + STRANGER_LIMIT_S
         while True:
             self._fold_once(begun, projections)
@@ -229,8 +231,8 @@ class Rebuild:
     def _work(
         self, begun: RebuildState, projections: Sequence[Projection[Any]], no: int, count: Count
     ) -> None:
-        """The share of one process. The log is read in its order by the first, which then helps
-        with the ranges."""
+        """The share of one process. The first one reads the log in its order, and then helps with
+        the ranges."""
         folding = RangeFolding(
             self._database,
             begun,
@@ -256,7 +258,7 @@ class Rebuild:
         self._switch_s[projection.name] = switch.run().seconds
 
     def _index_for_as_of(self) -> float:
-        """Lists serve without these indexes, only slower, so they are made after the switch."""
+        """Lists serve without these indexes, only slower, so they are created after the switch."""
         started = time.monotonic()
         for projection in self._projections:
             if projection.listing is not None:

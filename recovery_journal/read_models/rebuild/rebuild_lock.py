@@ -1,4 +1,4 @@
-"""The lock that lets one rebuild be at work in a schema at a time."""
+"""The lock that allows one rebuild at a time in a schema."""
 
 from typing import Final
 
@@ -16,8 +16,8 @@ RELEASE: Final = """
 SELECT pg_advisory_unlock(hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)) AS found
 """
 
-# As pg_locks shows a lock of one 64-bit number: its halves. To ask for the lock instead would keep
-# a rebuild from starting. Any role may hold it; only one that may write the log can rebuild.
+# As pg_locks shows a lock of one 64-bit number: its halves. A try to take the lock would keep a
+# rebuild from starting. Any role may hold it; only one that may write the log can rebuild.
 HOLDER: Final = """
 SELECT pid, usename::text AS role, has_table_privilege(usesysid, 'leases', 'UPDATE') AS can_rebuild
 FROM pg_locks
@@ -34,21 +34,21 @@ LIMIT 1
 
 
 class RebuildLock:
-    """A lock of this thread's session, which goes with it: whoever is killed holds nothing up."""
+    """A lock of this thread's session, which ends with it: a killed process blocks no other."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._session_no = 0
 
     def take(self) -> bool:
-        """Whether it is ours now. Waits for nobody."""
+        """Try to take the lock; return whether this session now holds it. Never waits."""
         is_ours = self._ask(TAKE)
         if is_ours:
             self._session_no = self._database.session_no()
         return is_ours
 
     def release(self) -> None:
-        """Let others have it, if it did not go with its session."""
+        """Release the lock, if it did not end with its session."""
         if self._database.session_no() == self._session_no:
             self._ask(RELEASE)
 
@@ -70,6 +70,6 @@ def holder(cursor: Cursor[DictRow], schema: str) -> str | None:
 
 
 def is_under_way(cursor: Cursor[DictRow], schema: str) -> bool:
-    """Whether a role that can rebuild has the lock: a rebuild is at work in the schema."""
+    """Whether a role that can rebuild has the lock: a rebuild is under way in the schema."""
     row = cursor.execute(HOLDER.encode(), {"schema": schema}).fetchone()
     return row is not None and bool(row["can_rebuild"])

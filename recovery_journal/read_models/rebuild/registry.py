@@ -1,4 +1,5 @@
-"""What a rebuild has done so far, in the database: killed at any moment, it goes on from there."""
+"""The record of what a rebuild has done so far, in the database: killed at any moment, it can be
+resumed."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -104,7 +105,8 @@ FROM (
 CROSS JOIN generate_series(span.since, span.last - 1, %(range_events)s) AS after
 """
 
-# Whoever is at a range holds its row, until the transaction ends, which a lost connection does.
+# A process locks the row of its range until its transaction ends, which the loss of its connection
+# ends too.
 TAKE_RANGE = """
 SELECT range_no AS no, after_position AS after, last_position AS last
 FROM rebuild_ranges
@@ -153,10 +155,9 @@ class StreamRange(Struct, frozen=True, kw_only=True):
 
 
 class RebuildState(Struct, frozen=True, kw_only=True):
-    """A rebuild that is not at its end. `event_count` is how many events lie in the ranges that
-    are done; the projections whose rows mix streams have come to `position`, by
-    `mixed_event_count` events. `position_count` are the positions up to `upto` that may hold an
-    event."""
+    """An unfinished rebuild. `event_count` is how many events are in the ranges that are done; the
+    projections whose rows mix streams have reached `position`, by `mixed_event_count` events.
+    `position_count` is the number of positions up to `upto` that may hold an event."""
 
     rebuild_no: int
     upto: int
@@ -175,7 +176,7 @@ class RebuildState(Struct, frozen=True, kw_only=True):
 
     @property
     def projections(self) -> list[str]:
-        """The names of all whose rows it prepares, or has switched."""
+        """The names of all projections whose rows it prepares, or has switched."""
         return sorted(name for name, _, _ in self.folds)
 
     @property
@@ -184,7 +185,7 @@ class RebuildState(Struct, frozen=True, kw_only=True):
         return self.event_count + self.mixed_event_count
 
     def is_of(self, projections: Sequence[Projection[Any]]) -> bool:
-        """Whether it prepares the rows of just these projections, by the folds they have now."""
+        """Whether it prepares the rows of exactly these projections, by their present folds."""
         return self.folds == {_fold_of(projection) for projection in projections}
 
 
@@ -196,7 +197,7 @@ class Registry:
         cursor.execute(TABLES.read_bytes())
 
     def find(self, cursor: Cursor[DictRow]) -> RebuildState | None:
-        """The rebuild that is not at its end, if there is one."""
+        """The unfinished rebuild, if there is one."""
         row = cursor.execute(READ.encode()).fetchone()
         return None if row is None else msgspec.convert(row, RebuildState)
 
@@ -208,7 +209,7 @@ class Registry:
         upto: int,
         range_events: int,
     ) -> None:
-        """Begin anew, forgetting what another rebuild has left."""
+        """Begin from scratch; delete what another rebuild has left."""
         self.end(cursor)
         row = cursor.execute(BEGIN, {"upto": upto, **_who()}).fetchone()
         assert row is not None
@@ -226,23 +227,23 @@ class Registry:
             cursor.execute(ADD_RANGES, wanted)
 
     def go_on(self, cursor: Cursor[DictRow]) -> None:
-        """Note that it is this process now that is at it."""
+        """Record that this process now runs the rebuild."""
         cursor.execute(CONTINUE, _who())
 
     def end(self, cursor: Cursor[DictRow]) -> None:
-        """Forget the rebuild: nothing is left to do, or another one begins."""
+        """Delete the rebuild: nothing is left to do, or another one begins."""
         cursor.execute("DELETE FROM rebuilds")
 
     def take_range(self, cursor: Cursor[DictRow], rebuild_no: int) -> StreamRange | None:
-        """A range that is not done and that nobody is at; nobody else takes it while the
-        transaction lasts. None where there is none."""
+        """A range that is not done and that no process holds, locked for this transaction. None
+        where there is none."""
         row = cursor.execute(TAKE_RANGE, {"rebuild_no": rebuild_no}, prepare=True).fetchone()
         return None if row is None else msgspec.convert(row, StreamRange)
 
     def finish_range(
         self, cursor: Cursor[DictRow], rebuild_no: int, range_no: int, *, event_count: int
     ) -> None:
-        """Note, in the transaction of its rows, that a range is done."""
+        """Record, in the transaction of its rows, that a range is done."""
         done = {"rebuild_no": rebuild_no, "range_no": range_no, "event_count": event_count}
         cursor.execute(FINISH_RANGE, done, prepare=True)
 
@@ -263,8 +264,8 @@ class Registry:
         position: int,
         event_count: int,
     ) -> None:
-        """Note, in the transaction of the rows, how far these shadows have been folded, by so many
-        events more."""
+        """Record, in the transaction of the rows, how far these shadows have been folded, by so
+        many more events."""
         place = {
             "rebuild_no": rebuild_no,
             "projections": list(projections),
@@ -274,7 +275,7 @@ class Registry:
         cursor.execute(ADVANCE, place, prepare=True)
 
     def note_switch(self, cursor: Cursor[DictRow], projection: str) -> None:
-        """Note, in the transaction of the switch, that a projection is done."""
+        """Record, in the transaction of the switch, that a projection is done."""
         cursor.execute(SWITCHED, {"projection": projection})
 
 

@@ -1,13 +1,13 @@
--- What a rebuild has done so far, so that the next start does only what is missing.
+-- The record of a rebuild's finished work, so that the next start does only what is missing.
 
 CREATE TABLE IF NOT EXISTS rebuilds (
     rebuild_no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    -- One at a time: another set of projections, or another fold, begins anew.
+    -- One at a time: a rebuild of other projections, or by another fold, begins from scratch.
     is_only_row boolean NOT NULL DEFAULT true UNIQUE CHECK (is_only_row),
-    -- Settled, so what lies at or below it is complete and never changes.
+    -- Settled, so what is at or below it is complete and never changes.
     upto bigint NOT NULL,
     begun_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Who is at it, or was before it died.
+    -- The process that runs it, or ran it before it died.
     host text NOT NULL,
     process_id bigint NOT NULL,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp()

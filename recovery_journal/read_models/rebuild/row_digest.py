@@ -18,7 +18,7 @@ class RowDigest:
         self.row_count = 0
 
     def add(self, row: bytes) -> None:
-        """One more row."""
+        """Add one row."""
         self._digest.update(row + b"\n")
         self.row_count += 1
 

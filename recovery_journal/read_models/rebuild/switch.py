@@ -1,4 +1,4 @@
-"""A rebuilt table takes the place of the live one, in one short transaction."""
+"""Replaces the live table by a rebuilt one, in one short transaction."""
 
 import time
 from collections.abc import Callable
@@ -30,8 +30,8 @@ SWITCH_LIMIT_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 
-# Whoever comes while we wait for the lock waits behind us, and goes on waiting while we hold it:
-# the two together stay below 100 ms.
+# A session that requests the table while the switch waits for the lock waits behind it, and
+# continues to wait while the switch holds it: the two together stay below 100 ms.
 WAIT_S: Final = 0.04
 HOLD_S: Final = 0.05
 # On a slow server that is never enough. After these seconds each try may take twice as long as the
@@ -45,7 +45,8 @@ SELECT set_config('lock_timeout', %(wait)s, true), set_config('statement_timeout
 
 
 class Switched(Struct, frozen=True, kw_only=True):
-    """Done: the position of the new rows, and for how long others may have waited."""
+    """The position of the new rows, and for how long, in seconds, other sessions may have
+    waited."""
 
     position: int
     seconds: float
@@ -78,8 +79,8 @@ class Switch:
         self._note = note
 
     def catch_up(self) -> None:
-        """Fold what has been settled meanwhile, until little is left. Raises `StoreBusy` where
-        the log grows faster than that."""
+        """Fold what has been settled meanwhile, until little is left. Raises `StoreBusy` where the
+        log grows faster than that."""
         deadline = time.monotonic() + CATCH_UP_LIMIT_S
         while time.monotonic() < deadline:
             page = self._reader.read(self._upto, CATCH_UP_EVENTS)
@@ -91,10 +92,10 @@ class Switch:
         raise StoreBusy(f"catch up with {self._projection.name!r}", limit=f"{CATCH_UP_LIMIT_S:g} s")
 
     def run(self) -> Switched:
-        """Switch, as soon as nobody has to wait long for it.
+        """Switch, as soon as no other session has to wait long for it.
 
-        Raises `StoreBusy` when there was no such moment, `InvalidInput` where a view stands on
-        the old table; the old rows serve on.
+        Raises `StoreBusy` where every try would have made others wait too long, `InvalidInput`
+        where a view depends on the old table; the old rows serve on.
         """
         began = time.monotonic()
         back_off = BackOff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
@@ -113,8 +114,8 @@ class Switch:
             self.catch_up()
 
     def _switch(self, patience: int) -> Switched:
-        """Inline writers that came before are waited for; those that come after find the new
-        table, because its name is looked up once they have the lock."""
+        """The lock waits for earlier inline writers; later ones find the new table, because they
+        resolve its name once they have the lock."""
         wait_s, hold_s = WAIT_S * patience, HOLD_S * patience
         with self._database.transaction() as cursor:
             limits = {"wait": f"{wait_s * 1000:.0f}ms", "hold": f"{hold_s * 1000:.0f}ms"}
@@ -126,15 +127,16 @@ class Switch:
             held = time.monotonic()
             self._live.require_no_views(cursor)
             upto = max(self._upto, place.position)
-            # Rows of single streams may take in all that is visible, past gaps too: an event that
-            # is committed later brings its own inline row, or the follower brings it. Rows that
-            # mix streams would shrug at it for its lower position, so they stay at the settled.
+            # Rows of single streams may include all that is visible, past gaps too: an event that
+            # is committed later brings its own inline row, or the follower adds it. Rows that mix
+            # streams would ignore that event for its lower position, so they stop at the settled
+            # position.
             visible = END if self._projection.is_stream_keyed else upto
             blocks = LogBlocks(self._database)
             for block in blocks.by_position(after=self._upto, upto=visible):
                 self._shadow.apply(cursor, block)
                 _require_brief(held, hold_s)
-            # Removing a large table takes its time, so that is for afterwards.
+            # Dropping a large table takes time, so that is done after the switch.
             carry_privileges(cursor, self._live.name, self._shadow.name)
             self._live.take_name(cursor, self._old.name)
             self._shadow.take_name(cursor, self._live.name)
@@ -148,6 +150,6 @@ class Switch:
 
 
 def _require_brief(held: float, hold_s: float) -> None:
-    """Give up, and try again with less to do, before others have waited for too long."""
+    """Give up, to retry with less to do, before others have waited for too long."""
     if time.monotonic() - held > hold_s:
         raise StoreBusy("switch a projection", limit=f"{hold_s * 1000:g} ms")

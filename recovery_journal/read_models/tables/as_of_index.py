@@ -1,13 +1,13 @@
 """The index that finds what was on a list at any past position.
 
-An entry's stay on the list is a range of positions, and the question is which ranges hold one. The
-index is a B-tree over how many bits the length of the stay has, where it began and where it ended.
-A stay of so many bits that holds a position began less than 2 to the power of that before it, so
-for each of the 62 lengths the index is read over a short piece, of which at least half are answers
-where entries come evenly; the rest is passed over without a look at the table.
+An entry's stay on the list is a range of positions, and the query is which ranges contain a given
+one. The index is a B-tree over the number of bits in the length of the stay, its beginning and its
+end. A stay of so many bits that contains a position began less than 2 to the power of that before
+it, so for each of the 62 lengths a short part of the index is read, of which at least half are
+matches where entries come evenly; the rest is skipped without a read of the table.
 
-A GiST index over `int8range(entered_position, left_position)` says the same in fewer words. With
-a million stays it answered in 2.4 ms instead of 0.3, was half as large again, and cost each entry
+A GiST index over `int8range(entered_position, left_position)` says the same in fewer words. With a
+million stays it answered in 2.4 ms instead of 0.3, was half as large again, and cost each entry
 that leaves 7 to 20 µs and 580 bytes of WAL, against 1 to 2 µs and 80 bytes: every claim pays for
 it. (An SP-GiST index degenerates, because positions only grow: 120 µs. A B-tree over where stays
 ended has to read all that ended since: 120 ms.)
@@ -21,7 +21,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from recovery_journal.read_models.tables.listing_form import AS_OF
 
-# An entry that is still on the list is not in it, so that entering costs nothing.
+# The index leaves out entries that are still on the list, so that entering costs nothing.
 ADD = """
 CREATE INDEX {name} ON {table} ({stay_bits}, entered_position, left_position)
 WHERE left_position IS NOT NULL
@@ -33,7 +33,8 @@ WHERE left_position IS NOT NULL
 """
 
 STAY_BITS: Final = SQL("length(ltrim((left_position - entered_position)::bit(64)::text, '0'))")
-"""How many bits the length of a stay has. Who looks for stays has to say it in these words."""
+"""The number of bits in the length of a stay. A query must use this exact expression for the index
+to apply."""
 
 IS_VALID = """
 SELECT indisvalid AS is_valid
@@ -45,8 +46,8 @@ DROP = "DROP INDEX CONCURRENTLY {name}"
 
 RENAME = "ALTER INDEX IF EXISTS {name} RENAME TO {new_name}"
 
-# The locks are those that let everybody else read and write, and wait for transactions that are
-# older: a check of ten million events is one.
+# The locks allow all other sessions to read and write, and wait for older transactions: a check of
+# ten million events is one.
 PATIENT = """
 SELECT set_config('statement_timeout', '6h', false), set_config('lock_timeout', '1h', false)
 """
@@ -70,13 +71,13 @@ class AsOfIndex:
         self._name = f"{table}__{AS_OF}"
 
     def create(self, cursor: Cursor[DictRow]) -> None:
-        """Make it, in the caller's transaction; nobody can write to the table meanwhile."""
+        """Create it in the caller's transaction; meanwhile no session can write to the table."""
         cursor.execute(self._sql(ADD))
 
     def create_beside_writers(self, cursor: Cursor[DictRow]) -> None:
-        """Make it, if it is not there, while everybody reads and writes.
+        """Create it, if it does not exist, while other sessions read and write.
 
-        The cursor must be in no transaction. What an interrupted try has left is removed first.
+        The cursor must be in no transaction. The remains of an interrupted try are removed first.
         Raises `StoreBusy` where a transaction stays open for an hour.
         """
         validity = self._validity(cursor)
@@ -93,11 +94,11 @@ class AsOfIndex:
                 cursor.execute(RESTORE, limits)
 
     def is_valid(self, cursor: Cursor[DictRow]) -> bool:
-        """Whether it is there, and finished."""
+        """Whether it exists and is complete."""
         return self._validity(cursor) is True
 
     def rename(self, cursor: Cursor[DictRow], table: str) -> None:
-        """Let it go with its table, which is renamed to this, if it is there."""
+        """Rename it along with its table, which gets this name, if the index exists."""
         cursor.execute(self._sql(RENAME, new_name=Identifier(f"{table}__{AS_OF}")))
 
     def _validity(self, cursor: Cursor[DictRow]) -> bool | None:

@@ -1,4 +1,4 @@
-"""What a class of the user's must say to be a projection, told before it has a table."""
+"""Validates a user's projection class before its table is created."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeGuard
@@ -27,7 +27,7 @@ NOTHING: Final = _Nothing()
 
 
 def require_definition(projection: Projection[Any]) -> None:
-    """Raise `InvalidInput` for the first thing that the class says wrongly, or not at all."""
+    """Raise `InvalidInput` for the first thing that the class defines wrongly, or not at all."""
     for what, found, needed in _faults(projection):
         raise InvalidInput(
             f"the {what} of projection {type(projection).__name__}",
@@ -38,7 +38,7 @@ def require_definition(projection: Projection[Any]) -> None:
 
 
 def _faults(projection: Projection[Any]) -> Iterator[tuple[str, str, str]]:
-    """What is wrong, what was found, and what is needed instead."""
+    """The fault of each wrong definition, the value found, and the value needed instead."""
     said: dict[str, Any] = {
         name: getattr(projection, name, NOTHING) for name in Projection.__annotations__
     }

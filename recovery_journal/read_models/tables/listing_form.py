@@ -1,4 +1,4 @@
-"""What the rows of a list must have, so that one can ask what was on it."""
+"""The requirements on the rows of a list, so that its past states can be queried."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -13,8 +13,8 @@ NOT_NULL: Final = " NOT NULL"
 
 
 def require_listing(projection: Projection[Any], columns: Mapping[str, str]) -> None:
-    """Raise `InvalidInput` unless the rows, with columns of these types, can be what the
-    projection's `Listing` says of them; there is nothing to require of what is no list."""
+    """Raise `InvalidInput` unless the rows, with columns of these types, satisfy the projection's
+    `Listing`; a projection without one has no requirements."""
     listing = projection.listing
     if listing is None:
         return
@@ -30,7 +30,7 @@ def require_listing(projection: Projection[Any], columns: Mapping[str, str]) -> 
 def _faults(
     projection: Projection[Any], listing: Listing, columns: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """What is found and what is needed instead."""
+    """The value found at each fault, and the value needed instead."""
     numbers = {"entered_position": POSITION + NOT_NULL, "left_position": POSITION}
     numbers[f"entered_{projection.guard}"] = POSITION + NOT_NULL
     for field, kind in numbers.items():

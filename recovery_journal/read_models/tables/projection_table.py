@@ -86,9 +86,9 @@ class ProjectionTable(TableDefinition[RowT]):
         return {getattr(row, first): row for row in self._fetched(cursor)}
 
     def upsert(self, cursor: Cursor[DictRow], rows: Sequence[RowT]) -> None:
-        """Store rows sorted by primary key; one that is older than the stored one does nothing.
+        """Store rows sorted by primary key; a row that is older than the stored one has no effect.
 
-        Such a row still locks the stored one, so send none that did not change.
+        Such a row still locks the stored one, so pass none that did not change.
         """
         if rows:
             with translating_write_errors(self.projection):
@@ -106,7 +106,7 @@ class ProjectionTable(TableDefinition[RowT]):
     def rows(self, cursor: Cursor[DictRow], *, page_rows: int = PAGE_ROWS) -> Iterator[RowT]:
         """All rows in order of the primary key, one page in memory at a time.
 
-        They belong together only in a transaction that keeps its snapshot.
+        They are consistent only in a transaction that keeps its snapshot.
         """
         after: PrimaryKey | None = None
         while True:
@@ -177,13 +177,13 @@ def apply(
 
 
 def shadow_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
-    """Where a rebuild prepares the projection's rows."""
+    """The table in which a rebuild prepares the projection's rows."""
     return ProjectionTable(projection, TablePlace.SHADOW)
 
 
 @cache
 def table_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
-    """The projection's live table; one object for one projection, so that statements are made
+    """The projection's live table; one object for each projection, so that statements are built
     once."""
     return ProjectionTable(projection)
 

@@ -1,4 +1,4 @@
-"""Reading rows that may be those of another fold, which this program may not be able to read."""
+"""Reads rows that may be those of another fold, which this program may not be able to read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from psycopg import errors
 from recovery_journal.domain.errors import RowsUnreadable
 from recovery_journal.projections.projection import Projection
 
-# How PostgreSQL says that a table or its columns are not those that a query names, and how it or
-# the driver say that a value cannot be computed with or has no counterpart here, as a time before
-# year 1.
+# The errors by which PostgreSQL reports that a table or its columns are not those that a query
+# names, and by which PostgreSQL or the driver report that a value cannot be computed with or has no
+# counterpart here, such as a time before year 1.
 SHAPE_ERRORS: Final = (
     errors.UndefinedTable,
     errors.UndefinedColumn,
@@ -26,7 +26,7 @@ SHAPE_ERRORS: Final = (
 
 @contextmanager
 def translating_read_errors(projection: Projection[Any]) -> Iterator[None]:
-    """Raises `RowsUnreadable` in place of what PostgreSQL or the decoder says of rows that are
+    """Raises `RowsUnreadable` in place of the errors of PostgreSQL or the decoder for rows that are
     not of the projection's type."""
     try:
         yield

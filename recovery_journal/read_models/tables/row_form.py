@@ -1,6 +1,6 @@
-"""How a projection's rows look to PostgreSQL: columns, JSON for batches, and CSV for COPY.
+"""The form of a projection's rows in PostgreSQL: columns, JSON for batches, and CSV for COPY.
 
-Rows cross whole batches at a time, encoded and decoded by msgspec, so that no Python runs per
+Rows are transferred in whole batches, encoded and decoded by msgspec, so that no Python runs per
 column. PostgreSQL's text cannot hold a NUL; in a row it becomes U+FFFD.
 """
 
@@ -87,7 +87,7 @@ class RowForm(Generic[RowT]):
     def _csv(self, rows: Sequence[RowT]) -> bytes:
         flat = [list(astuple(row)) for row in rows]
         quote_count = sum(self._flatten(flat, at) for at in self._nested)
-        # A line break never stands inside of a JSON value, so lines are rows.
+        # A line break never occurs inside a JSON value, so lines are rows.
         lines = _without_nul(self._encoder.encode_lines(flat)).split(b"\n")
         csv = b"\n".join([line[1:-1] for line in lines])
         # Quotes have the same escape in both; others are rare.
@@ -96,8 +96,8 @@ class RowForm(Generic[RowT]):
         return csv
 
     def _flatten(self, flat: list[list[Any]], at: int) -> int:
-        """Put strings of JSON in the place of one column's nested values. Returns how many quotes
-        will have to be escaped in them."""
+        """Replace one column's nested values by strings of JSON. Returns how many quotes in them
+        have to be escaped."""
         nested = [(values, value) for values in flat if (value := values[at]) is not None]
         lines = _without_nul(self._encoder.encode_lines([value for _, value in nested])).decode()
         for (values, _), line in zip(nested, lines.split("\n"), strict=False):
@@ -126,7 +126,7 @@ def _without_nul(encoded: bytes) -> bytes:
 
 
 def _as_csv(escape: "re.Match[bytes]") -> bytes:
-    """JSON's escapes in CSV's terms, which knows only those of quote and backslash."""
+    """Translate JSON's escapes into CSV's, which has only those of quote and backslash."""
     letter = escape[1]
     if letter.startswith(b"u"):
         return chr(int(letter[1:], 16)).encode()

@@ -1,4 +1,4 @@
-"""What the table of a projection is made of: columns, key and indexes, from its row type."""
+"""The definition of a projection's table: columns, key and indexes, from its row type."""
 
 import re
 from collections.abc import Iterable
@@ -61,8 +61,7 @@ ORDER BY view
 
 class TablePlace(StrEnum):
     """Which of a projection's tables: the one that readers see, the one that a rebuild prepares,
-    the one that it has replaced, or the one that a check folds into and that goes with its
-    transaction."""
+    the one that it has replaced, or the temporary one that a check folds into."""
 
     LIVE = ""
     SHADOW = "__shadow"
@@ -103,7 +102,7 @@ class TableDefinition(Generic[RowT]):
         cursor.execute(self._sql(statement, columns=SQL(", ").join(columns)))
 
     def add_indexes(self, cursor: Cursor[DictRow]) -> None:
-        """Add the primary key, the indexes that the projection wishes for, and a list's order."""
+        """Add the primary key, the indexes that the projection defines, and a list's order."""
         for name in self.index_names:
             self.add_index(cursor, name)
         self.add_key(cursor)
@@ -114,7 +113,7 @@ class TableDefinition(Generic[RowT]):
         return (KEY, *(index.name for index in self._indexes))
 
     def add_index(self, cursor: Cursor[DictRow], name: str) -> None:
-        """Add one of them, unless it is there. Several may be added at once by several sessions."""
+        """Add one of them, unless it exists. Several sessions may each add one at once."""
         if name == KEY:
             cursor.execute(self._sql(ADD_KEY_INDEX, name=self._index_name(KEY)))
             return
@@ -128,34 +127,35 @@ class TableDefinition(Generic[RowT]):
             cursor.execute(self._sql(ADD_KEY, name=self._index_name(KEY)))
 
     def add_as_of_index(self, cursor: Cursor[DictRow]) -> None:
-        """Let a list be asked what was on it; for other tables, nothing. Not in `add_indexes`,
-        because a rebuild makes it after its switch."""
+        """Add a list's as-of index; for other tables, do nothing. Not in `add_indexes`, because a
+        rebuild adds it after its switch."""
         if self.projection.listing is not None:
             AsOfIndex(self.name).create(cursor)
 
     def add_as_of_index_beside_writers(self, cursor: Cursor[DictRow]) -> None:
-        """The same while everybody reads and writes, unless it is there. The cursor must be in no
+        """The same while other sessions read and write, unless it exists. The cursor must be in no
         transaction."""
         if self.projection.listing is not None:
             AsOfIndex(self.name).create_beside_writers(cursor)
 
     def analyze(self, cursor: Cursor[DictRow]) -> None:
-        """Let the planner know what is in the indexed columns; others it does not ask about."""
+        """Collect the planner's statistics of the indexed columns; it does not use those of
+        others."""
         indexed = [field for index in self._indexes for field in index.fields]
         fields = dict.fromkeys((*self.projection.key_fields, *indexed))
         names = SQL(", ").join(Identifier(field) for field in fields)
         cursor.execute(self._sql("ANALYZE {table} ({indexed})", indexed=names))
 
     def count(self, cursor: Cursor[DictRow]) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         row = cursor.execute(self._sql("SELECT count(*) AS count FROM {table}")).fetchone()
         assert row is not None
         count: int = row["count"]
         return count
 
     def require_no_views(self, cursor: Cursor[DictRow]) -> None:
-        """Raise `InvalidInput` where a view of the user's stands on the table: it would keep the
-        old one when a rebuilt one takes its place."""
+        """Raise `InvalidInput` where a view of the user depends on the table: after a switch the
+        view would still read the old one."""
         rows = cursor.execute(VIEWS, {"name": self.name}).fetchall()
         if rows:
             raise InvalidInput(
@@ -166,21 +166,21 @@ class TableDefinition(Generic[RowT]):
             )
 
     def exists(self, cursor: Cursor[DictRow]) -> bool:
-        """Whether the table is there."""
+        """Whether the table exists."""
         cursor.execute("SELECT to_regclass(%(name)s) IS NOT NULL AS found", {"name": self.name})
         row = cursor.fetchone()
         return row is not None and bool(row["found"])
 
     def drop(self, cursor: Cursor[DictRow]) -> None:
-        """Remove the table, if it is there."""
+        """Drop the table, if it exists."""
         cursor.execute(self._sql("DROP TABLE IF EXISTS {table}"))
 
     def lock(self, cursor: Cursor[DictRow]) -> None:
-        """Keep everyone else out of the table until the transaction ends."""
+        """Block all other sessions from the table until the transaction ends."""
         cursor.execute(self._sql("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
 
     def take_name(self, cursor: Cursor[DictRow], name: str) -> None:
-        """Rename the table and its indexes: nobody finds the old name afterwards."""
+        """Rename the table and its indexes: the old name does not exist afterwards."""
         for index in self.index_names:
             of_index = Identifier(f"{name}__{index}")
             rename = self._sql(RENAME_INDEX, index=self._index_name(index), name=of_index)
@@ -192,7 +192,7 @@ class TableDefinition(Generic[RowT]):
 
     @cached_property
     def _indexes(self) -> tuple[Index, ...]:
-        """Those that are wished for, and the order of a list's entries while they are on it."""
+        """The defined indexes, and one for the order of a list's active entries."""
         listing = self.projection.listing
         if listing is None:
             return self.projection.indexes
@@ -228,7 +228,8 @@ class TableDefinition(Generic[RowT]):
 
 
 def drop_shadows(cursor: Cursor[DictRow], projections: Iterable[str]) -> None:
-    """Remove what a rebuild of projections with these names has left, be they known here or not."""
+    """Drop what a rebuild of projections with these names has left, whether or not this program
+    knows them."""
     for name in projections:
         shadow = Identifier(_table_name(name, TablePlace.SHADOW))
         cursor.execute(SQL("DROP TABLE IF EXISTS {}").format(shadow))

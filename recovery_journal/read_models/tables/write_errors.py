@@ -1,4 +1,4 @@
-"""Writing rows that a user's fold has made, which may hold values that no column can."""
+"""Writes rows that a user's fold has made, which may hold values that no column can."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ UNSTORABLE: Final = (RowUnfit, psycopg.DataError, psycopg.errors.NotNullViolatio
 
 @contextmanager
 def translating_write_errors(projection: Projection[Any]) -> Iterator[None]:
-    """Raises `RowUnstorable` in place of what the encoder or PostgreSQL says of such rows."""
+    """Raises `RowUnstorable` in place of the errors of the encoder or PostgreSQL for such rows."""
     try:
         yield
     except UNSTORABLE as error:
