@@ -49,7 +49,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(set_aside, "BE_BRIEF", "SET LOCAL lock_timeout = '50ms'")
     monkeypatch.setattr(open_writers, "BRIEF", "50ms")
     monkeypatch.setattr(open_writers, "LOCK_WAIT_S", 0.05)
-    for module in ("recovering.loss", "recovering.cohort", "restoring.fencing"):
+    for module in ("recovery.loss", "recovery.cohort", "restore.fencing"):
         monkeypatch.setattr(
             f"recovery_journal.{module}.BE_BRIEF", "SET LOCAL lock_timeout = '50ms'"
         )

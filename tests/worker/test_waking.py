@@ -143,7 +143,8 @@ def test_a_call_that_cannot_be_made_fails_nothing(
 
     away = Away(desk.dsn, desk.journal.database.schema)
     monkeypatch.setattr(
-        "recovery_journal.recovery.cohort.call", lambda _database, count: notify_ready(away, count)
+        "recovery_journal.recovery.cohort.notify_ready",
+        lambda _database, count: notify_ready(away, count),
     )
 
     desk.make_ready("a-1", "count")
