@@ -94,9 +94,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
         all_projections = catalogue(projections)
         database = Database(dsn or _dsn_of(server), schema, durability=kept)
         try:
-            if must_be_own:
-                schemas.require_own(database)
-            _make(database, all_projections, must_exist=must_exist)
+            _make(database, all_projections, must_exist=must_exist, must_be_own=must_be_own)
             if must_be_accepted:
                 database.guard(AcceptedServers(database).require)
             add_projections(database, all_projections)
@@ -129,12 +127,19 @@ def _require(*, dsn: object, schema: object) -> None:
             raise inputs.refused(name, f"a {type(value).__name__}", "text", "pass a string")
 
 
-def _make(database: Database, projections: Sequence[Projection[Any]], *, must_exist: bool) -> None:
+def _make(
+    database: Database,
+    projections: Sequence[Projection[Any]],
+    *,
+    must_exist: bool,
+    must_be_own: bool,
+) -> None:
     """Create all tables, if there are none."""
     if must_exist:
-        schemas.check(database)
-    else:
-        schemas.create(database, partial(create_projections, database, projections=projections))
+        schemas.check(database, must_be_own=must_be_own)
+        return
+    create_rows = partial(create_projections, database, projections=projections)
+    schemas.create(database, create_rows, must_be_own=must_be_own)
 
 
 def _dsn_of(server: EmbeddedServer | None) -> str:

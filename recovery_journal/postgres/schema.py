@@ -59,16 +59,16 @@ TAKEN = (
 )
 
 
-def create(database: Database, *steps: Step) -> bool:
+def create(database: Database, *steps: Step, must_be_own: bool = False) -> bool:
     """Create the journal's tables unless they exist; return whether they were created now.
 
     `steps` are taken in the same transaction, after the journal's own, only when the tables are
     created. Any number of processes may do this at once: of two, one waits for the other at the
-    name that both create first, which only a role can delay that may create objects there. Raises
-    `SchemaUnsafe`, `SchemaTooNew`, `SchemaTooOld`, and `SchemaOccupied` where something else has a
-    name that is needed.
+    name that both create first, which only a role can delay that may create objects there.
+    `must_be_own` as in `check`, for tables that exist. Raises `SchemaUnsafe`, `SchemaTooNew`,
+    `SchemaTooOld`, and `SchemaOccupied` where something else has a name that is needed.
     """
-    if _found_version(database) is not None:
+    if _found_version(database, must_be_own=must_be_own) is not None:
         return False
     require_safe(database, must_belong=True)
     try:
@@ -88,21 +88,16 @@ def lock(cursor: Cursor[DictRow]) -> None:
     cursor.execute(LOCK)
 
 
-def require_own(database: Database) -> None:
-    """Raise `SchemaUnsafe` unless the schema is missing, or belongs to a role of which this role is
-    a member."""
-    require_safe(database, must_belong=True)
-
-
-def check(database: Database) -> None:
+def check(database: Database, *, must_be_own: bool = False) -> None:
     """Raise `SchemaMissing`, `SchemaUnsafe`, `SchemaTooNew` or `SchemaTooOld` unless this program
-    can use the schema."""
-    if _found_version(database) is None:
+    can use the schema; with `must_be_own`, `SchemaUnsafe` also where it belongs to a role of which
+    this role is no member."""
+    if _found_version(database, must_be_own=must_be_own) is None:
         raise SchemaMissing(database.schema)
 
 
-def _found_version(database: Database) -> int | None:
-    require_safe(database)
+def _found_version(database: Database, *, must_be_own: bool = False) -> int | None:
+    require_safe(database, must_belong=must_be_own)
     with database.cursor() as cursor:
         return _version(cursor, database.schema)
 
