@@ -11,12 +11,12 @@ from rich.text import Text
 
 from recovery_journal import inputs
 from recovery_journal.cli import page, words
+from recovery_journal.cli.attempt_history import AttemptHistory, history_of
 from recovery_journal.cli.changes import Change, changes, fields, shown
 from recovery_journal.cli.essentials import essentials, tag_shown
 from recovery_journal.cli.moment import At, Moment, moment_of
 from recovery_journal.cli.options import AsJson
 from recovery_journal.cli.phases import HistoryStep, RecoveryPhases, phases
-from recovery_journal.cli.tale import Tale, tale_of
 from recovery_journal.cli.target import journal_of
 from recovery_journal.cli.timeline import heading, journal_timeline, recoveries, timeline
 from recovery_journal.domain.errors import StreamUnusable
@@ -87,10 +87,10 @@ def history(
         _show_journal(context, as_json=as_json)
         return
     with journal_of(context) as journal:
-        tale = tale_of(journal, attempt, recovery)
-    part = tale.part()
+        whole = history_of(journal, attempt, recovery)
+    part = whole.part()
     found = phases(part)
-    last = tale.told[-1].after
+    last = whole.steps[-1].after
     if as_json:
         document = HistoryDocument(
             attempt_id=last.attempt_id,
@@ -104,7 +104,7 @@ def history(
         page.show(heading(last), Text(), timeline(part))
         if found:
             page.show(Text(), recoveries(found))
-    _require_whole(tale, as_json=as_json)
+    _require_whole(whole, as_json=as_json)
 
 
 def _show_journal(context: typer.Context, *, as_json: bool) -> None:
@@ -132,15 +132,17 @@ def show(
     if version is not None and at is not None:
         raise typer.BadParameter("--version and --at name two moments; give one of them")
     with journal_of(context) as journal:
-        tale = tale_of(journal, attempt, recovery)
+        whole = history_of(journal, attempt, recovery)
         moment = None if at is None else moment_of(journal, at)
         if moment is not None:
-            version = _version_at(journal, tale, moment)
-    last = tale.told[-1].entry.event.originator_version
-    before = dict(zip((one.after.version for one in tale.told), [None, *tale.told], strict=False))
-    part = [one for one in tale.part() if one.after.version <= _upto(version)]
+            version = _version_at(journal, whole, moment)
+    last = whole.steps[-1].entry.event.originator_version
+    before = dict(
+        zip((one.after.version for one in whole.steps), [None, *whole.steps], strict=False)
+    )
+    part = [one for one in whole.part() if one.after.version <= _upto(version)]
     is_behind = version is None or version > last
-    if not part or (version is not None and is_behind and tale.obstacle is None):
+    if not part or (version is not None and is_behind and whole.obstacle is None):
         option = "--version" if at is None else "--at"
         raise inputs.refused(option, str(at or version), f"one of its {last} events", "choose one")
     changed = [
@@ -159,7 +161,7 @@ def show(
     else:
         _show(document)
     if is_behind:
-        _require_whole(tale, as_json=as_json)
+        _require_whole(whole, as_json=as_json)
 
 
 def _show(document: ShowDocument) -> None:
@@ -193,21 +195,21 @@ def _change_lines(found: Sequence[Change]) -> Table:
     return page.pairs(rows or [("nothing", "this is only noted")], indent=4)
 
 
-def _require_whole(tale: Tale, *, as_json: bool) -> None:
+def _require_whole(whole: AttemptHistory, *, as_json: bool) -> None:
     """Raise the error that blocks the rest, if there is one, after what comes before it is
     shown."""
-    if tale.obstacle is None:
+    if whole.obstacle is None:
         return
     if not as_json:
-        rest = f"From version {tale.obstacle.version} on nothing is shown: it cannot be read."
+        rest = f"From version {whole.obstacle.version} on nothing is shown: it cannot be read."
         page.show(Text(), page.text(rest, "bold red"))
-    raise tale.obstacle
+    raise whole.obstacle
 
 
-def _version_at(journal: Journal, tale: Tale, moment: Moment) -> int | None:
+def _version_at(journal: Journal, whole: AttemptHistory, moment: Moment) -> int | None:
     """The attempt's version then; None where an unreadable event blocks."""
     try:
-        return journal.recovery(tale.told[0].after.attempt_id, at=moment.position).version
+        return journal.recovery(whole.steps[0].after.attempt_id, at=moment.position).version
     except StreamUnusable:
         return None
 

@@ -70,23 +70,23 @@ class HistoryStep(Struct, frozen=True):
     after: Recovery
 
 
-def told(history: Iterable[HistoryEntry]) -> list[HistoryStep]:
+def history_steps(history: Iterable[HistoryEntry]) -> list[HistoryStep]:
     """A history with the attempt as it was after each event."""
     recovery: Recovery | None = None
-    tale = []
+    steps = []
     for entry in history:
         if isinstance(entry.event, RecoveryEvent) and not entry.is_skipped:
             recovery = evolve(recovery, entry.event)
         if recovery is not None:  # what stands before the grant is skipped
-            tale.append(HistoryStep(entry, recovery))
-    return tale
+            steps.append(HistoryStep(entry, recovery))
+    return steps
 
 
-def phases(tale: Sequence[HistoryStep]) -> list[RecoveryPhases]:
+def phases(steps: Sequence[HistoryStep]) -> list[RecoveryPhases]:
     """Each recovery in the history. Number 0 is one without a loss: an attempt that was quarantined
     or resumed before it was ever lost."""
     by_number: dict[int, list[HistoryEntry]] = {}
-    for one in tale:
+    for one in steps:
         if one.entry.is_skipped:
             continue
         entries = by_number.setdefault(one.after.recovery_no, [])

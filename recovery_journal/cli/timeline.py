@@ -28,9 +28,9 @@ def heading(recovery: Recovery) -> Text:
     return line
 
 
-def timeline(tale: Sequence[HistoryStep]) -> Table:
+def timeline(steps: Sequence[HistoryStep]) -> Table:
     """One line per event; a line with the date alone wherever a new day begins."""
-    return page.table(HEADINGS, _rows(tale), numbers=("position", "after"))
+    return page.table(HEADINGS, _rows(steps), numbers=("position", "after"))
 
 
 def journal_timeline(entries: Sequence[HistoryEntry]) -> Table:
@@ -47,9 +47,9 @@ def journal_timeline(entries: Sequence[HistoryEntry]) -> Table:
     return page.table(("position", "time (UTC)", "event", "what"), rows, numbers=("position",))
 
 
-def _rows(tale: Sequence[HistoryStep]) -> Iterable[Sequence[object]]:
+def _rows(steps: Sequence[HistoryStep]) -> Iterable[Sequence[object]]:
     before = None
-    for one in tale:
+    for one in steps:
         at = one.entry.recorded_at
         if before is None or words.day(before) != words.day(at):
             yield ("", Text(words.day(at), style="dim"), "", "", "")

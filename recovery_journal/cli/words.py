@@ -85,9 +85,9 @@ def spaced(name: str) -> str:
     return name.replace("-", " ").replace("_", " ")
 
 
-def plural(count: int, thing: str) -> str:
-    """`1 attempt`, `2 attempts`."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+def plural(count: int, thing: str, things: str = "") -> str:
+    """`1 attempt`, `2 attempts`; `things` where the plural is not the noun with an s."""
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
 
 
 def age(text: str) -> timedelta:

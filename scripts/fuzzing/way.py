@@ -17,7 +17,7 @@ from msgspec import Struct
 from recovery_journal.cli.changes import changes, shown
 from recovery_journal.cli.essentials import essentials
 from recovery_journal.cli.page import text
-from recovery_journal.cli.phases import phases, told
+from recovery_journal.cli.phases import history_steps, phases
 from recovery_journal.cli.words import moment
 from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER, is_computable
 from recovery_journal.domain.errors import CorruptEvent, FoldFailed, UnknownEvent
@@ -152,15 +152,15 @@ def _tell(stream: Sequence[Record]) -> None:
         HistoryEntry(position=position, recorded_at=recorded_at, event=event)
         for event, position, recorded_at in stream
     ]
-    tale = told(entries)
+    steps = history_steps(entries)
     before = None
-    for one in tale:
+    for one in steps:
         text(essentials(one.entry.event))
         moment(one.entry.recorded_at)
         for change in changes(before, one.after):
             shown(change.after)
         before = one.after
-    phases(tale)
+    phases(steps)
 
 
 def _rows(projection: Projection[RowT], records: list[Record]) -> None:
