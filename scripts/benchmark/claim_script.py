@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from recovery_journal.claiming.locked_leases import LOCK_READY
+from recovery_journal.claiming.claims import LOCK_READY
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.streams import STREAMS
 from recovery_journal.postgres.database import ONE_SNAPSHOT
