@@ -12,20 +12,17 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import (
-    AppendConflict,
     RecoveryJournalError,
     StreamUnusable,
     UnknownAttempt,
 )
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery
-from recovery_journal.log.appender import Appender, find
-from recovery_journal.log.cohort_appender import CohortAppender
 from recovery_journal.log.datastore import JournalDatastore
 from recovery_journal.log.mapper import UNREADABLE, JournalMapper
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.log.recorder import JournalRecorder
-from recovery_journal.log.streams import Stream, decidable, streams
+from recovery_journal.log.streams import Stream, find, streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
 
@@ -69,8 +66,6 @@ class JournalApplication(Application[str]):
         self._database = database
         super().__init__()
         self.reader: SettledReader = self.recorder.reader
-        self._appender = Appender(database, self.mapper, self.recorder)
-        self._cohorts = CohortAppender(self.mapper)
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
         """Our settings and no others: the variables of this process may configure the user's own
@@ -80,18 +75,6 @@ class JournalApplication(Application[str]):
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
         """Make the factory, with our database."""
         return JournalFactory(env, self._database)
-
-    # Appending --------------------------------------------------------------------------------
-
-    def append(self, events: Sequence[AnyEvent], cursor: Cursor[DictRow]) -> list[int]:
-        """Append all or none; see `Appender.append`."""
-        return self._appender.append(events, cursor)
-
-    def append_cohort(
-        self, batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow]
-    ) -> list[int | AppendConflict]:
-        """Append stream by stream; see `CohortAppender.append`."""
-        return self._cohorts.append(batches, cursor)
 
     # Loading ----------------------------------------------------------------------------------
 
@@ -120,12 +103,6 @@ class JournalApplication(Application[str]):
         its error."""
         found = self.streams(attempt_ids, cursor)
         return {attempt_id: _records(stream) for attempt_id, stream in found.items()}
-
-    def load_recoveries(
-        self, attempt_ids: Sequence[str], cursor: Cursor[DictRow]
-    ) -> dict[str, Recovery | StreamUnusable]:
-        """The attempts, for decisions; those that exist."""
-        return decidable(cursor, attempt_ids)
 
     def records(self, cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[Record]:
         """Appended events with their positions and times, in order of position."""
