@@ -14,7 +14,9 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.claiming.locked_leases import READY, LockedLease, granted, take
-from recovery_journal.domain import holding, requeueing
+from recovery_journal.domain.commands.lease import dispatch
+from recovery_journal.domain.commands.quarantine import quarantine_diverged
+from recovery_journal.domain.commands.requeue import requeue, requeue_for_codec, requeue_for_reader
 from recovery_journal.domain.errors import (
     AppendBlocked,
     CheckpointTooLarge,
@@ -144,7 +146,7 @@ class Claims:
         def decide(
             recovery: Recovery, _row: LeaseRow, _cursor: Cursor[DictRow]
         ) -> tuple[AnyEvent, ...]:
-            return holding.diverge(
+            return quarantine_diverged(
                 recovery,
                 decision,
                 explanation=problem.reason_for_log,
@@ -178,10 +180,10 @@ class Claims:
                 "now": now,
             }
             if isinstance(problem, CheckpointTooNew):
-                return requeueing.leave_to_newer(recovery, decision, message=message, **lost)
+                return requeue_for_reader(recovery, decision, message=message, **lost)
             if isinstance(problem, CodecMissing):
-                return requeueing.leave_to_decoder(recovery, decision, message=message, **lost)
-            return requeueing.requeue(
+                return requeue_for_codec(recovery, decision, message=message, **lost)
+            return requeue(
                 recovery,
                 decision,
                 step,
@@ -304,7 +306,7 @@ class Claims:
             try:
                 if isinstance(recovery, RecoveryJournalError):
                     raise recovery
-                events = holding.dispatch(
+                events = dispatch(
                     recovery,
                     decision,
                     holder=wanted.holder,

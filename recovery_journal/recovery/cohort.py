@@ -16,8 +16,9 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import detours, reloading, steps
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem
+from recovery_journal.domain.commands.pipeline import lose_tip, make_ready, reload, replay
+from recovery_journal.domain.commands.retry import fail_step
 from recovery_journal.domain.errors import AppendConflict, RecoveryJournalError, Stop, StoreBusy
 from recovery_journal.domain.events import AnyEvent, CheckpointReloaded, LiftOption, Replayed
 from recovery_journal.domain.lease import LeaseStatus
@@ -164,7 +165,7 @@ class Cohorts:
             recovery: Recovery, cursor: Cursor[DictRow], now: datetime
         ) -> tuple[AnyEvent, ...]:
             tip = at_hand[recovery.run_id].tip
-            events = reloading.reload(recovery, decision, tip, policy=policy, now=now)
+            events = reload(recovery, decision, tip, policy=policy, now=now)
             if recovery.lifted is LiftOption.ACCEPT_TIP and isinstance(tip, Checkpoint):
                 self._runs.realign(cursor, recovery.attempt_id, tip)
             return events
@@ -191,11 +192,11 @@ class Cohorts:
         ) -> tuple[AnyEvent, ...]:
             outcome = outcomes.get(recovery.attempt_id)
             if outcome is not None:
-                return steps.replay(recovery, decision, outcome, policy=policy, now=now)
+                return replay(recovery, decision, outcome, policy=policy, now=now)
             # The tip was there at the reload and is damaged now.
             problem = kept[recovery.run_id].tip
             assert isinstance(problem, CheckpointProblem)
-            return reloading.lose_tip(recovery, decision, problem, policy=policy, now=now)
+            return lose_tip(recovery, decision, problem, policy=policy, now=now)
 
         return self._go_on(group, decide)
 
@@ -207,7 +208,7 @@ class Cohorts:
         def decide(
             recovery: Recovery, _cursor: Cursor[DictRow], now: datetime
         ) -> tuple[AnyEvent, ...]:
-            return steps.make_ready(recovery, decision, now=now)
+            return make_ready(recovery, decision, now=now)
 
         answers = self._move(group, decide, is_known=True)
         # A refused stale write appends to a stream without taking the attempt over.
@@ -304,7 +305,7 @@ class Cohorts:
         def decide(
             fresh: Recovery, _cursor: Cursor[DictRow], now: datetime
         ) -> tuple[AnyEvent, ...]:
-            return detours.fail_step(
+            return fail_step(
                 fresh,
                 self._decision(),
                 step,

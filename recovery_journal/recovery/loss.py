@@ -15,7 +15,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import detours, holding, steps
+from recovery_journal.domain.commands.lease import seize, time_out
+from recovery_journal.domain.commands.pipeline import expire
+from recovery_journal.domain.commands.quarantine import quarantine_missing_version
 from recovery_journal.domain.errors import RecoveryJournalError, StoreBusy
 from recovery_journal.domain.events import AnyEvent, SeizeReason
 from recovery_journal.domain.lease import Fence, LossReason
@@ -161,7 +163,7 @@ class Losses:
         decision = self._decision("the execution timeout passed")
 
         def decide(_row: SeenRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
-            return holding.time_out(recovery, decision, self._limits.policy)
+            return time_out(recovery, decision, self._limits.policy)
 
         return self._take(TAKE_OVERDUE, decide, limit, after)
 
@@ -170,7 +172,7 @@ class Losses:
         decision = self._decision("no worker of its code version came")
 
         def decide(_row: SeenRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
-            return detours.miss_version(recovery, decision, self._limits.policy)
+            return quarantine_missing_version(recovery, decision, self._limits.policy)
 
         return self._take(TAKE_MISSED, decide, limit, after)
 
@@ -203,7 +205,7 @@ class Losses:
         def decide(row: SeenRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
             session = self._session_watch.loss_of(row.session_lock) if not row.loss else None
             silence = LossReason.SESSION_LOST if session else LossReason.TTL
-            return steps.expire(
+            return expire(
                 recovery,
                 decision(row.loss_reason or ""),
                 lease=row.view(seen_at=row.seen_at, grace_s=self._limits.grace_s),
@@ -221,7 +223,7 @@ class Losses:
 
         def decide(row: SeenRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
             why = SeizeReason.RETRY_DUE if row.retry_at else SeizeReason.SWEEPER_LOST
-            return detours.seize(recovery, decision, fence=fence, why=why)
+            return seize(recovery, decision, fence=fence, why=why)
 
         return self._take(TAKE_ORPHANED, decide, limit, after)
 

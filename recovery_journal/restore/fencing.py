@@ -13,7 +13,8 @@ from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import detours, steps
+from recovery_journal.domain.commands.lease import seize
+from recovery_journal.domain.commands.pipeline import expire
 from recovery_journal.domain.errors import RecoveryJournalError, StoreBusy, UnknownAttempt
 from recovery_journal.domain.events import AnyEvent, SeizeReason
 from recovery_journal.domain.lease import Fence, LossReason
@@ -230,13 +231,13 @@ class Fencing:
         decision: Decision,
     ) -> tuple[AnyEvent, ...]:
         if recovery.stage in RECOVERING:
-            return detours.seize(recovery, decision, fence=fence, why=SeizeReason.SWEEPER_LOST)
+            return seize(recovery, decision, fence=fence, why=SeizeReason.SWEEPER_LOST)
         if recovery.stage is not Stage.HELD:
             return ()
         lease = row.view(seen_at=self._ledger.now(cursor), grace_s=self._limits.grace_s)
         if lease.fence != recovery.fence:  # the row is of another moment than the log
             lease = msgspec.structs.replace(lease, fence=recovery.fence, holder=recovery.holder)
-        return steps.expire(
+        return expire(
             recovery,
             decision,
             lease=lease,

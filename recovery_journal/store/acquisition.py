@@ -7,7 +7,7 @@ from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
+from recovery_journal.domain.commands.lease import grant
 from recovery_journal.domain.errors import (
     AttemptExists,
     CheckpointTooLarge,
@@ -118,7 +118,7 @@ class Acquisition:
                 trace_id=request.trace_id,
             )
             last = cursor.execute(LAST_ATTEMPT, {"run_id": request.run_id}).fetchone()
-            event = holding.grant(
+            event = grant(
                 decision,
                 attempt_id=request.attempt_id,
                 run_id=request.run_id,

@@ -5,11 +5,12 @@ from typing import TypeGuard
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding, steps
+from recovery_journal.domain.commands.lease import confirm, end
+from recovery_journal.domain.commands.pipeline import expire
 from recovery_journal.domain.errors import WrongStage
 from recovery_journal.domain.events import AnyEvent, Ending, LeaseEnded, WriteKind
 from recovery_journal.domain.lease import LeaseStatus, LossReason
-from recovery_journal.domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.recovery import Decision, Recovery, Stage, fold
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import sweeper_holder
@@ -63,9 +64,9 @@ class LeaseEndings:
         def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
             confirmed: tuple[AnyEvent, ...] = ()
             if ending is Ending.COMPLETED and recovery.stage is Stage.HELD:
-                confirmed = holding.confirm(recovery, decision, write, ordinal)
-            return confirmed + holding.end(
-                recovery.apply(confirmed),
+                confirmed = confirm(recovery, decision, write, ordinal)
+            return confirmed + end(
+                fold(recovery, confirmed),
                 decision,
                 ending,
                 result_digest=result.digest if result else None,
@@ -107,7 +108,7 @@ class LeaseEndings:
                     )
                     return found if _was_given_up(found, decision) else None
                 recovery = self._ledger.load_one(cursor, held.attempt_id, row)
-                events = steps.expire(
+                events = expire(
                     recovery,
                     decision,
                     lease=row.view(seen_at=self._ledger.now(cursor), grace_s=self._limits.grace_s),

@@ -6,8 +6,8 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import interventions
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.commands.operator import cancel, lift, resume
 from recovery_journal.domain.errors import (
     InvalidInput,
     PayloadCorrupt,
@@ -63,7 +63,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, fence: interventions.resume(recovery, decision, fence),
+            lambda recovery, fence: resume(recovery, decision, fence),
         )
 
     def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
@@ -72,7 +72,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, _fence: interventions.cancel(recovery, decision),
+            lambda recovery, _fence: cancel(recovery, decision),
         )
 
     def lift(self, attempt_id: str, option: LiftOption, *, by: str, reason: str) -> Recovery:
@@ -85,7 +85,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, fence: interventions.lift(recovery, decision, option, fence),
+            lambda recovery, fence: lift(recovery, decision, option, fence),
             then,
         )
 

@@ -24,7 +24,7 @@ from recovery_journal.domain.errors import (
 )
 from recovery_journal.domain.events import AnyEvent, LeaseGranted
 from recovery_journal.domain.lease import Fence, LeaseStatus
-from recovery_journal.domain.recovery import Recovery
+from recovery_journal.domain.recovery import Recovery, fold
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
@@ -183,7 +183,7 @@ class Ledger:
             if isinstance(answer, AppendConflict)
         }
         done = [move for move in active if move.recovery.attempt_id not in refused]
-        after = {move.recovery.attempt_id: move.recovery.apply(move.events) for move in done}
+        after = {move.recovery.attempt_id: fold(move.recovery, move.events) for move in done}
         change_rows(cursor, [(move, after[move.recovery.attempt_id]) for move in done])
         note_quarantines(cursor, done)
         self._texts.keep(cursor, done, texts)
@@ -199,7 +199,7 @@ class Ledger:
         caller has locked, stay unchanged. Each move gets its own answer."""
         answers = self._application.append_cohort([move.events for move in moves], cursor=cursor)
         return [
-            answer if isinstance(answer, AppendConflict) else move.recovery.apply(move.events)
+            answer if isinstance(answer, AppendConflict) else fold(move.recovery, move.events)
             for move, answer in zip(moves, answers, strict=True)
         ]
 

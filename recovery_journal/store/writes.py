@@ -15,8 +15,8 @@ from uuid import uuid4
 from msgspec import UNSET, Struct, UnsetType
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
 from recovery_journal.domain.checkpoint import FORMAT_VERSION
+from recovery_journal.domain.commands.lease import confirm, refuse
 from recovery_journal.domain.errors import (
     AppendBlocked,
     LeaseLost,
@@ -223,7 +223,7 @@ class LeaseWrites:
                     return False
                 row = self._ledger.lock(cursor, [held.attempt_id])[held.attempt_id]
                 recovery = self._ledger.load_one(cursor, held.attempt_id, row)
-                events = holding.confirm(recovery, worker_decision(held), write, values["ordinal"])
+                events = confirm(recovery, worker_decision(held), write, values["ordinal"])
                 self._ledger.record_one(cursor, recovery, events)
             return True
 
@@ -287,7 +287,7 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
             with suppress(UnknownAttempt, StreamUnusable, AppendBlocked):
                 if row:
                     recovery = ledger.load_one(cursor, held.attempt_id, row)
-                    events = holding.refuse(recovery, worker_decision(held), write, held.fence)
+                    events = refuse(recovery, worker_decision(held), write, held.fence)
                     with appending_briefly(cursor, held.attempt_id):
                         ledger.record_one(cursor, recovery, events)
         return LeaseLost(

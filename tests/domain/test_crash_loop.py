@@ -3,6 +3,7 @@
 import pytest
 
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.commands.pipeline import reload
 from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
@@ -16,7 +17,6 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.lease import LossReason, Progress
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.reloading import reload
 from tests.domain.histories import (
     Happening,
     abandoned,

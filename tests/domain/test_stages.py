@@ -4,7 +4,18 @@ from collections.abc import Callable
 
 import pytest
 
-from recovery_journal.domain.detours import abandon, fail_step, seize
+from recovery_journal.domain.commands.lease import confirm, dispatch, end, refuse, seize, time_out
+from recovery_journal.domain.commands.operator import cancel, lift, resume
+from recovery_journal.domain.commands.pipeline import (
+    abandon,
+    expire,
+    lose_tip,
+    make_ready,
+    reload,
+    replay,
+)
+from recovery_journal.domain.commands.quarantine import quarantine_diverged
+from recovery_journal.domain.commands.retry import fail_step
 from recovery_journal.domain.errors import WrongStage
 from recovery_journal.domain.events import (
     AbandonReason,
@@ -14,14 +25,10 @@ from recovery_journal.domain.events import (
     SeizeReason,
     WriteKind,
 )
-from recovery_journal.domain.holding import confirm, dispatch, diverge, end, refuse, time_out
-from recovery_journal.domain.interventions import cancel, lift, resume
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
-from recovery_journal.domain.reloading import lose_tip, reload
-from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.histories import STANDING, given, standing_at
 from tests.domain.specimens import (
     NOW,
@@ -97,7 +104,9 @@ COMMANDS: dict[str, tuple[Command, tuple[Stage, ...], tuple[Stage, ...]]] = {
     "confirm": (lambda r: confirm(r, decision(), WriteKind.RUN_STEP, 1), (Stage.HELD,), ()),
     "end": (lambda r: end(r, decision(), Ending.FAILED), (Stage.HELD,), ()),
     "diverge": (
-        lambda r: diverge(r, decision(), explanation="", found="cs1:1", expected="cs1:2"),
+        lambda r: quarantine_diverged(
+            r, decision(), explanation="", found="cs1:1", expected="cs1:2"
+        ),
         (Stage.HELD,),
         (),
     ),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from recovery_journal.domain.commands.operator import cancel, lift, resume
 from recovery_journal.domain.decisions import LIFT_OPTIONS
 from recovery_journal.domain.errors import InvalidInput, LeaseLost, WrongStage
 from recovery_journal.domain.events import (
@@ -14,8 +15,7 @@ from recovery_journal.domain.events import (
     QuarantineLifted,
     Resumed,
 )
-from recovery_journal.domain.interventions import cancel, lift, resume
-from recovery_journal.domain.recovery import Stage
+from recovery_journal.domain.recovery import Stage, fold
 from tests.domain.histories import (
     abandoned,
     ended,
@@ -47,7 +47,7 @@ def test_a_person_may_choose_any_option_of_the_cause(
     (event,) = events
     assert isinstance(event, QuarantineLifted)
     assert (event.option, event.recorded_by, event.reason) == (option, PERSON, "looked at it")
-    after = recovery.apply(events)
+    after = fold(recovery, events)
     assert (after.stage, after.fence, after.lifted) == (Stage.EXPIRED, fence(3), option)
     assert after.quarantined is None
 
@@ -86,7 +86,7 @@ def test_a_waiting_attempt_goes_on_from_the_reload() -> None:
     (event,) = events
     assert isinstance(event, Resumed)
     assert (event.fence, event.recorded_by) == (fence(2), PERSON)
-    after = recovery.apply(events)
+    after = fold(recovery, events)
     assert (after.stage, after.fence, after.ended) == (Stage.EXPIRED, fence(2), None)
 
 
@@ -112,7 +112,7 @@ def test_cancelling_outside_a_recovery_ends_the_lease(stage: Stage) -> None:
     (event,) = events
     assert isinstance(event, LeaseEnded)
     assert (event.ending, event.fence) == (Ending.CANCELLED, recovery.fence)
-    assert recovery.apply(events).stage is Stage.ENDED
+    assert fold(recovery, events).stage is Stage.ENDED
 
 
 @pytest.mark.parametrize("stage", [Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED, Stage.READY])
@@ -124,7 +124,7 @@ def test_cancelling_within_a_recovery_abandons_it(stage: Stage) -> None:
     (event,) = events
     assert isinstance(event, Abandoned)
     assert event.why is AbandonReason.CANCELLED
-    assert recovery.apply(events).stage is Stage.ENDED
+    assert fold(recovery, events).stage is Stage.ENDED
 
 
 def test_cancelling_again_is_no_news_however_it_was_cancelled() -> None:
