@@ -38,7 +38,7 @@ class AttemptHistory(Struct, frozen=True, kw_only=True):
             f"recovery {self.recovery_no} of attempt {last.attempt_id!r}",
             words.plural(last.recovery_no, "recovery", "recoveries"),
             "one of them, or 0 for what came before",
-            "look at its history",
+            "inspect its history",
         )
 
 

@@ -13,11 +13,11 @@ AttemptId: TypeAlias = Annotated[
 ]
 
 By: TypeAlias = Annotated[
-    str, typer.Option("--by", metavar="NAME", help="Who does this; kept in the log.")
+    str, typer.Option("--by", metavar="NAME", help="The person who decides; kept in the log.")
 ]
 
 Reason: TypeAlias = Annotated[
-    str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")
+    str, typer.Option("--reason", metavar="TEXT", help="The reason; kept in the log.")
 ]
 
 Kinds: TypeAlias = Annotated[

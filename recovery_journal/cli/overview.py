@@ -22,13 +22,8 @@ def overview(status: Status) -> Iterator[RenderableType]:
     if status.delays:
         yield _delays(status)
         yield Text()
-    yield page.pairs(
-        [
-            (lease.value, _attempts(status, lease))
-            for lease in LeaseStatus
-            if _is_told(status, lease)
-        ]
-    )
+    listed = [one for one in LeaseStatus if one in OPEN_STATUSES or one in status.leases]
+    yield page.pairs([(one.value, _attempts(status, one)) for one in listed])
     if status.failing:
         yield Text()
         yield from _failing(status)
@@ -45,20 +40,13 @@ def overview(status: Status) -> Iterator[RenderableType]:
 def _title(status: Status) -> Text:
     server = status.server
     title = page.text(f"Recovery journal {server.schema}", "bold")
-    return title.append_text(
-        page.text(
-            f" on {server.address}, PostgreSQL {server.version} up for "
-            f"{words.duration(server.uptime_s)}, {words.moment(server.now)} UTC"
-        )
-    ).append_text(_durability(status))
-
-
-def _durability(status: Status) -> Text:
-    if status.server.durability is Durability.FULL:
-        return Text()
-    return page.text(
-        ", durability relaxed: a crash of the server may lose the last second", "yellow"
-    )
+    uptime, now = words.duration(server.uptime_s), words.moment(server.now)
+    where = f" on {server.address}, PostgreSQL {server.version} up for {uptime}, {now} UTC"
+    title.append_text(page.text(where))
+    if server.durability is not Durability.FULL:
+        relaxed = ", durability relaxed: a crash of the server may lose the last second"
+        title.append_text(page.text(relaxed, "yellow"))
+    return title
 
 
 def _problems(status: Status) -> RenderableType:
@@ -77,10 +65,6 @@ def _delays(status: Status) -> RenderableType:
         for one in status.delays
     ]
     return page.table(("delayed", "for", "what helps"), rows, numbers=("for",))
-
-
-def _is_told(status: Status, lease: LeaseStatus) -> bool:
-    return lease in OPEN_STATUSES or lease in status.leases
 
 
 def _attempts(status: Status, lease: LeaseStatus) -> Text:
@@ -103,12 +87,11 @@ def _waiting(status: Status) -> list[str]:
     waiting = status.waiting
     if waiting.oldest_attempt_id is None:
         return []
-    said = [
-        f"the oldest is {waiting.oldest_attempt_id}, for {words.duration(waiting.oldest_age_s)}"
-    ]
+    age = words.duration(waiting.oldest_age_s)
+    parts = [f"the oldest is {waiting.oldest_attempt_id}, for {age}"]
     if waiting.deferred_count:
-        said.append(f"{waiting.deferred_count:,} must not start yet")
-    return said
+        parts.append(f"{waiting.deferred_count:,} must not start yet")
+    return parts
 
 
 def _failing(status: Status) -> Iterator[RenderableType]:
@@ -125,8 +108,7 @@ def _failing(status: Status) -> Iterator[RenderableType]:
     ]
     headings = ("failing now", "stage", "tries", "again in", "error")
     yield page.table(headings, rows, numbers=("tries", "again in"))
-    if status.failing_count > len(status.failing):
-        yield Text(f"and {status.failing_count - len(status.failing):,} more", style="dim")
+    yield from page.more(status.failing_count, len(status.failing))
 
 
 def _log(status: Status) -> str:
@@ -147,10 +129,8 @@ def _refused(status: Status) -> Text:
 
 def _projection(one: ProjectionStatus) -> tuple[object, ...]:
     state = page.styled(one.state.value)
-    if one.error:
-        state.append_text(page.text(f": {one.error}"))
-    elif one.do:
-        state.append_text(page.text(f": {one.do}"))
+    if detail := one.error or one.do:
+        state.append_text(page.text(f": {detail}"))
     elif one.is_inline:
         state.append(" (rows are written inline)", style="dim")
     lag = words.duration(one.lag_s) if one.lag_events else ""

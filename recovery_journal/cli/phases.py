@@ -6,39 +6,26 @@ from typing import Final
 
 from msgspec import Struct
 
-from recovery_journal.domain.events import (
-    Abandoned,
-    CheckpointReloaded,
-    Confirmed,
-    Dispatched,
-    LeaseEnded,
-    LeaseExpired,
-    Quarantined,
-    QuarantineLifted,
-    ReadyForDispatch,
-    RecoveryEvent,
-    Replayed,
-    Resumed,
-)
+from recovery_journal.domain import events
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Recovery, evolve
 from recovery_journal.monitoring.history import HistoryEntry
 
 # The phase that the event ends. A phase lasts from the previous such event to this one.
 PHASE_BEFORE: Final[dict[type[object], str]] = {
-    CheckpointReloaded: "reload",
-    Replayed: "replay",
-    ReadyForDispatch: "make ready",
-    Dispatched: "wait for a worker",
-    Confirmed: "first write",
-    Quarantined: "until quarantine",
-    QuarantineLifted: "in quarantine",
-    Resumed: "wait for a person",
-    Abandoned: "until abandoned",
-    LeaseEnded: "until the end",
+    events.CheckpointReloaded: "reload",
+    events.Replayed: "replay",
+    events.ReadyForDispatch: "make ready",
+    events.Dispatched: "wait for a worker",
+    events.Confirmed: "first write",
+    events.Quarantined: "until quarantine",
+    events.QuarantineLifted: "in quarantine",
+    events.Resumed: "wait for a person",
+    events.Abandoned: "until abandoned",
+    events.LeaseEnded: "until the end",
 }
-BEGINNINGS: Final = (LeaseExpired, Quarantined, Resumed)
-ENDS: Final = (Confirmed, Abandoned, LeaseEnded)
+BEGINNINGS: Final = (events.LeaseExpired, events.Quarantined, events.Resumed)
+ENDS: Final = (events.Confirmed, events.Abandoned, events.LeaseEnded)
 
 
 class PhaseTaken(Struct, frozen=True, kw_only=True):
@@ -75,7 +62,7 @@ def history_steps(history: Iterable[HistoryEntry]) -> list[HistoryStep]:
     recovery: Recovery | None = None
     steps = []
     for entry in history:
-        if isinstance(entry.event, RecoveryEvent) and not entry.is_skipped:
+        if isinstance(entry.event, events.RecoveryEvent) and not entry.is_skipped:
             recovery = evolve(recovery, entry.event)
         if recovery is not None:  # what stands before the grant is skipped
             steps.append(HistoryStep(entry, recovery))
@@ -97,7 +84,7 @@ def phases(steps: Sequence[HistoryStep]) -> list[RecoveryPhases]:
 
 def _phases(recovery_no: int, entries: Sequence[HistoryEntry]) -> RecoveryPhases:
     first = entries[0]
-    lost = first.event if isinstance(first.event, LeaseExpired) else None
+    lost = first.event if isinstance(first.event, events.LeaseExpired) else None
     taken: list[PhaseTaken] = []
     taken_over_by, since = None, first.recorded_at
     for entry in entries[1:]:
@@ -107,7 +94,7 @@ def _phases(recovery_no: int, entries: Sequence[HistoryEntry]) -> RecoveryPhases
         seconds = (entry.recorded_at - since).total_seconds()
         taken.append(PhaseTaken(name=name, seconds=seconds))
         since = entry.recorded_at
-        if isinstance(entry.event, Dispatched):
+        if isinstance(entry.event, events.Dispatched):
             taken_over_by = entry.event.holder.worker_id
         if isinstance(entry.event, ENDS):
             break

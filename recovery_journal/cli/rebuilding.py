@@ -1,4 +1,4 @@
-"""`rebuild`: rows folded again from the log, or compared with it."""
+"""The command that rebuilds projections from the log, or compares them with it: `rebuild`."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ def rebuild(
     *,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Change nothing: compare the rows with what the log says."),
+        typer.Option("--check", help="Change nothing: compare the rows with the log."),
     ] = False,
     process_count: Annotated[
         int | None,
@@ -41,9 +41,9 @@ def rebuild(
     ] = None,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Make the rows of projections anew from the log, while everything goes on.
+    """Rebuild the rows of projections from the log, while workers and readers continue.
 
-    A rebuild that was killed or has failed is gone on with.
+    A rebuild that was killed or failed before is resumed.
     """
     # Typer gives an empty list where the API means all by None.
     wanted = names or None
@@ -53,9 +53,9 @@ def rebuild(
         else:
             report = journal.rebuild(wanted, process_count=process_count, on_progress=on_progress)
     if not check:
-        page.show_json(report) if as_json else page.show(*_rebuilt(report))
+        page.show_result(report, _rebuilt(report), as_json=as_json)
         return ExitCode.DONE
-    page.show_json(checked) if as_json else page.show(*_checked(checked))
+    page.show_result(checked, _checked(checked), as_json=as_json)
     return ExitCode.DONE if all(one.is_right for one in checked) else ExitCode.DIFFERENT
 
 
@@ -89,13 +89,12 @@ def _checked(checked: tuple[CheckedProjection, ...]) -> Iterator[RenderableType]
         for difference in one.differences:
             yield Text()
             yield from _both_rows(one.projection, difference)
-        if one.difference_count > len(one.differences):
-            yield Text(f"and {one.difference_count - len(one.differences):,} more", style="dim")
+        yield from page.more(one.difference_count, len(one.differences))
     yield Text()
     if all(one.is_right for one in checked):
-        yield "The rows are what the log says."
+        yield "The rows match the log."
     else:
-        yield "The rows are not what the log says; `rebuild` makes them anew."
+        yield "The rows differ from the log; `rebuild` makes them again."
 
 
 def _both_rows(projection: str, difference: RowDifference) -> Iterator[RenderableType]:
@@ -112,7 +111,7 @@ def _both_rows(projection: str, difference: RowDifference) -> Iterator[Renderabl
         )
         for name in names
     ]
-    yield page.table(("  field", "stored", "the log says"), rows)
+    yield page.table(("  field", "stored", "from the log"), rows)
 
 
 def _is_different(name: str, difference: RowDifference) -> bool:

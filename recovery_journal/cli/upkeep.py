@@ -13,13 +13,10 @@ from recovery_journal.store.superseded_checkpoints import DEFAULT_KEPT
 
 
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """How the journal fares: stages, what waits and fails, refused writes, projections, the log."""
+    """Show the journal's health: queue, failing recoveries, refused writes, projection lag."""
     with journal_of(context, must_be_accepted=False) as journal:
         found = journal.status()
-    if as_json:
-        page.show_json(found)
-    else:
-        page.show(*overview(found))
+    page.show_result(found, overview(found), as_json=as_json)
 
 
 def prune(
@@ -42,21 +39,23 @@ def prune(
     ] = DEFAULT_KEPT,
     as_json: AsJson = False,
 ) -> None:
-    """Forget inputs, run steps, checkpoints and results of runs that ended long ago, what failures
-    said so long ago, and the old superseded checkpoints of open runs; never the log.
+    """Delete inputs, run steps, checkpoints and results of runs that ended long ago, the error
+    texts of that time, and superseded checkpoints of open runs; never the log.
 
-    A pruned run cannot be taken up again.
+    A pruned run cannot be resumed.
     """
     with journal_of(context) as journal:
         pruned = journal.prune(older_than=older_than, keep_checkpoints=keep_checkpoints)
-    if as_json:
-        page.show_json(pruned)
-        return
-    page.show(
-        f"Pruned {words.plural(pruned.runs, 'run')}: {words.plural(pruned.run_steps, 'run step')}, "
-        f"{words.plural(pruned.checkpoints, 'checkpoint')}, "
-        f"{words.plural(pruned.announcements, 'announcement')}, "
-        f"{words.plural(pruned.results, 'result')}, "
-        f"{words.plural(pruned.error_texts, 'error text')}; of open runs, "
+    ended = (
+        (pruned.run_steps, "run step"),
+        (pruned.checkpoints, "checkpoint"),
+        (pruned.announcements, "announcement"),
+        (pruned.results, "result"),
+        (pruned.error_texts, "error text"),
+    )
+    sentence = (
+        f"Pruned {words.plural(pruned.runs, 'run')}: "
+        f"{', '.join(words.plural(count, thing) for count, thing in ended)}; of open runs, "
         f"{words.plural(pruned.superseded_checkpoints, 'superseded checkpoint')}."
     )
+    page.show_result(pruned, [sentence], as_json=as_json)
