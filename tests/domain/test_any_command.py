@@ -162,7 +162,7 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
         )
 
     @rule(step_count=st.integers(1, 6))
-    def go_on(self, *, step_count: int) -> None:
+    def advance(self, *, step_count: int) -> None:
         """From whatever stage, what healthy sweepers and claimers would do: most of the time."""
         for _ in range(step_count):
             self.take_next_step()
@@ -306,7 +306,7 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
         assert self.recovery.holder == givings[-1].holder
 
     @invariant()
-    def nobody_becomes_ready_without_reload_and_replay(self) -> None:
+    def no_attempt_becomes_ready_without_reload_and_replay(self) -> None:
         if self.recovery.stage is not Stage.READY:
             return
         since: list[type[AnyEvent]] = []
@@ -346,7 +346,7 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
             assert {tag_of(event) for event in self.events[ended_at:]} <= {"stale-write-refused"}
 
     @invariant()
-    def the_log_tells_the_same_story(self) -> None:
+    def the_log_shows_the_same_story(self) -> None:
         read = msgspec.json.Decoder(list[AnyEvent]).decode(msgspec.json.encode(self.events))
         assert project(None, read) == self.recovery
 

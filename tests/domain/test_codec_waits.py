@@ -1,4 +1,4 @@
-"""What a value whose codec a process lacks leads to: a wait, which is no failure of the run's."""
+"""A value whose codec a process lacks results in a wait, which is no failure of the run's."""
 
 from datetime import datetime, timedelta
 
@@ -82,7 +82,7 @@ def test_claimers_without_the_codec_wait_for_longer_each_time_and_since_the_firs
     assert (after.stage, after.try_count) == (Stage.EXPIRED, 0)
 
 
-def test_after_the_wait_a_value_whose_codec_nobody_has_is_a_persons_matter() -> None:
+def test_after_the_wait_a_value_whose_codec_no_process_has_is_a_persons_matter() -> None:
     recovery = given(*given_back(2))
 
     *_, early = lacking(recovery, now=NOW + HOUR - timedelta(seconds=1))
@@ -95,14 +95,14 @@ def test_after_the_wait_a_value_whose_codec_nobody_has_is_a_persons_matter() -> 
     assert late.message == "no codec 'money'"
 
 
-def test_the_wait_begins_anew_once_a_worker_that_has_the_codec_wrote() -> None:
+def test_the_wait_begins_again_once_a_worker_that_has_the_codec_wrote() -> None:
     *_, event = lacking(given(*given_back(2), confirmed(7)), now=NOW + 9 * HOUR)
 
     assert isinstance(event, StepFailed)
     assert (event.try_count, event.waits_since) == (1, NOW + 9 * HOUR)
 
 
-def test_the_wait_begins_anew_once_a_person_lifted_its_quarantine() -> None:
+def test_the_wait_begins_again_once_a_person_lifted_its_quarantine() -> None:
     past = [*given_back(2), quarantined(QuarantineCause.TOO_NEW), lifted()]
 
     assert given(*past).undecoded_since is None

@@ -1,4 +1,4 @@
-"""What each failure leads to: the rows of the failure table that the domain decides."""
+"""The result of each failure: the rows of the failure table that the domain decides."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -75,7 +75,7 @@ POLICY = Policy()
 def reload_after(
     *past: Happening, tip: Checkpoint | CheckpointProblem, policy: Policy = POLICY
 ) -> AnyEvent:
-    """The one event that the reload leads to."""
+    """The one event of the reload."""
     (event,) = reload(given(*past), decision(), tip, policy=policy, now=NOW)
     return event
 
@@ -95,7 +95,7 @@ def test_renewed_late_a_foreign_recovery_is_abandoned_and_the_worker_holds_on() 
     assert after.ended is None
 
 
-def test_after_a_late_renewal_the_next_loss_goes_on_in_the_same_stream() -> None:
+def test_after_a_late_renewal_the_next_loss_continues_in_the_same_stream() -> None:
     recovery = given(
         granted(), expired(None), abandoned(AbandonReason.RENEWED_LATE, fence=fence(1))
     )
@@ -118,7 +118,7 @@ def test_a_second_sweeper_that_was_refused_the_seizure_writes_nothing() -> None:
 
 
 @pytest.mark.parametrize("stage", [Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED])
-def test_a_recovery_whose_sweeper_died_goes_on_at_the_stage_found(stage: Stage) -> None:
+def test_a_recovery_whose_sweeper_died_proceeds_at_the_stage_found(stage: Stage) -> None:
     recovery = standing_at(stage)
 
     taken = fold(
@@ -278,7 +278,7 @@ def test_the_parent_that_a_person_chose_is_adopted_though_it_is_the_older_state(
     assert event.to_ordinal == 5
 
 
-def test_the_parent_must_still_lead_to_every_reported_run_step() -> None:
+def test_the_parent_must_still_reach_every_reported_run_step() -> None:
     event = reload_after(
         granted(),
         expired(reported=progress(5, 2)),
@@ -382,7 +382,7 @@ def test_an_attempt_past_its_timeout_is_never_dispatched_again(stage: Stage) -> 
     assert [after.stage for after in ends] == [Stage.ENDED, Stage.QUARANTINED]
 
 
-def test_a_seized_foreign_lease_goes_on_like_any_other() -> None:
+def test_a_seized_foreign_lease_proceeds_like_any_other() -> None:
     past = (granted(), expired(None), seized(2, from_epoch=1, why=SeizeReason.FOREIGN))
 
     assert isinstance(reload_after(*past, tip=checkpoint()), CheckpointReloaded)

@@ -76,7 +76,7 @@ def test_the_claim_that_won_becomes_the_holder() -> None:
     assert not after.is_confirmed
 
 
-def test_the_claim_that_won_may_ask_again_and_finds_it_done() -> None:
+def test_the_claim_that_won_may_be_retried_and_is_found_done() -> None:
     assert claimed(given(*HELD_AGAIN), "claim-3", epoch=4) == ()
 
 
@@ -101,7 +101,7 @@ def claimed(recovery: Recovery, dispatch_id: str, *, epoch: int) -> tuple[AnyEve
     )
 
 
-def test_the_first_write_under_a_fence_confirms_it_and_later_ones_are_no_news() -> None:
+def test_the_first_write_under_a_fence_confirms_it_and_later_ones_have_no_effect() -> None:
     recovery = given(*HELD_AGAIN)
 
     first = confirm(recovery, decision(), WriteKind.RUN_STEP, 4)

@@ -30,7 +30,7 @@ from tests.domain.histories import (
 )
 from tests.domain.specimens import PERSON, decision, fence
 
-PERSONAL = decision("decision-1", PERSON, "looked at it")
+PERSONAL = decision("decision-1", PERSON, "checked it")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_person_may_choose_any_option_of_the_cause(
 
     (event,) = events
     assert isinstance(event, QuarantineLifted)
-    assert (event.option, event.recorded_by, event.reason) == (option, PERSON, "looked at it")
+    assert (event.option, event.recorded_by, event.reason) == (option, PERSON, "checked it")
     after = fold(recovery, events)
     assert (after.stage, after.fence, after.lifted) == (Stage.EXPIRED, fence(3), option)
     assert after.quarantined is None
@@ -62,7 +62,7 @@ def test_an_option_that_the_cause_does_not_give_is_refused_with_those_it_gives()
     assert "raised" in str(refusal.value)
 
 
-def test_lifting_with_the_same_option_again_is_no_news_until_something_follows() -> None:
+def test_lifting_with_the_same_option_again_is_idempotent_until_something_follows() -> None:
     recovery = given(granted(), expired(), quarantined(), lifted(LiftOption.RETRY, epoch=3))
 
     assert lift(recovery, PERSONAL, LiftOption.RETRY, fence(4)) == ()
@@ -78,7 +78,7 @@ def test_a_second_quarantine_can_be_lifted_as_the_first_was() -> None:
     assert len(lift(recovery, PERSONAL, LiftOption.RETRY, fence(4))) == 1
 
 
-def test_a_waiting_attempt_goes_on_from_the_reload() -> None:
+def test_a_waiting_attempt_proceeds_from_the_reload() -> None:
     recovery = standing_at(Stage.WAITING)
 
     events = resume(recovery, PERSONAL, fence(2))
@@ -90,7 +90,7 @@ def test_a_waiting_attempt_goes_on_from_the_reload() -> None:
     assert (after.stage, after.fence, after.ended) == (Stage.EXPIRED, fence(2), None)
 
 
-def test_resuming_again_is_no_news() -> None:
+def test_resuming_is_idempotent() -> None:
     recovery = given(granted(), ended(Ending.WAITING), resumed(2))
 
     assert resume(recovery, PERSONAL, fence(3)) == ()
@@ -127,7 +127,7 @@ def test_cancelling_within_a_recovery_abandons_it(stage: Stage) -> None:
     assert fold(recovery, events).stage is Stage.ENDED
 
 
-def test_cancelling_again_is_no_news_however_it_was_cancelled() -> None:
+def test_cancelling_is_idempotent_however_it_was_cancelled() -> None:
     held = given(granted(), ended(Ending.CANCELLED))
     recovering = given(granted(), expired(), reloaded(), abandoned(AbandonReason.CANCELLED))
 

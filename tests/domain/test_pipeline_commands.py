@@ -1,4 +1,4 @@
-"""The pipeline's own commands: what each records, and that asking twice is no news."""
+"""The pipeline's own commands: the event that each records, and that each is idempotent."""
 
 from datetime import timedelta
 
@@ -141,7 +141,7 @@ def test_the_tip_is_adopted_with_all_that_says_what_it_is() -> None:
     assert event.in_doubt == doubt
 
 
-def test_adopting_the_same_tip_again_is_no_news() -> None:
+def test_adopting_the_same_tip_is_idempotent() -> None:
     recovery = given(granted(), expired(), reloaded(checkpoint(3)))
 
     assert reload(recovery, decision(), checkpoint(3), policy=POLICY, now=NOW) == ()
@@ -192,7 +192,7 @@ def test_a_replay_is_recorded_with_both_digests() -> None:
     assert (event.expected_from, event.state_digest) == ("run step", "cs1:s")
 
 
-def test_the_same_replay_again_is_no_news() -> None:
+def test_the_same_replay_is_idempotent() -> None:
     assert replay(standing_at(Stage.REPLAYED), decision(), outcome(), policy=POLICY, now=NOW) == ()
 
 
@@ -266,7 +266,7 @@ def test_an_abandoned_recovery_says_why_and_on_what_evidence() -> None:
     assert (event.why, event.lease, event.fence) == (AbandonReason.RENEWED_LATE, seen, fence(1))
 
 
-def test_abandoning_for_the_same_reason_again_is_no_news() -> None:
+def test_abandoning_for_the_same_reason_is_idempotent() -> None:
     late = given(granted(), expired(None), abandoned(AbandonReason.RENEWED_LATE, fence=fence(1)))
     over = given(granted(), expired(), abandoned(AbandonReason.ALREADY_COMPLETED))
 

@@ -1,4 +1,4 @@
-"""What a run that no machine can go on with leads to: waits, refusals, and for whom it counts."""
+"""A run that no machine can continue: waits, refusals, and against whom it counts."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -112,7 +112,7 @@ def test_after_the_wait_a_checkpoint_that_is_too_new_is_a_persons_matter() -> No
         (quarantined(QuarantineCause.TOO_NEW), lifted(LiftOption.RETRY)),
     ],
 )
-def test_the_wait_begins_anew_once_somebody_could_read_it_or_looked_at_it(
+def test_the_wait_begins_again_once_a_program_could_read_it_or_a_person_decided(
     between: tuple[Happening, ...],
 ) -> None:
     past = (granted(), expired(), step_failed(1, waits_since=NOW), *between)
@@ -162,7 +162,7 @@ def test_a_checkpoint_above_the_limit_is_quarantined_and_its_parent_offered() ->
         (ProblemKind.MISSING, PayloadCorrupt),
     ],
 )
-def test_who_needs_a_tip_is_told_why_it_cannot_be_used(
+def test_a_caller_that_needs_a_tip_learns_why_it_cannot_be_used(
     kind: ProblemKind, error: type[Exception]
 ) -> None:
     assert usable(checkpoint()) == checkpoint()
@@ -234,7 +234,7 @@ def test_whose_writing_a_person_accepted_is_trusted_from_then_on() -> None:
     assert isinstance(again, CheckpointReloaded)
 
 
-def test_trying_again_trusts_nobody_else() -> None:
+def test_trying_again_trusts_no_other_writer() -> None:
     past = (granted(), expired(), quarantined(QuarantineCause.FOREIGN), lifted(LiftOption.RETRY))
 
     event = reload_after(*past, tip=checkpoint(written_by_epoch=9))
@@ -266,7 +266,7 @@ def test_what_would_not_be_dispatched_anyway_is_not_quarantined_as_foreign(
 # Code changed --------------------------------------------------------------------------------
 
 
-def test_nobody_with_its_code_version_came_so_a_person_decides() -> None:
+def test_no_worker_of_its_code_version_came_so_a_person_decides() -> None:
     (event,) = quarantine_missing_version(standing_at(Stage.READY), decision(), POLICY)
 
     assert cause_of(event) is QuarantineCause.CODE_CHANGED
@@ -274,7 +274,7 @@ def test_nobody_with_its_code_version_came_so_a_person_decides() -> None:
     assert "'1.4'" in event.explanation
 
 
-def test_missing_a_version_twice_is_no_news_and_elsewhere_it_is_refused() -> None:
+def test_missing_a_version_is_idempotent_and_elsewhere_it_is_refused() -> None:
     missed = given(*STANDING[Stage.READY], quarantined(QuarantineCause.CODE_CHANGED))
 
     assert quarantine_missing_version(missed, decision(), POLICY) == ()
@@ -287,7 +287,9 @@ def test_missing_a_version_twice_is_no_news_and_elsewhere_it_is_refused() -> Non
     ("option", "needed"),
     [(LiftOption.RETRY, "1.4"), (LiftOption.ACCEPT_TIP, ""), (LiftOption.RESTART, "")],
 )
-def test_a_person_may_let_any_code_version_go_on_for_good(option: LiftOption, needed: str) -> None:
+def test_a_person_may_let_any_code_version_proceed_for_good(
+    option: LiftOption, needed: str
+) -> None:
     recovery = given(
         *STANDING[Stage.READY],
         quarantined(QuarantineCause.CODE_CHANGED),
@@ -395,7 +397,7 @@ def test_a_claimer_that_is_too_old_leaves_it_to_a_newer_one_and_counts_nothing()
 
 
 @pytest.mark.parametrize("act", [requeue, requeue_for_reader, requeue_for_codec])
-def test_giving_back_again_is_no_news(act: Any) -> None:
+def test_requeueing_is_idempotent(act: Any) -> None:
     recovery = standing_at(Stage.EXPIRED)
     settings: dict[str, Any] = {
         "lease": lease_view(1),

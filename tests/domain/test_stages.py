@@ -45,7 +45,7 @@ Command = Callable[[Recovery], tuple[AnyEvent, ...]]
 EVERYWHERE = tuple(Stage)
 
 COMMANDS: dict[str, tuple[Command, tuple[Stage, ...], tuple[Stage, ...]]] = {
-    # name: (the command, the stages in which it acts, the stages in which it is no news)
+    # name: (the command, the stages in which it acts, the stages in which it has no effect)
     "expire": (
         lambda r: expire(r, decision(), lease=lease_view(9), loss=LossReason.TTL, fence=fence(10)),
         (Stage.HELD,),
@@ -141,7 +141,7 @@ def cases(answer: str) -> list[tuple[str, Stage]]:
     return found
 
 
-def test_the_histories_lead_to_every_stage() -> None:
+def test_the_histories_reach_every_stage() -> None:
     assert {stage: given(*past).stage for stage, past in STANDING.items()} == {
         stage: stage for stage in Stage
     }
@@ -159,7 +159,7 @@ def test_a_command_in_its_stage_is_one_event(name: str, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("name", "stage"), cases("quiet"))
-def test_a_command_for_what_is_so_already_is_no_news(name: str, stage: Stage) -> None:
+def test_a_command_for_what_is_so_already_is_idempotent(name: str, stage: Stage) -> None:
     assert COMMANDS[name][0](standing_at(stage)) == ()
 
 

@@ -319,7 +319,7 @@ def test_one_of_many_that_dies_is_no_loss_of_the_fleet(
     assert journal.recovery("a-0").recoveries_without_progress == 1
 
 
-def test_a_look_says_when_to_look_again(journal: rj.Journal, take_lock: TakeLock) -> None:
+def test_a_look_says_when_to_observe_again(journal: rj.Journal, take_lock: TakeLock) -> None:
     lock = take_lock(journal)
     declared(journal, lock)
     assert journal.watch_sessions() == journal.limits.session_poll_s
