@@ -13,12 +13,10 @@ from rich.text import Text
 
 from recovery_journal import inputs
 from recovery_journal.cli import page, words
-from recovery_journal.cli.attempt_history import AttemptHistory, history_of
+from recovery_journal.cli.attempt_history import AttemptHistory, RecoveryPhases, history_of, phases
 from recovery_journal.cli.changes import Change, changes, fields, shown
 from recovery_journal.cli.essentials import essentials, tag_shown
-from recovery_journal.cli.moment import At, Moment, moment_of
-from recovery_journal.cli.options import AsJson
-from recovery_journal.cli.phases import RecoveryPhases, phases
+from recovery_journal.cli.options import AsJson, At, Moment, moment_of
 from recovery_journal.cli.target import journal_of
 from recovery_journal.cli.timeline import heading, journal_timeline, recoveries, timeline
 from recovery_journal.domain.errors import StreamUnusable

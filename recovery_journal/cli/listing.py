@@ -11,8 +11,7 @@ from rich.text import Text
 
 from recovery_journal.cli import page, words
 from recovery_journal.cli.essentials import in_doubt
-from recovery_journal.cli.moment import At, Moment, moment_of
-from recovery_journal.cli.options import AsJson, Kinds, Tenants
+from recovery_journal.cli.options import AsJson, At, Kinds, Moment, Tenants, moment_of
 from recovery_journal.cli.target import journal_of
 from recovery_journal.projections.dispatch_ready import DispatchReadyRow
 

@@ -13,8 +13,8 @@ from recovery_journal.cli import (
     attempts,
     listing,
     log,
+    overview,
     people,
-    rebuilding,
     restoring,
     serving,
     upkeep,
@@ -126,9 +126,9 @@ def journal(
 
 COMMANDS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
     SERVING: (serving.init, serving.run, serving.sweep, serving.report_lost),
-    INSPECTING: (upkeep.status, listing.ready, attempts.history, attempts.show, log.log),
+    INSPECTING: (overview.status, listing.ready, attempts.history, attempts.show, log.log),
     DECIDING: (people.resume, people.cancel, people.skip, restoring.after_restore),
-    UPKEEP: (rebuilding.rebuild, upkeep.prune),
+    UPKEEP: (upkeep.rebuild, upkeep.prune),
 }
 for panel, commands in COMMANDS.items():
     if panel is DECIDING:

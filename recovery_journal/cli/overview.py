@@ -1,18 +1,28 @@
-"""The status of a journal on one page."""
+"""The command that shows the journal on one page: `status`."""
 
 from collections.abc import Iterator
 
+import typer
 from rich.console import RenderableType
 from rich.text import Text
 
 from recovery_journal.cli import page, words
+from recovery_journal.cli.options import AsJson
+from recovery_journal.cli.target import journal_of
 from recovery_journal.domain.lease import OPEN_STATUSES, LeaseStatus
 from recovery_journal.monitoring.projection_status import ProjectionStatus
 from recovery_journal.monitoring.status import Status
 from recovery_journal.postgres.session_settings import Durability
 
 
-def overview(status: Status) -> Iterator[RenderableType]:
+def status(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Show the journal's health: queue, failing recoveries, refused writes, projection lag."""
+    with journal_of(context, must_be_accepted=False) as journal:
+        found = journal.status()
+    page.show_result(found, _overview(found), as_json=as_json)
+
+
+def _overview(status: Status) -> Iterator[RenderableType]:
     """The parts of the page, the most important first: the queue, failures, lag."""
     yield _title(status)
     yield Text()

@@ -6,8 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from recovery_journal.cli import page, words
+from recovery_journal.cli.attempt_history import HistoryStep, RecoveryPhases
 from recovery_journal.cli.essentials import essentials_of, tag_shown
-from recovery_journal.cli.phases import HistoryStep, RecoveryPhases
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.monitoring.history import HistoryEntry
 
