@@ -10,8 +10,9 @@ Every step begins by locking the lease rows that still have this sweeper's fence
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import uuid4
 
-from recovery_journal.domain import detours, reloading, steps
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem
+from recovery_journal.domain.commands.pipeline import lose_tip, make_ready, reload, replay
+from recovery_journal.domain.commands.retry import fail_step
 from recovery_journal.domain.errors import RecoveryJournalError, Stop, StoreBusy
 from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import LeaseStatus
@@ -146,7 +147,7 @@ class Cohorts:
 
         def command(recovery: Recovery, owned: Owned) -> Events:
             tip = at_hand[recovery.run_id].tip
-            return reloading.reload(recovery, decision, tip, policy=policy, now=owned.seen_at)
+            return reload(recovery, decision, tip, policy=policy, now=owned.seen_at)
 
         with self._database.transaction() as cursor:
             cursor.execute(BE_BRIEF)
@@ -177,11 +178,11 @@ class Cohorts:
             now = owned.seen_at
             outcome = outcomes.get(recovery.attempt_id)
             if outcome is not None:
-                return steps.replay(recovery, decision, outcome, policy=policy, now=now)
+                return replay(recovery, decision, outcome, policy=policy, now=now)
             # The tip was there at the reload and is damaged now.
             problem = snapshots[recovery.run_id].tip
             assert isinstance(problem, CheckpointProblem)
-            return reloading.lose_tip(recovery, decision, problem, policy=policy, now=now)
+            return lose_tip(recovery, decision, problem, policy=policy, now=now)
 
         return self._advance(group, command)
 
@@ -189,9 +190,7 @@ class Cohorts:
         self, group: Sequence[Recovery], _at_hand: AtHand, _renew: Keeping
     ) -> dict[str, Answer]:
         decision = self._decision()
-        return self._advance(
-            group, lambda it, owned: steps.make_ready(it, decision, now=owned.seen_at)
-        )
+        return self._advance(group, lambda it, owned: make_ready(it, decision, now=owned.seen_at))
 
     def _advance(
         self, group: Sequence[Recovery], command: Callable[[Recovery, Owned], Events]
@@ -216,7 +215,7 @@ class Cohorts:
         written, set the attempt aside."""
 
         def command(fresh: Recovery, owned: Owned) -> Events:
-            return detours.fail_step(
+            return fail_step(
                 fresh,
                 self._decision(),
                 step,

@@ -2,11 +2,12 @@
 
 from typing import TypeGuard
 
-from recovery_journal.domain import holding, steps
+from recovery_journal.domain.commands.lease import confirm, end
+from recovery_journal.domain.commands.pipeline import expire
 from recovery_journal.domain.errors import WrongStage
 from recovery_journal.domain.events import Ending, LeaseEnded, WriteKind
 from recovery_journal.domain.lease import LossReason
-from recovery_journal.domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.recovery import Decision, Recovery, Stage, fold
 from recovery_journal.limits import Limits
 from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
@@ -59,9 +60,9 @@ class LeaseEndings:
         def command(recovery: Recovery, _locked: LockedLease) -> Events:
             confirmed: Events = ()
             if ending is Ending.COMPLETED and recovery.stage is Stage.HELD:
-                confirmed = holding.confirm(recovery, decision, write, ordinal)
-            return confirmed + holding.end(
-                recovery.apply(confirmed),
+                confirmed = confirm(recovery, decision, write, ordinal)
+            return confirmed + end(
+                fold(recovery, confirmed),
                 decision,
                 ending,
                 result_digest=result.digest if result else None,
@@ -94,7 +95,7 @@ class LeaseEndings:
         def command(recovery: Recovery, locked: LockedLease) -> Events:
             lease = locked.row.view(seen_at=locked.seen_at, grace_s=self._limits.grace_s)
             fence = locked.new_fence
-            return steps.expire(recovery, decision, lease=lease, loss=loss, fence=fence)
+            return expire(recovery, decision, lease=lease, loss=loss, fence=fence)
 
         def once() -> Recovery | None:
             with self._database.transaction() as cursor:

@@ -6,8 +6,8 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import interventions
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.commands.operator import cancel, lift, resume
 from recovery_journal.domain.errors import (
     InvalidInput,
     PayloadCorrupt,
@@ -61,7 +61,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda it, locked: interventions.resume(it, decision, locked.new_fence),
+            lambda it, locked: resume(it, decision, locked.new_fence),
         )
 
     def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
@@ -70,7 +70,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda it, _locked: interventions.cancel(it, decision),
+            lambda it, _locked: cancel(it, decision),
         )
 
     def lift(self, attempt_id: str, option: LiftOption, *, by: str, reason: str) -> Recovery:
@@ -83,7 +83,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda it, locked: interventions.lift(it, decision, option, locked.new_fence),
+            lambda it, locked: lift(it, decision, option, locked.new_fence),
             then,
         )
 

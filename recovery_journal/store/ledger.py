@@ -23,7 +23,7 @@ from recovery_journal.domain.errors import (
 )
 from recovery_journal.domain.events import AnyEvent, LeaseGranted
 from recovery_journal.domain.lease import LeaseStatus
-from recovery_journal.domain.recovery import Recovery
+from recovery_journal.domain.recovery import Recovery, fold
 from recovery_journal.limits import Limits
 from recovery_journal.log.appender import append, append_cohort
 from recovery_journal.log.application import JournalApplication
@@ -212,7 +212,7 @@ class Ledger:
             if isinstance(version, AppendConflict):
                 answers[move.recovery.attempt_id] = version
             else:
-                after = answers[move.recovery.attempt_id] = move.recovery.apply(move.events)
+                after = answers[move.recovery.attempt_id] = fold(move.recovery, move.events)
                 done.append((move, after))
         change_rows(cursor, done, sweeper_ttl_s=self._limits.sweeper_ttl_s)
         written = [move for move, _ in done]

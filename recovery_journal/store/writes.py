@@ -15,8 +15,8 @@ from uuid import uuid4
 from msgspec import UNSET, Struct, UnsetType
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
 from recovery_journal.domain.checkpoint import FORMAT_VERSION
+from recovery_journal.domain.commands.lease import confirm, refuse
 from recovery_journal.domain.errors import (
     AppendBlocked,
     LeaseLost,
@@ -224,7 +224,7 @@ class LeaseWrites:
                 self._ledger.decide_one(
                     cursor,
                     locked,
-                    lambda it, _: holding.confirm(it, decision, write, values["ordinal"]),
+                    lambda it, _: confirm(it, decision, write, values["ordinal"]),
                 )
             return True
 
@@ -298,7 +298,7 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
                         ledger.decide_one(
                             cursor,
                             locked,
-                            lambda it, _: holding.refuse(it, decision, write, held.fence),
+                            lambda it, _: refuse(it, decision, write, held.fence),
                         )
         return LeaseLost(
             held.attempt_id,

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from recovery_journal.cli.attempt_history import history_steps, phases
 from recovery_journal.cli.changes import changes, shown
 from recovery_journal.cli.essentials import essentials
 from recovery_journal.cli.page import text
-from recovery_journal.cli.phases import history_steps, phases
 from recovery_journal.cli.words import moment
 from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER, is_computable
 from recovery_journal.domain.errors import CorruptEvent, FoldFailed, UnknownEvent

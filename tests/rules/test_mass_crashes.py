@@ -64,7 +64,7 @@ def test_a_sweeper_passes_over_what_another_one_is_taking(
     assert ready(journal.sweep()) == attempts[:3]
 
 
-def test_what_was_locked_when_its_cohort_passed_is_looked_at_again(
+def test_what_was_locked_when_its_cohort_passed_is_checked_again(
     open_journal: OpenJournal, server_dsn: str
 ) -> None:
     watcher = open_journal()
