@@ -1,6 +1,5 @@
 """Journal health: queue, failing recoveries, projection lag."""
 
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -28,12 +27,11 @@ from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
 from recovery_journal.projections.workers import WORKERS
+from recovery_journal.read_models.following.settled_position import SettledPosition
 from recovery_journal.read_models.tables.read_errors import translating_read_errors
 
 KindT = TypeVar("KindT", bound=StrEnum)
 
-SETTLING_S: Final = 0.25
-PAUSE_S: Final = 0.01
 FAILING_LIMIT: Final = 20
 
 # One snapshot for all queries that follow, so that the numbers are consistent.
@@ -193,6 +191,7 @@ class StatusReading:
     ) -> None:
         self._database = database
         self._reader = reader
+        self._settled = SettledPosition(database, reader)
         self._projections = projections
         self._limits = limits
         self._servers = AcceptedServers(database)
@@ -206,7 +205,7 @@ class StatusReading:
     def status(self) -> Status:
         """Read the status once. Raises `ServerUnavailable`, `StoreBusy`, `ReadOnlyServer`, and
         `RowsUnreadable` where another fold made rows that it needs."""
-        settled = self._settled_position()
+        settled = self._settled.reach(self._reader.last_position())
         with self._database.transaction() as cursor:
             cursor.execute(ONE_SNAPSHOT)
             last: int = _one(cursor, LAST_POSITION)["position"]
@@ -222,10 +221,6 @@ class StatusReading:
                 causes = {row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)}
                 rows = _all(cursor, FAILING, limit=FAILING_LIMIT)
                 failing = msgspec.convert(rows, list[FailingRecovery])
-            # A reader that has just started may know less than a follower, whose position is
-            # settled by construction.
-            places = [one.position for one in projections if one.position <= last]
-            settled = max([settled, *places])
             server = self._server(cursor)
             delayed = delays(
                 cursor,
@@ -264,17 +259,6 @@ class StatusReading:
             yield StatusProblem(what=what, do=f"ALTER SYSTEM RESET {name}, and reload")
         for name in weakened(cursor):
             yield StatusProblem(what=words_of(name), do=f"set {name} = on")
-
-    def _settled_position(self) -> int:
-        """The settled position, after a short wait for present writers: a reader that has just
-        started knows little of a busy log."""
-        last = self._reader.last_position()
-        give_up_at = time.monotonic() + SETTLING_S
-        while True:
-            settled = self._reader.settled_position()
-            if settled >= last or time.monotonic() >= give_up_at:
-                return settled
-            time.sleep(PAUSE_S)
 
     def _server(self, cursor: Cursor[DictRow]) -> ServerStatus:
         return ServerStatus(

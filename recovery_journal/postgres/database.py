@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import Connection, Cursor
@@ -54,6 +54,8 @@ READ_ONLY_STATE: Final = "25006"
 EXHAUSTED_CLASS: Final = "53"
 TOO_LONG_STATES: Final = frozenset({"25P03", "25P04"})  # idle in a transaction, or in it at all
 
+
+RowT = TypeVar("RowT")
 
 Guard: TypeAlias = Callable[[Connection[DictRow]], object]
 
@@ -271,9 +273,8 @@ class Database:
     def server_started_at(self) -> datetime:
         """When the server was started, by its own clock."""
         with self.cursor() as cursor:
-            row = cursor.execute("SELECT pg_postmaster_start_time() AS started").fetchone()
-        assert row is not None
-        started: datetime = row["started"]
+            statement = "SELECT pg_postmaster_start_time() AS started"
+            started: datetime = one(cursor.execute(statement))["started"]
         return started
 
     def server_version(self, connection: Connection[DictRow]) -> int:
@@ -359,6 +360,13 @@ class Database:
         if not is_direct:
             connection.prepare_threshold = None  # the next backend would not know the statement
         return is_direct
+
+
+def one(cursor: Cursor[RowT]) -> RowT:
+    """The row of a statement that always returns one, such as a count."""
+    row = cursor.fetchone()
+    assert row is not None
+    return row
 
 
 def _check_schema_name(schema: str) -> None:

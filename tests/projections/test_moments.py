@@ -187,7 +187,9 @@ def test_nobody_looks_at_what_may_still_change(writer: Writer, server_dsn: str) 
         times = [record.recorded_at for record in Writer(other).log()]
         assert [positions.at(time) for time in (times[-4], times[-1], future)] == [settled] * 3
         assert positions.at(settled) == settled
-        with pytest.raises(StoreBusy, match=f"look at position {last}: events below it are being"):
+        with pytest.raises(
+            StoreBusy, match=f"read as of position {last}: events below it are being"
+        ):
             positions.at(last)
 
     assert positions.at(last) == positions.at(future) == last

@@ -22,6 +22,7 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection
+from recovery_journal.read_models.following.settled_position import SettledPosition
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.rebuild.folding import WITHOUT_LIMIT, RangeFolding
 from recovery_journal.read_models.rebuild.indexing import WAIT_FOR_STRANGERS, index_shadows
@@ -183,16 +184,10 @@ class Rebuild:
                 shadow.create_bare(cursor)
             else:
                 shadow.create(cursor)
-        upto = self._settled_position()
+        upto = SettledPosition(self._database, self._reader).now()
         share = upto // (self._process_count * RANGES_PER_PROCESS)
         range_events = min(max(share, FEWEST_EVENTS), MOST_EVENTS)
         self._registry.begin(cursor, self._projections, upto=upto, range_events=range_events)
-
-    def _settled_position(self) -> int:
-        # A follower's position is settled by construction; a reader that has just started may know
-        # less.
-        followed = [place.position for place in self._tracking.all()]
-        return max([self._reader.settled_position(), *followed])
 
     # -- the phases ------------------------------------------------------------------------
 
