@@ -8,7 +8,7 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database, one
 from recovery_journal.projections.moments import MOMENTS
 from recovery_journal.read_models.following.settled_position import SETTLING_S, SettledPosition
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.row_errors import translating_read_errors
 
 # The query skips what the moments projection knows: at or below its position nothing was recorded
 # after the moment. The next of its rows, if there is one, is behind the event that is searched.

@@ -28,7 +28,7 @@ from recovery_journal.projections.projection import Projection
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
 from recovery_journal.projections.workers import WORKERS
 from recovery_journal.read_models.following.settled_position import SettledPosition
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.row_errors import translating_read_errors
 
 KindT = TypeVar("KindT", bound=StrEnum)
 

@@ -17,9 +17,11 @@ from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.rebuild.progress import Phase, ProgressObserver, RebuildProgress
 from recovery_journal.read_models.rebuild.row_digest import REPEATABLE_READ, RowDigest
 from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.row_errors import (
+    translating_read_errors,
+    translating_write_errors,
+)
 from recovery_journal.read_models.tables.table_definition import TablePlace
-from recovery_journal.read_models.tables.write_errors import translating_write_errors
 
 DIFFERENCES_SHOWN: Final = 10
 

@@ -18,7 +18,7 @@ from recovery_journal.projections.projection import Projection, Record, RowT
 from recovery_journal.projections.stream_fold import StreamFold
 from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
 from recovery_journal.read_models.tables.projection_table import shadow_of
-from recovery_journal.read_models.tables.write_errors import translating_write_errors
+from recovery_journal.read_models.tables.row_errors import translating_write_errors
 
 COPY_BYTES: Final = 2 * 1024 * 1024
 
