@@ -48,6 +48,9 @@ NETWORK_LIMITS: Final = {
 ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 """First in a transaction: all its reads are as of one moment."""
 
+WITHOUT_LIMIT: Final = "SET LOCAL statement_timeout = 0"
+"""For statements of a transaction that may take any time."""
+
 # Reached a limit, lost a deadlock, or could not be serialised: the same call may succeed later.
 BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 READ_ONLY_STATE: Final = "25006"

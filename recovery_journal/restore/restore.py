@@ -17,16 +17,13 @@ from recovery_journal.log import journal_stream
 from recovery_journal.log.numbers import Raised, raise_numbers
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparison, Server
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import WITHOUT_LIMIT, Database
 from recovery_journal.process.identity import actor
 from recovery_journal.recovery.cohort import Cohorts
 from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.differences import Difference, differences
 from recovery_journal.restore.fencing import Fenced, Fencing
 from recovery_journal.store.ledger import Ledger
-
-# The log may be long, and no other process works meanwhile.
-NO_LIMIT: Final = "SET LOCAL statement_timeout = 0"
 
 # Rows of an unknown fold are left alone until a rebuild.
 UNLINK: Final = """
@@ -149,7 +146,7 @@ class Restore:
 
     def _look(self) -> tuple[Comparison, tuple[Difference, ...]]:
         with self._database.transaction() as cursor:
-            cursor.execute(NO_LIMIT)
+            cursor.execute(WITHOUT_LIMIT)  # the log may be long, and no other process works
             comparison = self._servers.compare(cursor)
             if comparison.found.timeline is None:
                 raise ReadOnlyServer("accept this server")

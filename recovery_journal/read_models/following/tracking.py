@@ -159,7 +159,7 @@ class ProjectionTracking(TrackingRecorder):
 
     def register(self, cursor: Cursor[DictRow], projection: Projection[Any]) -> None:
         """Register the projection at the beginning of the log, unless it is known already."""
-        cursor.execute(REGISTER, _fold_of(projection))
+        cursor.execute(REGISTER, fold_of(projection))
 
     def find(self, projection: str) -> Followed | None:
         """One projection's place; None where it is not known."""
@@ -193,7 +193,7 @@ class ProjectionTracking(TrackingRecorder):
 
     def restart(self, cursor: Cursor[DictRow], projection: Projection[Any], position: int) -> None:
         """Record, in the transaction of the switch, the position that rebuilt rows have reached."""
-        cursor.execute(RESTART, {**_fold_of(projection), "position": position})
+        cursor.execute(RESTART, {**fold_of(projection), "position": position})
 
     def _not_reached(self, projection: str, needed: int, timeout_s: float) -> PositionNotReached:
         followed = self.find(projection)
@@ -206,7 +206,8 @@ class ProjectionTracking(TrackingRecorder):
         )
 
 
-def _fold_of(projection: Projection[Any]) -> dict[str, Any]:
+def fold_of(projection: Projection[Any]) -> dict[str, Any]:
+    """A projection's fold, in the order and by the names of the columns that record one."""
     return {
         "projection": projection.name,
         "fold_version": projection.version,

@@ -19,12 +19,12 @@ from psycopg.rows import DictRow
 from recovery_journal.domain.errors import RebuildUnderWay, ServerUnavailable, StoreBusy
 from recovery_journal.log.block import BLOCK_EVENTS
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import WITHOUT_LIMIT, Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.settled_position import SettledPosition
 from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.rebuild.folding import WITHOUT_LIMIT, RangeFolding
+from recovery_journal.read_models.rebuild.folding import RangeFolding
 from recovery_journal.read_models.rebuild.indexing import WAIT_FOR_STRANGERS, index_shadows
 from recovery_journal.read_models.rebuild.processes import Count, side_by_side
 from recovery_journal.read_models.rebuild.progress import (
@@ -163,7 +163,7 @@ class Rebuild:
                 table_of(projection).require_no_views(cursor)
             found = self._registry.find(cursor)
             if found is not None and found.is_of(self._projections):
-                self._registry.go_on(cursor)
+                self._registry.resume(cursor)
             else:
                 if found is not None:
                     drop_shadows(cursor, found.projections)
