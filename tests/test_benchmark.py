@@ -31,43 +31,7 @@ from scripts.benchmark.synthetic_log import fill
 EVENT_COUNT: Final = 3_000
 LIMIT_S: Final = 100
 
-APPEND_SAYS: Final = {
-    "case",
-    "unit",
-    "processes",
-    "event_bytes",
-    "ours",
-    "psycopg",
-    "library",
-    "library_functions",
-    "pgbench",
-    "ratio_psycopg",
-    "ratio_library",
-    "ratio_library_functions",
-    "ratio_pgbench",
-    "threads",
-    "ours_threads",
-    "library_threads",
-    "library_functions_threads",
-    "ratio_library_threads",
-    "ratio_library_functions_threads",
-    "gap_check_ms",
-    "gap_check_p99_ms",
-}
-
-PROFILE_APPEND_SAYS: Final = {
-    "case",
-    "unit",
-    "whole",
-    "client",
-    "encode",
-    "server",
-    "insert",
-    "journal_note_position",
-    "journal_check_appended",
-    "flush",
-    "empty_round_trip",
-}
+GAP_CHECK_SAYS: Final = {"case", "unit", "checks", "p50", "p99"}
 
 REBUILD_SAYS: Final = {
     "case",
@@ -207,20 +171,12 @@ def library_rows(server_dsn: str, filled: Database) -> Iterator[Database]:
     database.close()
 
 
-def test_append_says_what_it_promises(server_dsn: str) -> None:
-    done = bench("append", "--dsn", server_dsn, "--rounds=1", "--seconds=0.2", "--processes=2")
+def test_a_gap_check_says_what_it_promises(server_dsn: str) -> None:
+    done = bench("gap-check", "--dsn", server_dsn)
 
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    assert set(json.loads(line)) == APPEND_SAYS
-
-
-def test_the_profile_of_an_append_names_what_it_is_made_of(server_dsn: str) -> None:
-    done = bench("profile-append", "--dsn", server_dsn)
-
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    assert set(json.loads(line)) == PROFILE_APPEND_SAYS
+    assert set(json.loads(line)) == GAP_CHECK_SAYS
 
 
 def test_rebuild_says_what_it_promises_a_line_for_each_log(server_dsn: str) -> None:

@@ -1,21 +1,16 @@
-"""Appends decisions, all or nothing, and finds its own events again after a lost reply (R5)."""
+"""Appends decisions, all or nothing, and names the event that is in the way of one."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
+from eventsourcing.persistence import IntegrityError
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain.errors import (
-    AppendConflict,
-    ServerUnavailable,
-    StoreBusy,
-    StreamUnusable,
-)
+from recovery_journal.domain.errors import AppendConflict, StoreBusy, StreamUnusable
 from recovery_journal.domain.events import AnyEvent
-from recovery_journal.log.datastore import journal_error, journal_errors
+from recovery_journal.log.datastore import journal_errors
 from recovery_journal.log.mapper import JournalMapper, decode
 from recovery_journal.log.open_writers import blocked, is_lock_timeout
 from recovery_journal.log.recorder import JournalRecorder
@@ -53,50 +48,16 @@ class Appender:
         self._mapper = mapper
         self._recorder = recorder
 
-    def append(
-        self,
-        events: Sequence[AnyEvent],
-        *,
-        cursor: Cursor[DictRow] | None = None,
-        again: bool = False,
-    ) -> list[int]:
-        """Append all events, of one stream or several, or none of them; return their positions.
+    def append(self, events: Sequence[AnyEvent], cursor: Cursor[DictRow]) -> list[int]:
+        """Append all events, of one stream or several, or none of them, in the cursor's
+        transaction; return their positions.
 
-        With a cursor they commit in its transaction, which a conflict leaves as it was. Without
-        one, a lost reply is resolved by a query: events with our event ids were appended by us.
-        `again` means that an earlier call lost its reply. Any other event in the place of ours
-        raises `AppendConflict`, which carries it.
+        Any event in the place of one of these raises `AppendConflict`, which carries it and leaves
+        the transaction as it was. Raises `AppendBlocked` where another writer holds the place.
         """
         if not events:
             return []
         stored = [self._mapper.to_stored_event(event) for event in events]
-        if cursor is not None:
-            return self._append_within(cursor, events, stored, again=again)
-        if again:
-            return self._append_again(events, stored)
-        try:
-            return list(self._recorder.insert_events(stored) or ())
-        except IntegrityError as error:
-            with self._database.cursor() as own:
-                raise conflict_of(own, events) from error
-        except PersistenceError as error:
-            typed = journal_error(self._database, error)
-            if typed is None:
-                raise
-            if not isinstance(typed, ServerUnavailable):
-                raise typed from error
-        return self._append_again(events, stored)
-
-    def _append_within(
-        self,
-        cursor: Cursor[DictRow],
-        events: Sequence[AnyEvent],
-        stored: list[StoredEvent],
-        *,
-        again: bool,
-    ) -> list[int]:
-        if again and (positions := _own_positions(cursor, events)):
-            return positions
         try:
             with journal_errors(self._database), cursor.connection.transaction():
                 return list(self._recorder.insert_events(stored, cursor=cursor) or ())
@@ -106,23 +67,6 @@ class Appender:
             if is_lock_timeout(error):
                 raise blocked(cursor, events[0].originator_id) from error
             raise
-
-    def _append_again(self, events: Sequence[AnyEvent], stored: list[StoredEvent]) -> list[int]:
-        """After a lost reply, on a new connection: find our events, or append them now.
-
-        The lost transaction may still be running; then the second insert waits for it, and
-        conflicts with our own events.
-        """
-        with self._database.cursor() as cursor:
-            if positions := _own_positions(cursor, events):
-                return positions
-            try:
-                with journal_errors(self._database):
-                    return list(self._recorder.insert_events(stored) or ())
-            except IntegrityError as error:
-                if positions := _own_positions(cursor, events):
-                    return positions
-                raise conflict_of(cursor, events) from error
 
 
 def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[EventKey, Found]:
@@ -201,21 +145,6 @@ def conflict_after(event: AnyEvent, last_version: int) -> AppendConflict:
         expected_version=event.originator_version,
         found=f"the stream at version {last_version}",
     )
-
-
-def _own_positions(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[int]:
-    """The positions of all these decisions; empty if none is recorded. Raises `AppendConflict`."""
-    found = find(cursor, events)
-    positions = []
-    for event in events:
-        record = found.get(_place(event))
-        if record is None:
-            continue
-        if isinstance(record, StreamUnusable) or record.event.event_id != event.event_id:
-            raise conflict_with(event, record)
-        positions.append(record.position)
-    # A part of them alone was never appended by us: the insert will conflict.
-    return positions if len(positions) == len(events) else []
 
 
 def _place(event: AnyEvent) -> EventKey:

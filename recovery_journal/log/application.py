@@ -83,25 +83,15 @@ class JournalApplication(Application[str]):
 
     # Appending --------------------------------------------------------------------------------
 
-    def append(
-        self,
-        events: Sequence[AnyEvent],
-        cursor: Cursor[DictRow] | None = None,
-        *,
-        again: bool = False,
-    ) -> list[int]:
+    def append(self, events: Sequence[AnyEvent], cursor: Cursor[DictRow]) -> list[int]:
         """Append all or none; see `Appender.append`."""
-        return self._appender.append(events, cursor=cursor, again=again)
+        return self._appender.append(events, cursor)
 
     def append_cohort(
-        self,
-        batches: Sequence[Sequence[AnyEvent]],
-        cursor: Cursor[DictRow],
-        *,
-        again: bool = False,
+        self, batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow]
     ) -> list[int | AppendConflict]:
         """Append stream by stream; see `CohortAppender.append`."""
-        return self._cohorts.append(batches, cursor, again=again)
+        return self._cohorts.append(batches, cursor)
 
     # Loading ----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain.errors import AppendConflict, InvalidInput, StreamUnusable
+from recovery_journal.domain.errors import AppendConflict, InvalidInput
 from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.log.appender import conflict_after, conflict_with, find, last_versions
 from recovery_journal.log.mapper import JournalMapper
@@ -75,20 +75,16 @@ class CohortAppender:
         self._mapper = mapper
 
     def append(
-        self, batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow], *, again: bool
+        self, batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow]
     ) -> list[int | AppendConflict]:
         """Append in the caller's transaction. Each batch gets its own answer, in the order given:
         its stream's version afterwards, or the conflict because of which none of its events was
         written.
 
-        With `again`, a batch that is stored already with our event ids counts as done. Streams are
-        locked in order, so that overlapping cohorts do not deadlock.
+        Streams are locked in order, so that overlapping cohorts do not deadlock.
         """
         wanted = sorted(map(_batch, batches), key=lambda batch: batch.stream)
         _refuse_twins(wanted)
-        if again:
-            done = _decided(cursor, wanted)
-            wanted = [batch for batch in wanted if batch.stream not in done]
         refused: dict[str, AppendConflict] = {}
         if wanted and len(wanted) <= FEW and all(len(batch.events) == 1 for batch in wanted):
             refused = self._insert_few(cursor, wanted)
@@ -196,24 +192,6 @@ def _stale(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> dict[str, Appen
             conflict_with(event, record) if record else conflict_after(event, last[stream])
         )
     return conflicts
-
-
-def _decided(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> set[str]:
-    """The streams in which all of these decisions are recorded already."""
-    found = find(cursor, [event for batch in batches for event in batch.events])
-    ids = {
-        place: record.event.event_id
-        for place, record in found.items()
-        if not isinstance(record, StreamUnusable)
-    }
-    return {
-        batch.stream
-        for batch in batches
-        if all(
-            ids.get((event.originator_id, event.originator_version)) == event.event_id
-            for event in batch.events
-        )
-    }
 
 
 def _refuse_twins(batches: Sequence[Batch]) -> None:

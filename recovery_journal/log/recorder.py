@@ -14,13 +14,11 @@ from eventsourcing.persistence import (
 from eventsourcing.postgres import PostgresApplicationRecorder
 from eventsourcing.utils import retry
 from psycopg import Connection, Cursor
-from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, tuple_row
 
 from recovery_journal.domain.errors import ServerUnavailable
 from recovery_journal.log.datastore import JournalDatastore, library_error, library_errors
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.log.single_insert import insert_single
 from recovery_journal.log.subscription import PollingSubscription
 
 TABLE: Final = "journal_events"
@@ -94,9 +92,6 @@ class JournalRecorder(PostgresApplicationRecorder):
         try:  # and no context managers: every event passes through here
             own = self.datastore.database
             connection = own.connection() if cursor is None else cursor.connection
-            is_alone = len(stored_events) == 1 and cursor is None
-            if is_alone and connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                return [insert_single(connection, stored_events[0])]
             return _insert(connection, stored_events)
         except (psycopg.Error, ServerUnavailable) as error:
             raise library_error(error) from error

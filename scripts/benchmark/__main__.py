@@ -12,19 +12,18 @@ from subprocess import CalledProcessError
 from typing import Any, Final, TypeAlias
 
 from recovery_journal.postgres.embedded import EmbeddedServer
-from scripts.benchmark.append import measure_append
 from scripts.benchmark.as_of import measure_as_of
 from scripts.benchmark.churn import measure_churn
 from scripts.benchmark.claim import BATCHES, measure_claim
 from scripts.benchmark.detect import measure_detect
 from scripts.benchmark.fleet import measure_fleet
+from scripts.benchmark.gap_check import measure_gap_check
 from scripts.benchmark.growth import measure_growth
 from scripts.benchmark.lease_budget import measure_budget
 from scripts.benchmark.machine import describe_machine
 from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.options import ALL, PROFILE, PROFILES, wanted_of
 from scripts.benchmark.profile import profile, table
-from scripts.benchmark.profile_append import profile_append
 from scripts.benchmark.rebuild import measure_rebuild
 from scripts.benchmark.report import read_lines, write_report
 from scripts.benchmark.rivals.environment import rivals_python
@@ -39,17 +38,8 @@ MANY_LEASES: Final = 100_000
 """With so many, one round says enough, and lasts long enough."""
 
 
-def _append(dsn: str, options: Namespace) -> Iterator[Line]:
-    yield measure_append(
-        dsn,
-        seconds=options.seconds,
-        rounds=options.rounds or 5,
-        process_count=options.processes or 8,
-    )
-
-
-def _profile_append(dsn: str, _options: Namespace) -> Iterator[Line]:
-    yield profile_append(dsn)
+def _gap_check(dsn: str, _options: Namespace) -> Iterator[Line]:
+    yield measure_gap_check(dsn)
 
 
 def _rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
@@ -132,8 +122,7 @@ def _rounds(options: Namespace, event_count: int) -> int:
 
 
 CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
-    "append": _append,
-    "profile-append": _profile_append,
+    "gap-check": _gap_check,
     "rebuild": _rebuild,
     "as-of": _as_of,
     "mass-crash": _mass_crash,

@@ -46,9 +46,8 @@ def _add_sizes(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--processes",
         type=int,
-        help="append: 8; rebuild: one for each core; mass-crash: 2; claim: 4",
+        help="rebuild: one for each core; mass-crash: 2; claim: 4",
     )
-    parser.add_argument("--seconds", type=float, default=3.0, help="append: of one measurement")
     parser.add_argument(
         "--events",
         type=int,

@@ -20,8 +20,8 @@ server.
 """
 
 SAYS: Final = {
-    "append": "One durable event a transaction, by several processes into one table; events a "
-    "second. Ratios are ours over the reference's.",
+    "gap-check": "One whole check for gaps at the head of the log, without writers; a rolled-back "
+    "insert has left a gap before each.",
     "rebuild": "Two projections made anew from a log. `ratio_stock` is how many times more events "
     "a second than the library's runner; `ratio_read_decode` our time over that of merely reading.",
     "as-of": "What the dispatch-ready list held at a past position or time, in milliseconds; "
@@ -50,9 +50,6 @@ SIZES: Final = ("events", "leases", "batch")
 """What tells the lines of one case apart."""
 
 RATIOS: Final = {
-    ("append", "ratio_psycopg"): "append / psycopg loop",
-    ("append", "ratio_library"): "append / library's recorder",
-    ("append", "ratio_pgbench"): "append / pgbench",
     ("mass-crash", "ratio_absurd"): "mass crash / absurd-sdk",
     ("mass-crash", "ratio_pgqueuer"): "mass crash / pgqueuer",
     ("claim", "ratio_pgbench"): "claim / pgbench",

@@ -1,5 +1,6 @@
 """Events for tests of the log, which does not care what they mean."""
 
+from collections.abc import Sequence
 from typing import LiteralString
 
 from recovery_journal.domain.events import AnyEvent, Confirmed, WriteKind
@@ -29,6 +30,12 @@ def an_event(attempt_id: str, version: int, event_id: str = "") -> AnyEvent:
 def a_stream(attempt_id: str, count: int, *, first: int = 1) -> list[AnyEvent]:
     """This many events of one stream, in order."""
     return [an_event(attempt_id, version) for version in range(first, first + count)]
+
+
+def append(application: JournalApplication, events: Sequence[AnyEvent]) -> list[int]:
+    """Append these events in a transaction of their own; their positions."""
+    with application.recorder.datastore.database.transaction() as cursor:
+        return application.append(events, cursor)
 
 
 def version_of(application: JournalApplication, attempt_id: str) -> int:

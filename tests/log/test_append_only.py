@@ -13,7 +13,7 @@ from psycopg.rows import DictRow
 
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
-from tests.log.events import a_stream, an_event
+from tests.log.events import a_stream, an_event, append
 
 CHANGES: list[LiteralString] = [
     "UPDATE journal_events SET topic = 'forged'",
@@ -33,7 +33,7 @@ WRITTEN: LiteralString = "originator_id, originator_version, topic, state"
 
 @pytest.fixture(autouse=True)
 def _two_events(application: JournalApplication) -> None:
-    application.append(a_stream("a-1", 2))
+    append(application, a_stream("a-1", 2))
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_predecessor_that_is_not_committed_is_none(
         with pytest.raises(CheckViolation), database.cursor() as cursor:
             insert(cursor, ("a-1", 4))
 
-    assert application.append([an_event("a-1", 4)])
+    assert append(application, [an_event("a-1", 4)])
 
 
 def test_streams_begin_with_version_1(database: Database) -> None:
@@ -203,7 +203,7 @@ def test_a_temporary_table_of_the_same_name_hides_nothing(
     with database.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE journal_events (LIKE journal_events INCLUDING ALL)")
 
-    application.append([an_event("a-1", 3)])
+    append(application, [an_event("a-1", 3)])
 
     assert len(rows(database)) == 3
 

@@ -14,7 +14,7 @@ from recovery_journal.log.mapper import JournalMapper, decode
 from recovery_journal.postgres.database import Database
 from tests.domain.any_event import events
 from tests.domain.histories import given, granted, recovered
-from tests.log.events import ALLOW_VERSION_0, a_stream, an_event
+from tests.log.events import ALLOW_VERSION_0, a_stream, an_event, append
 
 TAG = tag_of(an_event("a", 1))
 STATE = msgspec.json.encode(an_event("a-1", 3))
@@ -74,7 +74,7 @@ def read_alone(state: bytes) -> AnyEvent:
 def test_a_stream_that_does_not_begin_with_its_grant_answers_with_an_error(
     application: JournalApplication, database: Database
 ) -> None:
-    application.append([*a_stream("a-1", 2), granted()("b", 1)])
+    append(application, [*a_stream("a-1", 2), granted()("b", 1)])
 
     with pytest.raises(CorruptEvent, match="begin with its grant"):
         application.recovery("a-1")
@@ -116,7 +116,7 @@ def test_a_reader_is_given_what_comes_before_a_damaged_event_and_then_its_name(
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    application.append(a_stream("a-1", 2))
+    append(application, a_stream("a-1", 2))
     put(database, "a-1", 3, tag, state)
 
     before = application.reader.read(0, 10)
@@ -137,7 +137,7 @@ def test_a_damaged_stream_answers_with_its_error_and_others_with_their_events(
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    application.append([*a_stream("a-1", 2), *a_stream("b", 1)])
+    append(application, [*a_stream("a-1", 2), *a_stream("b", 1)])
     put(database, "a-1", 3, tag, state)
 
     found = application.load_many(["a-1", "b"])
@@ -157,7 +157,7 @@ def test_the_repository_stops_at_a_damaged_event(
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    application.append(a_stream("a-1", 2))
+    append(application, a_stream("a-1", 2))
     put(database, "a-1", 3, tag, state)
 
     with pytest.raises(error, match=says):
