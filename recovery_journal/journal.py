@@ -591,7 +591,7 @@ class Journal:
 
     def differences(self) -> Restored:
         """The differences that `after_restore` would find; nothing is changed."""
-        return self._restore.look()
+        return self._restore.inspect()
 
     # Details ---------------------------------------------------------------------------------
 

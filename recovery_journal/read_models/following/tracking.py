@@ -6,6 +6,7 @@ projection and its position.
 
 import threading
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from importlib.resources import files
@@ -76,6 +77,17 @@ UPDATE projection_tracking
 SET position = %(position)s, state = 'following', error = NULL,
     fold_version = %(fold_version)s, fold_hash = %(fold_hash)s, changed_at = clock_timestamp()
 WHERE projection = %(projection)s
+"""
+
+
+# Rows of an unknown fold are left alone until a rebuild.
+DISOWN: Final = """
+UPDATE projection_tracking
+SET fold_version = 0,
+    fold_hash = %(reason)s,
+    position = least(position, (SELECT coalesce(max(notification_id), 0) FROM journal_events)),
+    changed_at = clock_timestamp()
+WHERE projection = ANY(%(projections)s)
 """
 
 
@@ -194,6 +206,10 @@ class ProjectionTracking(TrackingRecorder):
     def restart(self, cursor: Cursor[DictRow], projection: Projection[Any], position: int) -> None:
         """Record, in the transaction of the switch, the position that rebuilt rows have reached."""
         cursor.execute(RESTART, {**fold_of(projection), "position": position})
+
+    def disown(self, cursor: Cursor[DictRow], projections: Sequence[str], reason: str) -> None:
+        """Mark rows as those of no fold, because they contain events that are lost or skipped."""
+        cursor.execute(DISOWN, {"projections": list(projections), "reason": reason})
 
     def _not_reached(self, projection: str, needed: int, timeout_s: float) -> PositionNotReached:
         followed = self.find(projection)
