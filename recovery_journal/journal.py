@@ -136,7 +136,6 @@ class Journal:
 
     def close(self) -> None:
         """Close the connections of this process, and the embedded server if it is the last user."""
-        self.application.close()
         self.database.close()
         for close in self._on_close:
             close()

@@ -157,6 +157,7 @@ LAYERS = [
     "read_models.rebuild",
     "read_models.schema",
     "read_models.as_of",
+    "library_adapter",
     "store",
     "recovery",
     "claiming",

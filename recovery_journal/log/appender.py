@@ -2,22 +2,32 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
-from eventsourcing.persistence import IntegrityError
-from psycopg import Cursor
-from psycopg.rows import DictRow
+import psycopg
+from psycopg import Connection, Cursor
+from psycopg.rows import DictRow, tuple_row
 
-from recovery_journal.domain.errors import AppendConflict, StoreBusy, StreamUnusable
-from recovery_journal.domain.events import AnyEvent
-from recovery_journal.log.datastore import journal_errors
-from recovery_journal.log.mapper import JournalMapper, decode
-from recovery_journal.log.open_writers import blocked, is_lock_timeout
-from recovery_journal.log.recorder import JournalRecorder
-from recovery_journal.postgres.database import Database
+from recovery_journal.domain.errors import AppendConflict, StreamUnusable
+from recovery_journal.domain.events import AnyEvent, tag_of
+from recovery_journal.log.mapper import decode, encode
+from recovery_journal.log.open_writers import blocked
 from recovery_journal.projections.projection import Record
 
-FIND = b"""
+INSERT_ONE: Final = b"""
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+VALUES (%s, %s, %s, %s)
+RETURNING notification_id
+"""
+
+# Rows are inserted, and so numbered, in the order of the arrays.
+INSERT_MANY: Final = b"""
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])
+RETURNING notification_id
+"""
+
+FIND: Final = b"""
 SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
 FROM journal_events
 JOIN unnest(%(streams)s::text[], %(versions)s::bigint[])
@@ -25,7 +35,7 @@ JOIN unnest(%(streams)s::text[], %(versions)s::bigint[])
     USING (originator_id, originator_version)
 """
 
-LAST_VERSIONS = b"""
+LAST_VERSIONS: Final = b"""
 SELECT wanted.originator_id, (
     SELECT max(originator_version)
     FROM journal_events AS event
@@ -34,39 +44,49 @@ SELECT wanted.originator_id, (
 FROM unnest(%(streams)s::text[]) AS wanted(originator_id)
 """
 
+LogRow: TypeAlias = tuple[str, int, str, bytes]
+"""Stream, version, tag and state."""
+
 EventKey: TypeAlias = tuple[str, int]
 Found: TypeAlias = Record | StreamUnusable
 
 
-class Appender:
-    """Appends events that belong together."""
+def append(events: Sequence[AnyEvent], cursor: Cursor[DictRow]) -> list[int]:
+    """Append all events, of one stream or several, or none of them, in the cursor's transaction;
+    return their positions.
 
-    def __init__(
-        self, database: Database, mapper: JournalMapper, recorder: JournalRecorder
-    ) -> None:
-        self._database = database
-        self._mapper = mapper
-        self._recorder = recorder
+    Any event in the place of one of these raises `AppendConflict`, which carries it and leaves the
+    transaction as it was. Raises `AppendBlocked` where another writer holds the place.
+    """
+    if not events:
+        return []
+    try:
+        with cursor.connection.transaction():
+            return insert(cursor.connection, [row_of(event) for event in events])
+    except psycopg.IntegrityError as error:
+        raise conflict_of(cursor, events) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise blocked(cursor, events[0].originator_id) from error
 
-    def append(self, events: Sequence[AnyEvent], cursor: Cursor[DictRow]) -> list[int]:
-        """Append all events, of one stream or several, or none of them, in the cursor's
-        transaction; return their positions.
 
-        Any event in the place of one of these raises `AppendConflict`, which carries it and leaves
-        the transaction as it was. Raises `AppendBlocked` where another writer holds the place.
-        """
-        if not events:
-            return []
-        stored = [self._mapper.to_stored_event(event) for event in events]
-        try:
-            with journal_errors(self._database), cursor.connection.transaction():
-                return list(self._recorder.insert_events(stored, cursor=cursor) or ())
-        except IntegrityError as error:
-            raise conflict_of(cursor, events) from error
-        except StoreBusy as error:
-            if is_lock_timeout(error):
-                raise blocked(cursor, events[0].originator_id) from error
-            raise
+def insert(connection: Connection[DictRow], rows: Sequence[LogRow]) -> list[int]:
+    """Insert rows, all or none; return their positions. Raises psycopg's errors."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    if len(rows) == 1:
+        cursor.execute(INSERT_ONE, rows[0], prepare=True)
+    else:
+        cursor.execute(INSERT_MANY, columns(rows), prepare=True)
+    return [position for (position,) in cursor.fetchall()]
+
+
+def row_of(event: AnyEvent) -> LogRow:
+    """The columns that a writer may set."""
+    return event.originator_id, event.originator_version, tag_of(event), encode(event)
+
+
+def columns(rows: Sequence[LogRow]) -> tuple[list[Any], ...]:
+    """Rows as one array for each column."""
+    return tuple(map(list, zip(*rows, strict=True)))
 
 
 def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[EventKey, Found]:

@@ -7,15 +7,21 @@ from struct import Struct as Layout
 from typing import Final, NamedTuple
 
 import psycopg
-from eventsourcing.persistence import StoredEvent
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import AppendConflict, InvalidInput
 from recovery_journal.domain.events import AnyEvent, tag_of
-from recovery_journal.log.appender import conflict_after, conflict_with, find, last_versions
-from recovery_journal.log.mapper import JournalMapper
-from recovery_journal.log.recorder import columns
+from recovery_journal.log.appender import (
+    LogRow,
+    columns,
+    conflict_after,
+    conflict_with,
+    find,
+    last_versions,
+    row_of,
+)
+from recovery_journal.log.mapper import encode
 
 COPY = b"""
 COPY journal_events (originator_id, originator_version, topic, state)
@@ -71,9 +77,6 @@ class Batch(NamedTuple):
 class CohortAppender:
     """Appends one batch for each of many streams; a stale batch does not block the others."""
 
-    def __init__(self, mapper: JournalMapper) -> None:
-        self._mapper = mapper
-
     def append(
         self, batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow]
     ) -> list[int | AppendConflict]:
@@ -105,7 +108,7 @@ class CohortAppender:
         """
         refused: dict[str, AppendConflict] = {}
         while True:
-            stored = self._stored(batches)
+            stored = _rows(batches)
             rows = cursor.execute(INSERT_FEW, columns(stored), prepare=True).fetchall()
             done = {row["originator_id"] for row in rows}
             left_out = [batch for batch in batches if batch.stream not in done]
@@ -118,13 +121,12 @@ class CohortAppender:
 
     def _copy(self, cursor: Cursor[DictRow], batches: Sequence[Batch]) -> bool:
         """Append all batches with COPY; False, and nothing is written, if one is refused."""
-        state_of = self._mapper.state_of
         pieces = [COPY_BEGIN]
         for batch in batches:
             stream = batch.stream.encode()
             begin = _ROW(COLUMN_COUNT, len(stream)) + stream
             for event in batch.events:
-                state = state_of(event)
+                state = encode(event)
                 version = _VERSION(VERSION_BYTES, event.originator_version)
                 pieces += (begin, version, _tag(type(event)), _SIZE(len(state)), state)
         pieces.append(COPY_END)
@@ -152,15 +154,16 @@ class CohortAppender:
     def _insert_all(self, cursor: Cursor[DictRow], batches: Sequence[Batch]) -> bool:
         """Append all batches; False, and nothing is written, if another writer was faster with
         one."""
-        stored = self._stored(batches)
+        stored = _rows(batches)
         with cursor.connection.transaction() as savepoint:
             rows = cursor.execute(INSERT_FREE, columns(stored), prepare=True).fetchall()
             if len(rows) < len(stored):
                 raise psycopg.Rollback(savepoint)
         return len(rows) == len(stored)
 
-    def _stored(self, batches: Sequence[Batch]) -> list[StoredEvent]:
-        return [self._mapper.to_stored_event(event) for batch in batches for event in batch.events]
+
+def _rows(batches: Sequence[Batch]) -> list[LogRow]:
+    return [row_of(event) for batch in batches for event in batch.events]
 
 
 def _batch(events: Sequence[AnyEvent]) -> Batch:

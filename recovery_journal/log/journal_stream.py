@@ -13,7 +13,7 @@ from recovery_journal.domain.journal_events import (
     EventSkipped,
     journal_tag_of,
 )
-from recovery_journal.log.mapper import encode_journal_event
+from recovery_journal.log.mapper import encode
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.process.identity import actor
 
@@ -74,7 +74,7 @@ def append(
         "stream": JOURNAL_STREAM,
         "version": event.originator_version,
         "tag": journal_tag_of(event),
-        "state": encode_journal_event(event),
+        "state": encode(event),
     }
     with appending_briefly(cursor, JOURNAL_STREAM):
         cursor.execute(APPEND, stored)

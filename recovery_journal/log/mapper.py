@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Final, get_args
 
 import msgspec
-from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import Mapper, Notification, StoredEvent
 
 from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
 from recovery_journal.domain.event_times import time_out_of_bounds
@@ -20,7 +18,6 @@ from recovery_journal.domain.journal_events import (
 TAGS: Final = frozenset(tag_of(event) for event in get_args(AnyEvent))
 JOURNAL_TAGS: Final = frozenset(journal_tag_of(event) for event in get_args(AnyJournalEvent))
 
-
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The errors that the decoder may raise for a state; the last, where it is nested deeper than our
 stack."""
@@ -30,36 +27,13 @@ _decoder: Final = msgspec.json.Decoder[AnyEvent](AnyEvent)
 _journal_decoder: Final = msgspec.json.Decoder[AnyJournalEvent](AnyJournalEvent)
 
 
-class JournalMapper(Mapper[str]):
-    """The library's mapper with our tags as topics and msgspec's JSON as state.
+def encode(event: RecoveryEvent | JournalEvent) -> bytes:
+    """The event's state, as it is appended.
 
     The state repeats stream and version, so that a block of states can be decoded alone; they must
     equal the columns.
     """
-
-    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        """The event as it is appended."""
-        assert isinstance(domain_event, RecoveryEvent), domain_event
-        return StoredEvent(
-            originator_id=domain_event.originator_id,
-            originator_version=domain_event.originator_version,
-            topic=tag_of(domain_event),
-            state=_encode(domain_event),
-        )
-
-    def state_of(self, event: AnyEvent) -> bytes:
-        """The event's state, as it is appended."""
-        return _encode(event)
-
-    def to_domain_event(self, stored_event: StoredEvent) -> AnyEvent:
-        """The event as it was appended. Raises `UnknownEvent`, `CorruptEvent`."""
-        return decode(
-            attempt_id=str(stored_event.originator_id),
-            version=stored_event.originator_version,
-            tag=stored_event.topic,
-            state=stored_event.state,
-            position=stored_event.id if isinstance(stored_event, Notification) else None,
-        )
+    return _encode(event)
 
 
 def decode_states(states: Sequence[bytes]) -> list[AnyEvent]:
@@ -115,11 +89,6 @@ def decode(
         else:
             reason = f"a state that says {says}"
     raise CorruptEvent(attempt_id, version=version, tag=tag, position=position, reason=reason)
-
-
-def encode_journal_event(event: JournalEvent) -> bytes:
-    """The state of an event of the journal's own stream, as it is appended."""
-    return _encode(event)
 
 
 def decode_journal_event(
