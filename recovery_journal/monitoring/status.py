@@ -18,7 +18,7 @@ from recovery_journal.monitoring.delays import Delay, delays
 from recovery_journal.monitoring.projection_status import ProjectionStatus, projection_status
 from recovery_journal.monitoring.protections import missing_protections
 from recovery_journal.postgres.accepted_servers import AcceptedServers
-from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
+from recovery_journal.postgres.database import ONE_SNAPSHOT, Database, one
 from recovery_journal.postgres.schema_privileges import creators
 from recovery_journal.postgres.server_settings import weakened, words_of
 from recovery_journal.postgres.session_settings import REQUIRED, Durability, changed_since
@@ -34,18 +34,16 @@ KindT = TypeVar("KindT", bound=StrEnum)
 
 FAILING_LIMIT: Final = 20
 
-# One snapshot for all queries that follow, so that the numbers are consistent.
-
-SERVER = """
+SERVER: Final = """
 SELECT current_setting('server_version') AS version,
     pg_postmaster_start_time() AS started_at,
     extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS uptime_s,
     clock_timestamp() AS now
 """
 
-STATUSES = "SELECT status, count(*) AS count FROM leases GROUP BY status"
+STATUSES: Final = "SELECT status, count(*) AS count FROM leases GROUP BY status"
 
-STAGES = """
+STAGES: Final = """
 SELECT coalesce(contexts.stage, 'expired') AS stage, count(*) AS count
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)
@@ -53,7 +51,7 @@ WHERE leases.is_watched AND leases.status = 'recovering'
 GROUP BY 1
 """
 
-WAITING = """
+WAITING: Final = """
 SELECT count(*) AS count,
     count(*) FILTER (WHERE not_before > clock_timestamp()) AS deferred_count,
     min(ready_at) AS oldest_ready_at,
@@ -63,9 +61,9 @@ FROM projection_dispatch_ready
 WHERE left_position IS NULL
 """
 
-LAST_POSITION = "SELECT coalesce(max(notification_id), 0) AS position FROM journal_events"
+LAST_POSITION: Final = "SELECT coalesce(max(notification_id), 0) AS position FROM journal_events"
 
-REFUSED_WRITES = """
+REFUSED_WRITES: Final = """
 SELECT coalesce(sum(refused_write_count), 0)::bigint AS count,
     max(last_refused_at) AS newest_at,
     (array_agg(worker_id ORDER BY last_refused_at DESC NULLS LAST))[1] AS newest_worker_id
@@ -74,7 +72,7 @@ WHERE refused_write_count > 0
 """
 
 # Attempts that wait for a retry: a failed step, or a stream that could not be read when it was due.
-FAILING = """
+FAILING: Final = """
 SELECT leases.attempt_id,
     leases.run_id,
     leases.recovery_no,
@@ -94,7 +92,7 @@ ORDER BY leases.retry_at, leases.attempt_id
 LIMIT %(limit)s
 """
 
-QUARANTINED = """
+QUARANTINED: Final = """
 SELECT coalesce(contexts.quarantine_cause, 'not yet known') AS cause, count(*) AS count
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)
@@ -199,7 +197,7 @@ class StatusReading:
     def now(self) -> datetime:
         """The database's clock."""
         with self._database.cursor() as cursor:
-            now: datetime = _one(cursor, SERVER)["now"]
+            now: datetime = one(cursor.execute(SERVER))["now"]
         return now
 
     def status(self) -> Status:
@@ -208,20 +206,27 @@ class StatusReading:
         settled = self._settled.reach(self._reader.last_position())
         with self._database.transaction() as cursor:
             cursor.execute(ONE_SNAPSHOT)
-            last: int = _one(cursor, LAST_POSITION)["position"]
+            last: int = one(cursor.execute(LAST_POSITION))["position"]
             projections = projection_status(
                 cursor, self._projections, schema=self._database.schema, last=last
             )
             with translating_read_errors(DISPATCH_READY):
-                waiting = msgspec.convert(_one(cursor, WAITING), WaitingStatus)
+                waiting = msgspec.convert(one(cursor.execute(WAITING)), WaitingStatus)
             with translating_read_errors(WORKERS):
-                refused = msgspec.convert(_one(cursor, REFUSED_WRITES), RefusedStatus)
+                refused = msgspec.convert(one(cursor.execute(REFUSED_WRITES)), RefusedStatus)
             with translating_read_errors(RECOVERY_CONTEXTS):
                 recovering = _counts(cursor, STAGES, "stage", Stage)
-                causes = {row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)}
-                rows = _all(cursor, FAILING, limit=FAILING_LIMIT)
+                causes = {
+                    row["cause"]: row["count"] for row in cursor.execute(QUARANTINED).fetchall()
+                }
+                rows = cursor.execute(FAILING, {"limit": FAILING_LIMIT}).fetchall()
                 failing = msgspec.convert(rows, list[FailingRecovery])
-            server = self._server(cursor)
+            server = ServerStatus(
+                address=self._database.server,
+                schema=self._database.schema,
+                durability=self._database.durability,
+                **one(cursor.execute(SERVER)),
+            )
             delayed = delays(
                 cursor,
                 self._servers,
@@ -260,28 +265,10 @@ class StatusReading:
         for name in weakened(cursor):
             yield StatusProblem(what=words_of(name), do=f"set {name} = on")
 
-    def _server(self, cursor: Cursor[DictRow]) -> ServerStatus:
-        return ServerStatus(
-            address=self._database.server,
-            schema=self._database.schema,
-            durability=self._database.durability,
-            **_one(cursor, SERVER),
-        )
-
 
 def _counts(
     cursor: Cursor[DictRow], statement: str, by: str, kinds: type[KindT]
 ) -> dict[KindT, int]:
     """Counts in the order of the kinds."""
-    found = {row[by]: row["count"] for row in _all(cursor, statement)}
+    found = {row[by]: row["count"] for row in cursor.execute(statement.encode()).fetchall()}
     return {kind: found[kind.value] for kind in kinds if kind.value in found}
-
-
-def _one(cursor: Cursor[DictRow], statement: str) -> DictRow:
-    row = cursor.execute(statement.encode()).fetchone()
-    assert row is not None
-    return row
-
-
-def _all(cursor: Cursor[DictRow], statement: str, **wanted: int) -> list[DictRow]:
-    return cursor.execute(statement.encode(), wanted or None).fetchall()

@@ -78,9 +78,7 @@ class Keeper:
     def start(self, on_renewed: Callable[[float], object]) -> None:
         """Renew from now on, in a thread, which reports each new deadline to `on_renewed`."""
         self._next_at = min(self._next_at, elapsed_s() + FIRST_S)
-        self._thread = threading.Thread(
-            target=self._loop, args=(on_renewed,), daemon=True
-        )
+        self._thread = threading.Thread(target=self._loop, args=(on_renewed,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
