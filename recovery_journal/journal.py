@@ -117,7 +117,7 @@ class Journal:
         self._reading = Reading(database, self._values)
         self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
-        self._telling = QuarantineNotifier(database, self._quarantined, limits)
+        self._notifier = QuarantineNotifier(database, self._quarantined, limits)
         self._status = StatusReading(database, self.application.reader, self.projections, limits)
         self._pruning = Pruning(database)
         self._restore = Restore(database, ledger, cohorts, limits)
@@ -317,7 +317,7 @@ class Journal:
         """
         inputs.observer("hook", hook)
         inputs.observer("on_problem", on_problem)
-        return self._telling.tell(hook, on_problem)
+        return self._notifier.notify(hook, on_problem)
 
     # People ----------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class Keeper:
             if self._is_stopped.wait_with(self._session_lock.file, left_s):
                 return False
             self._session_lock.is_lost()
-            if self._session_lock.heard() is not None and self._is_stopped.wait(HINT_REST_S):
+            if self._session_lock.take_notice() is not None and self._is_stopped.wait(HINT_REST_S):
                 return False
             is_other = self._session_lock.number != self._declared
             if is_other and elapsed_s() >= self._no_sooner_than:

@@ -32,7 +32,7 @@ from recovery_journal.postgres.database import Database, one
 from recovery_journal.process.back_off import BackOff
 from recovery_journal.process.forks import leave_in_children
 from recovery_journal.store.ready_notice import AWAKE, FALL_ASLEEP, ReadyNotice, listen
-from recovery_journal.worker.ready_listener import FLOOD_COUNT, FLOOD_WINDOW_S, Hearing
+from recovery_journal.worker.ready_listener import FLOOD_COUNT, FLOOD_WINDOW_S, ReadyListener
 
 CONNECT_S: Final = 2  # the shortest that libpq accepts
 SHORTEST_PAUSE_S: Final = 0.25
@@ -70,7 +70,7 @@ ALL_HELD: Final = (
 FLOODED: Final = (
     f"cannot listen for ready attempts: found more than {FLOOD_COUNT:,} notifications within "
     f"{FLOOD_WINDOW_S:g} s on this journal's channel, needed fewer; it polls, and listens again "
-    "in {deaf_s:g} s"
+    "in {pause_s:g} s"
 )
 
 POOLED: Final = (
@@ -100,7 +100,7 @@ class SessionLock:
         self._is_pooled = False
         self._problems: deque[str] = deque()
         self._last_problem = ""
-        self._hearing = Hearing()
+        self._listener = ReadyListener()
         self._is_listening = False
         self._abandoned: Connection[DictRow] | None = None
         self._is_asleep = False
@@ -143,7 +143,7 @@ class SessionLock:
     def listen_again(self) -> bool:
         """Listen again where the last flood is long enough ago; return whether the connection
         turned out to be lost."""
-        if self._is_listening or self._hearing.is_deaf:
+        if self._is_listening or self._listener.is_paused:
             return False
         return self._is_lost_by(self._listen)
 
@@ -152,15 +152,15 @@ class SessionLock:
         connection, or because that connection was abandoned to a flood."""
         return self._connection is not None and self._is_lost_by(self._read)
 
-    def heard(self) -> ReadyNotice | None:
+    def take_notice(self) -> ReadyNotice | None:
         """The last notification that `is_lost` has read since the previous call, if there was
         one."""
-        return self._hearing.heard()
+        return self._listener.take_notice()
 
     @property
-    def has_heard(self) -> bool:
+    def has_notice(self) -> bool:
         """Whether there is one."""
-        return self._hearing.has_heard
+        return self._listener.has_notice
 
     def settle(self) -> None:
         """Close the session that was abandoned to a flood, if there is one: no lease names its
@@ -226,8 +226,8 @@ class SessionLock:
 
     def _read(self) -> None:
         if self._connection is not None:
-            self._hearing.read(self._connection)
-            if self._hearing.is_flooded:
+            self._listener.read(self._connection)
+            if self._listener.is_flooded:
                 self._leave_flood()
 
     def _count(self, *, is_asleep: bool) -> None:
@@ -254,18 +254,18 @@ class SessionLock:
         self._last_problem = ""
 
     def _listen(self) -> None:
-        if self._connection is None or self._hearing.is_deaf:
+        if self._connection is None or self._listener.is_paused:
             return
         # For a notification that arrives during a statement. psycopg's own handler would decode it,
         # and raise out of the statement where the bytes are in another encoding.
-        self._connection.pgconn.notify_handler = self._hearing.hear
+        self._connection.pgconn.notify_handler = self._listener.receive
         listen(self._connection)
         self._is_listening = True
 
     def _leave_flood(self) -> None:
         """Give up the lock and the connection here, but keep the old session open at the server
         until `settle`."""
-        self._report(FLOODED.format(deaf_s=self._hearing.turn_deaf()))
+        self._report(FLOODED.format(pause_s=self._listener.pause()))
         self._close_abandoned()
         self._abandoned, self._connection = self._connection, None
         self._next_try_at = time.monotonic()

@@ -82,7 +82,7 @@ class Rebuild:
         self._begun: RebuildState | None = None
         self._done_before = 0
         self._read_count = 0
-        self._told = 0.0
+        self._reported_at = 0.0
         self._switch_s: dict[str, float] = {}
 
     def run(self) -> RebuildReport:
@@ -100,14 +100,14 @@ class Rebuild:
                 with self._alone():
                     return self._run(started)
             except ServerUnavailable:
-                is_over = time.monotonic() - self._told > OUTAGE_LIMIT_S
+                is_over = time.monotonic() - self._reported_at > OUTAGE_LIMIT_S
                 if self._begun is None or is_over:
                     raise
             time.sleep(PAUSE_S)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        if not self._lock.take():
+        if not self._lock.acquire():
             raise self._under_way()
         try:
             yield
@@ -136,15 +136,15 @@ class Rebuild:
             self._done_before = begun.read_count // self._reading_count
         left = [it for it in self._projections if it.name not in begun.switched]
         event_count = self._fold(begun, left)
-        self._tell(Phase.INDEXING)
+        self._report(Phase.INDEXING)
         index_shadows(self._database, left, self._process_count)
         for projection in left:
             self._replace(projection, begun)
         as_of_s = self._index_for_as_of()
-        rebuilt = tuple(self._described(projection) for projection in self._projections)
+        rebuilt = tuple(self._result_of(projection) for projection in self._projections)
         with self._transaction() as cursor:
             self._registry.end(cursor)
-        self._tell(Phase.DONE)
+        self._report(Phase.DONE)
         return RebuildReport(
             event_count=event_count,
             done_before=self._done_before,
@@ -199,29 +199,29 @@ class Rebuild:
             self._fold_once(begun, projections)
             with self._transaction() as cursor:
                 found = self._registry.find(cursor)
-            assert found is not None, "nobody else ends a rebuild while its lock is held"
+            assert found is not None, "no other process ends a rebuild while its lock is held"
             self._read_count = found.read_count
             if not found.open_range_count:
                 return max(found.event_count, found.mixed_event_count)
             if found.open_range_count < begun.open_range_count:
                 deadline = time.monotonic() + STRANGER_LIMIT_S
             if time.monotonic() > deadline:
-                raise StoreBusy("take the last ranges of streams", limit=f"{STRANGER_LIMIT_S:g} s")
+                raise StoreBusy("fold the last ranges of streams", limit=f"{STRANGER_LIMIT_S:g} s")
             begun = found
             time.sleep(PAUSE_S)
 
     def _fold_once(self, begun: RebuildState, projections: Sequence[Projection[Any]]) -> None:
         before = begun.read_count
 
-        def tell(count: int) -> None:
+        def report(count: int) -> None:
             self._read_count = before + count
-            self._tell(Phase.FOLDING)
+            self._report(Phase.FOLDING)
 
         def work(no: int, count: Count) -> None:
             self._work(begun, projections, no, count)
 
-        tell(0)
-        side_by_side(work, self._process_count, tell)
+        report(0)
+        side_by_side(work, self._process_count, report)
 
     def _work(
         self, begun: RebuildState, projections: Sequence[Projection[Any]], no: int, count: Count
@@ -247,9 +247,9 @@ class Rebuild:
             upto=begun.upto,
             note=lambda cursor: self._registry.note_switch(cursor, projection.name),
         )
-        self._tell(Phase.CATCHING_UP, projection)
+        self._report(Phase.CATCHING_UP, projection)
         switch.catch_up()
-        self._tell(Phase.SWITCHING, projection)
+        self._report(Phase.SWITCHING, projection)
         self._switch_s[projection.name] = switch.run().seconds
 
     def _index_for_as_of(self) -> float:
@@ -257,12 +257,12 @@ class Rebuild:
         started = time.monotonic()
         for projection in self._projections:
             if projection.listing is not None:
-                self._tell(Phase.INDEXING_AS_OF, projection)
+                self._report(Phase.INDEXING_AS_OF, projection)
                 with self._database.cursor() as cursor:
                     table_of(projection).add_as_of_index_beside_writers(cursor)
         return time.monotonic() - started
 
-    def _described(self, projection: Projection[Any]) -> RebuiltProjection:
+    def _result_of(self, projection: Projection[Any]) -> RebuiltProjection:
         place = self._tracking.find(projection.name)
         with self._transaction() as cursor:
             row_count = table_of(projection).count(cursor)
@@ -284,8 +284,8 @@ class Rebuild:
             cursor.execute(WAIT_FOR_STRANGERS)
             yield cursor
 
-    def _tell(self, phase: Phase, projection: Projection[Any] | None = None) -> None:
-        self._told = time.monotonic()
+    def _report(self, phase: Phase, projection: Projection[Any] | None = None) -> None:
+        self._reported_at = time.monotonic()
         self._on_progress(
             RebuildProgress(
                 phase=phase,

@@ -40,8 +40,8 @@ class RebuildLock:
         self._database = database
         self._session_no = 0
 
-    def take(self) -> bool:
-        """Try to take the lock; return whether this session now holds it. Never waits."""
+    def acquire(self) -> bool:
+        """Try to acquire the lock; return whether this session now holds it. Never waits."""
         is_ours = self._call(ACQUIRE)
         if is_ours:
             self._session_no = self._database.session_no()
