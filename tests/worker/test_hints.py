@@ -197,7 +197,7 @@ def test_hints_without_end_cost_about_as_many_claims_as_none(
     lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each end of a pause is a claim. There is always another hint, and none of them is true."""
-    monkeypatch.setattr(lock, "heard", lambda: FOR_EVERYBODY)
+    monkeypatch.setattr(lock, "take_notice", lambda: FOR_EVERYBODY)
     waits = pause(lock)
     count, until_s = 0, time.monotonic() + 2.0
     while time.monotonic() < until_s:
@@ -212,7 +212,7 @@ def test_a_call_that_one_need_not_come_to_does_not_make_a_pause_longer(
     lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ReadyNotice, "wake_delay_s", lambda _self, **_: None)
-    monkeypatch.setattr(lock, "heard", lambda: FOR_EVERYBODY)
+    monkeypatch.setattr(lock, "take_notice", lambda: FOR_EVERYBODY)
 
     pause(lock).wait(LONGEST_PAUSE_S)  # ends by itself
 

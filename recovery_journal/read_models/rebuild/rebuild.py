@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from psycopg import Cursor
@@ -196,7 +197,15 @@ class Rebuild:
         holds. Returns how many events the log has."""
         deadline = time.monotonic() + STRANGER_LIMIT_S
         while True:
-            self._fold_once(begun, projections)
+            self._read_count = before = begun.read_count
+            self._report(Phase.FOLDING)
+
+            def report(count: int, before: int = before) -> None:
+                self._read_count = before + count
+                self._report(Phase.FOLDING)
+
+            work = partial(self._work, begun, projections)
+            side_by_side(work, self._process_count, report)
             with self._transaction() as cursor:
                 found = self._registry.find(cursor)
             assert found is not None, "no other process ends a rebuild while its lock is held"
@@ -209,19 +218,6 @@ class Rebuild:
                 raise StoreBusy("fold the last ranges of streams", limit=f"{STRANGER_LIMIT_S:g} s")
             begun = found
             time.sleep(PAUSE_S)
-
-    def _fold_once(self, begun: RebuildState, projections: Sequence[Projection[Any]]) -> None:
-        before = begun.read_count
-
-        def report(count: int) -> None:
-            self._read_count = before + count
-            self._report(Phase.FOLDING)
-
-        def work(no: int, count: Count) -> None:
-            self._work(begun, projections, no, count)
-
-        report(0)
-        side_by_side(work, self._process_count, report)
 
     def _work(
         self, begun: RebuildState, projections: Sequence[Projection[Any]], no: int, count: Count
