@@ -1,13 +1,9 @@
-"""The eventsourcing application over the log: appending, loading streams, reading in order."""
+"""The log of events: loading streams, and reading in order."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import msgspec
-from eventsourcing.application import Application
-from eventsourcing.persistence import BaseInfrastructureFactory, InfrastructureFactory
-from eventsourcing.postgres import PostgresFactory
-from eventsourcing.utils import Environment, EnvType
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
@@ -18,27 +14,13 @@ from recovery_journal.domain.errors import (
 )
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery
-from recovery_journal.log.datastore import JournalDatastore
-from recovery_journal.log.mapper import UNREADABLE, JournalMapper
+from recovery_journal.log.mapper import UNREADABLE
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.log.recorder import JournalRecorder
 from recovery_journal.log.streams import Stream, find, streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
 
 STATES: Final = b"SELECT state FROM journal_events WHERE originator_id = %(stream)s"
-
-
-class JournalFactory(PostgresFactory):
-    """The library's PostgreSQL factory for a database that is given, not named in settings.
-
-    Settings cannot carry a DSN. Which recorder and which mapper are used stays a setting.
-    """
-
-    def __init__(self, env: Environment | EnvType | None, database: Database) -> None:
-        # Not PostgresFactory's __init__, which reads the server's address from the settings.
-        BaseInfrastructureFactory.__init__(self, env)
-        self.datastore = JournalDatastore(database)
 
 
 class DecisionId(msgspec.Struct):
@@ -47,40 +29,18 @@ class DecisionId(msgspec.Struct):
     event_id: str
 
 
-class JournalApplication(Application[str]):
+class JournalApplication:
     """The log of one schema. Safe to share between threads; its schema exists already."""
 
-    mapper: JournalMapper
-    recorder: JournalRecorder
-
-    name = "journal"
-    env: ClassVar[dict[str, str]] = {
-        "APPLICATION_RECORDER_TOPIC": "recovery_journal.log.recorder:JournalRecorder",
-        "MAPPER_TOPIC": "recovery_journal.log.mapper:JournalMapper",
-        "CREATE_TABLE": "no",
-        "ORIGINATOR_ID_TYPE": "text",
-    }
     _event_id_of = msgspec.json.Decoder(DecisionId).decode
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        super().__init__()
-        self.reader: SettledReader = self.recorder.reader
-
-    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
-        """Our settings and no others: the variables of this process may configure the user's own
-        event-sourced application."""
-        return Environment(name, {**type(self).env, **(env or {})})
-
-    def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        """Make the factory, with our database."""
-        return JournalFactory(env, self._database)
-
-    # Loading ----------------------------------------------------------------------------------
+        self.database = database
+        self.reader = SettledReader(database)
 
     def recovery(self, attempt_id: str, *, version: int | None = None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`."""
-        with self._database.cursor() as cursor:
+        with self.database.cursor() as cursor:
             stream = streams(cursor, [attempt_id]).get(attempt_id)
         recovery = stream.recovery(upto=version) if stream else None
         if recovery is None:
@@ -93,7 +53,7 @@ class JournalApplication(Application[str]):
         """Whole streams in one query; those that exist."""
         if cursor is not None:
             return streams(cursor, attempt_ids)
-        with self._database.cursor() as own:
+        with self.database.cursor() as own:
             return streams(own, attempt_ids)
 
     def load_many(
@@ -118,7 +78,7 @@ class JournalApplication(Application[str]):
     ) -> bool:
         """Whether a decision is in the stream, whether or not its events can be read."""
         if cursor is None:
-            with self._database.cursor() as own:
+            with self.database.cursor() as own:
                 return self.has_decision(attempt_id, event_id, own)
         rows = cursor.execute(STATES, {"stream": attempt_id}, prepare=True).fetchall()
         return any(self._event_id(row["state"]) == event_id for row in rows)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, get_args
 
 import msgspec
-from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import Mapper, Notification, StoredEvent
 
 from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
 from recovery_journal.domain.event_times import time_out_of_bounds
@@ -112,27 +110,3 @@ def decode_states(states: Sequence[bytes]) -> list[AnyEvent]:
     if any(map(time_out_of_bounds, events)):
         raise ValueError("a time at an end of the calendar")
     return events
-
-
-class JournalMapper(Mapper[str]):
-    """The library's mapper with our tags as topics and msgspec's JSON as state."""
-
-    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        """The event as it is appended."""
-        assert isinstance(domain_event, RecoveryEvent), domain_event
-        return StoredEvent(
-            originator_id=domain_event.originator_id,
-            originator_version=domain_event.originator_version,
-            topic=tag_of(domain_event),
-            state=encode(domain_event),
-        )
-
-    def to_domain_event(self, stored_event: StoredEvent) -> AnyEvent:
-        """The event as it was appended. Raises `UnknownEvent`, `CorruptEvent`."""
-        return decode(
-            stream=str(stored_event.originator_id),
-            version=stored_event.originator_version,
-            tag=stored_event.topic,
-            state=stored_event.state,
-            position=stored_event.id if isinstance(stored_event, Notification) else None,
-        )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import Connection, Cursor
@@ -48,12 +48,17 @@ NETWORK_LIMITS: Final = {
 ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 """First in a transaction: all its reads are as of one moment."""
 
+WITHOUT_LIMIT: Final = "SET LOCAL statement_timeout = 0"
+"""For statements of a transaction that may take any time."""
+
 # Reached a limit, lost a deadlock, or could not be serialised: the same call may succeed later.
 BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 READ_ONLY_STATE: Final = "25006"
 EXHAUSTED_CLASS: Final = "53"
 TOO_LONG_STATES: Final = frozenset({"25P03", "25P04"})  # idle in a transaction, or in it at all
 
+
+RowT = TypeVar("RowT")
 
 Guard: TypeAlias = Callable[[Connection[DictRow]], object]
 
@@ -278,9 +283,8 @@ class Database:
     def server_started_at(self) -> datetime:
         """When the server was started, by its own clock."""
         with self.cursor() as cursor:
-            row = cursor.execute("SELECT pg_postmaster_start_time() AS started").fetchone()
-        assert row is not None
-        started: datetime = row["started"]
+            statement = "SELECT pg_postmaster_start_time() AS started"
+            started: datetime = one(cursor.execute(statement))["started"]
         return started
 
     def server_version(self, connection: Connection[DictRow]) -> int:
@@ -359,6 +363,13 @@ class Database:
         if not is_direct:
             connection.prepare_threshold = None  # the next backend would not know the statement
         return is_direct
+
+
+def one(cursor: Cursor[RowT]) -> RowT:
+    """The row of a statement that always returns one, such as a count."""
+    row = cursor.fetchone()
+    assert row is not None
+    return row
 
 
 def _check_schema_name(schema: str) -> None:

@@ -44,8 +44,6 @@ from recovery_journal.store.ledger import Ledger
 from recovery_journal.store.move import status_of
 from recovery_journal.store.set_aside import take_back
 
-HAS_REGISTRY: Final = "SELECT to_regclass('rebuilds') IS NOT NULL AS found"
-
 # The row stays correct; only its version now counts the skipped events.
 CATCH_UP: Final = """
 UPDATE leases
@@ -98,8 +96,8 @@ class Skipping:
         """Make every reader pass over the event at this position. Raises `InvalidInput` where no
         event is, or where the event blocks nothing."""
         lock = RebuildLock(self._database)
-        if not lock.take():  # it may have folded the event already
-            raise StoreBusy("skip an event: a rebuild is at work", limit="0 s")
+        if not lock.acquire():  # it may have folded the event already
+            raise StoreBusy("skip an event: a rebuild is under way", limit="0 s")
         try:
             with self._database.transaction() as cursor:
                 skipped, recovery = self._skip(cursor, position, by=by, reason=reason)
@@ -117,8 +115,8 @@ class Skipping:
         locked = self._ledger.lock_one(cursor, attempt_id)
         stored = self._stored(cursor, position)  # again, now that no other process skips here
         version = stored.version
+        done = Skipped(position=position, attempt_id=attempt_id, version=version, is_done=False)
         if stored.is_skipped:
-            done = Skipped(position=position, attempt_id=attempt_id, version=version, is_done=False)
             return done, None
         obstacle = _obstacle(cursor, stored, locked.row if locked else None)
         journal_stream.skip(cursor, stored, by=by, reason=reason, obstacle=obstacle)
@@ -130,16 +128,8 @@ class Skipping:
             reason=f"after position {position} was skipped: {reason}",
         )
         left, recovery = self._settle(cursor, locked, decision) if locked else (None, None)
-        done = Skipped(
-            position=position,
-            attempt_id=attempt_id,
-            version=version,
-            is_done=True,
-            obstacle=obstacle,
-            left=left,
-            projections=projections,
-        )
-        return done, recovery
+        found = {"obstacle": obstacle, "left": left, "projections": projections}
+        return replace(done, is_done=True, **found), recovery
 
     def _settle(
         self, cursor: Cursor[DictRow], locked: LockedLease, decision: Decision
@@ -166,8 +156,7 @@ class Skipping:
 
     def _forget_rebuild(self, cursor: Cursor[DictRow]) -> None:
         """An unfinished rebuild may have folded the event."""
-        found = cursor.execute(HAS_REGISTRY).fetchone()
-        begun = self._registry.find(cursor) if found and found["found"] else None
+        begun = self._registry.find(cursor)
         if begun is not None:
             drop_shadows(cursor, begun.projections)
             self._registry.end(cursor)
@@ -181,7 +170,7 @@ class Skipping:
                 position,
                 "an event of the journal's own stream",
                 "one of an attempt",
-                "nothing to do: no reader of attempts stops at it",
+                "nothing to do: it blocks no reader of attempts",
             )
         return stored
 
@@ -199,7 +188,7 @@ def _obstacle(cursor: Cursor[DictRow], stored: Row, row: LeaseRow | None) -> str
             position,
             f"event {stored.tag!r} of a newer program, of which the lease row knows",
             "one that no program of yours has appended",
-            "upgrade recovery-journal, which then goes on with it",
+            "upgrade recovery-journal, which can then read it",
         ) from error
     except StreamUnusable as error:
         return str(error)[:EXPLANATION_LETTERS]
@@ -214,7 +203,7 @@ def _obstacle(cursor: Cursor[DictRow], stored: Row, row: LeaseRow | None) -> str
         position,
         "an event that can be read and was appended by the journal",
         "one that is damaged, impossible, or unknown to its lease row",
-        "leave it: without it the attempt would be another one",
+        "leave it: without it the attempt's history would change",
     )
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
+from eventsourcing.persistence import JSONTranscoder
 from msgspec import Struct
 
 from recovery_journal.cli.attempt_history import history_steps, phases
@@ -23,7 +24,8 @@ from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER, is_c
 from recovery_journal.domain.errors import CorruptEvent, FoldFailed, UnknownEvent
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery, Stage, project
-from recovery_journal.log.mapper import UNREADABLE, JournalMapper, decode, decode_block
+from recovery_journal.library_adapter import LibraryMapper
+from recovery_journal.log.mapper import UNREADABLE, decode, decode_block
 from recovery_journal.monitoring.history import HistoryEntry
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Fold, Projection, Record, RowRefused, RowT
@@ -33,7 +35,7 @@ from scripts.fuzzing.stored import StoredRow, read
 
 FORMS: Final = {it.name: RowForm(it.row_type) for it in BUILT_IN}
 
-_mapper = JournalMapper.__new__(JournalMapper)
+_mapper = LibraryMapper(JSONTranscoder())
 
 
 def go(log: bytes) -> None:

@@ -35,7 +35,7 @@ def a_stream(attempt_id: str, count: int, *, first: int = 1) -> list[AnyEvent]:
 
 def append(application: JournalApplication, events: Sequence[AnyEvent]) -> list[int]:
     """Append these events in a transaction of their own; their positions."""
-    with application.recorder.datastore.database.transaction() as cursor:
+    with application.database.transaction() as cursor:
         append_within(events, cursor)
         return [record.position for record in application.records(cursor, events)]
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from eventsourcing.persistence import DataError, StoredEvent
 
 from recovery_journal.domain.errors import (
     AppendBlocked,
@@ -148,20 +147,6 @@ def test_a_conflict_leaves_the_callers_transaction_as_it_was(
     assert stored(application, "a-2") == []
 
 
-def test_save_of_the_library_reaches_the_callers_transaction(
-    application: JournalApplication, database: Database
-) -> None:
-    def save_and_fail() -> None:
-        with database.transaction() as cursor:
-            application.save(an_event("a-1", 1), cursor=cursor)
-            cursor.execute("SELECT 1 / 0")
-
-    with pytest.raises(psycopg.errors.DivisionByZero):
-        save_and_fail()
-
-    assert stored(application, "a-1") == []
-
-
 def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
     application = JournalApplication(database)
     together = threading.Barrier(2)
@@ -201,16 +186,6 @@ def test_appends_continue_after_a_transaction_of_their_thread_was_rolled_back(
     assert version_of(application, "a-1") == 2
 
 
-def test_an_event_that_the_library_saves_belongs_to_the_transaction_that_is_open(
-    database: Database, application: JournalApplication
-) -> None:
-    with database.transaction():
-        application.save(an_event("a-1", 1))
-        roll_back()
-
-    assert version_of(application, "a-1") == 0
-
-
 def roll_back() -> None:
     raise psycopg.Rollback
 
@@ -227,24 +202,6 @@ def test_events_are_appended_through_a_pooler_that_lends_a_backend_for_each_tran
 
         assert version_of(application, "a-1") == 5
         far.close()
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        StoredEvent("a\0b", 1, "t", b""),
-        StoredEvent("a", 1, "t\0u", b""),
-        StoredEvent("a", 2**63, "t", b""),
-    ],
-    ids=["a NUL in the stream", "a NUL in the tag", "a version too large"],
-)
-def test_what_a_column_cannot_hold_is_refused_and_not_cut(
-    application: JournalApplication, event: StoredEvent
-) -> None:
-    with pytest.raises(DataError):
-        application.recorder.insert_events([event])
-
-    assert application.reader.last_position() == 0
 
 
 def test_an_append_that_waits_too_long_for_another_writer_names_it(
@@ -462,18 +419,3 @@ def test_a_decision_is_found_by_its_id(application: JournalApplication) -> None:
 
     assert application.has_decision("a-1", "decided")
     assert not application.has_decision("a-1", "other")
-
-
-def test_settings_of_a_users_own_application_do_not_reach_the_journal(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COMPRESSOR_TOPIC", "zlib")
-    monkeypatch.setenv("PERSISTENCE_MODULE", "eventsourcing.popo")
-    monkeypatch.setenv("MAPPER_TOPIC", "eventsourcing.persistence:Mapper")
-    monkeypatch.setenv("IS_SNAPSHOTTING_ENABLED", "y")
-
-    application = JournalApplication(database)
-    append(application, [an_event("a-1", 1)])
-
-    assert application.snapshots is None
-    assert stored(application, "a-1") == [an_event("a-1", 1)]

@@ -19,6 +19,7 @@ from recovery_journal.domain.errors import (
     ServerUnavailable,
     TailLost,
 )
+from recovery_journal.library_adapter import LibraryRecorder
 from recovery_journal.log import reader as settled
 from recovery_journal.log.appender import append as append_within
 from recovery_journal.log.appender import append_cohort
@@ -424,17 +425,17 @@ def test_a_subscription_waits_at_a_gap_and_skips_nothing(
     first = slow.append("slow")
     second = append(application, [an_event("b", 1)])[0]
 
-    with application.recorder.subscribe(timeout_s=0) as impatient:
+    with LibraryRecorder(application.database).subscribe(timeout_s=0) as impatient:
         assert list(impatient) == []
     slow.commit()
-    with application.recorder.subscribe(timeout_s=0) as impatient:
+    with LibraryRecorder(application.database).subscribe(timeout_s=0) as impatient:
         assert [event.id for event in impatient] == [first, second]
 
 
 def test_a_subscription_that_waits_is_stopped_from_another_thread(
     application: JournalApplication,
 ) -> None:
-    with application.recorder.subscribe() as subscription:
+    with LibraryRecorder(application.database).subscribe() as subscription:
         seen: list[object] = []
         waiting = threading.Thread(target=lambda: seen.extend(subscription))
         waiting.start()
@@ -449,7 +450,9 @@ def test_a_subscription_to_some_tags_does_not_read_the_others_again(
 ) -> None:
     last = append(application, a_stream("a", 5))[-1]
 
-    with application.recorder.subscribe(topics=["seized"], timeout_s=0) as subscription:
+    with LibraryRecorder(application.database).subscribe(
+        topics=["seized"], timeout_s=0
+    ) as subscription:
         assert list(subscription) == []
 
     assert subscription._position == last

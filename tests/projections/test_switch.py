@@ -16,7 +16,7 @@ from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.rebuild.switch import Switch
-from recovery_journal.read_models.tables.projection_table import apply, shadow_of, table_of
+from recovery_journal.read_models.tables.projection_table import shadow_of, table_of
 from tests.domain.histories import granted, history, ready, recovered
 from tests.projections.rebuilding import follow, on_thread, rebuild
 from tests.projections.writing import Writer
@@ -32,7 +32,7 @@ def test_an_inline_writer_that_waits_for_the_switch_writes_to_the_new_table(
     # Prepared statements that name the table exist before the switch.
     with other.transaction() as cursor:
         for _ in range(7):
-            apply(cursor, DISPATCH_READY, writer.log()[:30])
+            table_of(DISPATCH_READY).apply(cursor, writer.log()[:30])
 
     def write_late() -> None:
         with other.transaction() as cursor:
@@ -40,7 +40,7 @@ def test_an_inline_writer_that_waits_for_the_switch_writes_to_the_new_table(
             held.set()
             assert blocked.wait(30)
             records = Writer(other).application.records(cursor, events)
-            apply(cursor, DISPATCH_READY, records)
+            table_of(DISPATCH_READY).apply(cursor, records)
 
     thread = threading.Thread(target=write_late)
     prepare_shadow(writer)
@@ -168,7 +168,7 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
     with other.transaction() as cursor:
         late = Writer(other).application
         append(events, cursor)
-        apply(cursor, DISPATCH_READY, late.records(cursor, events))
+        table_of(DISPATCH_READY).apply(cursor, late.records(cursor, events))
         running.start()
         wait_until_blocked_by(server_dsn, cursor.connection.info.backend_pid)
     running.join(60)
