@@ -1,4 +1,4 @@
-"""A frozen log of what can happen to attempts, to distinguish folds by the rows that they make of it.
+"""A frozen log of all that can happen to attempts; folds differ by the rows that they make of it.
 
 It is part of the hash of every fold, also of users' folds: any change of its data causes a rebuild
 of every projection everywhere. So the events are data and not code: a line of corpus.jsonl is the
