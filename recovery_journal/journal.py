@@ -58,7 +58,6 @@ from recovery_journal.restore.restore import Restore, Restored
 from recovery_journal.restore.skipping import Skipped, Skipping
 from recovery_journal.store.acquisition import Acquisition, Request
 from recovery_journal.store.endings import LeaseEndings
-from recovery_journal.store.failure_texts import FailureTexts
 from recovery_journal.store.interventions import Interventions
 from recovery_journal.store.keeping import Keeping
 from recovery_journal.store.lease import Lease, LeaseTerms, require_terms
@@ -103,7 +102,7 @@ class Journal:
         self._claiming = nullcontext if reducers or codecs else gc_paused
         self._has_codecs = bool(codecs)
         self._values = Values(codecs)
-        ledger = Ledger(self.application, FailureTexts(limits.error_texts))
+        ledger = Ledger(self.application, limits)
         self._ledger = ledger
         self._runs = RunStore(database, state_bytes=limits.state_bytes, values=self._values)
         self._replayer = TailReplayer(self._runs, dict(reducers or {}), reducer_s=limits.reducer_s)
@@ -291,7 +290,7 @@ class Journal:
         back. A sweep polls as well. Observations of a lock belong to one thread of one process, and
         are kept only as long as its own session lasts.
         """
-        return self._session_watch.look()
+        return self._session_watch.poll()
 
     def report_lost(
         self, *, worker_id: str, incarnation: Incarnation | str | None = None, reason: str
@@ -330,7 +329,7 @@ class Journal:
     def resume(self, attempt_id: str, *, by: str, reason: str) -> SweepResult:
         """Let a waiting attempt proceed; it is reloaded, replayed and made ready at once."""
         recovery = self._interventions.resume(_attempt(attempt_id), **_person(by, reason))
-        return self._sweep.go_on(recovery)
+        return self._sweep.advance(recovery)
 
     def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
         """End an attempt in whatever stage it is. Its worker, if it has one, is refused from now
@@ -344,7 +343,7 @@ class Journal:
         recovery = self._interventions.lift(
             _attempt(attempt_id), inputs.lift_option(option), **_person(by, reason)
         )
-        return self._sweep.go_on(recovery)
+        return self._sweep.advance(recovery)
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -604,7 +603,7 @@ class Journal:
 
     def _lease(self, terms: LeaseTerms) -> Lease:
         """The handle for terms that are known to be valid."""
-        return Lease(terms, self._writes, self._endings, self._runs, self._sweep.go_on)
+        return Lease(terms, self._writes, self._endings, self._runs, self._sweep.advance)
 
     def _keeping(self, terms: Sequence[LeaseTerms], since: float | None = None) -> Keeping:
         """Renewal of leases of one TTL until the caller has them."""

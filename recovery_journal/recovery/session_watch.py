@@ -78,7 +78,7 @@ class SessionWatch:
         self._limits = limits
         self._seen = _Seen()
 
-    def look(self) -> float:
+    def poll(self) -> float:
         """Poll once; return in how many seconds to poll again, 0 where a session has just ended."""
         session_no = self._database.session_no()
         with self._database.cursor() as cursor:

@@ -39,10 +39,10 @@ from recovery_journal.recovery.cohort import Cohorts
 from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.fencing import Fencing
 from recovery_journal.restore.refolding import Refolding
-from recovery_journal.store.lease_row import LeaseRow
+from recovery_journal.store.lease_row import LeaseRow, LockedLease
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.store.move import status_of
-from recovery_journal.store.set_aside import set_aside, take_back
+from recovery_journal.store.set_aside import take_back
 
 HAS_REGISTRY: Final = "SELECT to_regclass('rebuilds') IS NOT NULL AS found"
 
@@ -114,13 +114,13 @@ class Skipping:
         self, cursor: Cursor[DictRow], position: int, *, by: str, reason: str
     ) -> tuple[Skipped, Recovery | None]:
         attempt_id = self._stored(cursor, position)["originator_id"]
-        row = self._ledger.lock(cursor, [attempt_id]).get(attempt_id)
+        locked = self._ledger.lock_one(cursor, attempt_id)
         stored = self._stored(cursor, position)  # again, now that no other process skips here
         version = stored["originator_version"]
         if stored["is_skipped"]:
             done = Skipped(position=position, attempt_id=attempt_id, version=version, is_done=False)
             return done, None
-        obstacle = _obstacle(cursor, stored, row)
+        obstacle = _obstacle(cursor, stored, locked.row if locked else None)
         journal_stream.skip(cursor, stored, by=by, reason=reason, obstacle=obstacle)
         self._forget_rebuild(cursor)
         projections = self._refolding.refold(cursor, attempt_id, position)
@@ -129,7 +129,7 @@ class Skipping:
             by=actor("person", by),
             reason=f"after position {position} was skipped: {reason}",
         )
-        left, recovery = self._settle(cursor, row, decision) if row else (None, None)
+        left, recovery = self._settle(cursor, locked, decision) if locked else (None, None)
         done = Skipped(
             position=position,
             attempt_id=attempt_id,
@@ -142,14 +142,15 @@ class Skipping:
         return done, recovery
 
     def _settle(
-        self, cursor: Cursor[DictRow], row: LeaseRow, decision: Decision
+        self, cursor: Cursor[DictRow], locked: LockedLease, decision: Decision
     ) -> tuple[str | None, Recovery | None]:
         """Set the lease row to what the stream now says; return what still blocks, or the attempt,
         where it was fenced and has to be recovered."""
+        row = locked.row
         try:
             recovery = _usable(cursor, row)
         except StreamUnusable as error:
-            set_aside(cursor, {row.attempt_id: error}, self._limits.policy)
+            self._ledger.set_aside(cursor, {row.attempt_id: error})
             return str(error), None
         take_back(cursor, [row.attempt_id])
         # An ended attempt stays ended: its result is kept, and nothing may run again.
@@ -158,7 +159,7 @@ class Skipping:
             known = {"attempt_id": row.attempt_id, "version": recovery.version}
             cursor.execute(CATCH_UP, known)
             return None, None
-        fenced = self._fencing.fence_one(cursor, row, decision)
+        fenced = self._fencing.fence_one(cursor, locked, decision)
         if isinstance(fenced, Recovery):
             return None, fenced
         return fenced.error or None, None

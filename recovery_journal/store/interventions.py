@@ -14,15 +14,14 @@ from recovery_journal.domain.errors import (
     ServerUnavailable,
     UnknownAttempt,
 )
-from recovery_journal.domain.events import AnyEvent, LiftOption
+from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import Fence, LossReason
 from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.identity import actor, sweeper_holder
-from recovery_journal.store.ledger import Ledger
-from recovery_journal.store.move import Move
+from recovery_journal.process.identity import actor
+from recovery_journal.store.ledger import Events, Ledger
 from recovery_journal.store.runs import RunStore
 
 INCARNATIONS = """
@@ -44,8 +43,6 @@ RETURNING attempt_id
 
 DISPENSABLE = (ProblemKind.CORRUPT, ProblemKind.TOO_NEW, ProblemKind.TOO_LARGE)
 """A checkpoint with such a problem may be set aside."""
-
-Decide = Callable[[Recovery, Fence], tuple[AnyEvent, ...]]
 
 
 class Interventions:
@@ -109,21 +106,19 @@ class Interventions:
         self,
         attempt_id: str,
         decision: Decision,
-        decide: Decide,
+        command: Callable[[Recovery, Fence], Events],
         then: Callable[[Cursor[DictRow], Recovery], None] = lambda _cursor, _recovery: None,
     ) -> Recovery:
         def once(*, is_again: bool = False) -> Recovery:
             with self._database.transaction() as cursor:
-                row = self._ledger.lock(cursor, [attempt_id]).get(attempt_id)
-                if row is None:
+                locked = self._ledger.lock_one(cursor, attempt_id)
+                if locked is None:
                     raise UnknownAttempt(attempt_id)
-                recovery = self._ledger.load_one(cursor, attempt_id, row)
                 if is_again and self._ledger.has_decided(cursor, attempt_id, decision.event_id):
-                    return recovery
-                events = decide(recovery, self._ledger.draw_fences(cursor, 1)[0])
-                move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
+                    return self._ledger.inspect(cursor, attempt_id)
+                fence = locked.new_fence
                 with appending_briefly(cursor, attempt_id):
-                    after = self._ledger.record_all(cursor, [move])[0]
+                    after = self._ledger.decide_one(cursor, locked, lambda it: command(it, fence))
                 then(cursor, after)
                 return after
 

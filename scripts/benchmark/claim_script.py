@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import msgspec
 
-from recovery_journal.claiming.locked_leases import LOCK_READY
+from recovery_journal.claiming.claims import LOCK_READY
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.streams import STREAMS
 from recovery_journal.postgres.database import ONE_SNAPSHOT

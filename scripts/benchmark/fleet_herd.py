@@ -120,7 +120,7 @@ def _hosts(database: Database, lease_count: int, host_count: int) -> list[list[L
     fill_lost(database, lease_count)
     with database.transaction() as cursor:
         cursor.execute(HOLD, {"ttl_s": TTL_S})
-        rows = read_leases(cursor, HELD, {})
+        rows = list(read_leases(cursor, HELD, {}).values())
     return [[terms_of(row) for row in rows[host::host_count]] for host in range(host_count)]
 
 

@@ -70,7 +70,7 @@ PLANTS: Final[dict[str, Plant]] = {
         (
             Edit(
                 LOSS,
-                "fence=fence,\n                is_fleet",
+                "fence=lost.new_fence,\n                is_fleet",
                 "fence=recovery.fence,\n                is_fleet",
             ),
             Edit(
@@ -128,15 +128,18 @@ PLANTS: Final[dict[str, Plant]] = {
         (
             Edit(
                 LOSS,
-                "            rows = read_seen(cursor, statement, parameters)\n",
-                """            seen = statement.replace("FOR NO KEY UPDATE SKIP LOCKED", "")
-            found = read_seen(cursor, seen, parameters)
-            newest = self._ledger.lock(cursor, [row.attempt_id for row in found])
-            times = {row.attempt_id: row.seen_at for row in found}
-            rows = [
-                SeenRow(*(getattr(row, name) for name in row.__struct_fields__), times[attempt_id])
-                for attempt_id, row in newest.items()
-            ]
+                "                    locked = lock_leases(cursor, statement, "
+                "{**self._when(cursor), **wanted})\n",
+                """                    found = lock_leases(
+                        cursor,
+                        statement.replace("FOR NO KEY UPDATE SKIP LOCKED", ""),
+                        {**self._when(cursor), **wanted},
+                    )
+                    times = {one.row.attempt_id: one.seen_at for one in found}
+                    locked = [
+                        one._replace(seen_at=times[one.row.attempt_id])
+                        for one in self._ledger.lock(cursor, list(times))
+                    ]
 """,
             ),
         ),
@@ -146,9 +149,9 @@ PLANTS: Final[dict[str, Plant]] = {
         (
             Edit(
                 SWEEP,
-                "            taken = self._losses.take_lost(\n",
+                "            taken = take(after)\n",
                 """            self._cohorts.keep_early()
-            taken = self._losses.take_lost(
+            taken = take(after)
 """,
             ),
             Edit(
@@ -158,12 +161,12 @@ PLANTS: Final[dict[str, Plant]] = {
             ),
             Edit(
                 COHORT,
-                "at_hand |= self._keep(group, renew)",
-                "at_hand |= self._keep([one for one in group if one.run_id not in at_hand], renew)",
+                "at_hand |= self._read(group, renew)",
+                "at_hand |= self._read([one for one in group if one.run_id not in at_hand], renew)",
             ),
             Edit(
                 COHORT,
-                "    def _keep(self,",
+                "    def _read(self,",
                 """    def keep_early(self) -> None:
         with self._database.cursor() as cursor:
             rows = cursor.execute("SELECT run_id FROM leases WHERE status = 'held'").fetchall()
@@ -171,7 +174,7 @@ PLANTS: Final[dict[str, Plant]] = {
         runs = [row["run_id"] for row in rows if row["run_id"] not in self.early]
         self.early |= zip(runs, self._runs.kept(runs), strict=True) if runs else {}
 
-    def _keep(self,""",
+    def _read(self,""",
             ),
         ),
     ),
@@ -262,7 +265,7 @@ RACES: Final[dict[str, Race]] = {
         "claimers never block each other",
         (
             Edit(
-                "recovery_journal/claiming/locked_leases.py",
+                "recovery_journal/claiming/claims.py",
                 "FOR NO KEY UPDATE OF leases SKIP LOCKED",
                 "FOR NO KEY UPDATE OF leases",
             ),

@@ -22,7 +22,7 @@ from recovery_journal.domain.events import (
     StepFailed,
 )
 from recovery_journal.recovery.replayer import HUNG_LIMIT, POSTPONED
-from recovery_journal.store.acquisition import LAST_ATTEMPT
+from recovery_journal.store.acquisition import DRAW
 from tests.rules.scenes import (
     OpenJournal,
     change,
@@ -602,10 +602,11 @@ def test_opening_an_attempt_reads_neither_the_tail_nor_the_attempts_before(
             cursor.execute(f"SET LOCAL enable_{other_way} = off".encode())
         before = cursor.execute(READ).fetchall()
         progress = journal._runs.end("r", cursor)
-        last = cursor.execute(LAST_ATTEMPT, {"run_id": "r"}).fetchone()
+        drawn = cursor.execute(DRAW, {"run_id": "r"}).fetchone()
         after = cursor.execute(READ).fetchall()
 
-    assert (progress.ordinal, last) == (30, {"attempt_no": 30})
+    assert drawn is not None
+    assert (progress.ordinal, drawn["attempt_no"]) == (30, 31)
     for earlier, later in zip(before, after, strict=True):
         assert later["count"] - earlier["count"] <= 2, later["name"]
 
