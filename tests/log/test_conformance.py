@@ -24,7 +24,7 @@ from tests.log.events import ALLOW_VERSION_0
 
 
 class OnOurServer:
-    """What the suites need to know of ours: a database, and that ids are texts.
+    """The parts that the suites need: a database, and texts as ids.
 
     The library lets a stream begin with any version, and some of theirs begin with 0. Our table
     refuses that (test_append_only.py), so here it does not.
@@ -44,7 +44,7 @@ class OnOurServer:
         return JournalApplication(self._database).recorder
 
 
-class PositionsUntold(JournalRecorder):
+class PositionsHidden(JournalRecorder):
     """An aggregate recorder, as the library means it, has no positions to answer with."""
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> None:
@@ -53,7 +53,7 @@ class PositionsUntold(JournalRecorder):
 
 class TestAggregateRecorder(OnOurServer, AggregateRecorderTestCase):
     def create_recorder(self) -> JournalRecorder:
-        return PositionsUntold(super().create_recorder().datastore)
+        return PositionsHidden(super().create_recorder().datastore)
 
 
 class TestApplicationRecorder(OnOurServer, ApplicationRecorderTestCase[JournalRecorder]):

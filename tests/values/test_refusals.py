@@ -1,4 +1,4 @@
-"""What would not come back is refused, with the path to it and what to do."""
+"""A value that would not come back is refused, with the path to it and what to do."""
 
 import enum
 import re

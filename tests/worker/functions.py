@@ -1,4 +1,4 @@
-"""What the workers of these tests run. The input's folder is how a test sees and steers them."""
+"""The functions of these tests' workers. The input's folder is how a test sees and steers them."""
 
 import os
 import signal
@@ -82,7 +82,7 @@ def hold_against_sigterm(claim: Claim) -> str:
 
 
 def hold_with_a_fork(claim: Claim) -> str:
-    """Have a child of its own that goes on for ever."""
+    """Have a child of its own that runs for ever."""
     return _hold_beside_a_fork(claim, leave_group=lambda: None)
 
 
