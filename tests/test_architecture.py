@@ -158,6 +158,7 @@ LAYERS = [
     "read_models.rebuild",
     "read_models.schema",
     "read_models.as_of",
+    "library_adapter",
     "store",
     "recovery",
     "claiming",

@@ -39,7 +39,7 @@ from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.row_errors import translating_read_errors
 from recovery_journal.recovery.replayer import POSTPONED
 from recovery_journal.store.acquisition import terms_of
 from recovery_journal.store.code_version_demand import CodeVersionDemand

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeAlias
@@ -20,6 +19,7 @@ from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineComm
 from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.schema import VERSION as SCHEMA_VERSION
 from recovery_journal.process.signals import stopping_on_signals
+from recovery_journal.process.throttle import Throttle
 from recovery_journal.read_models.following.follower import Follower
 from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.sweeper import Sweeper
@@ -142,7 +142,7 @@ class Service:
         self._follower = Follower(journal, on_problem=self._report)
         self._output_lock = threading.Lock()
         self._swept_count = self._ready_count = 0
-        self._reported: dict[str, float] = {}
+        self._throttle = Throttle(REPEATED_PROBLEM_S)
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
 
@@ -195,16 +195,11 @@ class Service:
 
     def _report(self, problem: Exception) -> None:
         """Report a problem at once, and throttle repetitions of the same one to one a minute."""
-        now = time.monotonic()
         with self._output_lock:
-            self._reported = {
-                text: at for text, at in self._reported.items() if now - at < REPEATED_PROBLEM_S
-            }
-            if str(problem) in self._reported:
-                return
-            self._reported[str(problem)] = now
-            report(problem, as_json=self._as_json)
-            sys.stderr.flush()
+            if self._throttle.is_due(str(problem)):
+                self._throttle.record(str(problem))
+                report(problem, as_json=self._as_json)
+                sys.stderr.flush()
 
     def _print(self, kind: str, sentence: str, **details: Any) -> None:
         at = datetime.now(UTC)

@@ -11,7 +11,7 @@ from recovery_journal.domain.recovery import Decision, Recovery, Stage, fold
 from recovery_journal.limits import Limits
 from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
-from recovery_journal.store.lease_row import read_lease
+from recovery_journal.store.lease_row import LockedLease, read_lease
 from recovery_journal.store.ledger import Events, Ledger
 from recovery_journal.store.writes import Held, refusal, retry_once, worker_decision
 from recovery_journal.values.payload import Payload
@@ -57,7 +57,7 @@ class LeaseEndings:
         decision = worker_decision(held, reason)
         write = WRITE_OF_ENDING[ending]
 
-        def command(recovery: Recovery) -> Events:
+        def command(recovery: Recovery, _locked: LockedLease) -> Events:
             confirmed: Events = ()
             if ending is Ending.COMPLETED and recovery.stage is Stage.HELD:
                 confirmed = confirm(recovery, decision, write, ordinal)
@@ -92,6 +92,11 @@ class LeaseEndings:
         sweeper. Return the attempt, for the pipeline to continue with."""
         decision = worker_decision(held, reason)
 
+        def command(recovery: Recovery, locked: LockedLease) -> Events:
+            lease = locked.row.view(seen_at=locked.seen_at, grace_s=self._limits.grace_s)
+            fence = locked.new_fence
+            return expire(recovery, decision, lease=lease, loss=loss, fence=fence)
+
         def once() -> Recovery | None:
             with self._database.transaction() as cursor:
                 locked = self._ledger.lock_one(cursor, held.attempt_id)
@@ -100,12 +105,6 @@ class LeaseEndings:
                 if not locked.row.is_held_under(held.fence):
                     found = decidable(cursor, [held.attempt_id]).get(held.attempt_id)
                     return found if _was_given_up(found, decision) else None
-                lease = locked.row.view(seen_at=locked.seen_at, grace_s=self._limits.grace_s)
-                fence = locked.new_fence
-
-                def command(recovery: Recovery) -> Events:
-                    return expire(recovery, decision, lease=lease, loss=loss, fence=fence)
-
                 return self._ledger.decide_one(cursor, locked, command)
 
         given_up = retry_once(once)

@@ -7,11 +7,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from eventsourcing.persistence import JSONTranscoder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery_journal.domain.events import AnyEvent
-from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.library_adapter import LibraryMapper
 from recovery_journal.projections.corpus import corpus
 from scripts.fuzzing import __main__ as program
 from scripts.fuzzing.mutation import crossed, mutate
@@ -28,7 +29,7 @@ SEEDS = tuple(seeds())
 
 
 def test_a_log_is_read_as_it_was_written() -> None:
-    mapper = JournalMapper.__new__(JournalMapper)
+    mapper = LibraryMapper(JSONTranscoder())
     records = corpus()[:50]
 
     found = read(written(records))

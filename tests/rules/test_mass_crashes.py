@@ -9,7 +9,7 @@ import pytest
 import recovery_journal as rj
 from recovery_journal.domain.events import QuarantineCause, Quarantined, Replayed, StepFailed
 from recovery_journal.domain.replay import ReplayMode
-from recovery_journal.log.cohort_appender import FEW
+from recovery_journal.log.appender import FEW
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovery.replayer import ASKED_AHEAD_COUNT
 from recovery_journal.store.tips import INLINE_BYTES

@@ -13,7 +13,7 @@ from recovery_journal.claiming.claims import Claims
 from recovery_journal.domain.errors import AppendBlocked, StreamOccupied, TailLost
 from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.log import open_writers
-from recovery_journal.log.cohort_appender import FEW
+from recovery_journal.log.appender import FEW
 from recovery_journal.monitoring.delays import DelayKind
 from recovery_journal.store import set_aside
 from recovery_journal.store.lease import Lease

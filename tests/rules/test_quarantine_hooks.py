@@ -297,7 +297,7 @@ def test_a_command_that_does_not_start_is_reported(journal: rj.Journal) -> None:
 
     assert journal.notify_quarantines(hook, on_problem=problems.append) == 0
 
-    assert "found that it does not start" in str(problems[0])
+    assert "found a program that does not start" in str(problems[0])
     assert CommandFailed.__name__ not in str(problems[0])
 
 

@@ -250,7 +250,7 @@ def test_a_rebuild_names_the_stranger_who_has_its_lock(
     stranger.execute("SELECT pg_advisory_unlock_all()")
     journal.rebuild()
     own = RebuildLock(journal.database)
-    assert own.take()
+    assert own.acquire()
     with journal.database.cursor() as cursor:
         assert is_under_way(cursor, schema)
     own.release()

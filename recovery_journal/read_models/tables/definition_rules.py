@@ -1,6 +1,7 @@
 """Validates a user's projection class before its table is created."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
 from msgspec.structs import fields
@@ -17,6 +18,19 @@ from recovery_journal.projections.projection import (
     StreamRow,
 )
 
+NAME: Final = re.compile(r"[a-z](_?[a-z0-9])*")
+LONGEST_NAME: Final = 30
+LONGEST_INDEX_NAME: Final = 12
+TAKEN: Final = "tracking"  # projection_tracking holds the positions of them all
+
+KEY: Final = "key"
+ACTIVE: Final = "active"
+AS_OF: Final = "as_of"
+"""The indexes of primary keys, of lists, and of lists in the past."""
+
+POSITION: Final = "bigint"
+NOT_NULL: Final = " NOT NULL"
+
 
 class _Nothing:
     def __repr__(self) -> str:
@@ -28,12 +42,22 @@ NOTHING: Final = _Nothing()
 
 def require_definition(projection: Projection[Any]) -> None:
     """Raise `InvalidInput` for the first thing that the class defines wrongly, or not at all."""
-    for what, found, needed in _faults(projection):
+    _refuse_first(projection, _faults(projection))
+    _refuse_first(projection, _faults_of_names(projection))
+
+
+def require_listing(projection: Projection[Any], columns: Mapping[str, str]) -> None:
+    """Raise `InvalidInput` unless the rows, with columns of these types, satisfy the projection's
+    `Listing`, so that its past states can be queried."""
+    if projection.listing is not None:
+        _refuse_first(projection, _faults_of_list(projection, projection.listing, columns))
+
+
+def _refuse_first(projection: Projection[Any], faults: Iterator[tuple[str, str, str]]) -> None:
+    for what, found, needed in faults:
+        name = type(projection).__name__
         raise InvalidInput(
-            f"the {what} of projection {type(projection).__name__}",
-            found=found,
-            needed=needed,
-            do="correct its class",
+            f"the {what} of projection {name}", found=found, needed=needed, do="correct its class"
         )
 
 
@@ -70,6 +94,46 @@ def _faults(projection: Projection[Any]) -> Iterator[tuple[str, str, str]]:
         isinstance(listing, Listing) and _is_list_of(listing.order, str) and listing.order
     ):
         yield "listing", shown(listing), "a Listing with an order, or None"
+
+
+def _faults_of_names(projection: Projection[Any]) -> Iterator[tuple[str, str, str]]:
+    """Names end up in identifiers, which PostgreSQL cuts at 63 bytes without an error."""
+    limits = [("name", projection.name, LONGEST_NAME)]
+    limits += [("index name", index.name, LONGEST_INDEX_NAME) for index in projection.indexes]
+    for what, name, longest in limits:
+        if not NAME.fullmatch(name) or len(name) > longest or name == TAKEN:
+            form = f"at most {longest} small letters, digits and single underscores, not {TAKEN}"
+            yield what, repr(name), form
+    first = projection.key_fields[0]
+    if projection.is_stream_keyed and first != "attempt_id":
+        yield (
+            "key",
+            f"{first!r} first",
+            "'attempt_id' first, for rows that derive from one stream; others are PositionRows",
+        )
+
+
+def _faults_of_list(
+    projection: Projection[Any], listing: Listing, columns: Mapping[str, str]
+) -> Iterator[tuple[str, str, str]]:
+    numbers = {"entered_position": POSITION + NOT_NULL, "left_position": POSITION}
+    numbers[f"entered_{projection.guard}"] = POSITION + NOT_NULL
+    for field, kind in numbers.items():
+        if columns.get(field) != kind:
+            needed = "int" if kind.endswith(NOT_NULL) else "int | None"
+            found = columns.get(field, f"no field {field!r}")
+            yield "listing", found, f"a field {field!r} of type {needed}"
+    for field in (*listing.order, *listing.descending):
+        if field not in columns:
+            yield "listing", f"no field {field!r}", "fields of the row in its order"
+    for field, kind in columns.items():
+        if field.startswith("left_") and kind.endswith(NOT_NULL):
+            found = f"field {field!r} that cannot be None"
+            yield "listing", found, "None while an entry is on the list"
+    for index in projection.indexes:
+        if index.name in (ACTIVE, AS_OF):
+            found = f"an index named {index.name!r}"
+            yield "listing", found, "another name, for the list has one of its own"
 
 
 def _is_index(index: Index, known: set[str]) -> bool:
