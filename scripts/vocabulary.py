@@ -13,6 +13,7 @@ import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -35,7 +36,7 @@ INSTEAD: Final[dict[str, str]] = {
     r"blows?": "fault",
     r"calm sea": "baseline run",
 }
-"""What is not said, as a regular expression for whole words, and what is said instead. In names,
+"""Words to avoid, each as a regular expression for whole words, and the words to use. In names,
 `go_on` and `goOn` count as `go on`."""
 
 RENAMED: Final[dict[str, str]] = {
@@ -69,7 +70,7 @@ SUBJECT: Final = "name the subject: the sweeper, the claimer, the operator"
 
 
 class Allowance(NamedTuple):
-    """What may be said after all: in which files, and for which reason."""
+    """An exception: the files, the words, and the reason."""
 
     files: str
     words: str
@@ -79,7 +80,7 @@ class Allowance(NamedTuple):
 OLDER: Final = "its sentences are older than the vocabulary: rewrite them, then delete this line"
 
 ALLOWED: Final = (
-    Allowance("scripts/vocabulary.py", ".*", "the table of what is not said"),
+    Allowance("scripts/vocabulary.py", ".*", "the table of words to avoid"),
     Allowance("tests/test_vocabulary.py", ".*", "shows that each of them is found"),
     Allowance("CHANGELOG.md", ".*", "names what public names were before"),
     Allowance("tests/test_embedded_folders.py", "nobody", "the account of that name"),
@@ -163,24 +164,27 @@ def _python_pieces(source: str) -> Iterator[Piece]:
 
 
 def findings_in(path: Path, name: str) -> Iterator[Finding]:
-    """What has to be said otherwise in this file, which is called `name`."""
+    """The findings in this file, which is called `name`."""
     allowed = [it.words for it in ALLOWED if fnmatch(name, it.files)]
     for piece in pieces_of(path):
-        for at, found, instead in _in_piece(piece):
+        found_here = in_name(piece.text) if piece.is_name else in_prose(piece.text)
+        for at, found, instead in found_here:
             if not any(re.fullmatch(words, found, re.IGNORECASE) for words in allowed):
                 yield Finding(name, piece.line + piece.text.count("\n", 0, at), found, instead)
 
 
-def _in_piece(piece: Piece) -> Iterator[tuple[int, str, str]]:
-    """(offset, what is found, what to say) for each finding."""
-    text = piece.text
-    if piece.is_name:
-        if better := RENAMED.get(text):
-            yield 0, text, f"say {better}"
-        text = PARTS_OF_NAME.sub(" ", text)
-    else:
-        for found in BEGINNING.finditer(text):
-            yield found.start("word"), found["word"], SUBJECT
+@cache
+def in_name(name: str) -> tuple[tuple[int, str, str], ...]:
+    """(0, found words, advice) for each finding in this name."""
+    renamed = [(0, name, f"say {RENAMED[name]}")] if name in RENAMED else []
+    found = in_prose(PARTS_OF_NAME.sub(" ", name))
+    return (*renamed, *((0, words, instead) for _, words, instead in found if instead != SUBJECT))
+
+
+def in_prose(text: str) -> Iterator[tuple[int, str, str]]:
+    """(offset, found words, advice) for each finding in this text."""
+    for found in BEGINNING.finditer(text):
+        yield found.start("word"), found["word"], SUBJECT
     for phrase, instead in PHRASES.items():
         for found in phrase.finditer(text):
             yield found.start(), " ".join(found[0].split()), instead
