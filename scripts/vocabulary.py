@@ -3,12 +3,12 @@
     python -m scripts.vocabulary [FILE]...
 
 Each finding is printed as `file:line: "found": say …`; with any, the exit code is 1. Without files,
-all that git tracks are checked. docs/glossary.md explains the words to use.
+the whole project is checked. docs/glossary.md explains the words to use.
 """
 
 import io
+import os
 import re
-import subprocess
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+
+FOLDERS: Final = (".ci", "docs", "domain", "projections", "recovery_journal", "scripts", "tests")
 
 INSTEAD: Final[dict[str, str]] = {
     r"tells?|told|telling|untold": "report, notify, record, show",
@@ -190,16 +192,17 @@ def in_prose(text: str) -> Iterator[tuple[int, str, str]]:
             yield found.start(), " ".join(found[0].split()), instead
 
 
-def tracked_files() -> list[str]:
-    """The text files that git tracks, without links and figures."""
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    return [name for name in listed if _is_text(ROOT / name)]
+def all_files() -> list[str]:
+    """The project's text files, without the targets of links: in a checkout and in an archive."""
+    found = [path for path in ROOT.iterdir() if path.suffix == ".md"]
+    for folder in FOLDERS:
+        for place, _, names in os.walk(ROOT / folder):  # follows no links
+            found += [Path(place, name) for name in names]
+    return sorted(path.relative_to(ROOT).as_posix() for path in found if _is_text(path))
 
 
 def _is_text(path: Path) -> bool:
-    is_known = path.suffix in {"", ".md", ".py", ".sql"} and path.name != ".gitignore"
+    is_known = path.suffix in {"", ".md", ".py", ".sql"} and not path.name.startswith(".")
     return is_known and path.is_file() and not path.is_symlink()
 
 
@@ -210,7 +213,7 @@ def findings(names: Iterable[str]) -> list[Finding]:
 
 def main(names: Sequence[str]) -> int:
     """Print the findings; return the exit code."""
-    found = findings(names or tracked_files())
+    found = findings(names or all_files())
     for finding in found:
         print(finding)
     return 1 if found else 0

@@ -13,9 +13,9 @@ from scripts.vocabulary import (
     OLDER,
     RENAMED,
     ROOT,
+    all_files,
     findings,
     findings_in,
-    tracked_files,
 )
 
 SENTENCES = [
@@ -116,11 +116,11 @@ def test_the_check_fails_and_names_the_place_and_the_word_to_use(tmp_path: Path)
 
 
 def test_nothing_here_needs_another_word() -> None:
-    assert [str(finding) for finding in findings(tracked_files())] == []
+    assert [str(finding) for finding in findings(all_files())] == []
 
 
 def test_each_allowance_is_needed() -> None:
-    files = tracked_files()
+    files = all_files()
 
     for allowance in ALLOWED:
         if allowance.reason != OLDER:
