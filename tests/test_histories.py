@@ -26,11 +26,11 @@ from recovery_journal.log.mapper import decode
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.schema import create_projections
-from scripts.benchmark.synthetic_log import (
+from scripts.histories.log import (
     fill,
     fill_one_stream,
+    fleet_events,
     one_stream,
-    synthetic_events,
 )
 
 DIGEST: Final = re.compile(r"(cs1|ch1):[0-9a-f]{64}")
@@ -39,7 +39,7 @@ FENCED: Final = (LeaseGranted, LeaseExpired, Dispatched)
 
 @pytest.fixture(scope="module")
 def events() -> list[AnyEvent]:
-    return list(islice(synthetic_events(1), 20_000))
+    return list(islice(fleet_events(1), 20_000))
 
 
 @pytest.fixture
@@ -57,17 +57,17 @@ def streams_of(events: list[AnyEvent]) -> dict[str, list[AnyEvent]]:
     return streams
 
 
-def test_the_same_seed_gives_the_same_events(events: list[AnyEvent]) -> None:
-    again = list(islice(synthetic_events(1), 1_000))
-    other = list(islice(synthetic_events(2), 1_000))
+def test_the_same_seed_tells_the_same_events(events: list[AnyEvent]) -> None:
+    again = list(islice(fleet_events(1), 1_000))
+    other = list(islice(fleet_events(2), 1_000))
 
     assert again == events[:1_000]
     assert other != again
 
 
 def test_no_two_fleets_share_a_stream_an_epoch_or_a_worker() -> None:
-    def drawn_by(fleet_no: int) -> list[AnyEvent]:
-        return list(islice(synthetic_events(1, fleet_no=fleet_no, fleet_count=2), 3_000))
+    def told(fleet_no: int) -> list[AnyEvent]:
+        return list(islice(fleet_events(1, fleet_no=fleet_no, fleet_count=2), 3_000))
 
     def drawn(events: list[AnyEvent]) -> set[object]:
         grants = [event for event in events if isinstance(event, LeaseGranted)]
@@ -75,7 +75,7 @@ def test_no_two_fleets_share_a_stream_an_epoch_or_a_worker() -> None:
         workers = [event.holder.worker_id for event in grants]
         return {*fences, *workers, *(event.originator_id for event in events)}
 
-    first, second = drawn(drawn_by(0)), drawn(drawn_by(1))
+    first, second = drawn(told(0)), drawn(told(1))
 
     assert first
     assert second
@@ -147,7 +147,7 @@ def test_digests_have_the_real_forms(events: list[AnyEvent]) -> None:
 
 
 def test_there_are_four_events_to_a_recovery() -> None:
-    events = list(islice(synthetic_events(1), 100_000))
+    events = list(islice(fleet_events(1), 100_000))
 
     recovery_count = sum(isinstance(event, LeaseExpired) for event in events)
 
@@ -175,7 +175,7 @@ def test_a_filled_log_holds_every_event_once_and_each_stream_in_order(
     expected = {
         (event.originator_id, event.originator_version): event
         for fleet_no, event_count in enumerate([3_334, 3_334, 3_333])
-        for event in islice(synthetic_events(7, fleet_no=fleet_no, fleet_count=3), event_count)
+        for event in islice(fleet_events(7, fleet_no=fleet_no, fleet_count=3), event_count)
     }
 
     fill(server_dsn, database.schema, event_count=10_001, seed=7, process_count=3)
@@ -187,8 +187,8 @@ def test_a_filled_log_holds_every_event_once_and_each_stream_in_order(
     assert [row["notification_id"] for row in rows] == list(range(1, 10_002))
     assert all_in_order(rows)
     stream = rows[0]["originator_id"]
-    of_stream = [event for (attempt, _), event in sorted_by_version(expected) if attempt == stream]
-    assert application.recovery(stream) == project(None, of_stream)
+    told = [event for (attempt, _), event in sorted_by_version(expected) if attempt == stream]
+    assert application.recovery(stream) == project(None, told)
 
 
 def test_one_stream_holds_all_events_of_an_attempt_that_is_lost_again_and_again(
