@@ -40,7 +40,6 @@ from psycopg.sql import SQL
 
 from recovery_journal.domain.errors import PositionNotReached, ServerUnavailable
 from recovery_journal.domain.events import AnyEvent, RecoveryEvent, tag_of
-from recovery_journal.log.appender import insert
 from recovery_journal.log.mapper import decode, encode
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
@@ -60,6 +59,13 @@ WHERE originator_id = %(stream)s
     AND originator_version <= %(lte)s
 ORDER BY originator_version {direction}
 LIMIT %(limit)s
+"""
+
+# Rows are inserted, and so numbered, in the order of the arrays.
+INSERT: Final = b"""
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])
+RETURNING notification_id AS position
 """
 
 TRACK: Final = """
@@ -94,7 +100,7 @@ class LibraryMapper(Mapper[str]):
     def to_domain_event(self, stored_event: StoredEvent) -> AnyEvent:
         """The event as it was appended. Raises `UnknownEvent`, `CorruptEvent`."""
         return decode(
-            attempt_id=str(stored_event.originator_id),
+            stream=str(stored_event.originator_id),
             version=stored_event.originator_version,
             tag=stored_event.topic,
             state=stored_event.state,
@@ -129,14 +135,16 @@ class LibraryRecorder(ApplicationRecorder):
         """
         if not stored_events:
             return None
-        rows = [
-            (str(it.originator_id), it.originator_version, it.topic, it.state)
-            for it in stored_events
-        ]
+        columns = (
+            [str(event.originator_id) for event in stored_events],
+            [event.originator_version for event in stored_events],
+            [event.topic for event in stored_events],
+            [event.state for event in stored_events],
+        )
         with library_errors():
-            return insert(
-                self._database.connection() if cursor is None else cursor.connection, rows
-            )
+            own = self._database.connection() if cursor is None else cursor.connection
+            rows = own.execute(INSERT, columns, prepare=True).fetchall()
+        return [row["position"] for row in rows]
 
     @retry((InterfaceError, OperationalError), max_attempts=2)
     def select_events(

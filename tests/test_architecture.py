@@ -150,6 +150,7 @@ LAYERS = [
     "limits",
     "inputs",
     "values",
+    "errors",
     "events",
     "log",
     "read_models.tables",

@@ -1,4 +1,4 @@
-"""The log of events: appending, loading streams, reading in order."""
+"""The log of one schema: loading streams, reading in order."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,18 +8,15 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import (
-    AppendConflict,
     RecoveryJournalError,
     StreamUnusable,
     UnknownAttempt,
 )
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery
-from recovery_journal.log.appender import append, find
-from recovery_journal.log.cohort_appender import CohortAppender
 from recovery_journal.log.mapper import UNREADABLE
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.log.streams import Stream, decidable, streams
+from recovery_journal.log.streams import Stream, find, streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
 
@@ -39,20 +36,7 @@ class JournalApplication:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._cohorts = CohortAppender()
         self.reader = SettledReader(database)
-
-    # Appending --------------------------------------------------------------------------------
-
-    def append(self, events: Sequence[AnyEvent], cursor: Cursor[DictRow]) -> list[int]:
-        """Append all or none; see `appender.append`."""
-        return append(events, cursor)
-
-    def append_cohort(
-        self, batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow]
-    ) -> list[int | AppendConflict]:
-        """Append stream by stream; see `CohortAppender.append`."""
-        return self._cohorts.append(batches, cursor)
 
     # Loading ----------------------------------------------------------------------------------
 
@@ -81,12 +65,6 @@ class JournalApplication:
         its error."""
         found = self.streams(attempt_ids, cursor)
         return {attempt_id: _records(stream) for attempt_id, stream in found.items()}
-
-    def load_recoveries(
-        self, attempt_ids: Sequence[str], cursor: Cursor[DictRow]
-    ) -> dict[str, Recovery | StreamUnusable]:
-        """The attempts, for decisions; those that exist."""
-        return decidable(cursor, attempt_ids)
 
     def records(self, cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[Record]:
         """Appended events with their positions and times, in order of position."""

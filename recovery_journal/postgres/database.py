@@ -102,6 +102,13 @@ class _Thread:
     exhaustion_count = 0
 
 
+class _Local(threading.local):
+    """The `_Thread` of each thread, made at its first use of the database."""
+
+    def __init__(self) -> None:
+        self.thread = _Thread()
+
+
 # Sessions of a parent process, which a child neither closes nor drops: if one were dropped,
 # psycopg's finalizer would run, which warns about open connections.
 _INHERITED: list[_Session] = []
@@ -149,7 +156,7 @@ class Database:
             idle_in_transaction_session_timeout=idle_in_transaction_s,
         )
         self._guard: Guard | None = None
-        self._local = threading.local()
+        self._local = _Local()
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
         self._is_closed = False
 
@@ -211,13 +218,13 @@ class Database:
 
     def exhaustion_count(self) -> int:
         """How often the server was out of resources when this thread used it."""
-        return self._thread().exhaustion_count
+        return self._local.thread.exhaustion_count
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor[DictRow]]:
         """A cursor whose statements commit one by one - or belong to this thread's transaction,
         inside of one. Errors as in `transaction`."""
-        with self.translated(), self.connection().cursor() as cursor:
+        with self.translated(), self._session().connection.cursor() as cursor:
             yield cursor
 
     @contextmanager
@@ -253,7 +260,7 @@ class Database:
             if typed is None:
                 raise
             if isinstance(typed, ServerExhausted):
-                self._thread().exhaustion_count += 1
+                self._local.thread.exhaustion_count += 1
             # psycopg's message quotes the DSN, and a traceback shows it.
             raise typed from (error if self._given.is_certain else None)
 
@@ -292,7 +299,7 @@ class Database:
             session.close()
 
     def _session(self) -> _Session:
-        thread = self._thread()
+        thread = self._local.thread
         session = thread.session
         if session is not None and session.is_usable:
             return session
@@ -305,13 +312,6 @@ class Database:
             session.close()
         thread.session = self._open(thread)
         return thread.session
-
-    def _thread(self) -> _Thread:
-        try:
-            thread: _Thread = self._local.thread
-        except AttributeError:
-            thread = self._local.thread = _Thread()
-        return thread
 
     def _open(self, thread: _Thread) -> _Session:
         own = self.open_connection()

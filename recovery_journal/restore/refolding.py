@@ -12,7 +12,6 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
 from recovery_journal.domain.errors import FoldFailed, StreamUnusable
-from recovery_journal.log.appender import record_of
 from recovery_journal.log.block import END
 from recovery_journal.log.streams import streams
 from recovery_journal.postgres.database import Database
@@ -78,10 +77,10 @@ def _records(cursor: Cursor[DictRow], stream: str, upto: int) -> list[Record]:
     """The stream's events up to a position, or to the first that cannot be read."""
     records = []
     for row in streams(cursor, [stream])[stream].rows:
-        if row["is_skipped"] or row["notification_id"] > upto:
+        if row.is_skipped or row.position > upto:
             continue
         try:
-            records.append(record_of(row))
+            records.append(row.record())
         except StreamUnusable:
             break
     return records

@@ -12,7 +12,7 @@ from recovery_journal.domain.events import LeaseExpired
 from scripts.benchmark.crew import Crew, crew_at
 
 FASTEST: Final = rj.Limits(session_grace_s=0.02, session_poll_s=0.01)
-"""As docs/how-to.md has it."""
+"""As docs/how-to/detect-dead-workers-faster.md has it."""
 
 LONGEST_LULL_S: Final = 0.3
 

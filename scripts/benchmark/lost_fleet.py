@@ -15,8 +15,8 @@ from msgspec import Struct
 from psycopg import Cursor, sql
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
 from recovery_journal.domain.checkpoint import RunStep
+from recovery_journal.domain.commands.lease import confirm, grant
 from recovery_journal.domain.digest import chain_next, chain_origin
 from recovery_journal.domain.events import AnyEvent, WriteKind, tag_of
 from recovery_journal.domain.lease import Actor, Fence, Holder, Incarnation
@@ -150,7 +150,7 @@ def _events(
         program="recovery-journal/0.1.0",
         name=holder.worker_id,
     )
-    granted = holding.grant(
+    granted = grant(
         Decision(event_id=uuid4().hex, by=by),
         attempt_id=attempt_id,
         run_id=run_id,
@@ -166,7 +166,7 @@ def _events(
         timeout_s=None,
     )
     decision = Decision(event_id=uuid4().hex, by=by)
-    return granted, *holding.confirm(evolve(None, granted), decision, WriteKind.CHECKPOINT, 0)
+    return granted, *confirm(evolve(None, granted), decision, WriteKind.CHECKPOINT, 0)
 
 
 def _write(cursor: Cursor[DictRow], lost: Sequence[LostAttempt]) -> None:

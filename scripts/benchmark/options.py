@@ -91,7 +91,7 @@ def _add_surroundings(parser: ArgumentParser) -> None:
         "--report",
         type=Path,
         metavar="FILE",
-        help="write a page with machine, versions, tables and charts, as docs/benchmarks.md is",
+        help="write a page with machine, versions, tables and charts, as in docs/figures",
     )
     parser.add_argument(
         "--lines",

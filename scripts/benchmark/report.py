@@ -14,7 +14,7 @@ INTRODUCTION: Final = """\
 # Benchmarks
 
 Written by `scripts/bench all --report {file}`, or of lines that were printed before (`--lines`).
-How each case measures, and which goals are not reached, stands in [measurements](measurements.md).
+How each case measures, and which goals are not reached, stands in the [results](../results.md).
 Figures of one machine are worth little; the ratios of a line are measured within one run, on one
 server.
 """
@@ -22,9 +22,9 @@ server.
 SAYS: Final = {
     "gap-check": "One whole check for gaps at the head of the log, without writers; a rolled-back "
     "insert has left a gap before each.",
-    "rebuild": "Two projections made anew from a log. `ratio_stock` is how many times more events "
+    "rebuild": "Two projections rebuilt from a log. `ratio_stock` is how many times more events "
     "a second than the library's runner; `ratio_read_decode` our time over that of merely reading.",
-    "as-of": "What the dispatch-ready list held at a past position or time, in milliseconds; "
+    "as-of": "The dispatch-ready list as of a past position or time, in milliseconds; "
     "`ratio_naive` is the time without its index over ours.",
     "mass-crash": "Leases lost at once, recovered and claimed with their whole history; leases a "
     "second. Ratios are ours over the rival's, which keeps no such history.",
@@ -34,20 +34,20 @@ SAYS: Final = {
     "what idle workers cost the server.",
     "growth": "Medians in milliseconds in journals of different lengths, and their ratios to those "
     "in the shortest. `sweep` recovers {swept} leases, `sweep_idle` finds none; `history_again` is "
-    "the second look at an attempt, which finds it in memory. `scattered` is the share of fresh "
+    "the second query of an attempt, which finds it in memory. `scattered` is the share of fresh "
     "events that the server put into room left on old pages.",
-    "churn": "The same leases renewed, lost and claimed again and again: what the tables come to "
-    "without any vacuum, and the share of updates that no index hears of.",
+    "churn": "The same leases renewed, lost and claimed again and again: the size of the tables "
+    "without any vacuum, and the share of updates that write to no index.",
     "fleet-herd": "The server is away for longer than all leases hold, comes back, and every lease "
     "is renewed at once. `lost` must be 0.",
     "fleet-idle": "Waiting workers and sweepers, left alone: what they cost the server, and what "
     "one call that an attempt is ready costs (`call_core_s`, seconds of a core).",
     "fleet-sweepers": "Many sweepers over one mass crash, beside two; waits for locks as seen in "
-    "looks every 50 ms.",
+    "polls every 50 ms.",
 }
 
 SIZES: Final = ("events", "leases", "batch")
-"""What tells the lines of one case apart."""
+"""The names that distinguish the lines of one case."""
 
 RATIOS: Final = {
     ("mass-crash", "ratio_absurd"): "mass crash / absurd-sdk",
@@ -81,7 +81,7 @@ def page(
     charts: Iterable[Path] = (),
 ) -> str:
     """The page as Markdown."""
-    parts = [INTRODUCTION.format(file=f"docs/{file.name}")]
+    parts = [INTRODUCTION.format(file=f"docs/figures/{file.name}")]
     parts.append(_table(["", ""], [[name, found] for name, found in machine.items()]))
     parts += [f"Not measured: {note}\n" for note in notes]
     parts += [f"![{chart.stem.replace('-', ' ')}]({chart.name})\n" for chart in charts]

@@ -15,10 +15,10 @@ from typing import Any, Final
 from eventsourcing.persistence import JSONTranscoder
 from msgspec import Struct
 
+from recovery_journal.cli.attempt_history import history_steps, phases
 from recovery_journal.cli.changes import changes, shown
 from recovery_journal.cli.essentials import essentials
 from recovery_journal.cli.page import text
-from recovery_journal.cli.phases import history_steps, phases
 from recovery_journal.cli.words import moment
 from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER, is_computable
 from recovery_journal.domain.errors import CorruptEvent, FoldFailed, UnknownEvent
@@ -72,7 +72,7 @@ def _decoded(rows: Iterable[StoredRow]) -> list[Record]:
     for row in rows:
         try:
             event = decode(
-                attempt_id=row.stream,
+                stream=row.stream,
                 version=row.version,
                 tag=row.tag,
                 state=row.state,
@@ -87,14 +87,22 @@ def _decoded(rows: Iterable[StoredRow]) -> list[Record]:
 def _compare_with_block(rows: Sequence[StoredRow], records: Sequence[Record]) -> None:
     """Many at once must say what one by one says; for one of them is read by every follower."""
     if len(rows) == len(records):
-        places = [(row.stream, row.version, row.tag) for row in rows]
-        assert decode_block(places, [row.state for row in rows]) == [it.event for it in records]
+        assert decode_block(*_columns(rows)) == [it.event for it in records]
         return
     for row in rows:
         try:
-            decode_block([(row.stream, row.version, row.tag)], [row.state])
+            decode_block(*_columns([row]))
         except (ValueError, *UNREADABLE):
             continue
+
+
+def _columns(rows: Sequence[StoredRow]) -> tuple[list[str], list[int], list[str], list[bytes]]:
+    return (
+        [row.stream for row in rows],
+        [row.version for row in rows],
+        [row.tag for row in rows],
+        [row.state for row in rows],
+    )
 
 
 def _encode_again(event: AnyEvent) -> None:

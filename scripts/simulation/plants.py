@@ -74,7 +74,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "fence=recovery.fence,\n                is_fleet",
             ),
             Edit(
-                "domain/steps.py",
+                "domain/commands/pipeline.py",
                 '        recovery.require_newer("fence the lost lease", fence)\n',
                 "        pass\n",
             ),
@@ -187,7 +187,7 @@ PLANTS: Final[dict[str, Plant]] = {
                 "Stage.RELOADED: RecoveryStep.READY_FOR_DISPATCH,",
             ),
             Edit(
-                "domain/steps.py",
+                "domain/commands/pipeline.py",
                 'ready for dispatch", Stage.REPLAYED)',
                 'ready for dispatch", Stage.REPLAYED, Stage.RELOADED)',
             ),

@@ -105,9 +105,9 @@ def test_nothing_is_found_in_what_is_sound(tmp_path: Path) -> None:
     found = _run(program.ROOT, ["--executions", "600", "--findings", str(tmp_path)])
 
     assert found.returncode == 0, found.stderr
-    told = json.loads(found.stdout)
-    assert (told["executions"], told["findings"]) == (600, 0)
-    assert told["branches"] > 100
+    report = json.loads(found.stdout)
+    assert (report["executions"], report["findings"]) == (600, 0)
+    assert report["branches"] > 100
     assert list(tmp_path.iterdir()) == []
 
 

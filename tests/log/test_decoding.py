@@ -13,6 +13,7 @@ from recovery_journal.domain.recovery import Recovery
 from recovery_journal.library_adapter import LibraryMapper, repository
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.mapper import decode
+from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
 from tests.domain.any_event import events
 from tests.domain.histories import given, granted, recovered
@@ -65,7 +66,7 @@ def read_alone(state: bytes) -> AnyEvent:
     """The event of a row that is the one after which `READY` is named."""
     assert READY is not None
     return decode(
-        attempt_id=READY.originator_id,
+        stream=READY.originator_id,
         version=READY.originator_version,
         tag=tag_of(READY),
         state=state,
@@ -81,7 +82,7 @@ def test_a_stream_that_does_not_begin_with_its_grant_answers_with_an_error(
     with pytest.raises(CorruptEvent, match="begin with its grant"):
         application.recovery("a-1")
     with database.transaction() as cursor:
-        found = application.load_recoveries(["a-1", "b"], cursor)
+        found = decidable(cursor, ["a-1", "b"])
 
     assert isinstance(found["a-1"], CorruptEvent)
     assert isinstance(found["b"], Recovery)

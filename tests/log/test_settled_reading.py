@@ -21,6 +21,8 @@ from recovery_journal.domain.errors import (
 )
 from recovery_journal.library_adapter import LibraryRecorder
 from recovery_journal.log import reader as settled
+from recovery_journal.log.appender import append as append_within
+from recovery_journal.log.appender import append_cohort
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres import schema as schemas
@@ -42,7 +44,10 @@ class Writer:
 
     def append(self, attempt_id: str, version: int = 1) -> int:
         """Append without committing; the position."""
-        return self._application.append([an_event(attempt_id, version)], self.cursor)[0]
+        event = an_event(attempt_id, version)
+        append_within([event], self.cursor)
+        [record] = self._application.records(self.cursor, [event])
+        return record.position
 
     def commit(self) -> None:
         self.cursor.execute("COMMIT")
@@ -97,7 +102,7 @@ def write_at_random(dsn: str, schema: str, seed: int) -> None:
                 append(application, theirs)
             continue
         with database.transaction() as cursor:
-            application.append_cohort([ours, theirs], cursor)
+            append_cohort([ours, theirs], cursor)
             time.sleep(chance.random() * 0.004)  # what is tested: commits in another order
             if chance.random() < 0.2:
                 raise psycopg.Rollback

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recovery_journal.domain.errors import InvalidInput, StoreBusy
+from recovery_journal.log.appender import append
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.monitoring.positions import Positions
 from recovery_journal.postgres.database import Database
@@ -179,7 +180,7 @@ def test_nobody_looks_at_what_may_still_change(writer: Writer, server_dsn: str) 
     future = at(0) + timedelta(days=40_000)
 
     with writer.database.transaction() as cursor:
-        writer.application.append([event], cursor=cursor)
+        append([event], cursor)
         on_thread(lambda: Writer(other).write_random(seed=2, act_count=20))
         last = positions_of(other)[-1]
         assert last > settled + 1

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from recovery_journal.domain.errors import FoldFailed, RebuildUnderWay, UnknownEvent
 from recovery_journal.domain.events import ReadyForDispatch
+from recovery_journal.log.appender import append
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import (
@@ -79,7 +80,7 @@ def test_one_long_stream_is_folded_block_by_block(writer: Writer) -> None:
     losses = [recovered(lost_epoch=2 * no - 1, recovery_no=no) for no in range(1, 120)]
     happenings = [happening for loss in losses for happening in loss]
     with writer.database.transaction() as cursor:
-        writer.application.append(history(granted(), *happenings), cursor=cursor)
+        append(history(granted(), *happenings), cursor)
 
     report = rebuild(writer, block_events=13).run()
 

@@ -10,6 +10,7 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
+from recovery_journal.log.appender import append
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
@@ -35,7 +36,7 @@ def test_an_inline_writer_that_waits_for_the_switch_writes_to_the_new_table(
 
     def write_late() -> None:
         with other.transaction() as cursor:
-            Writer(other).application.append(events, cursor=cursor)
+            append(events, cursor)
             held.set()
             assert blocked.wait(30)
             records = Writer(other).application.records(cursor, events)
@@ -97,11 +98,10 @@ def test_an_event_committed_after_the_switch_below_it_is_not_lost(
     writer: Writer, server_dsn: str
 ) -> None:
     other = Database(server_dsn, writer.database.schema)
-    late = Writer(other)
     (granting, *rest) = history(granted(), *recovered(lost_epoch=1, recovery_no=1)[:4])
 
     with other.transaction() as cursor:
-        late.application.append([granting, *rest], cursor=cursor)
+        append([granting, *rest], cursor)
         # These are visible at once, at positions above a gap that is not settled.
         on_thread(writer.write_random)
         on_thread(lambda: rebuild(writer).run())
@@ -167,7 +167,7 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
 
     with other.transaction() as cursor:
         late = Writer(other).application
-        late.append(events, cursor=cursor)
+        append(events, cursor)
         table_of(DISPATCH_READY).apply(cursor, late.records(cursor, events))
         running.start()
         wait_until_blocked_by(server_dsn, cursor.connection.info.backend_pid)

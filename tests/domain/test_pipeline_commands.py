@@ -1,4 +1,4 @@
-"""The pipeline's own commands: what each records, and that asking twice is no news."""
+"""The pipeline's own commands: the event that each records, and that each is idempotent."""
 
 from datetime import timedelta
 
@@ -6,7 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from recovery_journal.domain.checkpoint import InDoubt, ProblemKind
-from recovery_journal.domain.detours import abandon, fail_step, seize
+from recovery_journal.domain.commands.lease import seize
+from recovery_journal.domain.commands.pipeline import abandon, expire, make_ready, reload, replay
+from recovery_journal.domain.commands.retry import fail_step
 from recovery_journal.domain.errors import LeaseLost, WrongStage
 from recovery_journal.domain.events import (
     Abandoned,
@@ -25,10 +27,8 @@ from recovery_journal.domain.events import (
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.pipeline import RecoveryContext, RecoveryStep
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.recovery import Recovery, Stage
-from recovery_journal.domain.reloading import reload
+from recovery_journal.domain.recovery import Recovery, Stage, fold
 from recovery_journal.domain.replay import ReplayResult
-from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.histories import (
     abandoned,
     dispatched,
@@ -115,7 +115,7 @@ def test_a_seizure_says_which_fence_replaced_which() -> None:
     assert isinstance(event, Seized)
     assert (event.from_fence, event.fence) == (fence(2), fence(5))
     assert (event.why, event.recovery_no) == (SeizeReason.SWEEPER_LOST, 1)
-    assert recovery.apply([event]).stage is Stage.RELOADED
+    assert fold(recovery, [event]).stage is Stage.RELOADED
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -141,7 +141,7 @@ def test_the_tip_is_adopted_with_all_that_says_what_it_is() -> None:
     assert event.in_doubt == doubt
 
 
-def test_adopting_the_same_tip_again_is_no_news() -> None:
+def test_adopting_the_same_tip_is_idempotent() -> None:
     recovery = given(granted(), expired(), reloaded(checkpoint(3)))
 
     assert reload(recovery, decision(), checkpoint(3), policy=POLICY, now=NOW) == ()
@@ -192,7 +192,7 @@ def test_a_replay_is_recorded_with_both_digests() -> None:
     assert (event.expected_from, event.state_digest) == ("run step", "cs1:s")
 
 
-def test_the_same_replay_again_is_no_news() -> None:
+def test_the_same_replay_is_idempotent() -> None:
     assert replay(standing_at(Stage.REPLAYED), decision(), outcome(), policy=POLICY, now=NOW) == ()
 
 
@@ -240,7 +240,7 @@ def test_a_failed_step_waits_longer_each_time_and_not_for_ever() -> None:
             policy=policy,
             now=NOW,
         )
-        recovery = recovery.apply(events)
+        recovery = fold(recovery, events)
         (event,) = events
         assert isinstance(event, StepFailed)
         waits.append((event.try_count, (event.retry_at - NOW).total_seconds()))
@@ -266,7 +266,7 @@ def test_an_abandoned_recovery_says_why_and_on_what_evidence() -> None:
     assert (event.why, event.lease, event.fence) == (AbandonReason.RENEWED_LATE, seen, fence(1))
 
 
-def test_abandoning_for_the_same_reason_again_is_no_news() -> None:
+def test_abandoning_for_the_same_reason_is_idempotent() -> None:
     late = given(granted(), expired(None), abandoned(AbandonReason.RENEWED_LATE, fence=fence(1)))
     over = given(granted(), expired(), abandoned(AbandonReason.ALREADY_COMPLETED))
 

@@ -1,6 +1,6 @@
 """The commands of a person: lift a quarantine, resume a waiting attempt, cancel."""
 
-from recovery_journal.domain.detours import abandon
+from recovery_journal.domain.commands.pipeline import abandon
 from recovery_journal.domain.errors import InvalidInput
 from recovery_journal.domain.events import (
     Abandoned,
@@ -32,10 +32,7 @@ def lift(
             do=f"choose what may follow {recovery.quarantined.cause.value}",
         )
     recovery.require_newer("lift the quarantine", fence)
-    event = recovery.event(
-        QuarantineLifted, decision, recovery_no=recovery.recovery_no, option=option, fence=fence
-    )
-    return (event,)
+    return recovery.emit(QuarantineLifted, decision, option=option, fence=fence)
 
 
 def resume(recovery: Recovery, decision: Decision, fence: Fence) -> tuple[AnyEvent, ...]:
@@ -44,32 +41,23 @@ def resume(recovery: Recovery, decision: Decision, fence: Fence) -> tuple[AnyEve
         return ()
     recovery.require("resume the attempt", Stage.WAITING)
     recovery.require_newer("resume the attempt", fence)
-    event = recovery.event(
+    return recovery.emit(
         Resumed,
         decision,
-        recovery_no=recovery.recovery_no,
         fence=fence,
         kind=recovery.granted.kind,
         tenant=recovery.granted.tenant,
     )
-    return (event,)
 
 
 def cancel(recovery: Recovery, decision: Decision) -> tuple[AnyEvent, ...]:
     """End the attempt in whatever stage it is, as a person decided."""
     if recovery.stage is Stage.ENDED:
-        if _is_cancelled(recovery):
-            return ()
+        match recovery.ended:
+            case LeaseEnded(ending=Ending.CANCELLED) | Abandoned(why=AbandonReason.CANCELLED):
+                return ()
         open_stages = [stage for stage in Stage if stage is not Stage.ENDED]
         raise recovery.wrong_stage("cancel", *open_stages, do="it has ended already")
     if recovery.stage in (*RECOVERING, Stage.READY):
         return abandon(recovery, decision, AbandonReason.CANCELLED)
-    return (recovery.event(LeaseEnded, decision, ending=Ending.CANCELLED, fence=recovery.fence),)
-
-
-def _is_cancelled(recovery: Recovery) -> bool:
-    match recovery.ended:
-        case LeaseEnded(ending=Ending.CANCELLED) | Abandoned(why=AbandonReason.CANCELLED):
-            return True
-        case _:
-            return False
+    return recovery.emit(LeaseEnded, decision, ending=Ending.CANCELLED, fence=recovery.fence)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from recovery_journal.domain.commands.operator import cancel, lift, resume
 from recovery_journal.domain.decisions import LIFT_OPTIONS
 from recovery_journal.domain.errors import InvalidInput, LeaseLost, WrongStage
 from recovery_journal.domain.events import (
@@ -14,8 +15,7 @@ from recovery_journal.domain.events import (
     QuarantineLifted,
     Resumed,
 )
-from recovery_journal.domain.interventions import cancel, lift, resume
-from recovery_journal.domain.recovery import Stage
+from recovery_journal.domain.recovery import Stage, fold
 from tests.domain.histories import (
     abandoned,
     ended,
@@ -30,7 +30,7 @@ from tests.domain.histories import (
 )
 from tests.domain.specimens import PERSON, decision, fence
 
-PERSONAL = decision("decision-1", PERSON, "looked at it")
+PERSONAL = decision("decision-1", PERSON, "checked it")
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_a_person_may_choose_any_option_of_the_cause(
 
     (event,) = events
     assert isinstance(event, QuarantineLifted)
-    assert (event.option, event.recorded_by, event.reason) == (option, PERSON, "looked at it")
-    after = recovery.apply(events)
+    assert (event.option, event.recorded_by, event.reason) == (option, PERSON, "checked it")
+    after = fold(recovery, events)
     assert (after.stage, after.fence, after.lifted) == (Stage.EXPIRED, fence(3), option)
     assert after.quarantined is None
 
@@ -62,7 +62,7 @@ def test_an_option_that_the_cause_does_not_give_is_refused_with_those_it_gives()
     assert "raised" in str(refusal.value)
 
 
-def test_lifting_with_the_same_option_again_is_no_news_until_something_follows() -> None:
+def test_lifting_with_the_same_option_again_is_idempotent_until_something_follows() -> None:
     recovery = given(granted(), expired(), quarantined(), lifted(LiftOption.RETRY, epoch=3))
 
     assert lift(recovery, PERSONAL, LiftOption.RETRY, fence(4)) == ()
@@ -78,7 +78,7 @@ def test_a_second_quarantine_can_be_lifted_as_the_first_was() -> None:
     assert len(lift(recovery, PERSONAL, LiftOption.RETRY, fence(4))) == 1
 
 
-def test_a_waiting_attempt_goes_on_from_the_reload() -> None:
+def test_a_waiting_attempt_proceeds_from_the_reload() -> None:
     recovery = standing_at(Stage.WAITING)
 
     events = resume(recovery, PERSONAL, fence(2))
@@ -86,11 +86,11 @@ def test_a_waiting_attempt_goes_on_from_the_reload() -> None:
     (event,) = events
     assert isinstance(event, Resumed)
     assert (event.fence, event.recorded_by) == (fence(2), PERSON)
-    after = recovery.apply(events)
+    after = fold(recovery, events)
     assert (after.stage, after.fence, after.ended) == (Stage.EXPIRED, fence(2), None)
 
 
-def test_resuming_again_is_no_news() -> None:
+def test_resuming_is_idempotent() -> None:
     recovery = given(granted(), ended(Ending.WAITING), resumed(2))
 
     assert resume(recovery, PERSONAL, fence(3)) == ()
@@ -112,7 +112,7 @@ def test_cancelling_outside_a_recovery_ends_the_lease(stage: Stage) -> None:
     (event,) = events
     assert isinstance(event, LeaseEnded)
     assert (event.ending, event.fence) == (Ending.CANCELLED, recovery.fence)
-    assert recovery.apply(events).stage is Stage.ENDED
+    assert fold(recovery, events).stage is Stage.ENDED
 
 
 @pytest.mark.parametrize("stage", [Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED, Stage.READY])
@@ -124,10 +124,10 @@ def test_cancelling_within_a_recovery_abandons_it(stage: Stage) -> None:
     (event,) = events
     assert isinstance(event, Abandoned)
     assert event.why is AbandonReason.CANCELLED
-    assert recovery.apply(events).stage is Stage.ENDED
+    assert fold(recovery, events).stage is Stage.ENDED
 
 
-def test_cancelling_again_is_no_news_however_it_was_cancelled() -> None:
+def test_cancelling_is_idempotent_however_it_was_cancelled() -> None:
     held = given(granted(), ended(Ending.CANCELLED))
     recovering = given(granted(), expired(), reloaded(), abandoned(AbandonReason.CANCELLED))
 

@@ -2,6 +2,9 @@
 
 import pytest
 
+from recovery_journal.domain.commands.lease import confirm, dispatch, end, grant, refuse, time_out
+from recovery_journal.domain.commands.operator import cancel
+from recovery_journal.domain.commands.quarantine import quarantine_diverged
 from recovery_journal.domain.errors import LeaseLost, WrongStage
 from recovery_journal.domain.events import (
     AnyEvent,
@@ -15,10 +18,8 @@ from recovery_journal.domain.events import (
     StaleWriteRefused,
     WriteKind,
 )
-from recovery_journal.domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
-from recovery_journal.domain.interventions import cancel
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.recovery import Recovery, Stage, evolve
+from recovery_journal.domain.recovery import Recovery, Stage, evolve, fold
 from tests.domain.histories import (
     confirmed,
     dispatched,
@@ -70,12 +71,12 @@ def test_the_claim_that_won_becomes_the_holder() -> None:
 
     assert isinstance(event, Dispatched)
     assert (event.holder, event.dispatch_id) == (holder("w-2"), "claim-3")
-    after = recovery.apply([event])
+    after = fold(recovery, [event])
     assert (after.stage, after.holder, after.fence) == (Stage.HELD, holder("w-2"), fence(3))
     assert not after.is_confirmed
 
 
-def test_the_claim_that_won_may_ask_again_and_finds_it_done() -> None:
+def test_the_claim_that_won_may_be_retried_and_is_found_done() -> None:
     assert claimed(given(*HELD_AGAIN), "claim-3", epoch=4) == ()
 
 
@@ -100,11 +101,11 @@ def claimed(recovery: Recovery, dispatch_id: str, *, epoch: int) -> tuple[AnyEve
     )
 
 
-def test_the_first_write_under_a_fence_confirms_it_and_later_ones_are_no_news() -> None:
+def test_the_first_write_under_a_fence_confirms_it_and_later_ones_have_no_effect() -> None:
     recovery = given(*HELD_AGAIN)
 
     first = confirm(recovery, decision(), WriteKind.RUN_STEP, 4)
-    second = confirm(recovery.apply(first), decision("decision-2"), WriteKind.CHECKPOINT, 4)
+    second = confirm(fold(recovery, first), decision("decision-2"), WriteKind.CHECKPOINT, 4)
 
     (event,) = first
     assert isinstance(event, Confirmed)
@@ -123,7 +124,7 @@ def test_a_refused_write_is_recorded_once_per_fence_and_operation() -> None:
     recovery = given(*HELD_AGAIN)
 
     first = refuse(recovery, decision(), WriteKind.HEARTBEAT, fence(1))
-    after = recovery.apply(first)
+    after = fold(recovery, first)
 
     (event,) = first
     assert isinstance(event, StaleWriteRefused)
@@ -137,7 +138,7 @@ def test_a_refused_write_is_recorded_once_per_fence_and_operation() -> None:
 def test_looking_after_a_lease_that_the_own_child_has_ended_is_no_stale_write() -> None:
     by_worker = decision(by=WORKER)
     recovery = given(granted())
-    ended = recovery.apply(end(recovery, by_worker, Ending.COMPLETED))
+    ended = fold(recovery, end(recovery, by_worker, Ending.COMPLETED))
 
     late = refuse(ended, by_worker, WriteKind.HEARTBEAT, fence(1))
     stale = refuse(ended, by_worker, WriteKind.RUN_STEP, fence(1))
@@ -148,7 +149,7 @@ def test_looking_after_a_lease_that_the_own_child_has_ended_is_no_stale_write() 
 
 def test_a_heartbeat_after_a_cancellation_is_a_stale_write() -> None:
     recovery = given(granted())
-    cancelled = recovery.apply(cancel(recovery, decision()))
+    cancelled = fold(recovery, cancel(recovery, decision()))
 
     events = refuse(cancelled, decision(), WriteKind.HEARTBEAT, fence(1))
 
@@ -171,7 +172,7 @@ def test_a_holder_ends_its_lease(ending: Ending, stage: Stage) -> None:
     (event,) = events
     assert isinstance(event, LeaseEnded)
     assert (event.ending, event.fence, event.result_digest) == (ending, fence(1), "cs1:1")
-    after = recovery.apply(events)
+    after = fold(recovery, events)
     assert after.stage is stage
     assert end(after, decision("decision-2"), ending, result_digest="cs1:1") == ()
 
@@ -192,7 +193,7 @@ def test_a_timeout_ends_the_attempt_as_failed() -> None:
     assert isinstance(event, LeaseEnded)
     assert (event.ending, event.error_class) == (Ending.FAILED, "timeout")
     assert event.message == "execution timeout of 90 s passed"
-    assert recovery.apply(events).stage is Stage.ENDED
+    assert fold(recovery, events).stage is Stage.ENDED
 
 
 def test_a_timeout_quarantines_where_so_configured() -> None:
@@ -204,7 +205,7 @@ def test_a_timeout_quarantines_where_so_configured() -> None:
     (event,) = events
     assert isinstance(event, Quarantined)
     assert event.cause is QuarantineCause.TIMEOUT
-    after = recovery.apply(events)
+    after = fold(recovery, events)
     assert after.stage is Stage.QUARANTINED
     assert time_out(after, decision(), policy) == ()
 
@@ -218,7 +219,7 @@ def test_a_claimer_that_finds_another_digest_quarantines_the_attempt() -> None:
     assert isinstance(event, Quarantined)
     assert (event.cause, event.found_digest) == (QuarantineCause.DIVERGED, "cs1:1")
     assert (event.expected_digest, event.explanation) == ("cs1:2", "the folded state differs")
-    assert differ(recovery.apply(events)) == ()
+    assert differ(fold(recovery, events)) == ()
 
 
 def test_another_quarantine_is_not_taken_for_a_claimers_own() -> None:
@@ -229,7 +230,7 @@ def test_another_quarantine_is_not_taken_for_a_claimers_own() -> None:
 
 
 def differ(recovery: Recovery) -> tuple[AnyEvent, ...]:
-    return diverge(
+    return quarantine_diverged(
         recovery,
         decision(),
         explanation="the folded state differs",

@@ -1,5 +1,6 @@
-"""The commands about the worker that holds the attempt."""
+"""The commands about a lease: grant, dispatch, confirm, refuse a stale write, end, seize."""
 
+from recovery_journal.domain.commands.quarantine import quarantine
 from recovery_journal.domain.events import (
     FIRST_VERSION,
     AnyEvent,
@@ -9,13 +10,14 @@ from recovery_journal.domain.events import (
     LeaseEnded,
     LeaseGranted,
     QuarantineCause,
+    Seized,
+    SeizeReason,
     StaleWriteRefused,
     WriteKind,
 )
 from recovery_journal.domain.lease import Fence, Holder
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.quarantine import quarantine
-from recovery_journal.domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery, Stage
 
 
 def grant(
@@ -70,16 +72,9 @@ def dispatch(
         return ()
     recovery.require("dispatch the attempt", Stage.READY)
     recovery.require_newer("dispatch the attempt", fence)
-    event = recovery.event(
-        Dispatched,
-        decision,
-        recovery_no=recovery.recovery_no,
-        holder=holder,
-        fence=fence,
-        ttl_s=ttl_s,
-        dispatch_id=dispatch_id,
+    return recovery.emit(
+        Dispatched, decision, holder=holder, fence=fence, ttl_s=ttl_s, dispatch_id=dispatch_id
     )
-    return (event,)
 
 
 def confirm(
@@ -89,21 +84,19 @@ def confirm(
     recovery.require("confirm the lease", Stage.HELD)
     if recovery.is_confirmed:
         return ()
-    return (
-        recovery.event(Confirmed, decision, fence=recovery.fence, write=write, ordinal=ordinal),
-    )
+    return recovery.emit(Confirmed, decision, fence=recovery.fence, write=write, ordinal=ordinal)
 
 
 def refuse(
     recovery: Recovery, decision: Decision, write: WriteKind, fence: Fence
 ) -> tuple[AnyEvent, ...]:
     """Record that a fenced-out worker tried to write: once per fence and operation."""
-    if (fence.epoch, write) in recovery.refused or _looks_after(recovery, write, fence):
+    if (fence.epoch, write) in recovery.refused or _follows_its_end(recovery, write, fence):
         return ()
-    return (recovery.event(StaleWriteRefused, decision, write=write, fence=fence),)
+    return recovery.emit(StaleWriteRefused, decision, write=write, fence=fence)
 
 
-def _looks_after(recovery: Recovery, write: WriteKind, fence: Fence) -> bool:
+def _follows_its_end(recovery: Recovery, write: WriteKind, fence: Fence) -> bool:
     """Whether a worker only follows up on a lease that its own child has just ended: the heartbeat
     beside the work, or a hand-back, may come a moment late and is no stale write."""
     ended = recovery.ended
@@ -133,7 +126,7 @@ def end(
     ):
         return ()
     recovery.require(f"end the lease as {ending.value}", Stage.HELD)
-    event = recovery.event(
+    return recovery.emit(
         LeaseEnded,
         decision,
         ending=ending,
@@ -142,7 +135,6 @@ def end(
         error_class=error_class,
         message=message,
     )
-    return (event,)
 
 
 def time_out(recovery: Recovery, decision: Decision, policy: Policy) -> tuple[AnyEvent, ...]:
@@ -152,7 +144,7 @@ def time_out(recovery: Recovery, decision: Decision, policy: Policy) -> tuple[An
     message = f"execution timeout of {recovery.granted.timeout_s:g} s passed"
     if policy.is_timeout_quarantined:
         return quarantine(recovery, decision, QuarantineCause.TIMEOUT, message)
-    event = recovery.event(
+    return recovery.emit(
         LeaseEnded,
         decision,
         ending=Ending.FAILED,
@@ -160,23 +152,15 @@ def time_out(recovery: Recovery, decision: Decision, policy: Policy) -> tuple[An
         error_class="timeout",
         message=message,
     )
-    return (event,)
 
 
-def diverge(
-    recovery: Recovery, decision: Decision, *, explanation: str, found: str, expected: str
+def seize(
+    recovery: Recovery, decision: Decision, *, fence: Fence, why: SeizeReason
 ) -> tuple[AnyEvent, ...]:
-    """Quarantine: a claimer found another digest than the recovery did, before any user code
-    ran."""
-    done = recovery.quarantined if recovery.stage is Stage.QUARANTINED else None
-    if done and (done.found_digest, done.expected_digest) == (found, expected):
+    """Fence a foreign lease, or take a recovery over; the pipeline continues from its present
+    step."""
+    if recovery.fence == fence:
         return ()
-    recovery.require("quarantine the claimed attempt", Stage.HELD)
-    return quarantine(
-        recovery,
-        decision,
-        QuarantineCause.DIVERGED,
-        explanation,
-        found_digest=found,
-        expected_digest=expected,
-    )
+    recovery.require("seize the lease", *RECOVERING)
+    recovery.require_newer("seize the lease", fence)
+    return recovery.emit(Seized, decision, why=why, fence=fence, from_fence=recovery.fence)

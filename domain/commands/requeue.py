@@ -1,4 +1,4 @@
-"""Requeue a claimed attempt that the claimer cannot load.
+"""The commands that requeue a claimed attempt, because the claimer cannot load it.
 
 A lack of the claimer's process is little evidence against the run - another machine may have the
 memory, the time or the code - so no claimer quarantines for it at once. It is no progress either,
@@ -7,14 +7,14 @@ so it counts as one of the recoveries in a row without progress.
 
 from datetime import datetime
 
-from recovery_journal.domain.detours import await_codec, await_reader, fail_step
+from recovery_journal.domain.commands.pipeline import expire
+from recovery_journal.domain.commands.quarantine import quarantine
+from recovery_journal.domain.commands.retry import await_codec, await_reader, fail_step
 from recovery_journal.domain.events import AnyEvent, QuarantineCause
 from recovery_journal.domain.lease import Fence, LeaseView, LossReason
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.quarantine import quarantine
-from recovery_journal.domain.recovery import Decision, Recovery
-from recovery_journal.domain.steps import expire
+from recovery_journal.domain.recovery import Decision, Recovery, fold
 
 
 def requeue(
@@ -34,7 +34,7 @@ def requeue(
     step was not even tried, the failure does not count."""
     loss = LossReason.REPORTED if is_tried else LossReason.HANDED_BACK
     lost = expire(recovery, decision, lease=lease, loss=loss, fence=fence)
-    after = recovery.apply(lost)
+    after = fold(recovery, lost)
     if not lost:
         return ()
     if is_tried and after.recoveries_without_progress >= policy.raise_limit:
@@ -53,7 +53,7 @@ def requeue(
     return (*lost, *failed)
 
 
-def leave_to_newer(
+def requeue_for_reader(
     recovery: Recovery,
     decision: Decision,
     *,
@@ -66,7 +66,7 @@ def leave_to_newer(
     """Requeue an attempt whose checkpoint a newer program wrote and an older claimer received, as
     during a rolling deployment: that is no failure, so only the wait for a reader counts."""
     lost = expire(recovery, decision, lease=lease, loss=LossReason.HANDED_BACK, fence=fence)
-    after = recovery.apply(lost)
+    after = fold(recovery, lost)
     if not lost:
         return ()
     failed = await_reader(
@@ -81,7 +81,7 @@ def leave_to_newer(
     return (*lost, *failed)
 
 
-def leave_to_decoder(
+def requeue_for_codec(
     recovery: Recovery,
     decision: Decision,
     *,
@@ -96,6 +96,6 @@ def leave_to_decoder(
     lost = expire(recovery, decision, lease=lease, loss=LossReason.HANDED_BACK, fence=fence)
     if not lost:
         return ()
-    after, step = recovery.apply(lost), RecoveryStep.CHECKPOINT_RELOAD
+    after, step = fold(recovery, lost), RecoveryStep.CHECKPOINT_RELOAD
     failed = await_codec(after, decision, step, message=message, policy=policy, now=now)
     return (*lost, *failed)
