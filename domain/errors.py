@@ -345,14 +345,25 @@ class SchemaTooNew(Refused):
 
 
 class SchemaTooOld(Refused):
-    """An older program has created the schema."""
+    """An older program has created the schema, and it was not migrated since."""
 
-    def __init__(self, schema: str, *, found: int, needed: int) -> None:
+    def __init__(self, schema: str, *, found: int, needed: int, owner: str | None) -> None:
+        """`owner` owns the tables; None where no migration leads from the version found."""
+        if owner is None:
+            do = (
+                "no migration leads there; use the program that made it, or make another one by "
+                "`recovery-journal --schema NAME init`"
+            )
+        else:
+            do = (
+                "stop all processes of the older program, then migrate it by `recovery-journal "
+                f"--schema {schema} init` as role {owner!r}, which owns its tables, or as a member "
+                "of that role"
+            )
         super().__init__(
-            f"cannot use schema {schema!r}: found schema version {found}, needed {needed}, which "
-            "is what this program makes; use the program that made it, or make another one by "
-            "`recovery-journal --schema NAME init`"
+            f"cannot use schema {schema!r}: found schema version {found}, needed {needed}; {do}"
         )
+        self.found = found
 
 
 class SchemaOccupied(Refused):

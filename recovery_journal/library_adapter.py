@@ -51,6 +51,13 @@ PAGE_LIMIT: Final = 500
 SHORTEST_PAUSE_S: Final = 0.002
 LONGEST_PAUSE_S: Final = 0.25
 
+# Rows are inserted, and so numbered, in the order of the arrays.
+INSERT: Final = """
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])
+RETURNING notification_id AS position
+"""
+
 SELECT: Final = """
 SELECT originator_id, originator_version, topic, state
 FROM journal_events
@@ -59,13 +66,6 @@ WHERE originator_id = %(stream)s
     AND originator_version <= %(lte)s
 ORDER BY originator_version {direction}
 LIMIT %(limit)s
-"""
-
-# Rows are inserted, and so numbered, in the order of the arrays.
-INSERT: Final = b"""
-INSERT INTO journal_events (originator_id, originator_version, topic, state)
-SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])
-RETURNING notification_id AS position
 """
 
 TRACK: Final = """
@@ -142,8 +142,8 @@ class LibraryRecorder(ApplicationRecorder):
             [event.state for event in stored_events],
         )
         with library_errors():
-            own = self._database.connection() if cursor is None else cursor.connection
-            rows = own.execute(INSERT, columns, prepare=True).fetchall()
+            connection = self._database.connection() if cursor is None else cursor.connection
+            rows = connection.execute(INSERT, columns, prepare=True).fetchall()
         return [row["position"] for row in rows]
 
     @retry((InterfaceError, OperationalError), max_attempts=2)

@@ -13,11 +13,11 @@ from recovery_journal.cli.exits import ExitCode, report
 from recovery_journal.cli.options import AsJson
 from recovery_journal.cli.swept import show_swept, stage
 from recovery_journal.cli.target import journal_of, target_of
-from recovery_journal.domain.errors import SchemaMissing
+from recovery_journal.domain.errors import SchemaMissing, SchemaTooOld
 from recovery_journal.journal import Journal
 from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineCommand
 from recovery_journal.postgres.connection_string import DSN_VARIABLE
-from recovery_journal.postgres.schema import VERSION as SCHEMA_VERSION
+from recovery_journal.postgres.schema import newest_version
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.process.throttle import Throttle
 from recovery_journal.read_models.following.follower import Follower
@@ -46,24 +46,39 @@ HookGetsDsn: TypeAlias = Annotated[
 
 
 def init(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Create the journal's tables, in a schema that this role owns. Idempotent."""
+    """Create the journal's tables in a schema that this role owns, or migrate those of an older
+    program.
+
+    Idempotent. Stop the processes of the older program first.
+    """
     target = target_of(context)
+    migrated_from = None
+    is_made = False
     try:
         journal = target.open(must_be_own=True)
-        is_made = False
     except SchemaMissing:
         journal = target.open(must_exist=False, must_be_own=True)
         is_made = True
+    except SchemaTooOld as error:
+        journal = target.open(must_be_own=True, may_migrate=True)
+        migrated_from = error.found
     with journal:
         database = journal.database
+    version = newest_version()
     document = {
         "server": database.server,
         "schema": database.schema,
-        "version": SCHEMA_VERSION,
+        "version": version,
         "is_made": is_made,
+        "migrated_from": migrated_from,
     }
-    done = "Made the journal" if is_made else "The journal exists already"
-    where = f"schema {database.schema} (version {SCHEMA_VERSION}) on {database.server}"
+    if is_made:
+        done = "Made the journal"
+    elif migrated_from is not None:
+        done = f"Migrated the journal from version {migrated_from}"
+    else:
+        done = "The journal exists already"
+    where = f"schema {database.schema} (version {version}) on {database.server}"
     page.show_result(document, [page.text(f"{done}: {where}")], as_json=as_json)
 
 

@@ -42,9 +42,10 @@ class Target(Struct, frozen=True, kw_only=True):
         must_exist: bool = True,
         must_be_accepted: bool = True,
         must_be_own: bool = False,
+        may_migrate: bool = False,
     ) -> Journal:
-        """Open the journal. Only on request it creates a schema, admits a server that is not
-        accepted yet, and refuses a schema of another role.
+        """Open the journal. Only on request it creates or migrates a schema, admits a server that
+        is not accepted yet, and refuses a schema of another role.
 
         An `--app` that is an App adds its reducers, codecs and projections; one that is, or
         returns, a Journal brings server, schema and limits too, and then no other option may name
@@ -71,6 +72,7 @@ class Target(Struct, frozen=True, kw_only=True):
             must_exist=must_exist,
             must_be_accepted=must_be_accepted,
             must_be_own=must_be_own,
+            may_migrate=may_migrate,
             durability=self.durability,
         )
 

@@ -1,4 +1,4 @@
-"""The log of one schema: loading streams, reading in order."""
+"""The log of events: loading streams, and reading in order."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -37,8 +37,6 @@ class JournalApplication:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.reader = SettledReader(database)
-
-    # Loading ----------------------------------------------------------------------------------
 
     def recovery(self, attempt_id: str, *, version: int | None = None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`."""

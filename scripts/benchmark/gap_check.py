@@ -1,13 +1,15 @@
 """What a check for gaps costs a reader at the head of the log, while no process writes."""
 
-import statistics
 import time
-from typing import Any, Final
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Final
 from uuid import uuid4
 
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.claim_script import STATE, TAG
+from scripts.benchmark.figures import Line, percentiles
 from scripts.benchmark.fresh_schema import fresh_schema
 
 CHECKS: Final = 500
@@ -19,11 +21,12 @@ RETURNING notification_id
 """
 
 
-def measure_gap_check(dsn: str) -> dict[str, Any]:
-    """Median and 99th percentile of whole checks, in milliseconds.
+def measure_gap_check(dsn: str, _options: Namespace) -> Iterator[Line]:
+    """One whole check for gaps at the head of the log, without writers; a rolled-back insert has
+    left a gap before each. In milliseconds.
 
-    Before each check an insert is rolled back and another one committed, so there is a gap below
-    the newest event; the reader asks which transactions write, and settles it.
+    Another insert is committed after it, so the gap is below the newest event; the reader queries
+    which transactions write, and settles it.
     """
     with fresh_schema(dsn) as database:
         reader = JournalApplication(database).reader
@@ -37,13 +40,8 @@ def measure_gap_check(dsn: str) -> dict[str, Any]:
             times_ms.append((time.perf_counter() - begun) * 1000)
             assert settled == head, f"settled up to {settled}, the head is {head}: another writes"
         writer.close()
-    return {
-        "case": "gap-check",
-        "unit": "ms",
-        "checks": CHECKS,
-        "p50": round(statistics.median(times_ms), 3),
-        "p99": round(statistics.quantiles(times_ms, n=100)[98], 3),
-    }
+    found = percentiles(times_ms, {"p50": 50, "p99": 99}, digits=3)
+    yield {"case": "gap-check", "unit": "ms", "checks": CHECKS, **found}
 
 
 def _leave_gap(writer: Database, stream: str) -> int:

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from scripts.benchmark.cases import description_of
 from scripts.benchmark.chart import growth_chart, ratio_chart
 
 Lines: TypeAlias = Sequence[Mapping[str, Any]]
@@ -18,33 +19,6 @@ How each case measures, and which goals are not reached, stands in the [results]
 Figures of one machine are worth little; the ratios of a line are measured within one run, on one
 server.
 """
-
-SAYS: Final = {
-    "gap-check": "One whole check for gaps at the head of the log, without writers; a rolled-back "
-    "insert has left a gap before each.",
-    "rebuild": "Two projections rebuilt from a log. `ratio_stock` is how many times more events "
-    "a second than the library's runner; `ratio_read_decode` our time over that of merely reading.",
-    "as-of": "The dispatch-ready list as of a past position or time, in milliseconds; "
-    "`ratio_naive` is the time without its index over ours.",
-    "mass-crash": "Leases lost at once, recovered and claimed with their whole history; leases a "
-    "second. Ratios are ours over the rival's, which keeps no such history.",
-    "claim": "Attempts claimed a second by several claimers, beside pgbench with the same.",
-    "detect": "From SIGKILL of a worker to its function running on another one, in seconds.",
-    "wake": "From the time of `ReadyForDispatch` to the call of a sleeping worker's function, and "
-    "what idle workers cost the server.",
-    "growth": "Medians in milliseconds in journals of different lengths, and their ratios to those "
-    "in the shortest. `sweep` recovers {swept} leases, `sweep_idle` finds none; `history_again` is "
-    "the second query of an attempt, which finds it in memory. `scattered` is the share of fresh "
-    "events that the server put into room left on old pages.",
-    "churn": "The same leases renewed, lost and claimed again and again: the size of the tables "
-    "without any vacuum, and the share of updates that write to no index.",
-    "fleet-herd": "The server is away for longer than all leases hold, comes back, and every lease "
-    "is renewed at once. `lost` must be 0.",
-    "fleet-idle": "Waiting workers and sweepers, left alone: what they cost the server, and what "
-    "one call that an attempt is ready costs (`call_core_s`, seconds of a core).",
-    "fleet-sweepers": "Many sweepers over one mass crash, beside two; waits for locks as seen in "
-    "polls every 50 ms.",
-}
 
 SIZES: Final = ("events", "leases", "batch")
 """The names that distinguish the lines of one case."""
@@ -123,8 +97,7 @@ def _section(case: str, lines: Lines) -> str:
     names = [name for name in first if name not in ("case", "unit", size)]
     heads = ["", *(first["unit"] if size is None else f"{line[size]:,} {size}" for line in lines)]
     rows = [[name, *(_shown(line.get(name)) for line in lines)] for name in names]
-    says = SAYS.get(case, "").format_map({**first})
-    return f"## {case}\n\n{says}\n\n{_table(heads, rows)}"
+    return f"## {case}\n\n{description_of(case)}\n\n{_table(heads, rows)}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ import recovery_journal as rj
 from recovery_journal.read_models.following.follower import Follower
 from recovery_journal.read_models.rebuild.check import Check
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
-from scripts.benchmark.synthetic_log import fill
+from scripts.histories.log import fill
 from tests.acceptance.programs import Program, is_alive, launched
 from tests.acceptance.stop import Settings
 from tests.projections.writing import Writer

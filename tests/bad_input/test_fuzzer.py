@@ -16,14 +16,14 @@ from recovery_journal.library_adapter import LibraryMapper
 from recovery_journal.projections.corpus import corpus
 from scripts.fuzzing import __main__ as program
 from scripts.fuzzing.mutation import crossed, mutate
-from scripts.fuzzing.plants import PLANTS
 from scripts.fuzzing.seeds import seeds
 from scripts.fuzzing.stored import read, written
 from scripts.fuzzing.way import go
-from scripts.planting import copy_with
+from scripts.planting import copy_with, plants
 
 EXECUTIONS = 60_000
 LIMIT_S = 600
+PLANTS = plants("fuzzing/plants.toml")
 COMMAND = [sys.executable, "-m", "scripts.fuzzing"]
 SEEDS = tuple(seeds())
 
@@ -89,7 +89,7 @@ def test_a_planted_bug_is_found_and_the_command_that_is_printed_shows_it_again(
 ) -> None:
     pytest.importorskip("atheris")
     options = ["--executions", str(EXECUTIONS), "--findings", str(tmp_path)]
-    with copy_with(PLANTS[name]) as copy:
+    with copy_with(PLANTS[name].edits) as copy:
         found = _run(copy, options)
         assert found.returncode == 1, found.stderr
         assert json.loads(found.stdout)["findings"] == 1

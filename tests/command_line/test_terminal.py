@@ -106,12 +106,11 @@ COMMANDING = {
 }
 
 
-@pytest.mark.parametrize("what", COMMANDING)
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_nothing_stored_commands_a_terminal(
-    journal: Journal, server_dsn: str, schema: str, what: str, flags: tuple[str, ...]
+    journal: Journal, server_dsn: str, schema: str, flags: tuple[str, ...]
 ) -> None:
-    name = f"a-1{COMMANDING[what]}"
+    name = "a-1" + " ".join(COMMANDING.values())
     scenes.held(journal, name, worker_id=name)
     where = ("--dsn", server_dsn, "--schema", schema, *flags)
 

@@ -13,7 +13,7 @@ from recovery_journal.log.appender import FEW
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovery.replayer import ASKED_AHEAD_COUNT
 from recovery_journal.store.tips import INLINE_BYTES
-from scripts.benchmark.lost_fleet import KIND, TAIL_STEPS, fill_lost, fold
+from scripts.histories.lost import KIND, TAIL_STEPS, fill_lost, fold
 from tests.rules.scenes import (
     OpenJournal,
     blocked_count,

@@ -26,11 +26,11 @@ from recovery_journal.log.mapper import decode
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.schema import create_projections
-from scripts.benchmark.synthetic_log import (
+from scripts.histories.log import (
     fill,
     fill_one_stream,
+    fleet_events,
     one_stream,
-    synthetic_events,
 )
 
 DIGEST: Final = re.compile(r"(cs1|ch1):[0-9a-f]{64}")
@@ -39,7 +39,7 @@ FENCED: Final = (LeaseGranted, LeaseExpired, Dispatched)
 
 @pytest.fixture(scope="module")
 def events() -> list[AnyEvent]:
-    return list(islice(synthetic_events(1), 20_000))
+    return list(islice(fleet_events(1), 20_000))
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def streams_of(events: list[AnyEvent]) -> dict[str, list[AnyEvent]]:
 
 
 def test_the_same_seed_tells_the_same_events(events: list[AnyEvent]) -> None:
-    again = list(islice(synthetic_events(1), 1_000))
-    other = list(islice(synthetic_events(2), 1_000))
+    again = list(islice(fleet_events(1), 1_000))
+    other = list(islice(fleet_events(2), 1_000))
 
     assert again == events[:1_000]
     assert other != again
@@ -67,7 +67,7 @@ def test_the_same_seed_tells_the_same_events(events: list[AnyEvent]) -> None:
 
 def test_no_two_fleets_share_a_stream_an_epoch_or_a_worker() -> None:
     def told(fleet_no: int) -> list[AnyEvent]:
-        return list(islice(synthetic_events(1, fleet_no=fleet_no, fleet_count=2), 3_000))
+        return list(islice(fleet_events(1, fleet_no=fleet_no, fleet_count=2), 3_000))
 
     def drawn(events: list[AnyEvent]) -> set[object]:
         grants = [event for event in events if isinstance(event, LeaseGranted)]
@@ -147,7 +147,7 @@ def test_digests_have_the_real_forms(events: list[AnyEvent]) -> None:
 
 
 def test_there_are_four_events_to_a_recovery() -> None:
-    events = list(islice(synthetic_events(1), 100_000))
+    events = list(islice(fleet_events(1), 100_000))
 
     recovery_count = sum(isinstance(event, LeaseExpired) for event in events)
 
@@ -175,7 +175,7 @@ def test_a_filled_log_holds_every_event_once_and_each_stream_in_order(
     expected = {
         (event.originator_id, event.originator_version): event
         for fleet_no, event_count in enumerate([3_334, 3_334, 3_333])
-        for event in islice(synthetic_events(7, fleet_no=fleet_no, fleet_count=3), event_count)
+        for event in islice(fleet_events(7, fleet_no=fleet_no, fleet_count=3), event_count)
     }
 
     fill(server_dsn, database.schema, event_count=10_001, seed=7, process_count=3)

@@ -1,5 +1,7 @@
-"""What the runs of a storm do: a chain of digests, which any lost, doubled or foreign run step
-would change. What a run must come to is known without the journal."""
+"""The runs of a fleet: chains of digests, which any lost, doubled or foreign run step would change.
+
+The right result of a run is known without the journal.
+"""
 
 import time
 from functools import reduce
@@ -46,7 +48,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
     @property
     def input(self) -> State:
-        """What the journal is given of it; also the state before the first step."""
+        """The input of the run; also the state before the first step."""
         return {
             "seed": self.seed,
             "step_count": self.step_count,
@@ -56,7 +58,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
     @property
     def result(self) -> State:
-        """What an undisturbed execution comes to."""
+        """The result of an undisturbed execution."""
         names = map(step_name, range(1, self.step_count + 1))
         return reduce(
             lambda state, name: folded(state, name, output(self.seed, name)), names, self.input
@@ -69,7 +71,7 @@ def step_name(ordinal: int) -> str:
 
 
 def output(seed: int, name: str) -> State:
-    """What a run step puts out."""
+    """The output of a run step."""
     return {"value": sha256(f"{seed} {name}".encode()).hexdigest()}
 
 
@@ -81,7 +83,7 @@ def folded(state: State, name: str, made: State) -> State:
 
 
 def work(claim: rj.Claim) -> State:
-    """What a worker runs: go on after the last recorded run step, to the end."""
+    """What a worker runs: continue after the last recorded run step, to the end."""
     lease, given = claim.lease, claim.input
     state: State = claim.folded_state or reduce(
         lambda before, step: folded(before, step.name, step.output),

@@ -18,8 +18,8 @@ from psycopg.rows import DictRow
 
 from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.synthetic_attempt import Story, SyntheticAttempt
-from scripts.benchmark.synthetic_fleet import Fleet
+from scripts.histories.attempt import Attempt, Story
+from scripts.histories.fleet import Fleet
 
 LIVE_ATTEMPTS: Final = 500
 """How many attempts of one fleet are under way at once."""
@@ -42,7 +42,7 @@ FROM STDIN WITH (FORMAT binary)
 COLUMN_TYPES: Final = ("text", "int8", "text", "bytea")
 
 
-def synthetic_events(seed: int, *, fleet_no: int = 0, fleet_count: int = 1) -> Iterator[AnyEvent]:
+def fleet_events(seed: int, *, fleet_no: int = 0, fleet_count: int = 1) -> Iterator[AnyEvent]:
     """Events without end, in the order in which one of the fleets appends them."""
     fleet = Fleet(seed, no=fleet_no, fleet_count=fleet_count)
     live = [_new_story(fleet) for _ in range(LIVE_ATTEMPTS)]
@@ -57,7 +57,7 @@ def synthetic_events(seed: int, *, fleet_no: int = 0, fleet_count: int = 1) -> I
 
 def one_stream(seed: int) -> Iterator[AnyEvent]:
     """Events without end of one attempt, which is lost and recovered again and again."""
-    return SyntheticAttempt(Fleet(seed)).lost_for_ever()
+    return Attempt(Fleet(seed)).lost_for_ever()
 
 
 def fill(dsn: str, schema: str, *, event_count: int, seed: int = 1, process_count: int = 2) -> None:
@@ -96,7 +96,7 @@ def _vacuum(dsn: str, schema: str) -> None:
 
 def _new_story(fleet: Fleet) -> Story:
     lot = fleet.below(100)
-    attempt = SyntheticAttempt(fleet)
+    attempt = Attempt(fleet)
     if lot < OF_FALSE_ALARMS:
         return attempt.false_alarms(1 + fleet.below(LONGEST_ALARM))
     if lot < OF_FALSE_ALARMS + OF_CRASH_LOOPS:
@@ -108,7 +108,7 @@ def _write(
     dsn: str, schema: str, seed: int, fleet_no: int, fleet_count: int, event_count: int
 ) -> None:
     """What one process appends: one fleet's events."""
-    events = synthetic_events(seed, fleet_no=fleet_no, fleet_count=fleet_count)
+    events = fleet_events(seed, fleet_no=fleet_no, fleet_count=fleet_count)
     _append_all(dsn, schema, islice(events, event_count))
 
 
