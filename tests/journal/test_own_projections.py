@@ -156,7 +156,7 @@ def test_many_programs_that_open_at_once_make_one_table(opened: Opening) -> None
         gate.wait()
         try:
             opened(*OWN)
-        except BaseException as error:  # noqa: BLE001 - reported by the assertion
+        except BaseException as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)
 
     threads = [threading.Thread(target=open_it) for _ in range(count)]
@@ -213,7 +213,7 @@ def test_rows_of_a_projection_that_no_program_brings_stay_and_show_in_the_status
 # -- other folds of the same name ----------------------------------------------------------------
 
 
-def test_a_changed_fold_is_reported_at_the_next_opening_with_what_to_do(opened: Opening) -> None:
+def test_a_changed_fold_is_reported_at_the_next_opening_with_the_remedy(opened: Opening) -> None:
     opened(TenantsOfOld())
 
     with pytest.warns(rj.ProjectionOutdated) as warned:
@@ -243,7 +243,7 @@ def test_rows_of_this_program_are_opened_without_a_word(opened: Opening) -> None
     assert journal.outdated == ()
 
 
-def test_a_program_that_is_behind_is_asked_to_upgrade(opened: Opening) -> None:
+def test_the_remedy_for_a_program_that_is_behind_is_to_upgrade_it(opened: Opening) -> None:
     opened(WideTenants())
 
     with pytest.warns(rj.ProjectionOutdated, match="upgrade this program"):
@@ -300,7 +300,7 @@ def test_lists_and_claims_say_which_rows_they_cannot_read(opened: Opening) -> No
             read()
 
 
-def test_a_follower_that_runs_continues_by_itself_after_a_rebuild(opened: Opening) -> None:
+def test_a_running_follower_continues_by_itself_after_a_rebuild(opened: Opening) -> None:
     older = opened(TenantsOfOld())
     lose(older, "a-1")
     with pytest.warns(rj.ProjectionOutdated):

@@ -79,10 +79,10 @@ TOGETHER: tuple[tuple[Projection[Any], ...], ...] = (
     (Bare(),),
     (Narrower(),),
 )
-"""The folds that one rebuild may have: ours, and those of other versions of the program."""
+"""The projections of one rebuild: our folds, and those of other versions of the program."""
 
 LISTED = (None, DISPATCH_READY, Shouting(), Wider())
-"""The fold that a program may have of the dispatch-ready list: nothing, or one of its folds."""
+"""A program may know of the dispatch-ready list: nothing, or one of its folds."""
 
 
 class Written(NamedTuple):
@@ -99,7 +99,7 @@ class Followed(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """A rebuild begins or is resumed. At its progress messages the others act, one after the other;
+    """A rebuild begins or resumes. At its progress messages the others act, one after the other;
     it dies at one of them, or in a fold, or not at all."""
 
     together_no: int
@@ -121,7 +121,7 @@ acts = st.lists(written | followed | rebuilt, min_size=1, max_size=10)
 
 
 class World:
-    """One journal: its programs and rebuilds, each with connections of its own."""
+    """One journal: its programs, and those that rebuild, each with connections of its own."""
 
     def __init__(self, dsn: str, schema: str, log: list[Record], process_count: int) -> None:
         self.databases = [Database(dsn, schema) for _ in range(2)]

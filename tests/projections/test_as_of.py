@@ -1,4 +1,4 @@
-"""A list at any past position, compared with a fold of the log's beginning."""
+"""The entries of a list at any past position, held to a fold of the log's beginning."""
 
 from functools import partial
 from random import Random

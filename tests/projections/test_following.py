@@ -52,7 +52,7 @@ def test_followed_rows_are_those_of_a_fold_from_scratch(writer: Writer) -> None:
         assert writer.stored(projection) == writer.expected(projection) != []
 
 
-def test_rows_that_an_older_program_did_not_write_inline_are_repaired(writer: Writer) -> None:
+def test_rows_that_an_older_program_did_not_write_inline_are_corrected(writer: Writer) -> None:
     writer.write_random(is_inline=False)
     assert writer.stored(DISPATCH_READY) == []
 
@@ -210,7 +210,7 @@ def test_an_event_that_a_projection_cannot_take_in_stops_it_alone(
         assert writer.stored(projection) == writer.expected(projection)
 
 
-def test_a_stopped_projection_continues_once_a_new_program_can_take_the_event_in(
+def test_a_stopped_projection_continues_once_a_new_program_can_fold_the_event(
     writer: Writer,
 ) -> None:
     # Later than in the corpus, so that the fixed fold has the same hash.

@@ -1,4 +1,4 @@
-"""Rebuilding beside everything else that runs."""
+"""Rebuilding while all other work continues."""
 
 import os
 import threading
@@ -152,7 +152,7 @@ def test_an_event_that_cannot_be_read_stops_a_rebuild_and_names_its_place(writer
     assert writer.stored(DISPATCH_READY) == before
 
 
-def test_a_rebuild_lets_a_stopped_projection_continue(writer: Writer) -> None:
+def test_a_stopped_projection_continues_after_a_rebuild(writer: Writer) -> None:
     writer.write_random(act_count=60)
     tracking = ProjectionTracking(writer.database)
     with writer.database.transaction() as cursor:
@@ -163,7 +163,9 @@ def test_a_rebuild_lets_a_stopped_projection_continue(writer: Writer) -> None:
     assert {place.state for place in tracking.all()} == {FollowingState.FOLLOWING}
 
 
-def test_the_second_of_two_rebuilds_names_the_first(writer: Writer, server_dsn: str) -> None:
+def test_the_second_of_two_rebuilds_is_refused_with_the_first_one_named(
+    writer: Writer, server_dsn: str
+) -> None:
     writer.write_random(act_count=60)
     second = Database(server_dsn, writer.database.schema)
     refusals: list[RebuildUnderWay] = []
@@ -277,7 +279,7 @@ def test_a_projection_that_the_schema_does_not_know_is_made_by_a_rebuild(writer:
 
 
 class Halts(Exception):
-    """The error that interrupts a rebuild."""
+    """The exception that interrupts a rebuild."""
 
 
 def test_a_rebuild_of_others_clears_away_what_one_that_was_broken_off_has_left(

@@ -1,5 +1,5 @@
-"""Events that a rebuild cannot fold, and those that it must: it stops with place and reason, the
-old rows serve, and the next start resumes it."""
+"""Failures of a rebuild: it stops with the place and the reason, the old rows serve, and the next
+start resumes it."""
 
 import os
 import re
@@ -117,7 +117,7 @@ def test_a_fold_that_fails_stops_the_rebuild_and_names_the_place(
 
 @alone_and_in_two
 @pytest.mark.parametrize("kind", [BrokenContexts, BrokenWorkers])
-def test_the_next_start_of_a_fixed_fold_resumes(
+def test_the_next_start_of_a_fixed_fold_resumes_the_rebuild(
     writer: Writer, kind: type[Any], process_count: int
 ) -> None:
     writer.write_random(act_count=1_000)
@@ -328,7 +328,7 @@ def dying_in(phase: Phase, *, after_events: int = 0) -> Callable[[RebuildProgres
 
 
 @pytest.mark.parametrize("phase", [it for it in Phase if it is not Phase.CHECKING])
-def test_a_rebuild_broken_off_in_any_phase_is_resumed(writer: Writer, phase: Phase) -> None:
+def test_a_rebuild_interrupted_in_any_phase_is_resumed(writer: Writer, phase: Phase) -> None:
     writer.write_random(act_count=1_000)
     truncate(writer)
     with pytest.raises(Died):
@@ -355,7 +355,7 @@ def test_a_rebuild_broken_off_in_any_phase_is_resumed(writer: Writer, phase: Pha
 # -- others --------------------------------------------------------------------------------------
 
 
-def test_the_second_of_two_names_who_is_at_work_and_since_when(
+def test_the_second_of_two_is_refused_with_the_first_one_and_its_start(
     writer: Writer, server_dsn: str
 ) -> None:
     writer.write_random(act_count=1_000)
@@ -479,7 +479,7 @@ def test_an_index_that_a_dead_process_is_still_making_is_waited_for(
 
 
 def make_index(database: Database, made: threading.Event) -> None:
-    """As the server does for a client that is gone: it runs to the end of the statement."""
+    """As the server does for a client that is gone: it continues to the end of the statement."""
     with database.transaction() as cursor:
         cursor.execute(
             "CREATE UNIQUE INDEX projection_recovery_contexts__shadow__key "

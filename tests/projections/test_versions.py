@@ -57,7 +57,7 @@ def fold_of_the_rows(writer: Writer) -> int:
     return place.fold_version
 
 
-# -- older programs continue after a switch -----------------------------------------------------
+# -- older programs continue after a switch --------------------------------------------------
 
 
 @every_other
@@ -123,11 +123,11 @@ def wait_until_blocked_by(server_dsn: str, pid: int) -> None:
             if row and row[0]:
                 return
             pause.wait(0.05)
-    raise AssertionError("no session waited for the switch")
+    raise AssertionError("no session waits for the switch")
 
 
 class SwitchesBeforeReading(SettledReader):
-    """Lets something happen between a follower's query of the position and its reading."""
+    """Lets something happen between a follower's read of its position and of the log."""
 
     happening: Callable[[], None]
 

@@ -60,14 +60,14 @@ def in_a_function(_journal: rj.Journal, path: Path) -> None:
 
 def in_a_program_of_a_function(_journal: rj.Journal, path: Path) -> None:
     def work() -> ChildResult:
-        output = subprocess.run(
+        reported = subprocess.run(
             ["ls", "-l", "/proc/self/fd"],
             close_fds=False,
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        path.write_text("\n".join(word for word in output.split() if word.startswith("socket:")))
+        path.write_text("\n".join(word for word in reported.split() if word.startswith("socket:")))
         return ChildResult(outcome=Outcome.COMPLETED)
 
     child = Child(work, deadline=elapsed_s() + 60)

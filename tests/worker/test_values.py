@@ -1,4 +1,4 @@
-"""The arguments and results of a worker's function, with types of the user's own."""
+"""Arguments and results of a worker's function, with types of the user's own."""
 
 from decimal import Decimal
 

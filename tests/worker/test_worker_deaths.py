@@ -88,7 +88,7 @@ def test_the_child_of_a_suspended_worker_fences_itself(desk: Desk) -> None:
     worker.signal(signal.SIGCONT)
     desk.let_go()
 
-    # No sweeper had taken the lease, so it went back at once, and no crash was counted.
+    # No worker had taken the lease, so it went back at once, and no crash was counted.
     assert worker.until_ended(2) == [Outcome.FENCED, Outcome.COMPLETED]
     losses = desk.events("a-1", LeaseExpired)
     assert losses[-1].loss is LossReason.HANDED_BACK
