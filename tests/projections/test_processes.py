@@ -210,7 +210,7 @@ def test_a_keyboards_interrupt_is_left_to_the_parent() -> None:
 def test_an_orphan_ends_at_its_next_count(number: signal.Signals) -> None:
     here, there = forking.Pipe(duplex=False)
 
-    def count_for_ever(_no: int, count: Count) -> None:
+    def count_on_and_on(_no: int, count: Count) -> None:
         there.send(os.getpid())
         while True:
             count(1)
