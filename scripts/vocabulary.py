@@ -64,7 +64,7 @@ RENAMED: Final[dict[str, str]] = {
 """Names that the code had once, and the better ones."""
 
 BEGINNING: Final = re.compile(
-    r"(?:\A|[.:;]\s+|\n\s*\n\s*)(?P<word>Who|What|Whoever|Nobody)\b(?![^.?!:\n]*\?)"
+    r"(?:\A|[.:;|]\s+|\n\s*\n\s*)(?P<word>Who|What|Whoever|Nobody)\b(?![^.?!:\n]*\?)"
 )
 """The beginning of a sentence that names no subject. A question may begin so."""
 
