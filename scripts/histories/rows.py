@@ -1,4 +1,4 @@
-"""What a history leaves beside the log: runs, lease rows, projections.
+"""The rows that a history leaves beside the log: runs, lease rows, projections.
 
 They are made from the log itself, one for each attempt of ours whose last event is of a certain
 type. The lease of a false alarm is a foreign runtime's, which keeps it itself; the few attempts
@@ -91,7 +91,7 @@ SELECT attempt_id,
 FROM histories
 """
 
-# What stands on the list where the log ends has no lease row, and so may not stand there.
+# An entry on the list where the log ends has no lease row, so it is removed.
 LEAVE: Final = """
 UPDATE projection_dispatch_ready
 SET left_position = entered_position + 1

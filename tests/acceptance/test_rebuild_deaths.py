@@ -1,4 +1,4 @@
-"""A real rebuild killed again and again, in every phase, while everything else goes on."""
+"""A real rebuild killed again and again, in every phase, while everything else continues."""
 
 import threading
 from collections.abc import Callable, Iterator

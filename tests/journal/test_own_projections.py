@@ -80,7 +80,7 @@ def test_own_projections_are_rebuilt_and_checked_with_the_built_in_ones(opened: 
     journal = opened(*OWN)
     lose(journal, "a-1", "a-2")
     with journal.database.cursor() as cursor:
-        cursor.execute("INSERT INTO projection_tenants VALUES (9, 'nobody', 9)")
+        cursor.execute("INSERT INTO projection_tenants VALUES (9, 'unknown', 9)")
         cursor.execute("INSERT INTO projection_step_counts VALUES ('a-9', 9, 9)")
     wrong = {one.projection for one in journal.check() if not one.is_right}
 
@@ -156,7 +156,7 @@ def test_many_programs_that_open_at_once_make_one_table(opened: Opening) -> None
         gate.wait()
         try:
             opened(*OWN)
-        except BaseException as error:  # noqa: BLE001 - told by the assertion
+        except BaseException as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)
 
     threads = [threading.Thread(target=open_it) for _ in range(count)]
@@ -193,7 +193,7 @@ def test_projections_that_cannot_stand_beside_the_others_are_refused(
         opened(*projections)
 
 
-def test_rows_of_a_projection_that_nobody_brings_stay_and_show_in_the_status(
+def test_rows_of_a_projection_that_no_program_brings_stay_and_show_in_the_status(
     opened: Opening,
 ) -> None:
     journal = opened(*OWN)
@@ -213,7 +213,7 @@ def test_rows_of_a_projection_that_nobody_brings_stay_and_show_in_the_status(
 # -- other folds of the same name ----------------------------------------------------------------
 
 
-def test_a_changed_fold_is_told_of_at_the_next_opening_with_what_to_do(opened: Opening) -> None:
+def test_a_changed_fold_is_reported_at_the_next_opening_with_the_remedy(opened: Opening) -> None:
     opened(TenantsOfOld())
 
     with pytest.warns(rj.ProjectionOutdated) as warned:
@@ -243,7 +243,7 @@ def test_rows_of_this_program_are_opened_without_a_word(opened: Opening) -> None
     assert journal.outdated == ()
 
 
-def test_a_program_that_is_behind_is_told_to_be_upgraded(opened: Opening) -> None:
+def test_the_remedy_for_a_program_that_is_behind_is_to_upgrade_it(opened: Opening) -> None:
     opened(WideTenants())
 
     with pytest.warns(rj.ProjectionOutdated, match="upgrade this program"):
@@ -300,7 +300,7 @@ def test_lists_and_claims_say_which_rows_they_cannot_read(opened: Opening) -> No
             read()
 
 
-def test_a_follower_that_runs_goes_on_by_itself_after_a_rebuild(opened: Opening) -> None:
+def test_a_running_follower_continues_by_itself_after_a_rebuild(opened: Opening) -> None:
     older = opened(TenantsOfOld())
     lose(older, "a-1")
     with pytest.warns(rj.ProjectionOutdated):

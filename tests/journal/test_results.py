@@ -1,4 +1,4 @@
-"""What an attempt came to can be read, until it is pruned."""
+"""The result of an attempt can be read, until it is pruned."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,7 +22,7 @@ def test_the_result_of_a_completed_attempt_is_what_its_worker_gave(journal: rj.J
     assert journal.result("a-1") == {"total": 42, "raw": b"\x00"}
 
 
-def test_the_result_of_an_attempt_that_goes_on_is_refused(journal: rj.Journal) -> None:
+def test_the_result_of_an_attempt_that_has_not_ended_is_refused(journal: rj.Journal) -> None:
     journal.acquire(attempt_id="a-1", run_id="r-1", worker_id="w-1")
 
     with pytest.raises(rj.WrongStage, match="found stage held, needed completed"):

@@ -1,4 +1,4 @@
-"""What a sweep looks at: neither what has ended, nor what waits for a person."""
+"""A sweep reads neither ended attempts nor those that wait for a person."""
 
 import json
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def filled(database: Database, status: str, ended_at: datetime | None, rows: int
     ("status", "ended_at"),
     [("completed", datetime(2026, 1, 2, tzinfo=UTC)), ("quarantined", None), ("waiting", None)],
 )
-def test_a_sweep_does_not_look_at_attempts_that_cannot_be_lost(
+def test_a_sweep_does_not_read_attempts_that_cannot_be_lost(
     database: Database, status: str, ended_at: datetime | None
 ) -> None:
     filled(database, status, ended_at)

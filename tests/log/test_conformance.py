@@ -34,7 +34,7 @@ from tests.log.events import ALLOW_VERSION_0, an_event, append, version_of
 
 
 class OnOurServer:
-    """What the suites need to know of ours: a database, and that ids are texts.
+    """The suites need to know of ours: a database, and that ids are texts.
 
     The library lets a stream begin with any version, and some of theirs begin with 0. Our table
     refuses that (test_append_only.py), so here it does not.
@@ -53,7 +53,7 @@ class OnOurServer:
         return LibraryRecorder(self._database)
 
 
-class PositionsUntold(LibraryRecorder):
+class WithoutPositions(LibraryRecorder):
     """An aggregate recorder, as the library means it, has no positions to answer with."""
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> None:
@@ -62,7 +62,7 @@ class PositionsUntold(LibraryRecorder):
 
 class TestAggregateRecorder(OnOurServer, AggregateRecorderTestCase):
     def create_recorder(self) -> LibraryRecorder:
-        return PositionsUntold(self._database)
+        return WithoutPositions(self._database)
 
 
 class TestApplicationRecorder(OnOurServer, ApplicationRecorderTestCase[LibraryRecorder]):

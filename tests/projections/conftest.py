@@ -23,6 +23,6 @@ def database(server_dsn: str, schema: str) -> Iterator[Database]:
 
 @pytest.fixture
 def writer(database: Database) -> Writer:
-    """Whoever appends to a log whose projections exist and are empty."""
+    """A writer to a log whose projections exist and are empty."""
     schemas.create(database, partial(create_projections, database))
     return Writer(database)

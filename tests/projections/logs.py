@@ -68,7 +68,7 @@ class Life:
         self.recovery: Recovery = evolve(None, self.events[0])
 
     def act(self) -> None:
-        """Go on in the pipeline, most of the time, or do what may come between."""
+        """Advance in the pipeline, most of the time, or do what may come between."""
         step = self._next_step() if self.chance.random() < 0.75 else self._interruption()
         try:
             events = step()

@@ -1,4 +1,4 @@
-"""What the tests of rebuilding share."""
+"""Helpers that the tests of rebuilding share."""
 
 import threading
 from typing import Any

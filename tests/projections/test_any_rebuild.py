@@ -79,10 +79,10 @@ TOGETHER: tuple[tuple[Projection[Any], ...], ...] = (
     (Bare(),),
     (Narrower(),),
 )
-"""What one rebuild may be of: our folds, and those of other versions of the program."""
+"""The projections of one rebuild: our folds, and those of other versions of the program."""
 
 LISTED = (None, DISPATCH_READY, Shouting(), Wider())
-"""What a program may know of the dispatch-ready list: nothing, or one of its folds."""
+"""A program may know of the dispatch-ready list: nothing, or one of its folds."""
 
 
 class Written(NamedTuple):
@@ -99,7 +99,7 @@ class Followed(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """A rebuild begins or goes on. At its progress messages the others act, one after the other;
+    """A rebuild begins or resumes. At its progress messages the others act, one after the other;
     it dies at one of them, or in a fold, or not at all."""
 
     together_no: int
@@ -121,7 +121,7 @@ acts = st.lists(written | followed | rebuilt, min_size=1, max_size=10)
 
 
 class World:
-    """One journal: its programs, and whoever rebuilds, each with connections of its own."""
+    """One journal: its programs, and those that rebuild, each with connections of its own."""
 
     def __init__(self, dsn: str, schema: str, log: list[Record], process_count: int) -> None:
         self.databases = [Database(dsn, schema) for _ in range(2)]
@@ -176,7 +176,7 @@ class World:
         ).run()
 
     def finish(self) -> None:
-        """Nobody dies any more."""
+        """No process dies any more."""
         self.programs[1].write(list(self.events))
         self.assert_right(self.ours())
         self._run(BUILT_IN)

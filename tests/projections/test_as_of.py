@@ -1,4 +1,4 @@
-"""What was on a list at any past position, held to a fold of the log's beginning."""
+"""The entries of a list at any past position, held to a fold of the log's beginning."""
 
 from functools import partial
 from random import Random

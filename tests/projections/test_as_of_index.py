@@ -48,7 +48,7 @@ def test_an_index_made_beside_writers_is_the_one_that_a_new_table_has(writer: Wr
     assert described(writer) == before
 
 
-def test_what_an_interrupted_try_has_left_is_made_anew(writer: Writer, server_dsn: str) -> None:
+def test_the_remains_of_an_interrupted_try_are_replaced(writer: Writer, server_dsn: str) -> None:
     before = described(writer)
     drop(writer.database)
     other = Database(server_dsn, writer.database.schema, lock_s=0.05)

@@ -105,11 +105,11 @@ def test_an_event_that_cannot_be_read_is_named_after_what_comes_before_it(
     stream, version = place["originator_id"], place["originator_version"]
     taken: list[Record] = []
 
-    with pytest.raises(kind) as told:
+    with pytest.raises(kind) as reported:
         begun(writer, block_events, taken)
 
     for said in (f"position {place['notification_id']}", repr(stream), f"version {version}"):
-        assert said in str(told.value)
+        assert said in str(reported.value)
     assert [record.event.originator_version for record in by_stream(taken)[stream]] == list(
         range(1, version)
     )

@@ -47,7 +47,9 @@ def test_a_check_of_stream_keyed_rows_finds_what_differs(writer: Writer) -> None
     assert len(checks[0].differences) <= 10 < checks[0].difference_count
 
 
-def test_what_the_follower_has_not_come_to_is_pending_and_no_difference(writer: Writer) -> None:
+def test_events_ahead_of_the_follower_are_pending_and_no_difference(
+    writer: Writer,
+) -> None:
     writer.write_random()
     follow(writer)
     writer.write_random(seed=2, is_inline=False)

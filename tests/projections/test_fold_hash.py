@@ -49,7 +49,7 @@ def changed(projection: Projection[Any], change: Change) -> Projection[Any]:
 
 
 def steps_of(projection: Projection[Any]) -> list[tuple[Any, AnyEvent, Any]]:
-    """What the fold does with random logs: each row before, event, and row after."""
+    """The effect of the fold on random logs: each row before, event, and row after."""
     steps: list[tuple[Any, AnyEvent, Any]] = []
 
     def note(before: Any, event: AnyEvent, after: Any) -> Any:
@@ -79,8 +79,8 @@ def may_be_missing(of: type[Any], name: str) -> bool:
 
 # -- what the hash says of a fold ----------------------------------------------------------------
 
-# Rows in databases belong to these folds. Where a hash here is no longer right, a fold has come
-# to do something else: raise the `version` of its projection, pin both anew, and tell in the
+# Rows in databases belong to these folds. Where a hash here is no longer right, a fold now
+# does something else: raise the `version` of its projection, pin both again, and record in the
 # changelog that `recovery-journal rebuild` with its name has to be run after the upgrade.
 PINNED = {
     "dispatch_ready": (1, "fold1:5dea2a375142fcf3bfde147c0d0aa3f9a1de65952e742c50adda7864a40ad12b"),

@@ -60,7 +60,7 @@ class Table:
 
 @every_projection
 @given(logs, st.data())
-def test_batches_cut_anywhere_lead_to_the_same_rows(
+def test_batches_cut_anywhere_result_in_the_same_rows(
     projection: Projection[Any], log: list[Record], data: st.DataObject
 ) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=5)))
@@ -122,7 +122,7 @@ def test_the_newest_context_is_the_one_that_the_attempt_gives(log: list[Record])
 
 
 @given(logs)
-def test_who_is_on_the_list_is_ready_and_nobody_else(log: list[Record]) -> None:
+def test_exactly_the_ready_attempts_are_on_the_list(log: list[Record]) -> None:
     active = [row.attempt_id for row in rows_of(DISPATCH_READY, log) if row.is_active]
 
     assert active == [it.attempt_id for it in recoveries(log) if it.stage is Stage.READY]
@@ -247,7 +247,9 @@ class GoesBack(DispatchReady):
 @pytest.mark.parametrize(
     "wrong", [TakesAway(), ForgetsTheVersion(), MixesKeysUp(), GoesBack(), Raises()]
 )
-def test_a_wrong_fold_is_told_where_and_what_came_before_is_kept(wrong: DispatchReady) -> None:
+def test_a_wrong_fold_is_reported_and_the_rows_before_it_are_kept(
+    wrong: DispatchReady,
+) -> None:
     log = placed(*history(granted(), *recovered(lost_epoch=1, recovery_no=1)))
     fold = Fold(wrong, {})
 
@@ -259,7 +261,7 @@ def test_a_wrong_fold_is_told_where_and_what_came_before_is_kept(wrong: Dispatch
 
 
 def recoveries(log: list[Record]) -> list[Recovery]:
-    """The attempts, as the aggregate tells them, in order of id."""
+    """The attempts, as the aggregate shows them, in order of id."""
     found: dict[str, Recovery] = {}
     for record in log:
         attempt_id = record.event.originator_id

@@ -52,7 +52,7 @@ def test_followed_rows_are_those_of_a_fold_from_scratch(writer: Writer) -> None:
         assert writer.stored(projection) == writer.expected(projection) != []
 
 
-def test_rows_that_an_older_program_did_not_write_inline_are_mended(writer: Writer) -> None:
+def test_rows_that_an_older_program_did_not_write_inline_are_corrected(writer: Writer) -> None:
     writer.write_random(is_inline=False)
     assert writer.stored(DISPATCH_READY) == []
 
@@ -210,13 +210,13 @@ def test_an_event_that_a_projection_cannot_take_in_stops_it_alone(
         assert writer.stored(projection) == writer.expected(projection)
 
 
-def test_a_stopped_projection_goes_on_once_a_new_program_can_take_the_event_in(
+def test_a_stopped_projection_continues_once_a_new_program_can_fold_the_event(
     writer: Writer,
 ) -> None:
-    # Later than in the corpus, so that the mended fold is the same to a look at its rows.
-    narrow, mended = Narrow(), Narrow()
+    # Later than in the corpus, so that the fixed fold has the same hash.
+    narrow, fixed = Narrow(), Narrow()
     in_corpus = Counter(narrow.key(event) for event, _, _ in corpus() if narrow.key(event))
-    narrow.fails_at, mended.fails_at = max(in_corpus.values()) + 1, 0
+    narrow.fails_at, fixed.fails_at = max(in_corpus.values()) + 1, 0
     with writer.database.transaction() as cursor:
         table_of(narrow).create(cursor)
         ProjectionTracking(writer.database).register(cursor, narrow)
@@ -224,10 +224,10 @@ def test_a_stopped_projection_goes_on_once_a_new_program_can_take_the_event_in(
     follower(writer, projections=[narrow]).step()
     assert places(writer)["narrow"].state is FollowingState.STOPPED
 
-    follower(writer, projections=[mended]).catch_up(30)
+    follower(writer, projections=[fixed]).catch_up(30)
 
     assert (places(writer)["narrow"].state, places(writer)["narrow"].error) == ("following", None)
-    assert writer.stored(mended) == writer.expected(mended)
+    assert writer.stored(fixed) == writer.expected(fixed)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def made_writer(database: Database) -> Writer:
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
-    """What the function returns on a thread, so on a connection, of its own."""
+    """The result of the function on a thread, so on a connection, of its own."""
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(function()))
     thread.start()

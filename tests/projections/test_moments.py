@@ -1,4 +1,4 @@
-"""Times and the positions that they mean, with clocks that go back and follow nobody's order."""
+"""Times and the positions that they mean, with clocks that go back and follow no order."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -171,7 +171,7 @@ def test_an_empty_log_has_no_position_but_0(writer: Writer) -> None:
         positions.at(1)
 
 
-def test_nobody_looks_at_what_may_still_change(writer: Writer, server_dsn: str) -> None:
+def test_positions_that_may_still_change_are_not_read(writer: Writer, server_dsn: str) -> None:
     (event,) = history(granted())
     writer.write_random(act_count=20)
     settled = writer.log()[-1].position

@@ -26,7 +26,7 @@ from tests.rules.scenes import LIMIT_S, until
 forking = multiprocessing.get_context("fork")
 
 
-def nobody(_done: int) -> None:
+def ignore(_done: int) -> None:
     """Is not interested."""
 
 
@@ -48,40 +48,40 @@ def raising(error: BaseException) -> Work:
 
 @pytest.mark.parametrize("process_count", [1, 2, 5])
 def test_what_all_have_done_adds_up_and_never_falls(process_count: int) -> None:
-    told: list[int] = []
+    reported: list[int] = []
 
     def work(no: int, count: Count) -> None:
         for _ in range(100):
             count(no + 1)
 
-    side_by_side(work, process_count, told.append)
+    side_by_side(work, process_count, reported.append)
 
-    assert told == sorted(told)
-    assert told[-1] == 100 * sum(range(1, process_count + 1))
+    assert reported == sorted(reported)
+    assert reported[-1] == 100 * sum(range(1, process_count + 1))
 
 
-def test_what_one_did_just_before_its_end_is_told_too() -> None:
+def test_work_done_just_before_the_end_of_a_process_is_reported_too() -> None:
     may_work = forking.Event()
-    told: list[int] = []
+    reported: list[int] = []
 
     def work(_no: int, count: Count) -> None:
         assert may_work.wait(LIMIT_S)
         count(5)
 
-    def tell(done: int) -> None:
-        told.append(done)
+    def report(done: int) -> None:
+        reported.append(done)
         may_work.set()
         until(lambda: not multiprocessing.active_children(), "both to end behind this count")
 
-    side_by_side(work, 2, tell)
+    side_by_side(work, 2, report)
 
-    assert told[-1] == 10
+    assert reported[-1] == 10
 
 
 def test_one_alone_works_in_this_process() -> None:
     found: list[int] = []
 
-    side_by_side(lambda no, _count: found.extend([no, os.getpid()]), 1, nobody)
+    side_by_side(lambda no, _count: found.extend([no, os.getpid()]), 1, ignore)
 
     assert found == [0, os.getpid()]
 
@@ -89,7 +89,7 @@ def test_one_alone_works_in_this_process() -> None:
 def test_several_work_in_processes_of_their_own() -> None:
     here, there = forking.Pipe(duplex=False)
 
-    side_by_side(lambda no, _count: there.send((no, os.getpid())), 3, nobody)
+    side_by_side(lambda no, _count: there.send((no, os.getpid())), 3, ignore)
 
     found = dict(here.recv() for _ in range(3))
     assert found.keys() == {0, 1, 2}
@@ -101,7 +101,7 @@ def test_an_error_keeps_its_type_its_message_and_its_attributes(
     error: RecoveryJournalError,
 ) -> None:
     with pytest.raises(type(error)) as raised:
-        side_by_side(raising(error), 2, nobody)
+        side_by_side(raising(error), 2, ignore)
 
     assert type(raised.value) is type(error)
     assert (str(raised.value), vars(raised.value)) == (str(error), vars(error))
@@ -115,7 +115,7 @@ def test_errors_of_others_arrive_too(error: Exception) -> None:
             raise error
 
     with pytest.raises(type(error)) as raised:
-        side_by_side(work, 2, nobody)
+        side_by_side(work, 2, ignore)
 
     assert raised.value.args == error.args
 
@@ -128,16 +128,16 @@ class Uncarried(Exception):
         self.made = lambda: None
 
 
-def test_an_error_that_cannot_cross_over_is_told_in_words() -> None:
+def test_an_error_that_cannot_be_pickled_is_reported_in_words() -> None:
     with pytest.raises(RuntimeError, match=r"^Uncarried: fold: no reason$"):
-        side_by_side(raising(Uncarried("fold", "no reason")), 2, nobody)
+        side_by_side(raising(Uncarried("fold", "no reason")), 2, ignore)
 
 
 def test_an_error_raised_behind_the_last_look_is_raised_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     may_fail = forking.Event()
-    looked_at: list[BaseProcess] = []
+    checked: list[BaseProcess] = []
 
     def work(no: int, _count: Count) -> None:
         if no == 1:
@@ -146,8 +146,8 @@ def test_an_error_raised_behind_the_last_look_is_raised_here(
 
     def look_and_let_it_end(process: BaseProcess, link: Connection) -> None:
         _require_healthy(process, link)
-        looked_at.append(process)
-        if len(looked_at) % 2 == 0:
+        checked.append(process)
+        if len(checked) % 2 == 0:
             may_fail.set()
         process.join(LIMIT_S)
 
@@ -155,7 +155,7 @@ def test_an_error_raised_behind_the_last_look_is_raised_here(
     monkeypatch.setattr(looking, look_and_let_it_end)
 
     with pytest.raises(LookupError, match="late"):
-        side_by_side(work, 2, nobody)
+        side_by_side(work, 2, ignore)
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_one_that_dies_without_a_word_is_lost_and_the_others_are_killed(
     def work(no: int, count: Count) -> None:
         if no == 2:
             there.send(os.getpid())
-            faulthandler.disable()  # what pytest would print of it is no news here
+            faulthandler.disable()  # pytest would print what is expected here
             die()
         until_killed(no, count)
 
     with pytest.raises(ProcessLost, match=how) as raised:
-        side_by_side(work, 3, nobody)
+        side_by_side(work, 3, ignore)
 
     assert raised.value.process_id == here.recv()
     assert not multiprocessing.active_children()
@@ -200,10 +200,10 @@ def test_a_keyboards_interrupt_is_left_to_the_parent() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         count(1)
 
-    told: list[int] = []
-    side_by_side(work, 2, told.append)
+    reported: list[int] = []
+    side_by_side(work, 2, reported.append)
 
-    assert told[-1] == 2
+    assert reported[-1] == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -216,7 +216,7 @@ def test_an_orphan_ends_at_its_next_count(number: signal.Signals) -> None:
             count(1)
             time.sleep(0.001)
 
-    parent = forking.Process(target=side_by_side, args=(count_on_and_on, 2, nobody))
+    parent = forking.Process(target=side_by_side, args=(count_on_and_on, 2, ignore))
     parent.start()
     children = [psutil.Process(here.recv()) for _ in range(2)]
 

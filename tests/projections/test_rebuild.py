@@ -1,4 +1,4 @@
-"""Rebuilding beside everything that goes on."""
+"""Rebuilding while all other work continues."""
 
 import os
 import threading
@@ -100,20 +100,20 @@ def test_a_rebuilt_table_has_the_indexes_and_the_names_of_a_new_one(writer: Writ
     assert described(writer) == before
 
 
-def test_progress_is_told_from_the_first_event_to_the_end(writer: Writer) -> None:
+def test_progress_is_reported_from_the_first_event_to_the_end(writer: Writer) -> None:
     writer.write_random()
-    told: list[RebuildProgress] = []
+    reported: list[RebuildProgress] = []
 
-    rebuild(writer, process_count=1, block_events=50, on_progress=told.append).run()
+    rebuild(writer, process_count=1, block_events=50, on_progress=reported.append).run()
 
-    counts = [it.event_count for it in told]
+    counts = [it.event_count for it in reported]
     assert counts == sorted(counts)
     # Both readings are half of the way each.
     assert counts[:2] == [0, 25]
     assert counts[-1] == len(writer.log())
-    assert all(it.event_count <= it.total for it in told)
-    assert {it.phase for it in told} == set(Phase) - {Phase.CHECKING}
-    assert told[-1].phase is Phase.DONE
+    assert all(it.event_count <= it.total for it in reported)
+    assert {it.phase for it in reported} == set(Phase) - {Phase.CHECKING}
+    assert reported[-1].phase is Phase.DONE
 
 
 class FailsLate(RecoveryContexts):
@@ -152,7 +152,7 @@ def test_an_event_that_cannot_be_read_stops_a_rebuild_and_names_its_place(writer
     assert writer.stored(DISPATCH_READY) == before
 
 
-def test_a_rebuild_lets_a_stopped_projection_go_on(writer: Writer) -> None:
+def test_a_stopped_projection_continues_after_a_rebuild(writer: Writer) -> None:
     writer.write_random(act_count=60)
     tracking = ProjectionTracking(writer.database)
     with writer.database.transaction() as cursor:
@@ -163,7 +163,9 @@ def test_a_rebuild_lets_a_stopped_projection_go_on(writer: Writer) -> None:
     assert {place.state for place in tracking.all()} == {FollowingState.FOLLOWING}
 
 
-def test_the_second_of_two_rebuilds_is_told_of_the_first(writer: Writer, server_dsn: str) -> None:
+def test_the_second_of_two_rebuilds_is_refused_with_the_first_one_named(
+    writer: Writer, server_dsn: str
+) -> None:
     writer.write_random(act_count=60)
     second = Database(server_dsn, writer.database.schema)
     refusals: list[RebuildUnderWay] = []
@@ -207,7 +209,7 @@ def test_a_rebuild_under_inline_writers_and_a_follower_ends_in_the_right_rows(
 
     def write(number: int) -> None:
         other = Writer(databases[number])
-        seed = 1_000_000 * (number + 1)  # no writer ever comes to the seeds of the next
+        seed = 1_000_000 * (number + 1)  # no writer ever reaches the seeds of the next
         while not stop.is_set():
             seed += 1
             # One of the two is an old program that leaves its rows to the follower.
@@ -277,7 +279,7 @@ def test_a_projection_that_the_schema_does_not_know_is_made_by_a_rebuild(writer:
 
 
 class Halts(Exception):
-    """What breaks a rebuild off."""
+    """The exception that interrupts a rebuild."""
 
 
 def test_a_rebuild_of_others_clears_away_what_one_that_was_broken_off_has_left(

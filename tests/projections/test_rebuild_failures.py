@@ -1,5 +1,5 @@
-"""What a rebuild cannot take in, and what it must take: it stops with the place and the reason, the
-old rows serve, and the next start goes on."""
+"""Failures of a rebuild: it stops with the place and the reason, the old rows serve, and the next
+start resumes it."""
 
 import os
 import re
@@ -57,7 +57,7 @@ def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Broken:
-    """A fold that cannot take in the events of one attempt, until it is mended."""
+    """A fold that cannot take in the events of one attempt, until it is fixed."""
 
     attempt_id: str | None = None
 
@@ -77,7 +77,7 @@ class BrokenWorkers(Broken, Workers):
 
 def broken_at(broken: Any, writer: Writer) -> AnyEvent:
     """The fold fails at an attempt that began late, of whose events this is the first that it
-    looks at."""
+    reads."""
     log = [record.event for record in writer.log()]
     began = [event for event in log if event.originator_version == 1]
     broken.attempt_id = began[-3].originator_id
@@ -117,7 +117,7 @@ def test_a_fold_that_fails_stops_the_rebuild_and_names_the_place(
 
 @alone_and_in_two
 @pytest.mark.parametrize("kind", [BrokenContexts, BrokenWorkers])
-def test_the_next_start_of_a_mended_fold_goes_on(
+def test_the_next_start_of_a_fixed_fold_resumes_the_rebuild(
     writer: Writer, kind: type[Any], process_count: int
 ) -> None:
     writer.write_random(act_count=1_000)
@@ -135,7 +135,7 @@ def test_the_next_start_of_a_mended_fold_goes_on(
     assert writer.stored(broken) == writer.expected(broken)
 
 
-def test_another_fold_begins_anew(writer: Writer) -> None:
+def test_another_fold_begins_from_scratch(writer: Writer) -> None:
     writer.write_random(act_count=1_000)
     broken = BrokenContexts()
     broken_at(broken, writer)
@@ -262,13 +262,13 @@ def test_a_log_with_gaps_is_rebuilt_and_its_events_are_counted(
     for seed in range(2, 12):
         write_and_roll_back(writer, seed)
         writer.write_random(seed=seed, act_count=20)
-    told: list[RebuildProgress] = []
+    reported: list[RebuildProgress] = []
 
-    report = rebuild(writer, process_count=process_count, on_progress=told.append).run()
+    report = rebuild(writer, process_count=process_count, on_progress=reported.append).run()
 
     assert is_right(writer)
     assert report.event_count == len(writer.log())
-    assert told[-1].event_count == len(writer.log())
+    assert reported[-1].event_count == len(writer.log())
     for projection in BUILT_IN:
         assert writer.stored(projection) == writer.expected(projection)
 
@@ -282,7 +282,7 @@ def write_and_roll_back(writer: Writer, seed: int) -> None:
 
 @alone_and_in_two
 @pytest.mark.parametrize("block_events", [1, 50, 5_000])
-def test_streams_that_go_on_behind_the_borders_of_ranges_are_folded_once_and_whole(
+def test_streams_that_continue_behind_the_borders_of_ranges_are_folded_once_and_whole(
     writer: Writer, process_count: int, block_events: int
 ) -> None:
     for seed in range(3):
@@ -305,14 +305,14 @@ def test_progress_never_falls_and_ends_at_the_length_of_the_log(
     writer: Writer, process_count: int
 ) -> None:
     writer.write_random(act_count=1_000)
-    told: list[RebuildProgress] = []
+    reported: list[RebuildProgress] = []
 
-    rebuild(writer, process_count=process_count, block_events=50, on_progress=told.append).run()
+    rebuild(writer, process_count=process_count, block_events=50, on_progress=reported.append).run()
 
-    counts = [it.event_count for it in told]
+    counts = [it.event_count for it in reported]
     assert counts == sorted(counts)
     # Once, though it is read twice: for rows of single streams, and for those that mix them.
-    assert (counts[0], counts[-1], told[-1].total) == (0, *[len(writer.log())] * 2)
+    assert (counts[0], counts[-1], reported[-1].total) == (0, *[len(writer.log())] * 2)
 
 
 class Died(Exception):
@@ -328,7 +328,7 @@ def dying_in(phase: Phase, *, after_events: int = 0) -> Callable[[RebuildProgres
 
 
 @pytest.mark.parametrize("phase", [it for it in Phase if it is not Phase.CHECKING])
-def test_a_rebuild_broken_off_in_any_phase_is_gone_on_with(writer: Writer, phase: Phase) -> None:
+def test_a_rebuild_interrupted_in_any_phase_is_resumed(writer: Writer, phase: Phase) -> None:
     writer.write_random(act_count=1_000)
     truncate(writer)
     with pytest.raises(Died):
@@ -338,14 +338,14 @@ def test_a_rebuild_broken_off_in_any_phase_is_gone_on_with(writer: Writer, phase
             block_events=50,
             on_progress=dying_in(phase, after_events=len(writer.log()) // 2),
         ).run()
-    told: list[RebuildProgress] = []
+    reported: list[RebuildProgress] = []
 
-    report = rebuild(writer, process_count=1, block_events=50, on_progress=told.append).run()
+    report = rebuild(writer, process_count=1, block_events=50, on_progress=reported.append).run()
 
     is_over = phase is Phase.DONE
     assert (report.done_before > 0) is not is_over
-    assert told[0].event_count == report.done_before
-    assert {it.done_before for it in told} == {report.done_before}
+    assert reported[0].event_count == report.done_before
+    assert {it.done_before for it in reported} == {report.done_before}
     for projection in BUILT_IN:
         assert writer.stored(projection) == writer.expected(projection)
     if phase not in (Phase.FOLDING, Phase.DONE):
@@ -355,7 +355,7 @@ def test_a_rebuild_broken_off_in_any_phase_is_gone_on_with(writer: Writer, phase
 # -- others --------------------------------------------------------------------------------------
 
 
-def test_the_second_of_two_is_told_who_is_at_work_and_since_when(
+def test_the_second_of_two_is_refused_with_the_first_one_and_its_start(
     writer: Writer, server_dsn: str
 ) -> None:
     writer.write_random(act_count=1_000)
@@ -391,12 +391,12 @@ def test_a_users_view_is_named_before_anything_is_folded(writer: Writer) -> None
     writer.write_random()
     with writer.database.cursor() as cursor:
         cursor.execute(VIEW)
-    told: list[RebuildProgress] = []
+    reported: list[RebuildProgress] = []
 
     with pytest.raises(InvalidInput, match="view mine"):
-        rebuild(writer, on_progress=told.append).run()
+        rebuild(writer, on_progress=reported.append).run()
 
-    assert told == []
+    assert reported == []
     with writer.database.cursor() as cursor:
         cursor.execute("DROP VIEW mine")
     rebuild(writer).run()
@@ -479,7 +479,7 @@ def test_an_index_that_a_dead_process_is_still_making_is_waited_for(
 
 
 def make_index(database: Database, made: threading.Event) -> None:
-    """As the server does for a client that is gone: it goes on to the end of the statement."""
+    """As the server does for a client that is gone: it continues to the end of the statement."""
     with database.transaction() as cursor:
         cursor.execute(
             "CREATE UNIQUE INDEX projection_recovery_contexts__shadow__key "
@@ -512,11 +512,11 @@ def test_a_server_that_is_restarted_meanwhile_is_waited_for(
     writer.write_random(act_count=1_500)
     truncate(writer)
     log = writer.log()
-    told: list[RebuildProgress] = []
+    reported: list[RebuildProgress] = []
     restarts = iter([how])
 
     def restart_once(progress: RebuildProgress) -> None:
-        told.append(progress)
+        reported.append(progress)
         if progress.phase is phase and progress.event_count >= len(log) // 2:
             for mode in restarts:
                 restart(private_server, mode)
@@ -527,7 +527,7 @@ def test_a_server_that_is_restarted_meanwhile_is_waited_for(
 
     assert list(restarts) == []
     assert (report.event_count, report.done_before) == (len(log), 0)
-    assert told[-1].event_count == len(log)
+    assert reported[-1].event_count == len(log)
     for projection in BUILT_IN:
         assert writer.stored(projection) == writer.expected(projection)
     assert {it.position for it in ProjectionTracking(database).all()} == {log[-1].position}

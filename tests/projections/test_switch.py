@@ -86,7 +86,7 @@ def wait_until_blocked_by(server_dsn: str, pid: int) -> None:
             if row and row[0]:
                 return
             pause.wait(0.05)
-    raise AssertionError("nobody came to wait for the switch")
+    raise AssertionError("no session waits for the switch")
 
 
 def stored_rows(writer: Writer) -> list[DispatchReadyRow]:
@@ -108,7 +108,7 @@ def test_an_event_committed_after_the_switch_below_it_is_not_lost(
         positions = [place.position for place in ProjectionTracking(writer.database).all()]
 
     assert positions == [0] * len(BUILT_IN)
-    # What was visible above the gap is in the list all the same: a claim needs it at once.
+    # Visible events above the gap are in the list all the same: a claim needs it at once.
     assert len(writer.stored(DISPATCH_READY)) == len(writer.expected(DISPATCH_READY)) - 1 > 0
     follow(writer)
     for projection in BUILT_IN:

@@ -57,7 +57,7 @@ def fold_of_the_rows(writer: Writer) -> int:
     return place.fold_version
 
 
-# -- older programs go on after a switch ---------------------------------------------------------
+# -- older programs continue after a switch --------------------------------------------------
 
 
 @every_other
@@ -123,11 +123,11 @@ def wait_until_blocked_by(server_dsn: str, pid: int) -> None:
             if row and row[0]:
                 return
             pause.wait(0.05)
-    raise AssertionError("nobody came to wait for the switch")
+    raise AssertionError("no session waits for the switch")
 
 
 class SwitchesBeforeReading(SettledReader):
-    """Lets something happen between a follower's look at the position and its reading."""
+    """Lets something happen between a follower's read of its position and of the log."""
 
     happening: Callable[[], None]
 
@@ -144,11 +144,11 @@ def test_a_batch_that_was_begun_before_the_switch_is_not_folded_into_the_new_row
     follow(writer, DISPATCH_READY)
     reader = SwitchesBeforeReading(second_database)
 
-    def switch_and_go_on() -> None:
+    def switch_and_continue() -> None:
         rebuild(writer, shouting)
         writer.write_random(seed=2, act_count=20)
 
-    reader.happening = switch_and_go_on
+    reader.happening = switch_and_continue
     following = Follower(Source(second_database, reader), projections=[DISPATCH_READY])
 
     assert following.step() == 0

@@ -178,7 +178,7 @@ def test_a_codec_that_has_changed_is_to_blame_and_the_value_is_not_damaged() -> 
         (codec(), "needed a list of Codecs"),
     ],
 )
-def test_codecs_that_cannot_be_told_apart_are_refused(codecs: Sequence[Any], found: str) -> None:
+def test_codecs_that_cannot_be_distinguished_are_refused(codecs: Sequence[Any], found: str) -> None:
     with pytest.raises(InvalidInput, match=found.replace("[", r"\[")):
         Values(codecs)
     with pytest.raises(InvalidInput):

@@ -1,4 +1,4 @@
-"""Bytes that nobody wrote: any, and written ones that were changed."""
+"""Bytes that no program wrote: any, and written ones that were changed."""
 
 import tracemalloc
 from typing import Any

@@ -1,4 +1,4 @@
-"""What would not come back is refused, with the path to it and what to do."""
+"""Values that would not come back are refused, with the path to it and what to do."""
 
 import enum
 import re

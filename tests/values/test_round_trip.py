@@ -58,7 +58,7 @@ def test_what_is_easily_taken_for_something_else_comes_back(name: str) -> None:
 
 
 @given(accepted(), accepted())
-def test_a_canonical_digest_tells_values_apart_by_type_and_content_alone(
+def test_a_canonical_digest_distinguishes_values_by_type_and_content_alone(
     left: Any, right: Any
 ) -> None:
     is_same = shape(left, is_canonical=True) == shape(right, is_canonical=True)

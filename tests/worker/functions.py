@@ -1,4 +1,7 @@
-"""What the workers of these tests run. The input's folder is how a test sees and steers them."""
+"""The functions that the workers of these tests run.
+
+By the files in the folder that its input names, a test observes and controls a function.
+"""
 
 import os
 import signal
@@ -82,7 +85,7 @@ def hold_against_sigterm(claim: Claim) -> str:
 
 
 def hold_with_a_fork(claim: Claim) -> str:
-    """Have a child of its own that goes on for ever."""
+    """Have a child of its own that never ends."""
     return _hold_beside_a_fork(claim, leave_group=lambda: None)
 
 

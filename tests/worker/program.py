@@ -28,7 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 def main(settings: Settings) -> None:
-    def tell(notice: Notice) -> None:
+    def report(notice: Notice) -> None:
         with Path(settings.notices).open("ab") as file:
             file.write(msgspec.json.encode(notice) + b"\n")
 
@@ -43,7 +43,7 @@ def main(settings: Settings) -> None:
             drain_s=settings.drain_s,
             shortest_pause_s=settings.shortest_pause_s,
             longest_pause_s=settings.longest_pause_s,
-            on_event=tell,
+            on_event=report,
         )
         worker.run(max_attempts=settings.max_attempts)
 

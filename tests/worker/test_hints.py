@@ -208,7 +208,7 @@ def test_hints_without_end_cost_about_as_many_claims_as_none(
     assert count <= 2.0 / worker.LONGEST_HINT_PAUSE_S + 20
 
 
-def test_a_call_that_one_need_not_come_to_does_not_make_a_pause_longer(
+def test_a_notice_that_wakes_no_worker_does_not_make_a_pause_longer(
     lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ReadyNotice, "wake_delay_s", lambda _self, **_: None)

@@ -19,7 +19,7 @@ from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Outcome
 from recovery_journal.worker.session_lock import SessionLock
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def sockets() -> set[str]:
@@ -60,14 +60,14 @@ def in_a_function(_journal: rj.Journal, path: Path) -> None:
 
 def in_a_program_of_a_function(_journal: rj.Journal, path: Path) -> None:
     def work() -> ChildResult:
-        told = subprocess.run(
+        reported = subprocess.run(
             ["ls", "-l", "/proc/self/fd"],
             close_fds=False,
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        path.write_text("\n".join(word for word in told.split() if word.startswith("socket:")))
+        path.write_text("\n".join(word for word in reported.split() if word.startswith("socket:")))
         return ChildResult(outcome=Outcome.COMPLETED)
 
     child = Child(work, deadline=elapsed_s() + 60)

@@ -29,7 +29,7 @@ from tests.worker.functions import is_gone, until
 
 GRACE_S = 0.3
 LIMITS = rj.Limits(grace_s=0.2, session_grace_s=GRACE_S)
-LONG_TTL_S = 30.0  # nobody waits for this one
+LONG_TTL_S = 30.0  # no test waits for this one
 FLEET_COUNT = 40
 
 DECLARED = "SELECT session_lock FROM leases WHERE attempt_id = 'a-1'"
@@ -111,7 +111,7 @@ def sweep_beyond_the_grace(journal: Journal) -> list[rj.SweepResult]:
     return swept
 
 
-def assert_goes_on(desk: Desk, worker: WorkerProgram) -> None:
+def assert_continues(desk: Desk, worker: WorkerProgram) -> None:
     """The worker completes under the very lease that it had."""
     desk.let_go()
     assert worker.until_ended() == [Outcome.COMPLETED]
@@ -186,7 +186,7 @@ def test_a_worker_whose_lock_is_cut_takes_another_and_keeps_its_lease(desk: Desk
         assert swept == []
         assert declared(desk) not in (None, before)
 
-    assert_goes_on(desk, worker)
+    assert_continues(desk, worker)
     problems = [it.text for it in worker.notices if it.kind is NoticeKind.PROBLEM]
     assert sum(text.startswith("lost the session lock: ") for text in problems) == 3
 
@@ -200,7 +200,7 @@ def test_a_worker_whose_connections_are_all_cut_keeps_its_lease(private: Desk) -
 
     assert swept == []
     assert declared(private) not in (None, before)
-    assert_goes_on(private, worker)
+    assert_continues(private, worker)
 
 
 def test_an_idle_worker_whose_lock_is_cut_has_another_when_it_works_again(desk: Desk) -> None:
@@ -238,7 +238,7 @@ def test_a_worker_that_gets_no_lock_any_more_is_left_to_its_ttl(private: Desk) -
         elsewhere.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
     until(lambda: declared(private) not in (None, before), "the worker's next lock")
     private.journal.sweep()
-    assert_goes_on(private, worker)
+    assert_continues(private, worker)
 
 
 def test_a_suspended_worker_is_left_to_its_ttl(desk: Desk) -> None:
@@ -251,7 +251,7 @@ def test_a_suspended_worker_is_left_to_its_ttl(desk: Desk) -> None:
     os.kill(child_id, signal.SIGCONT)
 
     assert swept == []
-    assert_goes_on(desk, worker)
+    assert_continues(desk, worker)
 
 
 def test_a_worker_that_is_asked_to_end_leaves_nothing_to_be_missed(desk: Desk) -> None:
@@ -263,7 +263,7 @@ def test_a_worker_that_is_asked_to_end_leaves_nothing_to_be_missed(desk: Desk) -
 
     assert worker.exit_code() == 0
     assert sweep_beyond_the_grace(desk.journal) == []
-    assert_goes_on(desk, worker)
+    assert_continues(desk, worker)
 
 
 def restart(server: PrivateServer, _desk: Desk) -> None:
@@ -297,7 +297,7 @@ def test_what_ends_every_session_of_the_server_is_nobodys_death(
 
     assert swept == []
     assert not is_gone(child_id)
-    assert_goes_on(private, worker)
+    assert_continues(private, worker)
 
 
 def sweep_beyond_the_grace_after_an_outage(desk: Desk) -> list[rj.SweepResult]:
@@ -339,7 +339,7 @@ def test_a_failover_is_nobodys_death(private_server: PrivateServer) -> None:
 
             assert swept == []
             assert not is_gone(child_id)
-            assert_goes_on(desk, worker)
+            assert_continues(desk, worker)
 
 
 def has_replayed(standby: PrivateServer, lsn: str) -> bool:
@@ -389,9 +389,9 @@ def test_a_sweeper_behind_a_transaction_pooler_believes_no_end_and_says_so(
         worker.signal(signal.SIGKILL)
         assert sweep_beyond_the_grace(pooled) == []
 
-        told = [record.message for record in caplog.records]
-        assert len(told) == 1
-        assert told[0].startswith("cannot watch session locks through 127.0.0.1:")
+        reported = [record.message for record in caplog.records]
+        assert len(reported) == 1
+        assert reported[0].startswith("cannot watch session locks through 127.0.0.1:")
         private.sweep_until_lost("a-1")  # by a sweeper that is not
 
 
@@ -435,7 +435,7 @@ def holders(dsn: str, schema: str) -> Iterator[None]:
 
 
 def test_a_worker_that_cannot_connect_any_more_keeps_its_heartbeats(private: Desk) -> None:
-    """What swallows new connections without a word must not keep it from renewing a short TTL."""
+    """A proxy that swallows new connections silently must not keep it from renewing a short TTL."""
     with Doorkeeper.before(private.dsn) as doorkeeper:
         worker, child_id = at_work(private, ttl_s=1.0, dsn=doorkeeper.dsn)
         until(lambda: ask(private.journal, HAS_RENEWED), "a heartbeat beside the function")
@@ -450,4 +450,4 @@ def test_a_worker_that_cannot_connect_any_more_keeps_its_heartbeats(private: Des
         assert not is_gone(child_id)
         doorkeeper.let_in()
         until(lambda: declared(private) is not None, "the worker's next lock")
-        assert_goes_on(private, worker)
+        assert_continues(private, worker)

@@ -55,7 +55,7 @@ def test_it_is_held_until_it_is_closed(journal: Journal, lock: SessionLock) -> N
     assert (lock.number, lock.file) == (None, None)
 
 
-def test_taking_it_twice_is_no_news(journal: Journal, lock: SessionLock) -> None:
+def test_taking_it_twice_has_no_effect(journal: Journal, lock: SessionLock) -> None:
     lock.take()
 
     assert not lock.take()
@@ -152,7 +152,7 @@ def test_a_lock_leaves_no_hook_behind(journal: Journal, monkeypatch: pytest.Monk
     assert hooks == []
 
 
-def test_a_worker_without_a_server_is_told_once_and_tries_again(
+def test_a_worker_without_a_server_reports_it_once_and_retries(
     journal: Journal, lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recovery_journal.worker.session_lock.SHORTEST_PAUSE_S", 0.0)

@@ -1,4 +1,4 @@
-"""What a worker's function is given, and what it returns, with types of the user's own."""
+"""Arguments and results of a worker's function, with types of the user's own."""
 
 from decimal import Decimal
 

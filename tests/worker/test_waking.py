@@ -35,7 +35,7 @@ WHERE (query LIKE 'LISTEN %%' OR query LIKE '%%lock_shared%%')  -- asleep since 
 
 
 def asleep(desk: Desk) -> WorkerProgram:
-    """A worker that has found nothing to claim, and does not look again by itself."""
+    """A worker that has found nothing to claim, and does not poll again by itself."""
     worker = desk.start(shortest_pause_s=FOR_EVER_S, longest_pause_s=FOR_EVER_S, ttl_s=30.0)
     until(lambda: listening_count(desk.journal) == 1, "the worker to listen")
     desk.make_ready("a-0", "count")  # claimed by its first look, or because of its call
@@ -213,7 +213,7 @@ def test_sleepers_are_counted_as_long_as_they_sleep(desk: Desk) -> None:
     waking.close()
 
 
-def test_a_lock_that_is_found_lost_on_falling_asleep_is_told_of(desk: Desk) -> None:
+def test_a_lock_that_is_found_lost_on_falling_asleep_is_reported(desk: Desk) -> None:
     lock = SessionLock(desk.journal.database)
     lock.take()
     with desk.journal.database.cursor() as cursor:
@@ -228,7 +228,7 @@ def test_a_lock_that_is_found_lost_on_falling_asleep_is_told_of(desk: Desk) -> N
     assert not lock.is_asleep
 
 
-def test_of_many_that_sleep_only_some_come_to_a_call() -> None:
+def test_of_many_sleeping_workers_a_notice_wakes_only_some() -> None:
     heard = ReadyNotice(ready_count=1, asleep_count=1_000)
 
     lots = [heard.wake_delay_s(is_asleep=True) for _ in range(1_000)]
@@ -236,7 +236,7 @@ def test_of_many_that_sleep_only_some_come_to_a_call() -> None:
     assert 0 < sum(lot is not None for lot in lots) < 100
 
 
-def test_whoever_is_awake_comes_to_every_call() -> None:
+def test_a_worker_that_is_awake_comes_at_every_notice() -> None:
     heard = ReadyNotice(ready_count=1, asleep_count=1_000)
 
     assert all(heard.wake_delay_s(is_asleep=False) == 0 for _ in range(1_000))

@@ -28,7 +28,7 @@ def test_a_killed_child_is_reported_at_once_and_counts_as_a_crash(
     desk: Desk, number: signal.Signals
 ) -> None:
     desk.make_ready("a-1", "hold")
-    worker = desk.start(ttl_s=30)  # nobody waits for this TTL
+    worker = desk.start(ttl_s=30)  # no test waits for this TTL
 
     os.kill(desk.child_id(), number)
     desk.let_go()
@@ -42,7 +42,7 @@ def test_a_killed_child_is_reported_at_once_and_counts_as_a_crash(
 
 def test_the_child_of_a_killed_worker_dies_with_it(desk: Desk) -> None:
     desk.make_ready("a-1", "work_for_ever")
-    worker = desk.start(ttl_s=30)  # nobody waits for this TTL
+    worker = desk.start(ttl_s=30)  # no test waits for this TTL
     child_id = desk.child_id()
     desk.journal.sweep()
 
@@ -55,7 +55,7 @@ def test_the_child_of_a_killed_worker_dies_with_it(desk: Desk) -> None:
     assert (recovery.lost.loss, recovery.stage) == (LossReason.SESSION_LOST, Stage.READY)
 
 
-def test_a_suspended_worker_is_recovered_elsewhere_refused_and_goes_on(desk: Desk) -> None:
+def test_a_suspended_worker_is_recovered_elsewhere_refused_and_continues(desk: Desk) -> None:
     desk.make_ready("a-1", "hold")
     first = desk.start("w-1", ttl_s=0.5)
     child_id = desk.child_id()
@@ -88,7 +88,7 @@ def test_the_child_of_a_suspended_worker_fences_itself(desk: Desk) -> None:
     worker.signal(signal.SIGCONT)
     desk.let_go()
 
-    # Nobody had taken the lease, so it went back at once, and no crash was counted.
+    # No worker had taken the lease, so it went back at once, and no crash was counted.
     assert worker.until_ended(2) == [Outcome.FENCED, Outcome.COMPLETED]
     losses = desk.events("a-1", LeaseExpired)
     assert losses[-1].loss is LossReason.HANDED_BACK
@@ -238,7 +238,7 @@ def test_a_short_outage_costs_nothing(cut_off: Desk, private_server: PrivateServ
     assert confirmed.recorded_by.pid == child_id
 
 
-def test_claiming_goes_on_after_an_outage(cut_off: Desk, private_server: PrivateServer) -> None:
+def test_claiming_continues_after_an_outage(cut_off: Desk, private_server: PrivateServer) -> None:
     desk = cut_off
     worker = desk.start()
     desk.make_ready("a-1", "count")

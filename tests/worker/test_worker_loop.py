@@ -195,7 +195,7 @@ def test_thirty_attempts_leave_no_files_open_and_no_zombies(desk: Desk, kind: st
 
 
 def child_count() -> int:
-    """Children of this process, dead ones that nobody has waited for too."""
+    """Children of this process, dead ones that are not reaped too."""
     return len(psutil.Process().children())
 
 

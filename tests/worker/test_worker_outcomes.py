@@ -1,4 +1,4 @@
-"""What a worker makes of the ways in which a function ends."""
+"""The outcomes of the ways in which a worker's function ends."""
 
 import errno
 import os
@@ -157,7 +157,7 @@ def test_a_host_without_processes_hands_the_lease_back(
     assert desk.journal.recovery("a-1").stage is Stage.READY
 
 
-def test_the_claim_goes_on_where_the_last_worker_stopped(desk: Desk) -> None:
+def test_the_claim_continues_where_the_last_worker_stopped(desk: Desk) -> None:
     lease = desk.journal.acquire(
         attempt_id="a-1", run_id="r-1", worker_id="w-0", kind="sum", input=[1, 2, 3]
     )
@@ -166,12 +166,12 @@ def test_the_claim_goes_on_where_the_last_worker_stopped(desk: Desk) -> None:
     lease.record_step("two", 2)
     lease.hand_back()
 
-    def go_on(claim: Claim) -> int:
+    def add_up(claim: Claim) -> int:
         done = claim.state + sum(step.output for step in claim.tail)
         claim.lease.record_step("three", claim.input[2])
         return int(done + claim.input[2])
 
-    ended = worker_of(desk, {"sum": go_on}).run(until_idle=True)
+    ended = worker_of(desk, {"sum": add_up}).run(until_idle=True)
 
     assert ended == Counter({Outcome.COMPLETED: 1})
     recovery = desk.journal.recovery("a-1")
