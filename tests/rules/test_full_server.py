@@ -62,5 +62,5 @@ def test_a_full_server_delays_new_connections_and_no_others(small_server: Privat
         thread.join()
 
         assert {type(problem) for problem in problems} == {ServerUnavailable}
-        assert "9 of 9 connections are in use" in said.what
+        assert "9 of 9 are in use" in said.what
         assert "max_connections" in said.do
