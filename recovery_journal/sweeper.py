@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
 from recovery_journal.monitoring.quarantine_notifier import Hook
-from recovery_journal.process.back_off import BackOff, with_jitter
+from recovery_journal.process.back_off import LONGEST_OUTAGE_PAUSE_S, BackOff, with_jitter
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.recovery.sweep_result import SweepResult
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
-LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 REST: Final = 10
 """The pause after a sweep that found nothing is this many times as long as the sweep. So many
 sweepers that scan the leases of a large fleet, on a server with much other load, slow themselves
@@ -70,7 +69,7 @@ class Sweeper:
         """Sweep repeatedly. Pauses grow while there is nothing to do, up to 1 s, and while the
         server cannot be reached, up to 5 s."""
         back_off = BackOff(SHORTEST_PAUSE_S, self._longest_pause_s)
-        with stopping_on_signals(self._stop), self._telling():
+        with stopping_on_signals(self._stop), self._notifying():
             while not self._stop.is_set():
                 begun = time.monotonic()
                 try:
@@ -88,13 +87,13 @@ class Sweeper:
                 self._watch(max(back_off.pause_s(), rest_s))
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _notifying(self) -> Iterator[None]:
         """Within this context, a thread beside the sweeps calls the hook. The thread is a daemon,
         so that a second request to stop never waits for the hook."""
         if self._on_quarantine is None:
             yield
             return
-        thread = threading.Thread(target=self._tell, args=(self._on_quarantine,), daemon=True)
+        thread = threading.Thread(target=self._notify, args=(self._on_quarantine,), daemon=True)
         thread.start()
         try:
             yield
@@ -104,7 +103,7 @@ class Sweeper:
         if self._failures:
             raise self._failures[0]
 
-    def _tell(self, hook: Hook) -> None:
+    def _notify(self, hook: Hook) -> None:
         try:
             while True:
                 try:
