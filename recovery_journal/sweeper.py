@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
 from recovery_journal.monitoring.quarantine_notifier import Hook
-from recovery_journal.process.back_off import BackOff, with_jitter
+from recovery_journal.process.back_off import LONGEST_OUTAGE_PAUSE_S, BackOff, with_jitter
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.recovery.sweep_result import SweepResult
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
-LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 REST: Final = 10
 """The pause after a sweep that found nothing is this many times as long as the sweep. So many
 sweepers that scan the leases of a large fleet, on a server with much other load, slow themselves

@@ -45,43 +45,34 @@ def unfinished_rebuilds(
     """By name, those of its projections that are not switched yet; `known` are the program's
     own."""
     is_at_work = is_under_way(cursor, schema)
-    begun = Registry().find(cursor)
-    if begun is None:
+    state = Registry().find(cursor)
+    if state is None:
         return {}
-    return {
-        name: _unfinished(begun, known, name, version, is_at_work=is_at_work)
-        for name, version, _ in begun.folds
-        if name not in begun.switched
-    }
+    found = {}
+    for name, version, _ in state.folds:
+        if name in state.switched:
+            continue
+        is_mixed = name in known and not known[name].is_stream_keyed
+        done = state.range_count - state.open_range_count
+        found[name] = UnfinishedRebuild(
+            is_at_work=is_at_work,
+            version=version,
+            done=state.mixed_event_count if is_mixed else done,
+            total=state.position_count if is_mixed else state.range_count,
+            portion=Portion.POSITIONS if is_mixed else Portion.RANGES,
+            host=state.host,
+            process_id=state.process_id,
+            started_at=state.started_at,
+            do=None if is_at_work else _do(state, known),
+        )
+    return found
 
 
-def _unfinished(
-    begun: RebuildState,
-    known: Mapping[str, Projection[Any]],
-    name: str,
-    version: int,
-    *,
-    is_at_work: bool,
-) -> UnfinishedRebuild:
-    is_mixed = name in known and not known[name].is_stream_keyed
-    return UnfinishedRebuild(
-        is_at_work=is_at_work,
-        version=version,
-        done=begun.mixed_event_count if is_mixed else begun.range_count - begun.open_range_count,
-        total=begun.position_count if is_mixed else begun.range_count,
-        portion=Portion.POSITIONS if is_mixed else Portion.RANGES,
-        host=begun.host,
-        process_id=begun.process_id,
-        started_at=begun.started_at,
-        do=None if is_at_work else _do(begun, known),
-    )
-
-
-def _do(begun: RebuildState, known: Mapping[str, Projection[Any]]) -> str:
+def _do(state: RebuildState, known: Mapping[str, Projection[Any]]) -> str:
     """Only a rebuild of the same projections, by the same folds, resumes it."""
-    names = sorted(name for name, _, _ in begun.folds)
+    names = sorted(name for name, _, _ in state.folds)
     projections = [known[name] for name in names if name in known]
-    if not begun.is_of(projections):
+    if not state.is_of(projections):
         return "`recovery-journal rebuild` begins from scratch"
     which = "" if len(projections) == len(known) else f" {' '.join(names)}"
     return f"`recovery-journal rebuild{which}` resumes it"

@@ -5,6 +5,9 @@ from typing import Final
 
 SHORTEST_SHARE: Final = 0.75
 
+LONGEST_OUTAGE_PAUSE_S: Final = 5.0
+"""The longest pause of a loop whose server cannot be reached."""
+
 
 class BackOff:
     """Pauses that double, from the shortest to the longest, each with jitter.
@@ -21,6 +24,10 @@ class BackOff:
         pause_s = min(self._next_s, self._longest_s if longest_s is None else longest_s)
         self._next_s = pause_s * 2
         return with_jitter(pause_s)
+
+    def is_beyond(self, longest_s: float) -> bool:
+        """Whether the next pause has reached this limit, and the limit cuts it."""
+        return self._next_s > longest_s
 
     def reset(self) -> None:
         """Start from the shortest pause again."""

@@ -13,7 +13,7 @@ from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.rebuild.registry import Registry
-from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
+from recovery_journal.read_models.tables.projection_table import table_of
 
 OCCUPIED = """
 SELECT relname::text AS name
@@ -60,7 +60,7 @@ def create_projections(
     tracking.create(cursor)
     Registry().create(cursor)
     for projection in projections:
-        ProjectionTable(projection).create(cursor)
+        table_of(projection).create(cursor)
         tracking.register(cursor, projection)
 
 
@@ -76,13 +76,5 @@ def add_projections(database: Database, projections: Sequence[Projection[Any]]) 
     with database.transaction() as cursor:
         schemas.lock(cursor)
         for projection in unknown:
-            _add(cursor, tracking, projection)
-
-
-def _add(
-    cursor: Cursor[DictRow], tracking: ProjectionTracking, projection: Projection[Any]
-) -> None:
-    table = ProjectionTable(projection)
-    if not table.exists(cursor):
-        table.create(cursor)
-    tracking.register(cursor, projection)
+            table_of(projection).create_missing(cursor)
+            tracking.register(cursor, projection)

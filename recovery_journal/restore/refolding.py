@@ -11,8 +11,9 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
-from recovery_journal.domain.errors import FoldFailed, StreamUnusable
+from recovery_journal.domain.errors import FoldFailed
 from recovery_journal.log.block import END
+from recovery_journal.log.rows import decode_rows
 from recovery_journal.log.streams import streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Projection, Record
@@ -75,12 +76,6 @@ class Refolding:
 
 def _records(cursor: Cursor[DictRow], stream: str, upto: int) -> list[Record]:
     """The stream's events up to a position, or to the first that cannot be read."""
-    records = []
-    for row in streams(cursor, [stream])[stream].rows:
-        if row.is_skipped or row.position > upto:
-            continue
-        try:
-            records.append(row.record())
-        except StreamUnusable:
-            break
+    rows = streams(cursor, [stream])[stream].rows
+    records, _ = decode_rows([row for row in rows if row.position <= upto and not row.is_skipped])
     return records

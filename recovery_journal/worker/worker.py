@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
-from recovery_journal.process.back_off import with_jitter
+from recovery_journal.process.back_off import LONGEST_OUTAGE_PAUSE_S, BackOff
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.worker.outcome import Notice, NoticeKind, NoticeObserver, Outcome
 from recovery_journal.worker.session_lock import SessionLock
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 SHORTEST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
 LONGEST_CALLED_PAUSE_S: Final = 2.0  # a notification ends it sooner
-LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 SHORTEST_HINT_PAUSE_S: Final = 0.02
 LONGEST_HINT_PAUSE_S: Final = 0.25
 DRAIN_S: Final = 10.0
@@ -255,16 +254,14 @@ class _Pause:
     def __init__(self, stop: WakeEvent, session_lock: SessionLock, shortest_s: float) -> None:
         self._stop = stop
         self._session_lock = session_lock
-        self._shortest_s = self._next_s = shortest_s
+        self._back_off = BackOff(shortest_s, LONGEST_CALLED_PAUSE_S)
         self._hint_s = 0.0
 
     def wait(self, longest_s: float) -> None:
-        pause_s = min(self._next_s, longest_s)
-        if self._session_lock.sleep(is_asleep=self._next_s > longest_s):
+        if self._session_lock.sleep(is_asleep=self._back_off.is_beyond(longest_s)):
             return  # nothing would wake it: it has to take another lock first
-        self._next_s = pause_s * 2
         begun = time.monotonic()
-        until, has_notice = begun + with_jitter(pause_s), False
+        until, has_notice = begun + self._back_off.pause_s(longest_s), False
         while (left_s := until - time.monotonic()) > 0:
             if (heard := self._session_lock.take_notice()) is not None:
                 has_notice = True
@@ -284,11 +281,11 @@ class _Pause:
 
     def _wake(self) -> None:
         if self._hint_s == 0:
-            self._next_s = self._shortest_s
+            self._back_off.reset()
         self._hint_s = min(max(self._hint_s * 2, SHORTEST_HINT_PAUSE_S), LONGEST_HINT_PAUSE_S)
 
     def reset(self) -> None:
-        self._next_s = self._shortest_s
+        self._back_off.reset()
         self._hint_s = 0.0
 
 

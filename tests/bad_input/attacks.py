@@ -40,7 +40,7 @@ def add(state: Any, _name: str, output: Any) -> Any:
 
 
 OUTDATED: Final = rj.OutdatedProjection(
-    projection="p", found_version=1, found_hash="f", needed_version=2, needed_hash="g"
+    projection="p", found="version 1 (f)", needed="version 2 (g)", do="rebuild it"
 )
 REDUCERS: Final[Mapping[str, Reducer]] = {"report": add}
 

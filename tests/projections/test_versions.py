@@ -11,7 +11,7 @@ from psycopg import Cursor
 
 from recovery_journal.domain.errors import RowsOutdated
 from recovery_journal.log.reader import Page, SettledReader
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.follower import Follower
@@ -231,7 +231,9 @@ def test_old_rows_serve_and_stay_right_while_new_ones_are_prepared(
 
 def has_shadow(writer: Writer, projection: Projection[Any]) -> bool:
     with writer.database.cursor() as cursor:
-        return shadow_of(projection).exists(cursor)
+        name = {"name": shadow_of(projection).name}
+        found = cursor.execute("SELECT to_regclass(%(name)s) IS NOT NULL AS found", name)
+        return bool(one(found)["found"])
 
 
 def in_thread_of_its_own(function: Any) -> Any:

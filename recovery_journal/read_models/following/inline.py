@@ -7,17 +7,17 @@ program of their fold that writes a row of that stream.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 from psycopg import Cursor
 from psycopg.rows import DictRow, args_row
 from psycopg.sql import SQL, Identifier, Literal
 
 from recovery_journal.domain.events import AnyEvent, tag_of
-from recovery_journal.log.mapper import decode
+from recovery_journal.log.rows import Row
 from recovery_journal.log.streams import EventKey
 from recovery_journal.postgres.arrays import array
+from recovery_journal.postgres.database import one
 from recovery_journal.projections.fold_hash import fold_hash
 from recovery_journal.projections.projection import Fold, Projection, Record, StreamRow
 from recovery_journal.read_models.tables.projection_table import ProjectionTable
@@ -37,7 +37,7 @@ SELECT EXISTS (
 
 # Not only the events of this append: programs of another fold may have left some out before them,
 # and a row that passed over these would never be corrected. Of this append's own events, only what
-# the database added to them is read.
+# the database added to them is read; the columns are those of `Row`.
 UNSEEN: Final = b"""
 SELECT event.*
 FROM unnest(%(streams)s::text[], %(versions)s::bigint[], %(own)s::bigint[])
@@ -48,7 +48,8 @@ CROSS JOIN LATERAL (
         CASE WHEN originator_version < seen.own THEN topic END AS topic,
         CASE WHEN originator_version < seen.own THEN state END AS state,
         notification_id,
-        recorded_at
+        recorded_at,
+        false AS is_skipped
     FROM journal_events
     WHERE originator_id = seen.stream
         AND originator_version > seen.version
@@ -60,17 +61,6 @@ CROSS JOIN LATERAL (
 ) AS event
 ORDER BY notification_id
 """
-
-
-class _Unseen(NamedTuple):
-    """A row of `UNSEEN`."""
-
-    stream: str
-    version: int
-    tag: str | None
-    state: bytes | None
-    position: int
-    recorded_at: datetime
 
 
 StreamRowT = TypeVar("StreamRowT", bound=StreamRow)
@@ -113,12 +103,11 @@ class InlineRows(Generic[StreamRowT]):
         self._table.upsert(cursor, fold.changed())
 
     def _are_ours(self, cursor: Cursor[DictRow]) -> bool:
-        row = cursor.execute(self._are_ours_sql, prepare=True).fetchone()
-        return row is not None and bool(row["are_ours"])
+        return bool(one(cursor.execute(self._are_ours_sql, prepare=True))["are_ours"])
 
     def _unseen(
         self, cursor: Cursor[DictRow], first: Mapping[str, int], newest: Mapping[str, StreamRowT]
-    ) -> list[_Unseen]:
+    ) -> list[Row]:
         """The events that the rows have not seen, including our own from `first` on."""
         wanted = {
             "streams": array(list(first)),
@@ -126,20 +115,10 @@ class InlineRows(Generic[StreamRowT]):
             "own": array(list(first.values())),
             "tags": self._tags,
         }
-        with cursor.connection.cursor(binary=True, row_factory=args_row(_Unseen)) as unseen:
+        with cursor.connection.cursor(binary=True, row_factory=args_row(Row)) as unseen:
             return unseen.execute(UNSEEN, wanted, prepare=True).fetchall()
 
 
-def _record(row: _Unseen, own: Mapping[EventKey, AnyEvent]) -> Record:
-    event = own.get((row.stream, row.version))
-    if event is None:
-        assert row.tag is not None, row
-        assert row.state is not None, row
-        event = decode(
-            stream=row.stream,
-            version=row.version,
-            tag=row.tag,
-            state=row.state,
-            position=row.position,
-        )
+def _record(row: Row, own: Mapping[EventKey, AnyEvent]) -> Record:
+    event = own.get((row.stream, row.version)) or row.event()
     return Record(event, row.position, row.recorded_at)

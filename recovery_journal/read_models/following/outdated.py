@@ -16,45 +16,25 @@ class ProjectionOutdated(UserWarning):
 
 
 class OutdatedProjection(Struct, frozen=True, kw_only=True):
-    """One projection whose rows were made by the fold `found`, version and hash, while this program
-    has the fold `needed`. This program neither follows nor writes them."""
+    """One projection whose rows were made by the fold `found`, while this program has the fold
+    `needed`: version and short hash of each. This program neither follows nor writes the rows; `do`
+    is the remedy."""
 
     projection: str
-    found_version: int
-    found_hash: str
-    needed_version: int
-    needed_hash: str
-
-    @property
-    def is_newer(self) -> bool:
-        """Whether a newer program than this one made the rows."""
-        return self.found_version > self.needed_version
-
-    @property
-    def do(self) -> str:
-        """The remedy."""
-        if self.is_newer:
-            return "upgrade this program"
-        return f"run `recovery-journal rebuild {self.projection}`"
+    found: str
+    needed: str
+    do: str
 
     def __str__(self) -> str:
         return (
-            f"the rows of projection {self.projection!r} were made by {self._found}, this program "
-            f"has {self._needed}; this program does not follow them until both are of one version: "
+            f"the rows of projection {self.projection!r} were made by {self.found}, this program "
+            f"has {self.needed}; this program does not follow them until both are of one version: "
             f"{self.do}"
         )
 
     def error(self) -> RowsOutdated:
         """Why this program does not follow the rows."""
-        return RowsOutdated(self.projection, found=self._found, needed=self._needed, do=self.do)
-
-    @property
-    def _found(self) -> str:
-        return f"version {self.found_version} ({shown(self.found_hash)})"
-
-    @property
-    def _needed(self) -> str:
-        return f"version {self.needed_version} ({shown(self.needed_hash)})"
+        return RowsOutdated(self.projection, found=self.found, needed=self.needed, do=self.do)
 
 
 def outdated_of(
@@ -71,10 +51,11 @@ def outdated_of(
 
 def outdated(place: Followed, projection: Projection[Any]) -> OutdatedProjection:
     """The difference between the fold that made these rows and this program's fold."""
+    is_newer = place.fold_version > projection.version
+    rebuild = f"run `recovery-journal rebuild {projection.name}`"
     return OutdatedProjection(
         projection=projection.name,
-        found_version=place.fold_version,
-        found_hash=place.fold_hash,
-        needed_version=projection.version,
-        needed_hash=fold_hash(projection),
+        found=f"version {place.fold_version} ({shown(place.fold_hash)})",
+        needed=f"version {projection.version} ({shown(fold_hash(projection))})",
+        do="upgrade this program" if is_newer else rebuild,
     )

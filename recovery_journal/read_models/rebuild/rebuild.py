@@ -176,8 +176,7 @@ class Rebuild:
     def _prepare(self, cursor: Cursor[DictRow]) -> None:
         for projection in self._projections:
             live, shadow = table_of(projection), shadow_of(projection)
-            if not live.exists(cursor):
-                live.create(cursor)
+            live.create_missing(cursor)
             self._tracking.register(cursor, projection)
             shadow.drop(cursor)
             ProjectionTable(projection, TablePlace.OLD).drop(cursor)

@@ -71,17 +71,13 @@ class ProjectionTable(TableDefinition[RowT]):
     def apply(self, cursor: Cursor[DictRow], records: Sequence[Record]) -> int:
         """Fold these records, given in order, and store the rows that change: two statements for
         any number of records. Returns how many rows changed. Raises `FoldFailed`."""
-        fold = self.folding(cursor, records)
+        keys = {self.projection.key(record.event) for record in records}
+        newest = self.newest(cursor, sorted(key for key in keys if key is not None))
+        fold = Fold(self.projection, newest)
         fold.add(records)
         rows = fold.changed()
         self.upsert(cursor, rows)
         return len(rows)
-
-    def folding(self, cursor: Cursor[DictRow], records: Iterable[Record]) -> Fold[RowT]:
-        """A fold that knows the newest rows of all keys that these records concern."""
-        keys = {self.projection.key(record.event) for record in records}
-        rows = self.newest(cursor, sorted(key for key in keys if key is not None))
-        return Fold(self.projection, rows)
 
     def newest(self, cursor: Cursor[DictRow], keys: Sequence[str]) -> dict[str, RowT]:
         """The newest row of each of these keys that has one."""

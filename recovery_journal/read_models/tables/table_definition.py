@@ -89,6 +89,11 @@ class TableDefinition(Generic[RowT]):
         self.add_indexes(cursor)
         self.add_as_of_index(cursor)
 
+    def create_missing(self, cursor: Cursor[DictRow]) -> None:
+        """The same, unless the table exists."""
+        if not one(cursor.execute(EXISTS, {"name": self.name}))["found"]:
+            self.create(cursor)
+
     def create_bare(self, cursor: Cursor[DictRow]) -> None:
         """Make the table alone, to be filled by `copy` before `add_indexes`."""
         columns = [
@@ -158,10 +163,6 @@ class TableDefinition(Generic[RowT]):
                 needed="no view, for a new table takes the place of this one",
                 do="drop the view and create it again afterwards",
             )
-
-    def exists(self, cursor: Cursor[DictRow]) -> bool:
-        """Whether the table exists."""
-        return bool(one(cursor.execute(EXISTS, {"name": self.name}))["found"])
 
     def drop(self, cursor: Cursor[DictRow]) -> None:
         """Drop the table, if it exists."""
