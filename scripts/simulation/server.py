@@ -24,8 +24,8 @@ from psycopg.rows import TupleRow
 
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
-from recovery_journal.postgres.embedded import embedded_cluster
 from recovery_journal.read_models.schema import create_projections
+from scripts.harness.server import Server
 
 SCHEMA: Final = "journal"
 TEMPLATE: Final = "simulated"
@@ -117,20 +117,16 @@ def simulation_server() -> Iterator[str]:
     """A throw-away cluster with the template of every run; where to connect."""
     home = MEMORY if MEMORY.is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=home))
-    cluster = embedded_cluster(folder)
     try:
-        cluster.create()
-        with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
-            settings.write(SETTINGS)
-        clocks = cluster.data / CLOCKS
+        server = Server(folder, SETTINGS)
+        clocks = server.cluster.data / CLOCKS
         clocks.mkdir()
         clocks.chmod(0o755)
         _begin(clocks / TEMPLATE)
-        cluster.start()
-        _make_template(cluster.dsn)
-        yield cluster.dsn
+        with server:
+            _make_template(server.dsn)
+            yield server.dsn
     finally:
-        cluster.stop("immediate")
         shutil.rmtree(folder, ignore_errors=True)
 
 
