@@ -20,9 +20,15 @@ from scripts.demonstration import checks
 from scripts.demonstration.__main__ import conclude, main, perform
 from scripts.demonstration.channel import Order, Players, Trouble
 from scripts.demonstration.evidence import Evidence
-from scripts.demonstration.executions import Executions
 from scripts.demonstration.fault import Kind, plan
-from scripts.demonstration.job import Statistics, job_input, merged, standard_library, statistics_of
+from scripts.demonstration.job import (
+    Executions,
+    Statistics,
+    job_input,
+    merged,
+    standard_library,
+    statistics_of,
+)
 from scripts.demonstration.rows import TableRows
 from scripts.harness.fleet import Fleet
 from scripts.harness.interruption import handled, leave

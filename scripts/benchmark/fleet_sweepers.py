@@ -14,9 +14,8 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.sweeper import Sweeper
 from scripts.benchmark.crowd import Begin, Crowd
-from scripts.benchmark.figures import Line
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
 from scripts.benchmark.mass_crash import LIMITS
+from scripts.benchmark.measuring import Line, fresh_schema, one_row
 from scripts.benchmark.watched_server import WatchedServer
 from scripts.histories.lost import fill_lost
 

@@ -13,8 +13,8 @@ from recovery_journal.events import (
     StaleWriteRefused,
 )
 from scripts.demonstration.acts import DISTURBED, UNDISTURBED, Plan, Waking
-from scripts.demonstration.executions import Executions
 from scripts.demonstration.fault import Struck
+from scripts.demonstration.job import Executions
 from scripts.demonstration.rows import Rebuilt
 
 

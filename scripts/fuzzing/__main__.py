@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from scripts.fuzzing.seeds import put_seeds
+from scripts.fuzzing.stored import put_seeds
 from scripts.fuzzing.way import go
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -17,10 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recovery_journal.domain.errors import RecoveryJournalError
-from scripts.simulation.faults import Fault, read, written
+from scripts.simulation.faults import Fault, read, shrink, written
 from scripts.simulation.run import Outcome, simulate
 from scripts.simulation.server import simulation_server
-from scripts.simulation.shrink import shrink
 
 SEEDS_PER_PROCESS: Final = 100
 """A process is replaced after so many: what a run leaves behind goes with it."""

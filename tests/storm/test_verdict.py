@@ -1,4 +1,4 @@
-"""Each check of a storm, on what a calm sea leaves, and on the same altered."""
+"""Each check of a chaos test, on the evidence of a run without faults, and on altered evidence."""
 
 from collections.abc import Callable
 
