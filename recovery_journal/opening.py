@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from psycopg import Connection
+from psycopg.rows import DictRow
+
 from recovery_journal import inputs
 from recovery_journal.domain.ports import Reducer
 from recovery_journal.journal import Journal, validate_settings
@@ -44,6 +47,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     must_exist: bool = False,
     must_be_accepted: bool = True,
     must_be_own: bool = False,
+    may_migrate: bool = False,
     durability: str = Durability.FULL,
 ) -> Journal:
     """Open the journal in a schema of a PostgreSQL server, and create its tables if there are none.
@@ -59,6 +63,10 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     `must_exist`, a schema without a journal is refused instead of filled. With `must_be_own`, a
     schema is refused, before anything is read there, if it belongs to a role of which this role is
     no member.
+
+    A schema that an older program made is refused with `SchemaTooOld`, at every reconnect too,
+    because its processes may still run. Once they have been stopped, `may_migrate` migrates it
+    first, as `recovery-journal init` does: all of its rows and events stay.
 
     A journal that was restored, or failed over to a standby, is refused until `after_restore` has
     accepted the server, now and at every reconnect. `must_be_accepted=False` opens it for that
@@ -86,6 +94,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     inputs.flag("must_exist", must_exist)
     inputs.flag("must_be_accepted", must_be_accepted)
     inputs.flag("must_be_own", must_be_own)
+    inputs.flag("may_migrate", may_migrate)
     kept = inputs.durability(durability)
     schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
     dsn = dsn or (None if folder else os.environ.get(DSN_VARIABLE))
@@ -94,9 +103,10 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
         all_projections = catalogue(projections)
         database = Database(dsn or _dsn_of(server), schema, durability=kept)
         try:
+            if may_migrate:
+                schemas.migrate(database, must_be_own=must_be_own)
             _make(database, all_projections, must_exist=must_exist, must_be_own=must_be_own)
-            if must_be_accepted:
-                database.guard(AcceptedServers(database).require)
+            database.guard(partial(_admit, database, must_be_accepted=must_be_accepted))
             add_projections(database, all_projections)
             journal = Journal(
                 database,
@@ -140,6 +150,13 @@ def _make(
         return
     create_rows = partial(create_projections, database, projections=projections)
     schemas.create(database, create_rows, must_be_own=must_be_own)
+
+
+def _admit(database: Database, connection: Connection[DictRow], *, must_be_accepted: bool) -> None:
+    """Refuse a schema that was migrated, and a server that was replaced, since the last time."""
+    schemas.require_usable(connection, database.schema)
+    if must_be_accepted:
+        AcceptedServers(database).require(connection)
 
 
 def _dsn_of(server: EmbeddedServer | None) -> str:

@@ -12,6 +12,8 @@ from tests.schemas import own_database, own_schema
 from tests.servers import PrivateServer
 
 DSN_VARIABLE = "RECOVERY_JOURNAL_TEST_DSN"
+TESTS = Path(__file__).parent
+SQL_FOLDERS = frozenset({"journal", "log", "migrations", "projections", "rules"})
 
 
 def pytest_configure() -> None:
@@ -21,10 +23,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the shared server, so that `-m postgres` runs it again on another one."""
+    """Mark what uses the shared server, so that `-m postgres` runs it on another one, and of it
+    what depends on which server that is: `-m sql`."""
     for item in items:
         if "server_dsn" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.postgres)
+            if item.path.relative_to(TESTS).parts[0] in SQL_FOLDERS:
+                item.add_marker(pytest.mark.sql)
 
 
 @pytest.fixture(scope="session")

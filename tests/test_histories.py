@@ -161,7 +161,7 @@ def test_every_event_decodes_to_itself(events: list[AnyEvent]) -> None:
 
 def stored_and_read(event: AnyEvent) -> AnyEvent:
     return decode(
-        attempt_id=event.originator_id,
+        stream=event.originator_id,
         version=event.originator_version,
         tag=tag_of(event),
         state=msgspec.json.encode(event),

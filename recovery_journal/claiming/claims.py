@@ -15,7 +15,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding, requeueing
+from recovery_journal.domain.commands.lease import dispatch
+from recovery_journal.domain.commands.quarantine import quarantine_diverged
+from recovery_journal.domain.commands.requeue import requeue, requeue_for_codec, requeue_for_reader
 from recovery_journal.domain.errors import (
     AppendBlocked,
     CheckpointTooLarge,
@@ -37,7 +39,7 @@ from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.row_errors import translating_read_errors
 from recovery_journal.recovery.replayer import POSTPONED
 from recovery_journal.store.acquisition import terms_of
 from recovery_journal.store.code_version_demand import CodeVersionDemand
@@ -177,7 +179,7 @@ class Claims:
         decision = Decision(event_id=lease.fence.lease_id, by=actor("worker", lease.worker_id))
 
         def command(recovery: Recovery, _locked: LockedLease) -> Events:
-            return holding.diverge(
+            return quarantine_diverged(
                 recovery,
                 decision,
                 explanation=problem.reason_for_log,
@@ -208,10 +210,10 @@ class Claims:
                 "now": locked.seen_at,
             }
             if isinstance(problem, CheckpointTooNew):
-                return requeueing.leave_to_newer(recovery, decision, message=message, **lost)
+                return requeue_for_reader(recovery, decision, message=message, **lost)
             if isinstance(problem, CodecMissing):
-                return requeueing.leave_to_decoder(recovery, decision, message=message, **lost)
-            return requeueing.requeue(
+                return requeue_for_codec(recovery, decision, message=message, **lost)
+            return requeue(
                 recovery,
                 decision,
                 step,
@@ -311,7 +313,7 @@ class Claims:
         )
 
         def command(recovery: Recovery, ready: LockedLease) -> Events:
-            return holding.dispatch(
+            return dispatch(
                 recovery,
                 decision,
                 holder=wanted.holder,

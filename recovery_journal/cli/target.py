@@ -1,7 +1,7 @@
 """The journal on which a command works, as the global options name it."""
 
-import importlib
 import os
+import pkgutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -42,9 +42,10 @@ class Target(Struct, frozen=True, kw_only=True):
         must_exist: bool = True,
         must_be_accepted: bool = True,
         must_be_own: bool = False,
+        may_migrate: bool = False,
     ) -> Journal:
-        """Open the journal. Only on request it creates a schema, admits a server that is not
-        accepted yet, and refuses a schema of another role.
+        """Open the journal. Only on request it creates or migrates a schema, admits a server that
+        is not accepted yet, and refuses a schema of another role.
 
         An `--app` that is an App adds its reducers, codecs and projections; one that is, or
         returns, a Journal brings server, schema and limits too, and then no other option may name
@@ -71,6 +72,7 @@ class Target(Struct, frozen=True, kw_only=True):
             must_exist=must_exist,
             must_be_accepted=must_be_accepted,
             must_be_own=must_be_own,
+            may_migrate=may_migrate,
             durability=self.durability,
         )
 
@@ -119,18 +121,11 @@ def _attribute(app: str) -> object:
     name, colon, attribute = app.partition(":")
     if not (name and colon and attribute):
         raise typer.BadParameter(f"--app {app!r}: write it as {APP_FORM}, like app.journal:journal")
-    _look_here_last()
-    found: object = _guarded(app, lambda: importlib.import_module(name))
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise inputs.refused(
-                f"--app {app}", f"no {part!r} in {name}", "an attribute of it", "correct the name"
-            )
-        found = getattr(found, part)
-    return found
+    _search_here_last()
+    return _guarded(app, lambda: pkgutil.resolve_name(app))
 
 
-def _look_here_last() -> None:
+def _search_here_last() -> None:
     """Search for modules in the working directory too, but last: a file in it must not shadow an
     installed one. `python -m` has put it first."""
     here = str(Path.cwd())
@@ -155,4 +150,4 @@ def _guarded(app: str, call: Callable[[], object]) -> object:
             place = f" at {os.path.relpath(frame.f_code.co_filename)}:{traceback.tb_lineno}"
             traceback = traceback.tb_next
         found = f"{type(error).__name__}: {message_of(error)}{place}"
-        raise inputs.refused(f"--app {app}", found, NEEDED, "mend it") from error
+        raise inputs.refused(f"--app {app}", found, NEEDED, "fix it") from error

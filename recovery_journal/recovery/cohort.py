@@ -8,11 +8,11 @@ Every step begins by locking the lease rows that still have this sweeper's fence
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from uuid import uuid4
 
-from recovery_journal.domain import detours, reloading, steps
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem
+from recovery_journal.domain.commands.pipeline import lose_tip, make_ready, reload, replay
+from recovery_journal.domain.commands.retry import fail_step
 from recovery_journal.domain.errors import RecoveryJournalError, Stop, StoreBusy
 from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import LeaseStatus
@@ -26,7 +26,7 @@ from recovery_journal.process.identity import actor
 from recovery_journal.recovery.replayer import TailReplayer
 from recovery_journal.recovery.sweep_result import StepObserver, StepTaken, SweepResult
 from recovery_journal.store.keeping import Keeping
-from recovery_journal.store.ledger import Answer, Events, Ledger
+from recovery_journal.store.ledger import Answer, Events, Ledger, Owned
 from recovery_journal.store.ready_notice import notify_ready
 from recovery_journal.store.runs import RunStore
 from recovery_journal.store.set_aside import BE_BRIEF
@@ -145,9 +145,9 @@ class Cohorts:
         # replay is found by the claimer, which recomputes the chain before any user code runs.
         at_hand |= self._read(group, renew)
 
-        def command(recovery: Recovery, now: datetime) -> Events:
+        def command(recovery: Recovery, owned: Owned) -> Events:
             tip = at_hand[recovery.run_id].tip
-            return reloading.reload(recovery, decision, tip, policy=policy, now=now)
+            return reload(recovery, decision, tip, policy=policy, now=owned.seen_at)
 
         with self._database.transaction() as cursor:
             cursor.execute(BE_BRIEF)
@@ -174,14 +174,15 @@ class Cohorts:
         outcomes: dict[str, ReplayOutcome] = dict(zip(work, replayed, strict=True))
         decision, policy = self._decision(), self._limits.policy
 
-        def command(recovery: Recovery, now: datetime) -> Events:
+        def command(recovery: Recovery, owned: Owned) -> Events:
+            now = owned.seen_at
             outcome = outcomes.get(recovery.attempt_id)
             if outcome is not None:
-                return steps.replay(recovery, decision, outcome, policy=policy, now=now)
+                return replay(recovery, decision, outcome, policy=policy, now=now)
             # The tip was there at the reload and is damaged now.
             problem = snapshots[recovery.run_id].tip
             assert isinstance(problem, CheckpointProblem)
-            return reloading.lose_tip(recovery, decision, problem, policy=policy, now=now)
+            return lose_tip(recovery, decision, problem, policy=policy, now=now)
 
         return self._advance(group, command)
 
@@ -189,12 +190,10 @@ class Cohorts:
         self, group: Sequence[Recovery], _at_hand: AtHand, _renew: Keeping
     ) -> dict[str, Answer]:
         decision = self._decision()
-        return self._advance(
-            group, lambda recovery, now: steps.make_ready(recovery, decision, now=now)
-        )
+        return self._advance(group, lambda it, owned: make_ready(it, decision, now=owned.seen_at))
 
     def _advance(
-        self, group: Sequence[Recovery], command: Callable[[Recovery, datetime], Events]
+        self, group: Sequence[Recovery], command: Callable[[Recovery, Owned], Events]
     ) -> dict[str, Answer]:
         """One step of the attempts that this sweeper still owns, in one transaction."""
         with self._database.transaction() as cursor:
@@ -215,15 +214,15 @@ class Cohorts:
         """Record that a step failed; it is due again after its wait. Where the stream cannot be
         written, set the attempt aside."""
 
-        def command(fresh: Recovery, now: datetime) -> Events:
-            return detours.fail_step(
+        def command(fresh: Recovery, owned: Owned) -> Events:
+            return fail_step(
                 fresh,
                 self._decision(),
                 step,
                 error_class=type(error).__name__,
                 message=message_of(error),
                 policy=self._limits.policy,
-                now=now,
+                now=owned.seen_at,
             )
 
         try:

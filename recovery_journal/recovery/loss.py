@@ -15,7 +15,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import detours, holding, steps
+from recovery_journal.domain.commands.lease import seize, time_out
+from recovery_journal.domain.commands.pipeline import expire
+from recovery_journal.domain.commands.quarantine import quarantine_missing_version
 from recovery_journal.domain.errors import StoreBusy
 from recovery_journal.domain.events import SeizeReason
 from recovery_journal.domain.lease import LossReason
@@ -160,7 +162,7 @@ class Losses:
         decision = self._decision("the execution timeout passed")
 
         def command(recovery: Recovery, _lost: LockedLease) -> Events:
-            return holding.time_out(recovery, decision, self._limits.policy)
+            return time_out(recovery, decision, self._limits.policy)
 
         return self._take(TAKE_OVERDUE, command, after)
 
@@ -169,7 +171,7 @@ class Losses:
         decision = self._decision("no worker of its code version came")
 
         def command(recovery: Recovery, _lost: LockedLease) -> Events:
-            return detours.miss_version(recovery, decision, self._limits.policy)
+            return quarantine_missing_version(recovery, decision, self._limits.policy)
 
         return self._take(TAKE_MISSED, command, after)
 
@@ -202,7 +204,7 @@ class Losses:
             row = lost.row
             session = self._session_watch.loss_of(row.session_lock) if not row.loss else None
             silence = LossReason.SESSION_LOST if session else LossReason.TTL
-            return steps.expire(
+            return expire(
                 recovery,
                 decision(row.loss_reason or ""),
                 lease=row.view(seen_at=lost.seen_at, grace_s=self._limits.grace_s),
@@ -220,7 +222,7 @@ class Losses:
 
         def command(recovery: Recovery, orphaned: LockedLease) -> Events:
             why = SeizeReason.RETRY_DUE if orphaned.row.retry_at else SeizeReason.SWEEPER_LOST
-            return detours.seize(recovery, decision, fence=orphaned.new_fence, why=why)
+            return seize(recovery, decision, fence=orphaned.new_fence, why=why)
 
         return self._take(TAKE_ORPHANED, command, after)
 

@@ -16,7 +16,11 @@ from typing import Final
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.lease import SessionLoss
-from recovery_journal.domain.session_observations import LockHolder, SessionObservations, look_again
+from recovery_journal.domain.session_observations import (
+    LockHolder,
+    SessionObservations,
+    observe_again,
+)
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 
@@ -89,7 +93,7 @@ class SessionWatch:
             self._seen.sight = None
             self._seen.holders = {}
             return self._limits.session_poll_s
-        sight = self._seen.sight = look_again(
+        sight = self._seen.sight = observe_again(
             before,
             life=(session_no, row["backend_id"], row["started_at"]),
             holders=self._holders(list(zip(row["numbers"], row["pids"], strict=True))),

@@ -13,7 +13,8 @@ from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import detours, steps
+from recovery_journal.domain.commands.lease import seize
+from recovery_journal.domain.commands.pipeline import expire
 from recovery_journal.domain.errors import StoreBusy
 from recovery_journal.domain.events import SeizeReason
 from recovery_journal.domain.lease import LossReason
@@ -197,13 +198,13 @@ class Fencing:
     def _decide(self, recovery: Recovery, owned: LockedLease, decision: Decision) -> Events:
         if recovery.stage in RECOVERING:
             why = SeizeReason.SWEEPER_LOST
-            return detours.seize(recovery, decision, fence=owned.new_fence, why=why)
+            return seize(recovery, decision, fence=owned.new_fence, why=why)
         if recovery.stage is not Stage.HELD:
             return ()
         lease = owned.row.view(seen_at=owned.seen_at, grace_s=self._limits.grace_s)
         if lease.fence != recovery.fence:  # the row is of another moment than the log
             lease = msgspec.structs.replace(lease, fence=recovery.fence, holder=recovery.holder)
-        return steps.expire(
+        return expire(
             recovery,
             decision,
             lease=lease,

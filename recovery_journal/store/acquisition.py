@@ -7,7 +7,7 @@ from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
+from recovery_journal.domain.commands.lease import grant
 from recovery_journal.domain.errors import (
     AttemptExists,
     CheckpointTooLarge,
@@ -134,7 +134,7 @@ class Acquisition:
             )
             drawn = cursor.execute(DRAW, {"run_id": request.run_id}).fetchone()
             assert drawn is not None
-            event = holding.grant(
+            event = grant(
                 decision,
                 attempt_id=request.attempt_id,
                 run_id=request.run_id,

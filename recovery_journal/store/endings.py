@@ -2,15 +2,16 @@
 
 from typing import TypeGuard
 
-from recovery_journal.domain import holding, steps
+from recovery_journal.domain.commands.lease import confirm, end
+from recovery_journal.domain.commands.pipeline import expire
 from recovery_journal.domain.errors import WrongStage
 from recovery_journal.domain.events import Ending, LeaseEnded, WriteKind
 from recovery_journal.domain.lease import LossReason
-from recovery_journal.domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.recovery import Decision, Recovery, Stage, fold
 from recovery_journal.limits import Limits
 from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
-from recovery_journal.store.lease_row import read_lease
+from recovery_journal.store.lease_row import LockedLease, read_lease
 from recovery_journal.store.ledger import Events, Ledger
 from recovery_journal.store.writes import Held, refusal, retry_once, worker_decision
 from recovery_journal.values.payload import Payload
@@ -56,12 +57,12 @@ class LeaseEndings:
         decision = worker_decision(held, reason)
         write = WRITE_OF_ENDING[ending]
 
-        def command(recovery: Recovery) -> Events:
+        def command(recovery: Recovery, _locked: LockedLease) -> Events:
             confirmed: Events = ()
             if ending is Ending.COMPLETED and recovery.stage is Stage.HELD:
-                confirmed = holding.confirm(recovery, decision, write, ordinal)
-            return confirmed + holding.end(
-                recovery.apply(confirmed),
+                confirmed = confirm(recovery, decision, write, ordinal)
+            return confirmed + end(
+                fold(recovery, confirmed),
                 decision,
                 ending,
                 result_digest=result.digest if result else None,
@@ -91,6 +92,11 @@ class LeaseEndings:
         sweeper. Return the attempt, for the pipeline to continue with."""
         decision = worker_decision(held, reason)
 
+        def command(recovery: Recovery, locked: LockedLease) -> Events:
+            lease = locked.row.view(seen_at=locked.seen_at, grace_s=self._limits.grace_s)
+            fence = locked.new_fence
+            return expire(recovery, decision, lease=lease, loss=loss, fence=fence)
+
         def once() -> Recovery | None:
             with self._database.transaction() as cursor:
                 locked = self._ledger.lock_one(cursor, held.attempt_id)
@@ -99,12 +105,6 @@ class LeaseEndings:
                 if not locked.row.is_held_under(held.fence):
                     found = decidable(cursor, [held.attempt_id]).get(held.attempt_id)
                     return found if _was_given_up(found, decision) else None
-                lease = locked.row.view(seen_at=locked.seen_at, grace_s=self._limits.grace_s)
-                fence = locked.new_fence
-
-                def command(recovery: Recovery) -> Events:
-                    return steps.expire(recovery, decision, lease=lease, loss=loss, fence=fence)
-
                 return self._ledger.decide_one(cursor, locked, command)
 
         given_up = retry_once(once)

@@ -6,8 +6,8 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import interventions
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.commands.operator import cancel, lift, resume
 from recovery_journal.domain.errors import (
     InvalidInput,
     PayloadCorrupt,
@@ -15,12 +15,13 @@ from recovery_journal.domain.errors import (
     UnknownAttempt,
 )
 from recovery_journal.domain.events import LiftOption
-from recovery_journal.domain.lease import Fence, LossReason
+from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
+from recovery_journal.store.lease_row import LockedLease
 from recovery_journal.store.ledger import Events, Ledger
 from recovery_journal.store.runs import RunStore
 
@@ -60,7 +61,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, fence: interventions.resume(recovery, decision, fence),
+            lambda it, locked: resume(it, decision, locked.new_fence),
         )
 
     def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
@@ -69,7 +70,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, _fence: interventions.cancel(recovery, decision),
+            lambda it, _locked: cancel(it, decision),
         )
 
     def lift(self, attempt_id: str, option: LiftOption, *, by: str, reason: str) -> Recovery:
@@ -82,7 +83,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, fence: interventions.lift(recovery, decision, option, fence),
+            lambda it, locked: lift(it, decision, option, locked.new_fence),
             then,
         )
 
@@ -106,7 +107,7 @@ class Interventions:
         self,
         attempt_id: str,
         decision: Decision,
-        command: Callable[[Recovery, Fence], Events],
+        command: Callable[[Recovery, LockedLease], Events],
         then: Callable[[Cursor[DictRow], Recovery], None] = lambda _cursor, _recovery: None,
     ) -> Recovery:
         def once(*, is_again: bool = False) -> Recovery:
@@ -116,9 +117,8 @@ class Interventions:
                     raise UnknownAttempt(attempt_id)
                 if is_again and self._ledger.has_decided(cursor, attempt_id, decision.event_id):
                     return self._ledger.inspect(cursor, attempt_id)
-                fence = locked.new_fence
                 with appending_briefly(cursor, attempt_id):
-                    after = self._ledger.decide_one(cursor, locked, lambda it: command(it, fence))
+                    after = self._ledger.decide_one(cursor, locked, command)
                 then(cursor, after)
                 return after
 

@@ -8,7 +8,7 @@ list, each in order of key (rule R8).
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 from psycopg import Cursor
@@ -23,10 +23,11 @@ from recovery_journal.domain.errors import (
 )
 from recovery_journal.domain.events import AnyEvent, LeaseGranted
 from recovery_journal.domain.lease import LeaseStatus
-from recovery_journal.domain.recovery import Recovery
+from recovery_journal.domain.recovery import Recovery, fold
 from recovery_journal.limits import Limits
+from recovery_journal.log.appender import append, append_cohort
 from recovery_journal.log.application import JournalApplication
-from recovery_journal.log.streams import decidable
+from recovery_journal.log.streams import decidable, streams
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.read_models.following.inline import InlineRows
@@ -73,6 +74,10 @@ class Owned(NamedTuple):
     seen_at: datetime
     status: LeaseStatus = LeaseStatus.RECOVERING
     retry_at: datetime | None = None
+
+
+LockedT = TypeVar("LockedT", LockedLease, Owned)
+"""A locked row, as a command sees it."""
 
 
 class Ledger:
@@ -133,7 +138,7 @@ class Ledger:
             loaded = self.load_from_log(cursor, list(by_id))
         else:
             loaded = self.load(cursor, {attempt_id: one.row for attempt_id, one in by_id.items()})
-        answers = self._record(cursor, loaded, lambda one: command(one, by_id[one.attempt_id]))
+        answers = self._record(cursor, loaded, command, by_id)
         self.set_aside(cursor, answers)
         return answers
 
@@ -141,18 +146,19 @@ class Ledger:
         self,
         cursor: Cursor[DictRow],
         locked: LockedLease,
-        command: Callable[[Recovery], Events],
+        command: Callable[[Recovery, LockedLease], Events],
     ) -> Recovery:
         """Decide on one attempt whose lease row is locked. Raises `UnknownAttempt`,
         `StreamUnusable`, `AppendConflict` and what the command raises."""
-        loaded = self.load(cursor, {locked.row.attempt_id: locked.row})
-        return _only(self._record(cursor, loaded, command))
+        attempt_id = locked.row.attempt_id
+        loaded = self.load(cursor, {attempt_id: locked.row})
+        return _only(self._record(cursor, loaded, command, {attempt_id: locked}))
 
     def advance(
         self,
         cursor: Cursor[DictRow],
         recoveries: Sequence[Recovery],
-        command: Callable[[Recovery, datetime], Events],
+        command: Callable[[Recovery, Owned], Events],
     ) -> dict[str, Answer]:
         """Decide on the attempts that this process's sweeper still owns, as it knows them; those
         that another one has taken over have no answer.
@@ -161,16 +167,12 @@ class Ledger:
         refuses, the attempt is loaded and decided on again.
         """
         owned = self.lock_owned(cursor, recoveries)
-
-        def decide(recovery: Recovery) -> Events:
-            return command(recovery, owned[recovery.attempt_id].seen_at)
-
         known = {one.attempt_id: one for one in recoveries if one.attempt_id in owned}
-        answers = self._record(cursor, known, decide)
+        answers = self._record(cursor, known, command, owned)
         failed = [id_ for id_, answer in answers.items() if not isinstance(answer, Recovery)]
         if failed:
             loaded = self.load(cursor, {attempt_id: owned[attempt_id] for attempt_id in failed})
-            again = self._record(cursor, loaded, decide)
+            again = self._record(cursor, loaded, command, owned)
             self.set_aside(cursor, again)
             answers |= again
         return answers
@@ -184,7 +186,8 @@ class Ledger:
         self,
         cursor: Cursor[DictRow],
         loaded: Mapping[str, Answer],
-        command: Callable[[Recovery], Events],
+        command: Callable[[Recovery, LockedT], Events],
+        locked: Mapping[str, LockedT],
     ) -> dict[str, Answer]:
         """Let the command decide on each, and record all decisions. Each gets its own answer: the
         attempt afterwards, or the error because of which nothing was written."""
@@ -194,7 +197,7 @@ class Ledger:
             if not isinstance(recovery, Recovery):
                 continue
             try:
-                events = command(recovery)
+                events = command(recovery, locked[attempt_id])
             except RecoveryJournalError as error:
                 answers[attempt_id] = error
             else:
@@ -203,13 +206,13 @@ class Ledger:
         if not moves:
             return answers
         moves, texts = self._texts.withhold(moves)
-        versions = self._application.append_cohort([move.events for move in moves], cursor=cursor)
+        versions = append_cohort([move.events for move in moves], cursor)
         done: list[tuple[Move, Recovery]] = []
         for move, version in zip(moves, versions, strict=True):
             if isinstance(version, AppendConflict):
                 answers[move.recovery.attempt_id] = version
             else:
-                after = answers[move.recovery.attempt_id] = move.recovery.apply(move.events)
+                after = answers[move.recovery.attempt_id] = fold(move.recovery, move.events)
                 done.append((move, after))
         change_rows(cursor, done, sweeper_ttl_s=self._limits.sweeper_ttl_s)
         written = [move for move, _ in done]
@@ -255,7 +258,7 @@ class Ledger:
     def _difference(
         self, cursor: Cursor[DictRow], recovery: Recovery, row: Owned | LeaseRow
     ) -> LeaseDiffers:
-        stream = self._application.streams([recovery.attempt_id], cursor)[recovery.attempt_id]
+        stream = streams(cursor, [recovery.attempt_id])[recovery.attempt_id]
         return LeaseDiffers(
             recovery.attempt_id,
             lease_version=row.version,
@@ -269,18 +272,16 @@ class Ledger:
         """Begin a stream, whose lease row the caller has made, behind the events that a person has
         skipped. Raises `StreamOccupied` where there is any other event, and `AppendBlocked`."""
         try:
-            self._application.append([granted], cursor=cursor)
+            append([granted], cursor)
         except AppendConflict:
-            stream = self._application.streams([granted.originator_id], cursor).get(
-                granted.originator_id
-            )
+            stream = streams(cursor, [granted.originator_id]).get(granted.originator_id)
             if stream is None:
                 raise
             position = stream.position_after(0)
             if position is not None:
                 raise StreamOccupied(granted.originator_id, position=position) from None
-            version = stream.rows[-1]["originator_version"] + 1
-            self._application.append([replace(granted, originator_version=version)], cursor=cursor)
+            version = stream.rows[-1].version + 1
+            append([replace(granted, originator_version=version)], cursor)
             known = {"attempt_id": granted.originator_id, "version": version}
             cursor.execute(BEGIN_LATER, known)
 

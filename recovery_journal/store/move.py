@@ -113,10 +113,10 @@ DELETE FROM pending_quarantine_notices
 WHERE attempt_id = ANY(%(attempt_ids)s::text[])
 """
 
-NOTES = (Confirmed, StaleWriteRefused)
+NOTES = frozenset({Confirmed, StaleWriteRefused})
 """Events that concern a lease without moving it."""
 
-STEPS = (CheckpointReloaded, Replayed)
+STEPS = frozenset({CheckpointReloaded, Replayed})
 """Events that only advance a recovery. Their rows stay unchanged: what a row says of the attempt
 stays true."""
 
@@ -127,9 +127,10 @@ class Move(Struct, frozen=True, gc=False):
     recovery: Recovery
     events: tuple[AnyEvent, ...]
 
-    def has_only(self, kinds: tuple[type[RecoveryEvent], ...]) -> bool:
-        """Whether all events are of these kinds."""
-        return all(isinstance(event, kinds) for event in self.events)
+    @property
+    def kinds(self) -> set[type[RecoveryEvent]]:
+        """The kinds of its events."""
+        return set(map(type, self.events))
 
 
 def change_rows(
@@ -137,8 +138,13 @@ def change_rows(
 ) -> None:
     """Set the lease rows to what these attempts are after their moves. An attempt that is
     recovering then belongs to this process's sweeper for `sweeper_ttl_s`, without renewal."""
-    notes = [after for move, after in moved if move.has_only(NOTES)]
-    moves = [it for it in moved if not it[0].has_only(NOTES) and not it[0].has_only(STEPS)]
+    notes: list[Recovery] = []
+    moves: list[tuple[Move, Recovery]] = []
+    for move, after in moved:
+        if move.kinds <= NOTES:
+            notes.append(after)
+        elif not move.kinds <= STEPS:
+            moves.append((move, after))
     if notes:
         noted = [(after.attempt_id, after.version, after.is_confirmed) for after in notes]
         cursor.execute(NOTE_EVENTS, _columns(NOTED, noted))

@@ -15,8 +15,8 @@ from uuid import uuid4
 from msgspec import UNSET, Struct, UnsetType
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
 from recovery_journal.domain.checkpoint import FORMAT_VERSION
+from recovery_journal.domain.commands.lease import confirm, refuse
 from recovery_journal.domain.errors import (
     AppendBlocked,
     LeaseLost,
@@ -164,7 +164,7 @@ class LeaseWrites:
             "is_declared": is_declared,
             "session_lock": session_lock if is_declared else None,
         }
-        row = retry_once(lambda: self._execute(HEARTBEAT, {**held.parameters, **declared}))
+        row = self._execute(HEARTBEAT, {**held.parameters, **declared})
         if row is None:
             raise refusal(self._database, self._ledger, held, WriteKind.HEARTBEAT)
         return Renewal(**row)
@@ -172,7 +172,7 @@ class LeaseWrites:
     def announce(self, held: Held, *, ordinal: int, name: str) -> None:
         """Announce that a run step is about to have its effect."""
         values = {**held.parameters, "ordinal": ordinal, "name": name}
-        if retry_once(lambda: self._execute(ANNOUNCE, values)) is None:
+        if self._execute(ANNOUNCE, values) is None:
             self._explain(held, WriteKind.ANNOUNCEMENT, f"announce run step {ordinal}")
 
     def record(
@@ -213,7 +213,7 @@ class LeaseWrites:
     def _write(self, held: Held, write: WriteKind, statement: str, values: dict[str, Any]) -> bool:
         """One statement; the first under a fence in one transaction with its `Confirmed`."""
         if held.is_confirmed:
-            return retry_once(lambda: self._execute(statement, values)) is not None
+            return self._execute(statement, values) is not None
 
         def confirming() -> bool:
             with self._database.transaction() as cursor:
@@ -224,15 +224,20 @@ class LeaseWrites:
                 self._ledger.decide_one(
                     cursor,
                     locked,
-                    lambda it: holding.confirm(it, decision, write, values["ordinal"]),
+                    lambda it, _: confirm(it, decision, write, values["ordinal"]),
                 )
             return True
 
         return retry_once(confirming)
 
     def _execute(self, statement: str, values: dict[str, Any]) -> DictRow | None:
-        with self._database.cursor() as cursor:
-            return cursor.execute(statement, values).fetchone()
+        """One statement, repeated once after a lost reply; it must be idempotent."""
+        try:
+            with self._database.cursor() as cursor:
+                return cursor.execute(statement, values).fetchone()
+        except ServerUnavailable:
+            with self._database.cursor() as cursor:
+                return cursor.execute(statement, values).fetchone()
 
     def _explain(
         self,
@@ -293,7 +298,7 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
                         ledger.decide_one(
                             cursor,
                             locked,
-                            lambda it: holding.refuse(it, decision, write, held.fence),
+                            lambda it, _: refuse(it, decision, write, held.fence),
                         )
         return LeaseLost(
             held.attempt_id,

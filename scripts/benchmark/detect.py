@@ -14,7 +14,7 @@ from scripts.benchmark.crew import Crew, crew_at
 from scripts.benchmark.measuring import Line, percentiles
 
 FASTEST: Final = rj.Limits(session_grace_s=0.02, session_poll_s=0.01)
-"""As docs/how-to.md has it."""
+"""As docs/how-to/detect-dead-workers-faster.md has it."""
 
 LONGEST_PAUSE_S: Final = 0.3
 

@@ -55,7 +55,7 @@ OTHERS: Final[Mapping[str, dict[str, Any]]] = {
     "--report": {
         "type": Path,
         "metavar": "FILE",
-        "help": "write a page with machine, versions, tables and charts, as docs/benchmarks.md is",
+        "help": "write a page with machine, versions, tables and charts, as in docs/figures",
     },
     "--lines": {
         "type": Path,

@@ -75,13 +75,13 @@ INTRODUCTION: Final = """\
 # Benchmarks
 
 Written by `scripts/bench all --report {file}`, or of lines that were printed before (`--lines`).
-How each case measures, and which goals are not reached, stands in [measurements](measurements.md).
+How each case measures, and which goals are not reached, stands in the [results](../results.md).
 Figures of one machine are worth little; the ratios of a line are measured within one run, on one
 server.
 """
 
 SIZES: Final = ("events", "leases", "batch")
-"""What distinguishes the lines of one case."""
+"""The names that distinguish the lines of one case."""
 
 RATIOS: Final = {
     ("mass-crash", "ratio_absurd"): "mass crash / absurd-sdk",
@@ -115,7 +115,7 @@ def page(
     charts: Iterable[Path] = (),
 ) -> str:
     """The page as Markdown."""
-    parts = [INTRODUCTION.format(file=f"docs/{file.name}")]
+    parts = [INTRODUCTION.format(file=f"docs/figures/{file.name}")]
     parts.append(_table(["", ""], [[name, found] for name, found in machine.items()]))
     parts += [f"Not measured: {note}\n" for note in notes]
     parts += [f"![{chart.stem.replace('-', ' ')}]({chart.name})\n" for chart in charts]

@@ -22,7 +22,7 @@ from scripts.fuzzing.way import go
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 EXECUTIONS: Final = 200_000
-LONGEST_INPUT: Final = 6_000
+LONGEST_INPUT: Final = 24_000
 HANG_S: Final = 60
 TELL_EVERY_S: Final = 10.0
 TOLD_LINES: Final = 40

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Final, TypeAlias
 
-from recovery_journal.domain import holding, reloading, steps
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointRef, RunStep
-from recovery_journal.domain.detours import abandon
+from recovery_journal.domain.commands.lease import confirm, dispatch, end, grant
+from recovery_journal.domain.commands.pipeline import abandon, expire, make_ready, reload, replay
 from recovery_journal.domain.digest import chain_next, chain_origin, payload_digest
 from recovery_journal.domain.events import AbandonReason, AnyEvent, Ending, LeaseGranted, WriteKind
 from recovery_journal.domain.lease import Actor, LeaseView, LossReason
@@ -128,15 +128,13 @@ class Attempt:
     def _confirmed(self) -> AnyEvent:
         ordinal = self._tip.tip_ordinal + 1
         decision = self._decision(self._holder)
-        return self._now(holding.confirm(self._attempt, decision, WriteKind.RUN_STEP, ordinal))
+        return self._now(confirm(self._attempt, decision, WriteKind.RUN_STEP, ordinal))
 
     def _lost(self, *, is_foreign: bool = False) -> AnyEvent:
         decision = self._decision(self._fleet.sweeper, "its lease was not renewed in time")
         fence = None if is_foreign else self._fleet.fence()
         return self._now(
-            steps.expire(
-                self._attempt, decision, lease=self._seen(), loss=LossReason.TTL, fence=fence
-            )
+            expire(self._attempt, decision, lease=self._seen(), loss=LossReason.TTL, fence=fence)
         )
 
     def _renewed(self) -> AnyEvent:
@@ -147,23 +145,21 @@ class Attempt:
 
     def _reloaded(self) -> AnyEvent:
         decision, now = self._decision(self._fleet.sweeper), self._fleet.tick()
-        return self._now(
-            reloading.reload(self._attempt, decision, self._tip, policy=POLICY, now=now)
-        )
+        return self._now(reload(self._attempt, decision, self._tip, policy=POLICY, now=now))
 
     def _replayed(self) -> AnyEvent:
         decision, now = self._decision(self._fleet.sweeper), self._fleet.tick()
         outcome = replay_chain(self._attempt.attempt_id, self._tip, self._attempt.reported)
-        return self._now(steps.replay(self._attempt, decision, outcome, policy=POLICY, now=now))
+        return self._now(replay(self._attempt, decision, outcome, policy=POLICY, now=now))
 
     def _ready(self) -> AnyEvent:
         decision = self._decision(self._fleet.sweeper)
-        return self._now(steps.make_ready(self._attempt, decision, now=self._fleet.tick()))
+        return self._now(make_ready(self._attempt, decision, now=self._fleet.tick()))
 
     def _dispatched(self) -> AnyEvent:
         holder = self._fleet.worker()
         return self._now(
-            holding.dispatch(
+            dispatch(
                 self._attempt,
                 self._decision(actor(holder)),
                 holder=holder,
@@ -175,9 +171,7 @@ class Attempt:
 
     def _completed(self) -> AnyEvent:
         decision, digest = self._decision(self._holder), payload_digest(self._name.encode())
-        return self._now(
-            holding.end(self._attempt, decision, Ending.COMPLETED, result_digest=digest)
-        )
+        return self._now(end(self._attempt, decision, Ending.COMPLETED, result_digest=digest))
 
     # -- details ---------------------------------------------------------------------------
 
@@ -229,7 +223,7 @@ def granted(
 ) -> LeaseGranted:
     """The first event of an attempt, which any worker of the fleet acquires."""
     holder = fleet.worker()
-    return holding.grant(
+    return grant(
         Decision(event_id=fleet.name(), by=actor(holder)),
         attempt_id=attempt_id,
         run_id=run_id,

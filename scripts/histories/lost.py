@@ -13,8 +13,8 @@ from msgspec import Struct
 from psycopg import Cursor, sql
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
 from recovery_journal.domain.checkpoint import RunStep
+from recovery_journal.domain.commands.lease import confirm
 from recovery_journal.domain.digest import chain_origin
 from recovery_journal.domain.events import AnyEvent, LeaseGranted, WriteKind
 from recovery_journal.domain.recovery import Decision, evolve
@@ -101,7 +101,7 @@ def lost_attempt(fleet: Fleet, number: int, kind: str) -> LostAttempt:
     origin = chain_origin(first.run_id, given.digest)
     return LostAttempt(
         granted=first,
-        confirmed=holding.confirm(evolve(None, first), decision, WriteKind.CHECKPOINT, 0),
+        confirmed=confirm(evolve(None, first), decision, WriteKind.CHECKPOINT, 0),
         input=given,
         state=encode({"text": STATE_TEXT, "sum": number % 100}, name="state"),
         steps=tuple(run_steps(0, origin, digests, first.fence.epoch)),

@@ -14,15 +14,15 @@ import recovery_journal as rj
 from recovery_journal.domain.errors import AppendConflict
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.replay import ReplayOutcome
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.appender import append_cohort
 from recovery_journal.recovery.replayer import TailReplayer
+from recovery_journal.store import ledger
 from tests.acceptance.job import LIMITS
 from tests.acceptance.stop import Stop, say, settings
 
 given = settings()
 stop = Stop(given.stop_at)
 replay = TailReplayer.replay
-append_cohort = JournalApplication.append_cohort
 
 
 def replay_and_reach(self: TailReplayer, *work: Any) -> Sequence[ReplayOutcome]:
@@ -32,18 +32,15 @@ def replay_and_reach(self: TailReplayer, *work: Any) -> Sequence[ReplayOutcome]:
 
 
 def append_and_reach(
-    self: JournalApplication,
-    batches: Sequence[Sequence[AnyEvent]],
-    cursor: Cursor[DictRow],
-    **options: bool,
+    batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow]
 ) -> list[int | AppendConflict]:
-    answers = append_cohort(self, batches, cursor, **options)
+    answers = append_cohort(batches, cursor)
     stop.reach(f"{type(batches[0][0]).__name__} uncommitted")
     return answers
 
 
 TailReplayer.replay = replay_and_reach  # type: ignore[method-assign, assignment]  # what no observer sees
-JournalApplication.append_cohort = append_and_reach  # type: ignore[method-assign]  # likewise
+ledger.append_cohort = append_and_reach  # type: ignore[attr-defined]  # likewise
 
 with rj.open(
     given.dsn,

@@ -7,11 +7,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from eventsourcing.persistence import JSONTranscoder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery_journal.domain.events import AnyEvent
-from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.library_adapter import LibraryMapper
 from recovery_journal.projections.corpus import corpus
 from scripts.fuzzing import __main__ as program
 from scripts.fuzzing.mutation import crossed, mutate
@@ -27,7 +28,7 @@ SEEDS = tuple(seeds())
 
 
 def test_a_log_is_read_as_it_was_written() -> None:
-    mapper = JournalMapper.__new__(JournalMapper)
+    mapper = LibraryMapper(JSONTranscoder())
     records = corpus()[:50]
 
     found = read(written(records))
@@ -103,9 +104,9 @@ def test_nothing_is_found_in_what_is_sound(tmp_path: Path) -> None:
     found = _run(program.ROOT, ["--executions", "600", "--findings", str(tmp_path)])
 
     assert found.returncode == 0, found.stderr
-    told = json.loads(found.stdout)
-    assert (told["executions"], told["findings"]) == (600, 0)
-    assert told["branches"] > 100
+    report = json.loads(found.stdout)
+    assert (report["executions"], report["findings"]) == (600, 0)
+    assert report["branches"] > 100
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""What reaches a terminal."""
+"""The characters that reach a terminal."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_colours_are_for_terminals_that_want_them(
     assert "ready" in unwanted
 
 
-def test_a_long_id_goes_on_in_the_next_line_and_is_not_cut(
+def test_a_long_id_continues_in_the_next_line_and_is_not_cut(
     journal: Journal, server_dsn: str, schema: str
 ) -> None:
     attempt_id = "".join(f"{number:03d}." for number in range(45))
@@ -106,12 +106,11 @@ COMMANDING = {
 }
 
 
-@pytest.mark.parametrize("what", COMMANDING)
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_nothing_stored_commands_a_terminal(
-    journal: Journal, server_dsn: str, schema: str, what: str, flags: tuple[str, ...]
+    journal: Journal, server_dsn: str, schema: str, flags: tuple[str, ...]
 ) -> None:
-    name = f"a-1{COMMANDING[what]}"
+    name = "a-1" + " ".join(COMMANDING.values())
     scenes.held(journal, name, worker_id=name)
     where = ("--dsn", server_dsn, "--schema", schema, *flags)
 

@@ -87,7 +87,7 @@ EXAMPLES: list[RecoveryJournalError] = [
         "journal", found="role 'app' may create in it", needed="its owner alone", do="revoke it"
     ),
     SchemaTooNew("journal", found=3, needed=2),
-    SchemaTooOld("journal", found=1, needed=2),
+    SchemaTooOld("journal", found=1, needed=2, owner="clerk"),
     SchemaOccupied("public", found='relation "leases" already exists'),
     RowsUnreadable("workers", reason="no column 'host'"),
     EmbeddedServerUnavailable("found no binaries"),

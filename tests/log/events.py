@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import LiteralString
 
 from recovery_journal.domain.events import AnyEvent, Confirmed, WriteKind
+from recovery_journal.log.appender import append as append_within
 from recovery_journal.log.application import JournalApplication
 from tests.domain.specimens import RUN_ID, SWEEPER, fence
 
@@ -34,8 +35,9 @@ def a_stream(attempt_id: str, count: int, *, first: int = 1) -> list[AnyEvent]:
 
 def append(application: JournalApplication, events: Sequence[AnyEvent]) -> list[int]:
     """Append these events in a transaction of their own; their positions."""
-    with application.recorder.datastore.database.transaction() as cursor:
-        return application.append(events, cursor)
+    with application.database.transaction() as cursor:
+        append_within(events, cursor)
+        return [record.position for record in application.records(cursor, events)]
 
 
 def version_of(application: JournalApplication, attempt_id: str) -> int:

@@ -19,7 +19,10 @@ from recovery_journal.domain.errors import (
     ServerUnavailable,
     TailLost,
 )
+from recovery_journal.library_adapter import LibraryRecorder
 from recovery_journal.log import reader as settled
+from recovery_journal.log.appender import append as append_within
+from recovery_journal.log.appender import append_cohort
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres import schema as schemas
@@ -41,7 +44,10 @@ class Writer:
 
     def append(self, attempt_id: str, version: int = 1) -> int:
         """Append without committing; the position."""
-        return self._application.append([an_event(attempt_id, version)], self.cursor)[0]
+        event = an_event(attempt_id, version)
+        append_within([event], self.cursor)
+        [record] = self._application.records(self.cursor, [event])
+        return record.position
 
     def commit(self) -> None:
         self.cursor.execute("COMMIT")
@@ -96,7 +102,7 @@ def write_at_random(dsn: str, schema: str, seed: int) -> None:
                 append(application, theirs)
             continue
         with database.transaction() as cursor:
-            application.append_cohort([ours, theirs], cursor)
+            append_cohort([ours, theirs], cursor)
             time.sleep(chance.random() * 0.004)  # what is tested: commits in another order
             if chance.random() < 0.2:
                 raise psycopg.Rollback
@@ -419,17 +425,17 @@ def test_a_subscription_waits_at_a_gap_and_skips_nothing(
     first = slow.append("slow")
     second = append(application, [an_event("b", 1)])[0]
 
-    with application.recorder.subscribe(timeout_s=0) as impatient:
+    with LibraryRecorder(application.database).subscribe(timeout_s=0) as impatient:
         assert list(impatient) == []
     slow.commit()
-    with application.recorder.subscribe(timeout_s=0) as impatient:
+    with LibraryRecorder(application.database).subscribe(timeout_s=0) as impatient:
         assert [event.id for event in impatient] == [first, second]
 
 
 def test_a_subscription_that_waits_is_stopped_from_another_thread(
     application: JournalApplication,
 ) -> None:
-    with application.recorder.subscribe() as subscription:
+    with LibraryRecorder(application.database).subscribe() as subscription:
         seen: list[object] = []
         waiting = threading.Thread(target=lambda: seen.extend(subscription))
         waiting.start()
@@ -444,7 +450,9 @@ def test_a_subscription_to_some_tags_does_not_read_the_others_again(
 ) -> None:
     last = append(application, a_stream("a", 5))[-1]
 
-    with application.recorder.subscribe(topics=["seized"], timeout_s=0) as subscription:
+    with LibraryRecorder(application.database).subscribe(
+        topics=["seized"], timeout_s=0
+    ) as subscription:
         assert list(subscription) == []
 
     assert subscription._position == last
