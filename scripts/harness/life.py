@@ -91,6 +91,6 @@ def asked_to_end() -> threading.Event:
 
 
 def report(what: object) -> None:
-    """Write into the log of this process, for a person who looks for the cause of a violation."""
+    """Write into the log of this process, for a person who seeks the cause of a violation."""
     text = str(what) if isinstance(what, str | rj.Notice) else f"{type(what).__name__}: {what}"
     os.write(sys.stderr.fileno(), f"{time.monotonic():.3f} {os.getpid()} {text}\n".encode())

@@ -3,7 +3,7 @@ for the same seed.
 
 Many attempts are under way at once, so the events of one stream stand apart in the log. Four
 events to a recovery, on average: many losses of a foreign runtime are false alarms, some runs
-crash again and again, the others are lost once and go on.
+crash repeatedly, the others are lost once and continue.
 """
 
 import multiprocessing
@@ -56,7 +56,7 @@ def fleet_events(seed: int, *, fleet_no: int = 0, fleet_count: int = 1) -> Itera
 
 
 def one_stream(seed: int) -> Iterator[AnyEvent]:
-    """Events without end of one attempt, which is lost and recovered again and again."""
+    """Events without end of one attempt, which is lost and recovered repeatedly."""
     return Attempt(Fleet(seed)).lost_for_ever()
 
 

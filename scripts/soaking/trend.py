@@ -34,7 +34,7 @@ class Point(NamedTuple):
 
 class Limit(Struct, frozen=True, kw_only=True):
     """How much may come together: `floor`, or `share` of what there was at first if that is more,
-    at whatever rate; and `per_hour`, however long it goes on."""
+    at whatever rate; and `per_hour`, however long it lasts."""
 
     floor: float
     per_hour: float
@@ -46,7 +46,7 @@ class Limit(Struct, frozen=True, kw_only=True):
 
 
 class Trend(Struct, frozen=True, kw_only=True):
-    """What a series comes to. `first` and `last` are the medians of its first and last part, `rise`
+    """The trend of a series. `first` and `last` are the medians of its first and last part, `rise`
     is from one to the other without the largest rise between two neighbouring parts."""
 
     first: float

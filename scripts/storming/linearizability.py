@@ -58,7 +58,7 @@ def linearized(
     *,
     step_limit: int = STEP_LIMIT,
 ) -> Verdict[StateT, CallT]:
-    """Look for an order of the calls that the object allows and that no clock contradicts; give
+    """Search for an order of the calls that the object allows and that no clock contradicts; give
     up after so many places."""
     returned = sorted((it for it in calls if it.returned_ns is not None), key=_invoked)
     pending = sorted((it for it in calls if it.returned_ns is None), key=_invoked)

@@ -104,7 +104,7 @@ class WatchedJournal(rj.Journal):
         return claims
 
     def look(self, attempt_id: str) -> str:
-        """The digest of what an attempt came to; empty where it has not ended."""
+        """The digest of an attempt's result; empty where it has not ended."""
         with self.calls.calling(Action.LOOK, attempt_id=attempt_id) as found:
             ended = self.recovery(attempt_id).ended
             found["digest"] = getattr(ended, "result_digest", None) or ""

@@ -1,4 +1,4 @@
-"""A mass crash of the rivals': what a worker holds is lost by a real SIGKILL, then claimed anew.
+"""A mass crash of the rivals': what a worker holds is lost by a real SIGKILL, then claimed again.
 
 Each has a database of its own on the same server, is set up by its own tools and called by its own
 API. The time is that from the start of two new workers to the last claim.
