@@ -44,7 +44,7 @@ PARTS: Final[dict[str, Callable[..., Any]]] = {
 
 
 def description_of(case: str) -> str:
-    """What the figures of a case mean: the beginning of its docstring."""
+    """The meaning of a case's figures: the beginning of its docstring."""
     measure = {**CASES, **PARTS}.get(case)
     text = inspect.getdoc(measure) if measure else None
     return " ".join((text or "").partition("\n\n")[0].split())

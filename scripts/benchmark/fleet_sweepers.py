@@ -28,7 +28,7 @@ WHERE topic = 'ready-for-dispatch'
 """
 
 
-class Swept(NamedTuple):
+class Sweeping(NamedTuple):
     """How long it took, the most that waited at a moment, and how often a sweep was retried."""
 
     seconds: float
@@ -63,7 +63,7 @@ def measure_sweepers(server: WatchedServer, options: Namespace) -> Line:
     }
 
 
-def _sweep_all(server: WatchedServer, lease_count: int, sweeper_count: int) -> Swept:
+def _sweep_all(server: WatchedServer, lease_count: int, sweeper_count: int) -> Sweeping:
     with fresh_schema(server.dsn) as database:
         fill_lost(database, lease_count)
         sweep = partial(_sweep, server.dsn, database.schema)
@@ -74,7 +74,7 @@ def _sweep_all(server: WatchedServer, lease_count: int, sweeper_count: int) -> S
         found = one_row(database, COUNT)
         assert found == {"ready_count": lease_count, "attempt_count": lease_count}, found
         last_at = max(at for at, _ in results)
-        return Swept(last_at - begun, most, sum(retries for _, retries in results))
+        return Sweeping(last_at - begun, most, sum(retries for _, retries in results))
 
 
 def _sweep(dsn: str, schema: str, begin: Begin) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""What a check for gaps costs a reader at the head of the log, while no process writes."""
+"""The cost of a check for gaps for a reader at the head of the log, while no process writes."""
 
 import time
 from argparse import Namespace

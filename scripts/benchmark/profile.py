@@ -44,8 +44,8 @@ def label_of(statement: object) -> str:
 
 @contextmanager
 def timed_statements() -> Iterator[dict[str, float]]:
-    """Within, seconds of waiting by statement, of all connections of this process. What is sent and
-    read meanwhile is in it, for that is how long the process does nothing else."""
+    """Within, seconds of waiting by statement, of all connections of this process. Sending and
+    reading are included, because the process does nothing else meanwhile."""
     waited: defaultdict[str, float] = defaultdict(float)
     label = TRANSACTION
     execute, copy, wait = Cursor.execute, Cursor.copy, Connection.wait

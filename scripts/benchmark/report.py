@@ -125,7 +125,7 @@ def page(
 
 
 def ratios_of(lines: Lines) -> dict[str, float]:
-    """What the chart of ratios shows: the largest size of each case, each batch of a claim."""
+    """The bars of the chart of ratios: the largest size of each case, each batch of a claim."""
     ratios = {}
     for line in lines:
         for (case, key), name in RATIOS.items():

@@ -82,7 +82,7 @@ def job_input(root: Path, *, checkpoint_every: int, file_limit: int | None = Non
 
 
 def counting(executions: Executions, passing: Pass) -> Callable[[rj.Claim], Statistics]:
-    """What a worker runs: continue after the last recorded file, to the end."""
+    """The function of a worker: continue after the last recorded file, to the end."""
 
     def count(claim: rj.Claim) -> Statistics:
         lease, state = claim.lease, claim.folded_state

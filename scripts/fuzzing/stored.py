@@ -40,7 +40,7 @@ class StoredRow(NamedTuple):
 
 
 def read(log: bytes) -> list[StoredRow]:
-    """The rows of a log, as many as one is worth looking at."""
+    """The rows of a log, up to a limit."""
     return [_row(line) for line in log.split(LINE)[:LONGEST_LOG] if line]
 
 

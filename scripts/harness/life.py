@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
 
 
 class Role(StrEnum):
-    """What a process does."""
+    """The part of a process."""
 
     WORKER = "worker"
     SWEEPER = "sweeper"
@@ -62,7 +62,7 @@ class Setting(Struct, frozen=True, kw_only=True):
 
 
 Part: TypeAlias = Callable[[str, Setting], None]
-"""What a process does under its name until it is asked to end."""
+"""The function of a process, which runs under its name until it is asked to end."""
 
 
 def live(part: Part, name: str, setting: Setting) -> None:

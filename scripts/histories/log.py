@@ -63,8 +63,8 @@ def one_stream(seed: int) -> Iterator[AnyEvent]:
 def fill(dsn: str, schema: str, *, event_count: int, seed: int = 1, process_count: int = 2) -> None:
     """Append so many events to the empty log of a schema, with as many fleets as processes.
 
-    The same arguments make the same streams; only the order in which the fleets' events come to
-    stand in the log is the processes' own. Then the log is vacuumed and analysed, as autovacuum
+    The same arguments make the same streams; only the order of the fleets' events in the log is the
+    processes' own. Then the log is vacuumed and analysed, as autovacuum
     would have done in the meantime.
     """
     fleets = range(process_count)
@@ -107,7 +107,7 @@ def _new_story(fleet: Fleet) -> Story:
 def _write(
     dsn: str, schema: str, seed: int, fleet_no: int, fleet_count: int, event_count: int
 ) -> None:
-    """What one process appends: one fleet's events."""
+    """Append one fleet's events, in a process of its own."""
     events = fleet_events(seed, fleet_no=fleet_no, fleet_count=fleet_count)
     _append_all(dsn, schema, islice(events, event_count))
 

@@ -1,4 +1,4 @@
-"""What a history leaves beside the log: runs, lease rows, projections.
+"""The traces of a history beside the log: runs, lease rows, projections.
 
 They are made from the log itself, one for each attempt of ours whose last event is of a certain
 type. The lease of a false alarm is a foreign runtime's, which keeps it itself; the few attempts
@@ -94,7 +94,7 @@ SELECT attempt_id,
 FROM histories
 """
 
-# What stands on the list where the log ends has no lease row, and so may not stand there.
+# Attempts on the list where the log ends have no lease row, and so may not be there.
 LEAVE: Final = """
 UPDATE projection_dispatch_ready
 SET left_position = entered_position + 1

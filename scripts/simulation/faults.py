@@ -1,4 +1,4 @@
-"""What may go wrong at a call to the server, and when: drawn from a seed, or given by hand.
+"""The faults of calls to the server: drawn from a seed, or given by hand.
 
 Whether call number n meets a fault depends on the seed and on n alone, so that a run in which some
 faults are left out still meets the others.
@@ -14,7 +14,7 @@ from recovery_journal.domain.errors import InvalidInput
 
 
 class FaultKind(StrEnum):
-    """What goes wrong. All but the last three concern the one process whose call it is."""
+    """A kind of fault. All but the last three concern the one process whose call it is."""
 
     CRASH_BEFORE = "crash-before"
     """The process dies; the server never hears of the call."""
@@ -73,7 +73,7 @@ class SeededFaults:
         }
 
     def at(self, call_no: int) -> Fault | None:
-        """What goes wrong at this call."""
+        """The fault at this call."""
         draw = Random(f"fault {self._seed} {call_no}")
         left = draw.random()
         for kind, rate in self._rates.items():
@@ -90,7 +90,7 @@ class GivenFaults:
         self._faults = faults
 
     def at(self, call_no: int) -> Fault | None:
-        """What goes wrong at this call."""
+        """The fault at this call."""
         return self._faults.get(call_no)
 
 

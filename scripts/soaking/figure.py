@@ -1,4 +1,4 @@
-"""What is measured, of what, and how much of it is allowed."""
+"""The figures that are measured, and how much of each is allowed."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -13,7 +13,7 @@ SERVER_FILES_KEPT: Final = 64
 
 
 class Figure(StrEnum):
-    """What is measured: of a process, of the server as a whole, of a table."""
+    """A figure of a process, of the server as a whole, or of a table."""
 
     MEMORY = "memory, MB"
     FILES = "open files"

@@ -24,7 +24,7 @@ NEEDED: Final = (
     "reader: read",
     "caller: called",
 )
-"""What must have been done at all: a fleet that stands still leaks nothing."""
+"""Work that must have been done at all: a fleet that stands still leaks nothing."""
 
 Series = Mapping[Figure, Sequence[Point]]
 
@@ -66,7 +66,7 @@ def judged(samples: Sequence[Sample]) -> list[Judged]:
 
 
 def idle(done: Mapping[str, int]) -> list[str]:
-    """What was not done."""
+    """Sentences on work that was not done."""
     return [f"nothing was {what}" for what in NEEDED if not done.get(what)]
 
 

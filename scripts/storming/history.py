@@ -21,7 +21,7 @@ import recovery_journal as rj
 
 
 class Action(StrEnum):
-    """What was called."""
+    """The call."""
 
     ACQUIRE = "acquire"
     CLAIM = "claim"

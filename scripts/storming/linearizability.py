@@ -33,7 +33,7 @@ Apply = Callable[[StateT, CallT], StateT | None]
 
 
 class Verdict(Struct, Generic[StateT, CallT], frozen=True, kw_only=True):
-    """Whether an order was found. If not: the longest beginning of one, the state it leads to, and
+    """Whether an order was found. If not: the longest beginning of one, its state, and
     the calls of which one would have to come next. Undecided where the search was given up."""
 
     is_linearizable: bool

@@ -97,7 +97,7 @@ def checkpoints_gone(evidence: Evidence) -> Evidence:
 
 
 def zombie(evidence: Evidence) -> Evidence:
-    """The first owner writes once more, after the second has begun."""
+    """The first owner writes again, after the second has begun."""
 
     def also(operations: list[Operation]) -> list[Operation]:
         granted = next(it for it in operations if it.action is Action.ACQUIRE)

@@ -1,4 +1,4 @@
-"""What absurd-sdk does in a mass crash; a program for the rivals' own environment.
+"""The part of absurd-sdk in a mass crash; a program for the rivals' own environment.
 
 `hold`: a worker claims every task, checkpoints a state and five steps of each, says so and waits
 to be killed. `recover`: a new worker, started in the documented way, until the function of every

@@ -106,12 +106,12 @@ def _recover(rival: str, verb: str, dsn: str, count: int, process_count: int) ->
     for worker in workers:
         _require_line(worker, "ready")
     begun = time.monotonic()
-    ends = [worker.communicate()[0].split() for worker in _told(workers)]
+    ends = [worker.communicate()[0].split() for worker in _started(workers)]
     assert sum(int(claimed) for claimed, _ in ends) == count, ends
     return max(float(last_at) for _, last_at in ends) - begun
 
 
-def _told(workers: "list[subprocess.Popen[str]]") -> "list[subprocess.Popen[str]]":
+def _started(workers: "list[subprocess.Popen[str]]") -> "list[subprocess.Popen[str]]":
     """All of them start before one is waited for."""
     for worker in workers:
         assert worker.stdin is not None
