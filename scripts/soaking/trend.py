@@ -5,7 +5,7 @@ the points may be anything without moving it, and it needs no idea of how the no
 garbage collection, a vacuum or a machine that is busy elsewhere make noise far from normal.
 
 One step is no leak: a cache that has filled, an arena that was mapped. A slope cannot distinguish
-one from a leak, so growth counts without its largest rise. A leak that comes in steps has more than one.
+one from a leak, so growth counts without its largest rise. A leak in steps has more than one.
 """
 
 from collections.abc import Sequence
