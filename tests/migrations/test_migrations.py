@@ -291,7 +291,7 @@ def test_an_older_program_that_still_runs_is_refused_when_it_reconnects(
             running.status()
 
 
-def test_a_role_without_the_right_is_told_which_role_runs_which_command(
+def test_a_role_without_the_right_is_refused_with_the_role_and_the_command_needed(
     server_dsn: str, schema: str, program: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with owner_and_other(server_dsn, schema) as (owner, other):
