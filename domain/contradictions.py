@@ -52,6 +52,12 @@ STAGES: Final[dict[type[RecoveryEvent], frozenset[Stage]]] = {
 }
 
 
+FENCED: Final = frozenset(
+    {Confirmed, Dispatched, LeaseEnded, LeaseExpired, QuarantineLifted, Resumed, Seized}
+)
+"""The events that name a fence."""
+
+
 def contradiction(recovery: Recovery, event: AnyEvent) -> str | None:
     """Why the event cannot have happened to this attempt; None where it can."""
     kind = type(event)
@@ -61,13 +67,11 @@ def contradiction(recovery: Recovery, event: AnyEvent) -> str | None:
         return f"which names run {event.run_id!r} and not {recovery.run_id!r}"
     if recovery.stage not in STAGES[kind]:
         return f"which cannot come in stage {recovery.stage.value}"
-    return _wrong_number(recovery, event) or _wrong_fence(recovery, event)
-
-
-def _wrong_number(recovery: Recovery, event: AnyEvent) -> str | None:
-    expected = recovery.recovery_no + isinstance(event, LeaseExpired)
+    expected = recovery.recovery_no + (kind is LeaseExpired)
     found = getattr(event, "recovery_no", expected)
-    return None if found == expected else f"of recovery {found} and not {expected}"
+    if found != expected:
+        return f"of recovery {found} and not {expected}"
+    return _wrong_fence(recovery, event) if kind in FENCED else None
 
 
 def _wrong_fence(recovery: Recovery, event: AnyEvent) -> str | None:

@@ -6,6 +6,7 @@ erased.
 """
 
 from enum import StrEnum
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -20,6 +21,10 @@ class ErrorTexts(StrEnum):
     """In a table of their own, which pruning erases."""
     LOG = "log"
     """In the log's events, for ever."""
+
+
+WITH_TEXT: Final = frozenset({StepFailed, LeaseEnded, Quarantined})
+"""The events that may hold the text of a failure."""
 
 
 def withheld(event: AnyEvent) -> tuple[AnyEvent, str]:

@@ -43,7 +43,7 @@
         │   ├── UnknownEvent            the log holds a tag this program does not know
         │   ├── CorruptEvent            an event cannot be decoded, or contradicts its columns
         │   ├── ImpossibleEvent         an event cannot follow those before it
-        │   └── LeaseDiffers            the lease row and the stream know different events
+        │   └── LeaseDiffers            the lease row and the stream hold different events
         ├── FoldFailed              a projection's fold raised at an event
         ├── RowUnstorable           a fold made a row that no table can hold
         ├── TailLost                a reader is ahead of the log
@@ -55,18 +55,21 @@ Each message says: cannot do what, to which, what was found, what is needed, wha
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 
 class RecoveryJournalError(Exception):
     """The root of every deliberate error. All can be pickled, to be raised in another process."""
+
+    is_safe_to_log: ClassVar[bool] = False
+    """Whether the text holds only names and numbers of the journal."""
 
     @property
     def reason_for_log(self) -> str:
         """The text that an event records of this error for ever (rule R1): only the error's class,
         unless that class guarantees that its text quotes no value, and nothing that user code
         raised."""
-        return type(self).__name__
+        return str(self) if self.is_safe_to_log else type(self).__name__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revived, (type(self), self.args, self.__dict__)
@@ -133,9 +136,9 @@ class StreamOccupied(Refused):
     def __init__(self, attempt_id: str, *, position: int) -> None:
         super().__init__(
             f"cannot acquire attempt {attempt_id!r}: found an event in its stream, at position "
-            f"{position}, that no lease row knows of, needed none, or none that is not skipped; "
-            f"look at it with `recovery-journal history {attempt_id}`, then have it passed over "
-            f"with `recovery-journal skip {position}`, or acquire under another attempt id"
+            f"{position}, that belongs to no lease row, needed none, or none that is not skipped; "
+            f"inspect it with `recovery-journal history {attempt_id}`, then skip it with "
+            f"`recovery-journal skip {position}`, or acquire under another attempt id"
         )
         self.attempt_id = attempt_id
         self.position = position
@@ -197,7 +200,7 @@ class WrongStage(Refused):
     ) -> None:
         super().__init__(
             f"cannot {wanted} for attempt {attempt_id!r}: found stage {found}, "
-            f"needed {' or '.join(needed)}; {do or 'look at its history and decide again'}"
+            f"needed {' or '.join(needed)}; {do or 'inspect its history and decide again'}"
         )
         self.attempt_id = attempt_id
         self.found = found
@@ -214,33 +217,27 @@ class StepOutOfOrder(Refused):
 class CheckpointTooNew(Refused):
     """The newest checkpoint of a run is in a format that this program does not know."""
 
+    is_safe_to_log = True
+
     def __init__(self, run_id: str, *, found: str) -> None:
         super().__init__(
-            f"cannot go on with run {run_id!r}: found that {found}, needed a checkpoint that this "
+            f"cannot resume run {run_id!r}: found that {found}, needed a checkpoint that this "
             "program can read; upgrade recovery-journal"
         )
         self.run_id = run_id
-
-    @property
-    def reason_for_log(self) -> str:
-        """The whole text: it holds only names and numbers of the journal."""
-        return str(self)
 
 
 class CheckpointTooLarge(Refused):
     """The newest checkpoint of a run is larger than what may be loaded."""
 
+    is_safe_to_log = True
+
     def __init__(self, run_id: str, *, found: str) -> None:
         super().__init__(
-            f"cannot go on with run {run_id!r}: found that {found}, needed one within it; raise "
+            f"cannot resume run {run_id!r}: found that {found}, needed one within it; raise "
             "the limit `state_bytes`, or fall back to a smaller checkpoint"
         )
         self.run_id = run_id
-
-    @property
-    def reason_for_log(self) -> str:
-        """The whole text: it holds only names and numbers of the journal."""
-        return str(self)
 
 
 class CodecMissing(Refused):
@@ -285,7 +282,7 @@ class ReducerFailed(Refused):
         self.run_id = run_id
         self.error_class = error_class
         super().__init__(
-            f"{self.reason_for_log}: {message}, needed a reducer that folds it in time; mend the "
+            f"{self.reason_for_log}: {message}, needed a reducer that folds it in time; fix the "
             "reducer"
         )
         self.message = message
@@ -431,7 +428,7 @@ class ServerExhausted(ServerUnavailable):
             reason=reason,
             wanted="use",
             needed="memory, locks, disk space and connections that are free",
-            do="see in pg_locks and pg_stat_activity who holds them, and in its log",
+            do="check pg_locks and pg_stat_activity for the sessions that hold them, and its log",
         )
 
 
@@ -467,8 +464,8 @@ class AppendBlocked(StoreBusy):
         Retry.__init__(
             self,
             f"cannot append to {name}: found the next place taken for longer than {limit} by an "
-            f"insert that is not ended, of {found}, needed it committed or rolled back; have it "
-            f"ended{f' ({do})' if do else ''}, then try again",
+            f"insert that is not ended, of {found}, needed it committed or rolled back; end that "
+            f"transaction{f' ({do})' if do else ''}, then try again",
         )
 
 
@@ -493,7 +490,7 @@ class PositionNotReached(Retry, TimeoutError):
         super().__init__(
             f"cannot read projection {projection!r} at position {needed}: found it at "
             f"{found} after {timeout_s:g} s, needed a follower that gets there; "
-            f"{do or 'see that a follower runs'}"
+            f"{do or 'check that a follower runs'}"
         )
 
 
@@ -502,9 +499,9 @@ class RebuildUnderWay(Retry):
 
     def __init__(self, *, process_id: int, host: str, since: str, progress: str) -> None:
         super().__init__(
-            f"cannot rebuild: found process {process_id} on host {host!r} at it since {since} "
-            f"({progress}), needed nobody; wait for its end, or stop it and ask again, "
-            "which goes on from there"
+            f"cannot rebuild: found that process {process_id} on host {host!r} has been "
+            f"rebuilding since {since} ({progress}), needed no other rebuild; wait for its end, or "
+            "stop it and retry: the rebuild is resumed"
         )
         self.process_id = process_id
         self.host = host
@@ -517,8 +514,8 @@ class ProcessLost(Retry):
         how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
         super().__init__(
             f"cannot {wanted}: found that its process {process_id} died of {how}, needed it to "
-            "end well; see whether the machine is out of memory, then ask again, which goes on "
-            "from there"
+            "end normally; check whether the machine is out of memory, then retry: the work is "
+            "resumed"
         )
         self.process_id = process_id
 
@@ -528,8 +525,8 @@ class HookFailed(Retry):
 
     def __init__(self, attempt_id: str, *, found: str, do: str) -> None:
         super().__init__(
-            f"cannot tell of the quarantine of attempt {attempt_id!r}: found {found}, needed a "
-            f"hook that ends well and in time; {do}"
+            f"cannot notify of the quarantine of attempt {attempt_id!r}: found {found}, needed a "
+            f"hook that succeeds in time; {do}"
         )
         self.attempt_id = attempt_id
 
@@ -604,7 +601,7 @@ class ImpossibleEvent(StreamUnusable):
 
 
 class LeaseDiffers(StreamUnusable):
-    """The lease row and the stream do not know the same events: something else than the journal has
+    """The lease row and the stream hold different events: something else than the journal has
     appended, or the end of the stream is lost."""
 
     def __init__(
@@ -629,7 +626,7 @@ def _shown(position: int | None) -> str:
 
 def _skip(position: int | None) -> str:
     where = "POSITION" if position is None else str(position)
-    return f"pass over it: `recovery-journal skip {where} --by NAME --reason TEXT`"
+    return f"skip it: `recovery-journal skip {where} --by NAME --reason TEXT`"
 
 
 class FoldFailed(Stop):
@@ -640,8 +637,8 @@ class FoldFailed(Stop):
     ) -> None:
         super().__init__(
             f"cannot fold position {position} into projection {projection!r}: found that "
-            f"event {tag!r} (attempt {attempt_id!r}) led to {reason}, needed a fold that takes "
-            "it in; mend the fold, then rebuild the projection"
+            f"event {tag!r} (attempt {attempt_id!r}) raised {reason}, needed a fold that accepts "
+            "it; fix the fold, then rebuild the projection"
         )
         self.position = position
         self.tag = tag
@@ -653,7 +650,7 @@ class RowUnstorable(Stop):
     def __init__(self, projection: str, *, reason: str) -> None:
         super().__init__(
             f"cannot store a row of projection {projection!r}: found that {reason}, needed values "
-            "of its row's types; mend the fold, then rebuild the projection"
+            "of its row's types; fix the fold, then rebuild the projection"
         )
         self.projection = projection
         self.reason = reason
@@ -687,13 +684,15 @@ class ServerReplaced(Stop):
         super().__init__(
             f"cannot use schema {schema!r} on this server: found {found}, needed the server that "
             f"the journal was accepted on last ({needed}); it was restored or failed over, so the "
-            "end of its log may be lost: see that the old server is gone for good, then run "
+            "end of its log may be lost: make sure that the old server is gone for good, then run "
             "`recovery-journal after-restore --by NAME --reason TEXT`"
         )
 
 
 class PayloadCorrupt(Stop):
     """A stored state or output does not match the digest recorded for it."""
+
+    is_safe_to_log = True
 
     def __init__(
         self,
@@ -707,7 +706,9 @@ class PayloadCorrupt(Stop):
         self.found = found
         self.needed = needed
 
-    @property
-    def reason_for_log(self) -> str:
-        """The whole text: it holds only names and numbers of the journal."""
-        return str(self)
+
+__all__ = [  # every class above: users import them as `recovery_journal.errors`
+    name
+    for name, found in list(globals().items())
+    if isinstance(found, type) and issubclass(found, RecoveryJournalError)
+]

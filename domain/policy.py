@@ -58,9 +58,9 @@ class Policy(Struct, frozen=True, kw_only=True):
         for name in ("may_restart", "is_timeout_quarantined"):
             require_kind(name, getattr(self, name), bool, "True or False")
 
-    def has_waited(self, since: datetime, now: datetime) -> bool:
-        """Whether the wait for another version has been long enough."""
-        return now - since >= timedelta(seconds=self.version_wait_s)
+    def has_waited(self, since: datetime | None, now: datetime) -> bool:
+        """Whether the wait for another version has begun, and has been long enough."""
+        return since is not None and now - since >= timedelta(seconds=self.version_wait_s)
 
     def retry_at(self, now: datetime, try_count: int) -> datetime:
         """When the step is retried after its `try_count`-th failure."""

@@ -1,14 +1,14 @@
 """The aggregate: the whole history of the ownership of one attempt.
 
-Commands (steps.py, holding.py, interventions.py) decide and return events; they change nothing, and
-clock and numbers are arguments. They are idempotent: what is decided already returns no event; too
-early, they refuse. `evolve` never refuses: what is in the log has happened.
+The commands (`domain.commands`) decide and return events. `evolve` never refuses: what is in the
+log has happened.
 """
 
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar, assert_never
+from functools import reduce
+from typing import Any, Final, TypeVar, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -42,7 +42,6 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.lease import Actor, Fence, Holder, LossReason, Progress
 from recovery_journal.domain.pipeline import RecoveryContext
-from recovery_journal.domain.ranges import require_kind
 
 EventT = TypeVar("EventT", bound=RecoveryEvent)
 
@@ -63,9 +62,17 @@ class Stage(StrEnum):
 RECOVERING = (Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED)
 """The stages in which a sweeper owns the attempt."""
 
-
 WAIVING = (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
 """With these options a person accepts what the store shows as the truth, whatever was reported."""
+
+UNSTARTED: Final[dict[str, Any]] = {
+    "reloaded": None,
+    "replayed": None,
+    "ready": None,
+    "try_count": 0,
+    "waits_since": None,
+}
+"""The steps of a pipeline that begins at the reload."""
 
 
 class Decision(Struct, frozen=True, kw_only=True, gc=False):
@@ -160,18 +167,12 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
             fence=self.fence,
         )
 
-    def apply(self, events: Iterable[AnyEvent]) -> "Recovery":
-        """The attempt after these events."""
-        require_kind("events", events, Iterable, "events of this attempt")
-        recovery = self
-        for event in events:
-            require_kind("events", event, RecoveryEvent, "events of this attempt")
-            recovery = evolve(recovery, event)
-        return recovery
-
-    def event(self, of: type[EventT], decision: Decision, **fields: Any) -> EventT:
-        """The stream's next event, made by this decision."""
-        return of(
+    def emit(self, of: type[EventT], decision: Decision, **fields: Any) -> tuple[EventT, ...]:
+        """The stream's next event, made by this decision, in the form that commands return. An
+        event with a `recovery_no` is one of the present recovery, unless another is given."""
+        if "recovery_no" in of.__struct_fields__:
+            fields.setdefault("recovery_no", self.recovery_no)
+        event = of(
             originator_id=self.attempt_id,
             originator_version=self.version + 1,
             event_id=decision.event_id,
@@ -181,6 +182,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
             trace_id=decision.trace_id,
             **fields,
         )
+        return (event,)
 
     def require(self, wanted: str, *stages: Stage) -> None:
         """Refuse a command in any other stage than these."""
@@ -263,8 +265,6 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
             )
         case Abandoned(why=AbandonReason.RENEWED_LATE):
             return _held_on(recovery, event)
-        case Abandoned():
-            return replace(recovery, version=version, stage=Stage.ENDED, ended=event)
         case Quarantined():
             return replace(recovery, version=version, stage=Stage.QUARANTINED, quarantined=event)
         case QuarantineLifted():
@@ -279,17 +279,20 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
             )
         case LeaseEnded(ending=Ending.WAITING):
             return replace(recovery, version=version, stage=Stage.WAITING, ended=event)
-        case LeaseEnded():
+        case LeaseEnded() | Abandoned():
             return replace(recovery, version=version, stage=Stage.ENDED, ended=event)
         case _:
             assert_never(event)
 
 
+def fold(recovery: Recovery, events: Iterable[AnyEvent]) -> Recovery:
+    """The attempt after these events."""
+    return reduce(evolve, events, recovery)
+
+
 def project(recovery: Recovery | None, events: Iterable[Any]) -> Recovery | None:
     """Fold a stream, in the form that the library's repository requires."""
-    for event in events:
-        recovery = evolve(recovery, event)
-    return recovery
+    return reduce(evolve, events, recovery)
 
 
 def _without_grant(event: RecoveryEvent) -> CorruptEvent:
@@ -340,11 +343,7 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
         lost=event,
         lifted=None,
         is_resumed=False,
-        reloaded=None,
-        replayed=None,
-        ready=None,
-        try_count=0,
-        waits_since=None,
+        **UNSTARTED,
     )
 
 
@@ -419,13 +418,9 @@ def _reopened(
         recoveries_without_progress=0,
         fleet_losses_without_progress=0,
         best_progress=(0, 0) if is_set_back else recovery.best_progress,
-        reloaded=None,
-        replayed=None,
-        ready=None,
         quarantined=None,
-        try_count=0,
-        waits_since=None,
         undecoded_since=None,
         undecoded_count=0,
         ended=None,
+        **UNSTARTED,
     )

@@ -75,7 +75,7 @@ class SessionObservations(Struct, frozen=True, kw_only=True):
         return fallen
 
 
-def look_again(
+def observe_again(
     before: SessionObservations | None,
     *,
     life: Life,

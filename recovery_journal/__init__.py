@@ -2,7 +2,7 @@
 Begin with `open`; the README has a short example.
 """
 
-from recovery_journal import events
+from recovery_journal import errors, events
 from recovery_journal.claiming.loading import Claim
 from recovery_journal.cli.app import App
 from recovery_journal.domain.error_texts import ErrorTexts
@@ -134,6 +134,7 @@ __all__ = [
     "UnknownAttempt",
     "Worker",
     "WrongStage",
+    "errors",
     "events",
     "incarnation",
     "open",

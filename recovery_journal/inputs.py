@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from uuid import uuid4
 from recovery_journal.domain.errors import InvalidInput
 from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import LossReason
-from recovery_journal.domain.ranges import YEAR_S, require_number
+from recovery_journal.domain.ranges import YEAR_S, require_kind, require_number
 from recovery_journal.domain.wording import shown
 from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.process.callables import functions_called
@@ -32,17 +33,17 @@ SESSION_LOCKS: Final = range(-(2**31), 2**31)
 ATTEMPTS: Final = range(2**63)
 
 CallableT = TypeVar("CallableT")
+MemberT = TypeVar("MemberT", bound=StrEnum)
 
 
 def identifier(name: str, value: object) -> str:
     """An id: 1 to 200 characters of any Unicode but NUL and lone surrogates."""
-    if not isinstance(value, str):
-        raise refused(name, f"{type(value).__name__}", "text", "pass a string")
-    if not 0 < len(value) <= LONGEST_ID:
+    found = _text(name, value)
+    if not 0 < len(found) <= LONGEST_ID:
         raise refused(
-            name, f"{len(value)} characters", f"1 to {LONGEST_ID} characters", "choose another id"
+            name, f"{len(found)} characters", f"1 to {LONGEST_ID} characters", "choose another id"
         )
-    return _storable(name, value)
+    return found
 
 
 def label(name: str, value: object) -> str:
@@ -52,15 +53,29 @@ def label(name: str, value: object) -> str:
 
 def text(name: str, value: object, *, is_needed: bool = False) -> str:
     """A reason or message for people, of at most 2,000 characters."""
-    if not isinstance(value, str):
-        raise refused(name, f"{type(value).__name__}", "text", "pass a string")
-    if len(value) > LONGEST_TEXT:
+    found = _text(name, value)
+    if len(found) > LONGEST_TEXT:
         raise refused(
-            name, f"{len(value)} characters", f"at most {LONGEST_TEXT} characters", "shorten it"
+            name, f"{len(found)} characters", f"at most {LONGEST_TEXT} characters", "shorten it"
         )
-    if is_needed and not value.strip():
-        raise refused(name, "nothing", "some words", "say it: it is kept for the auditor")
-    return _storable(name, value)
+    if is_needed and not found.strip():
+        raise refused(name, "nothing", "some words", "give them: they are kept for the auditor")
+    return found
+
+
+def _text(name: str, value: object) -> str:
+    """Text that a column can hold."""
+    if not isinstance(value, str):
+        raise refused(name, type(value).__name__, "text", "pass a string")
+    if "\0" in value:
+        raise refused(name, "a NUL character", "text without NUL", "remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise refused(
+            name, "a lone surrogate", "text that UTF-8 can encode", "decode it properly first"
+        ) from None
+    return value
 
 
 def duration(
@@ -68,7 +83,7 @@ def duration(
 ) -> float:
     """A duration in seconds, from `shortest` to `longest`: at most a year by default."""
     if not isinstance(value, timedelta):
-        raise refused(name, f"{type(value).__name__}", "a timedelta", "pass a timedelta")
+        raise refused(name, type(value).__name__, "a timedelta", "pass a timedelta")
     if not shortest <= value <= longest:
         needed = f"{shortest.total_seconds():g} s to {longest.days} days"
         raise refused(name, f"{value.total_seconds():g} s", needed, "choose one within")
@@ -78,7 +93,7 @@ def duration(
 def moment(name: str, value: object) -> datetime:
     """A point in time with its time zone."""
     if not isinstance(value, datetime):
-        raise refused(name, f"{type(value).__name__}", "a datetime", "pass a datetime")
+        raise refused(name, type(value).__name__, "a datetime", "pass a datetime")
     try:
         is_aware = value.utcoffset() is not None
     except Exception:  # noqa: BLE001 - a time zone of the user's own may raise anything
@@ -103,10 +118,8 @@ def folder(name: str, value: object) -> Path:
 
 def whole_number(name: str, value: object, allowed: range) -> int:
     """An integer within a range."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise refused(name, f"{type(value).__name__}", "an integer", "pass an integer")
-    if value not in allowed:
-        raise refused(name, shown(value), f"{allowed[0]} to {allowed[-1]}", "choose one within")
+    require_number(name, value, allowed[0], allowed[-1])
+    assert isinstance(value, int)
     return value
 
 
@@ -119,8 +132,8 @@ def seconds(name: str, value: object, *, longest_s: float = YEAR_S) -> float:
 
 def flag(name: str, value: object) -> bool:
     """Yes or no."""
-    if not isinstance(value, bool):
-        raise refused(name, shown(value), "True or False", "pass one of the two")
+    require_kind(name, value, bool, "True or False")
+    assert isinstance(value, bool)
     return value
 
 
@@ -211,8 +224,8 @@ def functions(
     name: str, values: object, accept: Callable[[str, Any], Any] = function
 ) -> dict[str, Any]:
     """Functions by kind of run; `accept` validates each."""
-    if not isinstance(values, Mapping):
-        raise refused(name, shown(values), "a dict of functions by kind", "pass one")
+    require_kind(name, values, Mapping, "a dict of functions by kind")
+    assert isinstance(values, Mapping)
     return {
         identifier(f"a kind of {name}", kind): accept(f"{name}[{shown(kind)}]", found)
         for kind, found in values.items()
@@ -231,26 +244,24 @@ def session_lock(value: object) -> int | None:
 
 def lift_option(value: object) -> LiftOption:
     """The option by which a quarantined attempt proceeds."""
-    if isinstance(value, str) and value in set(LiftOption):
-        return LiftOption(str(value))
-    needed = " or ".join(option.value for option in LiftOption)
-    raise refused("option", shown(value), needed, "choose one of those that its quarantine names")
+    return _member("option", value, LiftOption)
 
 
 def loss_reason(value: object) -> LossReason:
     """The evidence on which a lease is declared lost."""
-    if isinstance(value, str) and value in set(LossReason):
-        return LossReason(str(value))
-    needed = " or ".join(reason.value for reason in LossReason)
-    raise refused("loss", shown(value), needed, "choose one of them")
+    return _member("loss", value, LossReason)
 
 
 def durability(value: object) -> Durability:
     """The moment from which a write counts as done."""
-    if isinstance(value, str) and value in set(Durability):
-        return Durability(str(value))
-    needed = " or ".join(one.value for one in Durability)
-    raise refused("durability", shown(value), needed, "choose one of the two")
+    return _member("durability", value, Durability)
+
+
+def _member(name: str, value: object, kind: type[MemberT]) -> MemberT:
+    """A member of an enumeration, or its value as text."""
+    if isinstance(value, str) and value in set(kind):
+        return kind(str(value))
+    raise refused(name, shown(value), " or ".join(kind), "choose one of them")
 
 
 def projection(value: Projection[RowT] | str, known: Sequence[Projection[Any]]) -> Projection[RowT]:
@@ -284,18 +295,6 @@ def event_id(value: str | None) -> str:
     """The caller's id of a decision, which makes a retry after a lost reply idempotent; else a new
     id."""
     return uuid4().hex if value is None else identifier("event_id", value)
-
-
-def _storable(name: str, value: str) -> str:
-    if "\0" in value:
-        raise refused(name, "a NUL character", "text without NUL", "remove it")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise refused(
-            name, "a lone surrogate", "text that UTF-8 can encode", "decode it properly first"
-        ) from None
-    return value
 
 
 def refused(name: str, found: str, needed: str, do: str) -> InvalidInput:

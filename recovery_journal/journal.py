@@ -32,17 +32,15 @@ from recovery_journal.monitoring.positions import Positions
 from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineNotifier
 from recovery_journal.monitoring.quarantined import QuarantinedAttempt, QuarantineReading
 from recovery_journal.monitoring.queries import Reading
-from recovery_journal.monitoring.rows import RowReading
 from recovery_journal.monitoring.status import Status, StatusReading
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.server_settings import weakened
 from recovery_journal.process.gc_paused import gc_paused
 from recovery_journal.process.identity import incarnation
 from recovery_journal.projections.catalog import BUILT_IN
-from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
+from recovery_journal.projections.dispatch_ready import DispatchReadyRow
 from recovery_journal.projections.projection import PositionRow, Projection, RowT, StreamRow
 from recovery_journal.projections.recovery_context_row import RecoveryContextRow
-from recovery_journal.read_models.as_of import ListReading
 from recovery_journal.read_models.following.outdated import OutdatedProjection, outdated_of
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.rebuild.check import Check, CheckedProjection
@@ -58,7 +56,6 @@ from recovery_journal.restore.restore import Restore, Restored
 from recovery_journal.restore.skipping import Skipped, Skipping
 from recovery_journal.store.acquisition import Acquisition, Request
 from recovery_journal.store.endings import LeaseEndings
-from recovery_journal.store.failure_texts import FailureTexts
 from recovery_journal.store.interventions import Interventions
 from recovery_journal.store.keeping import Keeping
 from recovery_journal.store.lease import Lease, LeaseTerms, require_terms
@@ -103,7 +100,7 @@ class Journal:
         self._claiming = nullcontext if reducers or codecs else gc_paused
         self._has_codecs = bool(codecs)
         self._values = Values(codecs)
-        ledger = Ledger(self.application, FailureTexts(limits.error_texts))
+        ledger = Ledger(self.application, limits)
         self._ledger = ledger
         self._runs = RunStore(database, state_bytes=limits.state_bytes, values=self._values)
         self._replayer = TailReplayer(self._runs, dict(reducers or {}), reducer_s=limits.reducer_s)
@@ -118,12 +115,10 @@ class Journal:
         self._sweep = Sweep(losses, cohorts, self._session_watch, limits, observer)
         self._history = History(database, self.application)
         self._reading = Reading(database, self._values)
-        self._lists = ListReading(database)
         self._positions = Positions(database, self.application.reader)
         self._quarantined = QuarantineReading(database, self.application)
-        self._telling = QuarantineNotifier(database, self._quarantined, limits)
+        self._notifier = QuarantineNotifier(database, self._quarantined, limits)
         self._status = StatusReading(database, self.application.reader, self.projections, limits)
-        self._rows = RowReading(database)
         self._pruning = Pruning(database)
         self._restore = Restore(database, ledger, cohorts, limits)
         self._skipping = Skipping(database, ledger, cohorts, self.projections, limits)
@@ -141,7 +136,6 @@ class Journal:
 
     def close(self) -> None:
         """Close the connections of this process, and the embedded server if it is the last user."""
-        self.application.close()
         self.database.close()
         for close in self._on_close:
             close()
@@ -291,7 +285,7 @@ class Journal:
         back. A sweep polls as well. Observations of a lock belong to one thread of one process, and
         are kept only as long as its own session lasts.
         """
-        return self._session_watch.look()
+        return self._session_watch.poll()
 
     def report_lost(
         self, *, worker_id: str, incarnation: Incarnation | str | None = None, reason: str
@@ -323,14 +317,14 @@ class Journal:
         """
         inputs.observer("hook", hook)
         inputs.observer("on_problem", on_problem)
-        return self._telling.tell(hook, on_problem)
+        return self._notifier.notify(hook, on_problem)
 
     # People ----------------------------------------------------------------------------------
 
     def resume(self, attempt_id: str, *, by: str, reason: str) -> SweepResult:
         """Let a waiting attempt proceed; it is reloaded, replayed and made ready at once."""
         recovery = self._interventions.resume(_attempt(attempt_id), **_person(by, reason))
-        return self._sweep.go_on(recovery)
+        return self._sweep.advance(recovery)
 
     def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
         """End an attempt in whatever stage it is. Its worker, if it has one, is refused from now
@@ -344,7 +338,7 @@ class Journal:
         recovery = self._interventions.lift(
             _attempt(attempt_id), inputs.lift_option(option), **_person(by, reason)
         )
-        return self._sweep.go_on(recovery)
+        return self._sweep.advance(recovery)
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -403,15 +397,11 @@ class Journal:
         With `at` it is the list as it was at that position or time, each entry as it was then,
         including those that had to wait until their `not_before`. Raises as `position_at`.
         """
-        limit = inputs.batch_limit(limit)
-        kinds, tenants = inputs.names("kinds", kinds), inputs.names("tenants", tenants)
-        if at is None:
-            return self._reading.dispatch_ready(limit=limit, kinds=kinds, tenants=tenants)
-        return self._lists.listed(
-            DISPATCH_READY,
-            position=self._positions.at(at),
-            limit=limit,
-            only={"kind": kinds, "tenant": tenants},
+        return self._reading.dispatch_ready(
+            limit=inputs.batch_limit(limit),
+            kinds=inputs.names("kinds", kinds),
+            tenants=inputs.names("tenants", tenants),
+            position=None if at is None else self._positions.at(at),
         )
 
     def listed(
@@ -424,7 +414,7 @@ class Journal:
         """The list that a projection keeps, now or as it was at a position or time, in its order.
         Raises as `position_at`, `InvalidInput` for a projection that keeps no list,
         `PositionNotReached` where the follower has not reached that position, `RowsUnreadable`."""
-        return self._lists.listed(
+        return self._reading.listed(
             inputs.projection(projection, self.projections),
             position=None if at is None else self._positions.at(at),
             limit=inputs.batch_limit(limit),
@@ -458,12 +448,14 @@ class Journal:
     ) -> list[RecoveryContextRow]:
         """Recoveries, the newest loss first, as the read model has them."""
         return self._reading.contexts(
-            run_id=inputs.label_filter("run_id", run_id),
-            attempt_id=inputs.label_filter("attempt_id", attempt_id),
-            worker_id=inputs.label_filter("worker_id", worker_id),
-            tenant=inputs.label_filter("tenant", tenant),
-            since=None if since is None else inputs.moment("since", since),
-            limit=inputs.batch_limit(limit),
+            {
+                "run_id": inputs.label_filter("run_id", run_id),
+                "attempt_id": inputs.label_filter("attempt_id", attempt_id),
+                "worker_id": inputs.label_filter("worker_id", worker_id),
+                "tenant": inputs.label_filter("tenant", tenant),
+                "since": None if since is None else inputs.moment("since", since),
+                "limit": inputs.batch_limit(limit),
+            }
         )
 
     def quarantined(self, *, limit: int = 100) -> list[QuarantinedAttempt]:
@@ -496,7 +488,7 @@ class Journal:
         Raises `InvalidInput` where the journal was opened without the projection, and
         `RowsUnreadable` where another fold made the rows and they are no longer of this type.
         """
-        return self._rows.of(
+        return self._reading.rows(
             inputs.projection(projection, self.projections), inputs.label_filter("key", key)
         )
 
@@ -598,13 +590,13 @@ class Journal:
 
     def differences(self) -> Restored:
         """The differences that `after_restore` would find; nothing is changed."""
-        return self._restore.look()
+        return self._restore.inspect()
 
     # Details ---------------------------------------------------------------------------------
 
     def _lease(self, terms: LeaseTerms) -> Lease:
         """The handle for terms that are known to be valid."""
-        return Lease(terms, self._writes, self._endings, self._runs, self._sweep.go_on)
+        return Lease(terms, self._writes, self._endings, self._runs, self._sweep.advance)
 
     def _keeping(self, terms: Sequence[LeaseTerms], since: float | None = None) -> Keeping:
         """Renewal of leases of one TTL until the caller has them."""

@@ -5,14 +5,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
+from msgspec import Struct
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = ("domain", "projections", "recovery_journal", "scripts", "tests")
 SETTINGS: Final = "pyproject.toml"
 
 
-class Edit(NamedTuple):
+class Edit(Struct, frozen=True, forbid_unknown_fields=True):
     """Text of a file, and what stands there instead."""
 
     path: str
@@ -20,9 +23,24 @@ class Edit(NamedTuple):
     broken: str
 
 
+class Plant(Struct, frozen=True, forbid_unknown_fields=True):
+    """A bug, the promise that it breaks, and what finds it: a seed of the simulator, none of which
+    before the first needs to be tried, or a test."""
+
+    edits: tuple[Edit, ...]
+    promise: str = ""
+    first_seed: int = 0
+    test: str = ""
+
+
+def plants(file: str) -> dict[str, Plant]:
+    """The bugs of a file below scripts/, by name."""
+    return msgspec.toml.decode((ROOT / "scripts" / file).read_bytes(), type=dict[str, Plant])
+
+
 @contextmanager
 def copy_with(edits: Iterable[Edit]) -> Iterator[Path]:
-    """A copy of the project with these edits, for as long as it is looked at."""
+    """A copy of the project with these edits, within this context."""
     with TemporaryDirectory(prefix="planted-") as folder:
         copy = Path(folder)
         for package in PACKAGES:

@@ -15,18 +15,19 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
+from scripts.bootstrap import ROOT
 from scripts.demonstration import checks
 from scripts.demonstration.__main__ import conclude, main, perform
-from scripts.demonstration.blow import Weapon, blows
+from scripts.demonstration.channel import Order, Players, Trouble
 from scripts.demonstration.evidence import Evidence
 from scripts.demonstration.executions import Executions
-from scripts.demonstration.fleet import ROOT, Fleet
-from scripts.demonstration.interruption import handled, leave
+from scripts.demonstration.fault import Kind, plan
 from scripts.demonstration.job import Statistics, job_input, merged, standard_library, statistics_of
-from scripts.demonstration.message import Order, Role
 from scripts.demonstration.rows import TableRows
-from scripts.demonstration.screen import Screen
-from scripts.demonstration.trouble import Trouble
+from scripts.harness.fleet import Fleet
+from scripts.harness.interruption import handled, leave
+from scripts.harness.life import Role, Setting
+from scripts.harness.screen import Screen
 
 FILE_COUNT = 40
 CHECKPOINT_EVERY = 5
@@ -65,15 +66,15 @@ def test_a_performance_leaves_no_process(evidence: Evidence) -> None:
     left = psutil.Process().children(recursive=True)
 
     assert evidence.recoveries
-    assert [one.cmdline() for one in left if "scripts.demonstration.member" in one.cmdline()] == []
+    assert [one.cmdline() for one in left if any("spawn_main" in it for it in one.cmdline())] == []
 
 
 def test_each_worker_that_was_struck_is_replaced_from_its_checkpoint(evidence: Evidence) -> None:
-    planned = blows(FILE_COUNT, CHECKPOINT_EVERY)
+    planned = plan(FILE_COUNT, CHECKPOINT_EVERY)
 
     starts = {(one.checkpoint_ordinal, one.to_ordinal) for one in evidence.recoveries}
 
-    assert tuple(struck.blow for struck in evidence.struck) == planned
+    assert tuple(struck.fault for struck in evidence.struck) == planned
     assert starts >= {(5, 6), (10, 15), (20, 22), (30, 31)}
 
 
@@ -84,7 +85,8 @@ def test_where_all_holds_the_exit_code_is_zero_and_the_story_is_told(evidence: E
 
     assert code == 0
     for one in evidence.recoveries:
-        assert f"#{one.recovery_no}  {one.worker_id} → {one.taken_over_by}" in shown(on)
+        assert f"#{one.recovery_no}  {one.worker_id} → {one.dispatched_to}" in shown(on)
+        assert one.checkpoint_ordinal is not None
         assert f"replayed {one.checkpoint_ordinal + 1}-{one.to_ordinal}" in shown(on)
     assert "✗" not in shown(on)
 
@@ -102,14 +104,14 @@ def one_loss_unrecovered(evidence: Evidence) -> Evidence:
     return replace(evidence, recoveries=tuple(others))
 
 
-def one_blow_missing(evidence: Evidence) -> Evidence:
-    spared = [one for one in evidence.struck if one.blow.weapon is not Weapon.SUSPEND]
+def one_fault_missing(evidence: Evidence) -> Evidence:
+    spared = [one for one in evidence.struck if one.fault.kind is not Kind.SUSPEND]
     return replace(evidence, struck=tuple(spared))
 
 
 def nobody_took_over(evidence: Evidence) -> Evidence:
     *others, last = evidence.recoveries
-    return replace(evidence, recoveries=(*others, replace(last, taken_over_by="")))
+    return replace(evidence, recoveries=(*others, replace(last, dispatched_to="")))
 
 
 def other_evidence_of_a_loss(evidence: Evidence) -> Evidence:
@@ -197,7 +199,7 @@ def no_rows(evidence: Evidence) -> Evidence:
         (other_digest, "the same result"),
         (no_digest, "the same result"),
         (one_loss_unrecovered, "every loss recovered"),
-        (one_blow_missing, "every loss recovered"),
+        (one_fault_missing, "every loss recovered"),
         (nobody_took_over, "every loss recovered"),
         (other_evidence_of_a_loss, "every loss recovered"),
         (one_replay_unverified, "every replay verified"),
@@ -252,7 +254,7 @@ def test_who_breaks_it_off_leaves_nothing_running(number: signal.Signals) -> Non
     assert is_working
     assert len(started) >= 2, "a worker and its child"
     assert demonstration.returncode == 130
-    assert "broken off" in said
+    assert "interrupted" in said
     assert alive == []
 
 
@@ -270,10 +272,14 @@ def test_a_signal_that_comes_while_a_finalizer_runs_breaks_it_off_all_the_same()
 
 
 def test_a_process_that_ends_by_itself_is_trouble(tmp_path: Path) -> None:
-    order = Order(role=Role.SWEEPER, name="sweeper", dsn="host=/nowhere", executions=str(tmp_path))
+    order = Order(role=Role.SWEEPER, name="sweeper", executions=str(tmp_path))
+    setting = Setting(dsn="host=/nowhere", folder=tmp_path)
 
-    with Fleet() as fleet, pytest.raises(Trouble, match="sweeper ended with exit code 1"):
-        fleet.start_idle(order)
+    with (
+        Fleet(setting, start="spawn") as fleet,
+        pytest.raises(Trouble, match="sweeper ended by itself with exit code 1"),
+    ):
+        Players(fleet).start_idle(order)
 
 
 def test_a_file_that_is_no_python_is_a_result_too(tmp_path: Path) -> None:
@@ -338,13 +344,13 @@ def test_executions_are_kept_apart_by_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file_count", [100, 101, 347, 601, 1_000, 4_999])
-def test_blows_fall_one_after_the_other_and_one_right_before_a_checkpoint(file_count: int) -> None:
-    planned = blows(file_count, 25)
+def test_faults_come_one_after_the_other_and_one_right_before_a_checkpoint(file_count: int) -> None:
+    planned = plan(file_count, 25)
 
-    ordinals = [blow.ordinal for blow in planned]
+    ordinals = [fault.ordinal for fault in planned]
 
     assert ordinals == sorted(set(ordinals))
     assert ordinals[0] > 0
     assert ordinals[-1] < file_count
     assert ordinals[1] % 25 == 0
-    assert {blow.weapon for blow in planned} == set(Weapon)
+    assert {fault.kind for fault in planned} == set(Kind)

@@ -10,6 +10,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.cli.exits import ExitCode
+from recovery_journal.domain import errors as domain_errors
 from recovery_journal.domain.events import AnyEvent, tag_of
 
 ROOT = Path(__file__).parent.parent
@@ -98,6 +99,22 @@ def test_the_reference_names_every_event_limit_and_public_name() -> None:
     missing = sorted((events | tags | limits) - named)
 
     assert missing == []
+
+
+def test_every_error_is_public_and_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    defined = {
+        name
+        for name, found in vars(domain_errors).items()
+        if isinstance(found, type) and issubclass(found, rj.RecoveryJournalError)
+    }
+
+    assert len(defined) > 40
+    assert set(rj.errors.__all__) == defined
+    assert {name for name in defined if f"`{name}`" not in reference} == set()
+    assert {
+        name for name in rj.__all__ if name in defined and not hasattr(rj.errors, name)
+    } == set()
 
 
 def test_the_reference_names_every_exit_code() -> None:

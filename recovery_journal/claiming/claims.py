@@ -6,6 +6,8 @@ claimer has locked; appends `Dispatched`; grants; and takes them off the list. E
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
+from itertools import accumulate
 from typing import Any, Final
 from uuid import uuid4
 
@@ -13,8 +15,9 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.claiming.locked_leases import READY, LockedLease, granted, take
-from recovery_journal.domain import holding, requeueing
+from recovery_journal.domain.commands.lease import dispatch
+from recovery_journal.domain.commands.quarantine import quarantine_diverged
+from recovery_journal.domain.commands.requeue import requeue, requeue_for_codec, requeue_for_reader
 from recovery_journal.domain.errors import (
     AppendBlocked,
     CheckpointTooLarge,
@@ -22,31 +25,67 @@ from recovery_journal.domain.errors import (
     CodecFailed,
     CodecMissing,
     PayloadCorrupt,
-    RecoveryJournalError,
     ReducerFailed,
     ServerUnavailable,
     StoreBusy,
 )
-from recovery_journal.domain.events import AnyEvent
-from recovery_journal.domain.lease import Holder, LeaseStatus
+from recovery_journal.domain.lease import Holder
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.domain.wording import message_of
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import appending_briefly
+from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.identity import actor, sweeper_holder
+from recovery_journal.process.identity import actor
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.row_errors import translating_read_errors
 from recovery_journal.recovery.replayer import POSTPONED
 from recovery_journal.store.acquisition import terms_of
 from recovery_journal.store.code_version_demand import CodeVersionDemand
 from recovery_journal.store.lease import Lease, LeaseTerms
-from recovery_journal.store.lease_row import COLUMNS, LeaseRow, by_attempt, read_leases
-from recovery_journal.store.ledger import Ledger, fences_of
-from recovery_journal.store.move import Move
-from recovery_journal.store.set_aside import Halving, set_aside
+from recovery_journal.store.lease_row import (
+    COLUMNS,
+    LeaseRow,
+    LockedLease,
+    lock_leases,
+    locking,
+    read_leases,
+)
+from recovery_journal.store.ledger import Events, Ledger
+from recovery_journal.store.set_aside import Halving
+from recovery_journal.store.tips import read_sizes
 from recovery_journal.store.writes import retry_once
+
+READY: Final = """
+projection_dispatch_ready AS listed
+JOIN leases USING (attempt_id)
+WHERE listed.left_position IS NULL
+    AND leases.status = 'ready'
+    AND (listed.not_before IS NULL OR listed.not_before <= clock_timestamp())
+    AND (leases.retry_at IS NULL OR leases.retry_at <= clock_timestamp())
+    AND (leases.deadline_at IS NULL OR leases.deadline_at > clock_timestamp())
+    AND (%(attempt_ids)s::text[] IS NULL OR listed.attempt_id = ANY(%(attempt_ids)s))
+    AND (%(kinds)s::text[] IS NULL OR listed.kind = ANY(%(kinds)s))
+    AND (%(tenants)s::text[] IS NULL OR listed.tenant = ANY(%(tenants)s))
+    AND (
+        %(code_versions)s::text[] IS NULL
+        OR listed.code_version = ''
+        OR listed.code_version = ANY(%(code_versions)s)
+    )
+"""
+
+# One attempt's events must not delay the others.
+LOCK_READY: Final = locking(
+    f"""
+SELECT {", ".join(f"leases.{column}" for column in LeaseRow.__struct_fields__)}
+FROM {READY}
+ORDER BY listed.priority DESC, listed.ready_at, listed.attempt_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE OF leases SKIP LOCKED
+""",
+    is_brief=True,
+)
 
 THIS_CLAIM = "dispatch_id = %(dispatch_id)s AND status = 'held' AND worker_id = %(worker_id)s"
 """The rows that this claim has won and still holds."""
@@ -92,8 +131,6 @@ TURN_LIMIT: Final = 100
 Unusable = CheckpointTooNew | CheckpointTooLarge | CodecMissing | CodecFailed | ReducerFailed
 """Why this claimer requeues a claimed attempt, which another claimer may be able to load."""
 
-Decide = Callable[[Recovery, LeaseRow, Cursor[DictRow]], tuple[AnyEvent, ...]]
-
 
 class ClaimRequest(Struct, frozen=True, kw_only=True):
     """A worker's request for attempts; validated. A filter is None for no filter."""
@@ -121,14 +158,14 @@ class Claims:
         self._database = database
         self._ledger = ledger
         self._limits = limits
-        self._askers = CodeVersionDemand(database, limits.policy)
+        self._demand = CodeVersionDemand(database, limits.policy)
 
     def take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
         """Win up to `limit` attempts. Idempotent: after a lost reply, noticed here or by a caller
         that retries with its own dispatch id, it finds the attempts that it won and dispatches none
         twice."""
         if wanted.code_versions is not None:
-            self._askers.note(wanted.kinds, wanted.code_versions)
+            self._demand.note(wanted.kinds, wanted.code_versions)
         if not wanted.is_again:
             try:
                 return self._take(wanted)
@@ -141,10 +178,8 @@ class Claims:
         to, differs from what its recovery recorded."""
         decision = Decision(event_id=lease.fence.lease_id, by=actor("worker", lease.worker_id))
 
-        def decide(
-            recovery: Recovery, _row: LeaseRow, _cursor: Cursor[DictRow]
-        ) -> tuple[AnyEvent, ...]:
-            return holding.diverge(
+        def command(recovery: Recovery, _locked: LockedLease) -> Events:
+            return quarantine_diverged(
                 recovery,
                 decision,
                 explanation=problem.reason_for_log,
@@ -152,7 +187,7 @@ class Claims:
                 expected=problem.needed,
             )
 
-        retry_once(lambda: self._decide(lease, decide))
+        retry_once(lambda: self._decide(lease, command))
 
     def requeue(self, lease: Lease, problem: Unusable) -> None:
         """Requeue a claimed attempt that this worker cannot load. A sweeper retries it after a
@@ -167,21 +202,18 @@ class Claims:
             reason=problem.reason_for_log,
         )
 
-        def decide(
-            recovery: Recovery, row: LeaseRow, cursor: Cursor[DictRow]
-        ) -> tuple[AnyEvent, ...]:
-            now = self._ledger.now(cursor)
+        def command(recovery: Recovery, locked: LockedLease) -> Events:
             lost: dict[str, Any] = {
-                "lease": row.view(seen_at=now, grace_s=self._limits.grace_s),
-                "fence": self._ledger.draw_fences(cursor, 1)[0],
+                "lease": locked.row.view(seen_at=locked.seen_at, grace_s=self._limits.grace_s),
+                "fence": locked.new_fence,
                 "policy": self._limits.policy,
-                "now": now,
+                "now": locked.seen_at,
             }
             if isinstance(problem, CheckpointTooNew):
-                return requeueing.leave_to_newer(recovery, decision, message=message, **lost)
+                return requeue_for_reader(recovery, decision, message=message, **lost)
             if isinstance(problem, CodecMissing):
-                return requeueing.leave_to_decoder(recovery, decision, message=message, **lost)
-            return requeueing.requeue(
+                return requeue_for_codec(recovery, decision, message=message, **lost)
+            return requeue(
                 recovery,
                 decision,
                 step,
@@ -191,40 +223,34 @@ class Claims:
                 **lost,
             )
 
-        retry_once(lambda: self._decide(lease, decide))
+        retry_once(lambda: self._decide(lease, command))
 
-    def _decide(self, lease: Lease, decide: Decide) -> None:
+    def _decide(self, lease: Lease, command: Callable[[Recovery, LockedLease], Events]) -> None:
         """Record a decision on a claimed attempt. An attempt that was taken back meanwhile is left
         alone: its new owner finds the same problem, and the other claims are kept. They are kept
         also where nothing can be appended to the attempt now: its lease runs out."""
         with self._database.transaction() as cursor:
-            row = self._ledger.lock(cursor, [lease.attempt_id])[lease.attempt_id]
-            if row.fence != lease.fence or row.status != LeaseStatus.HELD:
+            locked = self._ledger.lock_one(cursor, lease.attempt_id)
+            if locked is None or not locked.row.is_held_under(lease.fence):
                 return
-            recovery = self._ledger.load(cursor, {lease.attempt_id: row})[lease.attempt_id]
-            if isinstance(recovery, RecoveryJournalError):
-                set_aside(cursor, {lease.attempt_id: recovery}, self._limits.policy)
-                return
-            events = decide(recovery, row, cursor)
-            move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
             with suppress(AppendBlocked), appending_briefly(cursor, lease.attempt_id):
-                self._ledger.record_all(cursor, [move])
+                self._ledger.decide(cursor, [locked], command)
 
     def _find_or_take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.cursor() as cursor, translating_read_errors(DISPATCH_READY):
             parameters = _parameters(wanted) | _claim(wanted)
-            look = cursor.execute(FIND_OWN_CLAIM, parameters).fetchone()
-        assert look is not None
-        if look["has_won"] and (found := self._find(wanted)):
+            found_now = cursor.execute(FIND_OWN_CLAIM, parameters).fetchone()
+        assert found_now is not None
+        if found_now["has_won"] and (found := self._find(wanted)):
             return found
-        return self._take(wanted) if look["has_ready"] else []
+        return self._take(wanted) if found_now["has_ready"] else []
 
     def _find(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.transaction() as cursor:
             cursor.execute(KEEP, _claim(wanted))
             self._declare(cursor, wanted)
-            rows = self._won(cursor, wanted)
-            found = self._ledger.load_from_log(cursor, list(rows))
+            rows = read_leases(cursor, WON, _claim(wanted))
+            found = decidable(cursor, list(rows))
             return [
                 (terms_of(rows[attempt_id]), recovery)
                 for attempt_id, recovery in found.items()
@@ -234,100 +260,96 @@ class Claims:
     def _take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
         """Repeat until something is won or nothing more is ready: a turn that only sets attempts
         aside is no answer."""
-        won: list[tuple[LeaseTerms, Recovery]] = []
         for _ in range(TURN_LIMIT):
-            tried: list[str] = []
+            won, has_found = self._take_turn(wanted)
+            if won or not has_found:
+                return won
+        return []
+
+    def _take_turn(self, wanted: ClaimRequest) -> tuple[list[tuple[LeaseTerms, Recovery]], bool]:
+        """What was won, and whether any attempt was ready. Where another transaction has locked
+        one of them, the first attempts won are the answer: they must not wait for others."""
+        has_found = False
+        parts = Halving(None)
+        for part in parts:
+            locked: list[LockedLease] = []
             try:
-                won += self._take_turn(wanted, tried)
+                with self._database.transaction() as cursor:
+                    with translating_read_errors(DISPATCH_READY):
+                        locked = self._lock_ready(cursor, wanted, part)
+                    if not locked:
+                        continue
+                    has_found = True
+                    won = self._dispatch(cursor, locked, wanted)
+                    self._declare(cursor, wanted)
             except StoreBusy as error:
-                if not tried:
-                    raise
-                won += self._take_by_halves(wanted, tried, error)
-            if won or not tried:
-                break
-        return won
+                left_out = parts.halve([one.row.attempt_id for one in locked], error)
+                if left_out is not None:
+                    with self._database.transaction() as cursor:
+                        self._ledger.set_aside(cursor, {left_out: error})
+            else:
+                return won, has_found
+        return [], has_found
 
-    def _take_by_halves(
-        self, wanted: ClaimRequest, attempt_ids: list[str], error: StoreBusy
+    def _lock_ready(
+        self, cursor: Cursor[DictRow], wanted: ClaimRequest, attempt_ids: Sequence[str] | None
+    ) -> list[LockedLease]:
+        """Lock the ready leases, of these attempts or of all, in the order of the list: as many as
+        fit into `claim_bytes`, and always the first one. The others are free again once the claim
+        has committed."""
+        found = lock_leases(cursor, LOCK_READY, _parameters(wanted, attempt_ids))
+        if len(found) < 2:
+            return found
+        sizes = read_sizes(cursor, [one.row.run_id for one in found])
+        so_far = accumulate(sizes.get(one.row.run_id, 0) for one in found)
+        fitting = sum(size <= self._limits.claim_bytes for size in so_far)
+        return found[: max(fitting, 1)]
+
+    def _dispatch(
+        self, cursor: Cursor[DictRow], locked: Sequence[LockedLease], wanted: ClaimRequest
     ) -> list[tuple[LeaseTerms, Recovery]]:
-        """Another transaction has locked one of these. The first attempts won are the answer: they
-        must not wait for others."""
-        won: list[tuple[LeaseTerms, Recovery]] = []
-
-        def take_some(some: Sequence[str]) -> dict[str, None]:
-            if not won:
-                won.extend(self._take_turn(wanted, [], some))
-            return {}
-
-        def give_up(attempt_id: str, error: StoreBusy) -> None:
-            with self._database.transaction() as cursor:
-                set_aside(cursor, {attempt_id: error}, self._limits.policy)
-
-        Halving(take_some, give_up).halve(attempt_ids, error)
-        return won
-
-    def _take_turn(
-        self, wanted: ClaimRequest, tried: list[str], attempt_ids: Sequence[str] | None = None
-    ) -> list[tuple[LeaseTerms, Recovery]]:
-        """One transaction; `tried` then names the attempts that were locked, also where it
-        fails."""
-        with self._database.transaction() as cursor:
-            with translating_read_errors(DISPATCH_READY):
-                bound = {"limit_bytes": self._limits.claim_bytes}
-                found = take(cursor, _parameters(wanted, attempt_ids) | bound)
-            tried += [taken.row.attempt_id for taken in found]
-            if not found:
-                return []
-            taken = {taken.row.attempt_id: taken for taken in found}
-            answers = self._ledger.record(cursor, self._dispatching(cursor, found, wanted))
-            self._declare(cursor, wanted)
-            return [
-                (
-                    granted(taken[answer.attempt_id], answer.fence, wanted.holder, wanted.ttl_s),
-                    answer,
-                )
-                for answer in answers
-                if isinstance(answer, Recovery)
-            ]
-
-    def _dispatching(
-        self, cursor: Cursor[DictRow], found: Sequence[LockedLease], wanted: ClaimRequest
-    ) -> list[Move]:
         decision = Decision(
             event_id=wanted.dispatch_id, by=actor("worker", wanted.holder.worker_id)
         )
-        streams = self._ledger.load(cursor, by_attempt([taken.row for taken in found]))
-        moves, problems = [], {}
-        fences = fences_of([taken.new_epoch for taken in found])
-        for (row, _, _), fence in zip(found, fences, strict=True):
-            recovery = streams[row.attempt_id]
-            try:
-                if isinstance(recovery, RecoveryJournalError):
-                    raise recovery
-                events = holding.dispatch(
-                    recovery,
-                    decision,
-                    holder=wanted.holder,
-                    fence=fence,
-                    ttl_s=wanted.ttl_s,
-                    dispatch_id=wanted.dispatch_id,
-                )
-            except RecoveryJournalError as error:
-                # It must not stay at the head of the list for ever.
-                problems[row.attempt_id] = error
-                continue
-            moves.append(Move(recovery, events, wanted.holder, lasts_s=wanted.ttl_s))
-        set_aside(cursor, problems, self._limits.policy)
-        return moves
 
-    def _won(self, cursor: Cursor[DictRow], wanted: ClaimRequest) -> dict[str, LeaseRow]:
-        """The lease rows that this claim holds."""
-        return by_attempt(read_leases(cursor, WON, _claim(wanted)))
+        def command(recovery: Recovery, ready: LockedLease) -> Events:
+            return dispatch(
+                recovery,
+                decision,
+                holder=wanted.holder,
+                fence=ready.new_fence,
+                ttl_s=wanted.ttl_s,
+                dispatch_id=wanted.dispatch_id,
+            )
+
+        answers = self._ledger.decide(cursor, locked, command)
+        return [
+            (_granted(one, wanted), answer)
+            for one in locked
+            if isinstance(answer := answers[one.row.attempt_id], Recovery)
+        ]
 
     def _declare(self, cursor: Cursor[DictRow], wanted: ClaimRequest) -> None:
         """Declare which session lock is the claimer's, in all leases that this claim holds."""
         if wanted.session_lock is not None:
             cursor.execute(DECLARE, {**_claim(wanted), "session_lock": wanted.session_lock})
+
+
+def _granted(ready: LockedLease, wanted: ClaimRequest) -> LeaseTerms:
+    """The terms of a lease that was just granted. The row's lease ends a moment after these terms
+    say, because the row takes the time of its write."""
+    row = ready.row
+    return LeaseTerms(
+        attempt_id=row.attempt_id,
+        run_id=row.run_id,
+        worker_id=wanted.holder.worker_id,
+        kind=row.kind,
+        code_version=row.code_version,
+        fence=ready.new_fence,
+        ttl_s=wanted.ttl_s,
+        expires_at=ready.seen_at + timedelta(seconds=wanted.ttl_s),
+        progress=row.progress,
+    )
 
 
 def _claim(wanted: ClaimRequest) -> dict[str, Any]:

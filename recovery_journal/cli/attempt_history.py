@@ -1,19 +1,58 @@
-"""The history of an attempt with its stages, as far as it can be read, and the part of it to
-show."""
+"""The history of an attempt: its stages, as far as it can be read, and how long each phase took."""
 
 import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
 from recovery_journal import inputs
 from recovery_journal.cli import words
-from recovery_journal.cli.phases import HistoryStep, history_steps
+from recovery_journal.domain import events
 from recovery_journal.domain.errors import StreamUnusable, UnknownAttempt
 from recovery_journal.domain.events import FIRST_VERSION
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.recovery import Recovery, evolve
 from recovery_journal.journal import Journal
+from recovery_journal.monitoring.history import HistoryEntry
 
 OF_RECOVERY: Final = re.compile(r"(.+)#(\d+)", re.DOTALL)
+
+# The phase that the event ends. A phase lasts from the previous such event to this one.
+PHASE_BEFORE: Final[dict[type[object], str]] = {
+    events.CheckpointReloaded: "reload",
+    events.Replayed: "replay",
+    events.ReadyForDispatch: "make ready",
+    events.Dispatched: "wait for a worker",
+    events.Confirmed: "first write",
+    events.Quarantined: "until quarantine",
+    events.QuarantineLifted: "in quarantine",
+    events.Resumed: "wait for a person",
+    events.Abandoned: "until abandoned",
+    events.LeaseEnded: "until the end",
+}
+BEGINNINGS: Final = (events.LeaseExpired, events.Quarantined, events.Resumed)
+ENDS: Final = (events.Confirmed, events.Abandoned, events.LeaseEnded)
+
+
+class HistoryStep(Struct, frozen=True):
+    """One entry of a history, and the attempt after it."""
+
+    entry: HistoryEntry
+    after: Recovery
+
+
+def history_steps(history: Iterable[HistoryEntry]) -> list[HistoryStep]:
+    """A history with the attempt as it was after each event."""
+    recovery: Recovery | None = None
+    steps = []
+    for entry in history:
+        if isinstance(entry.event, events.RecoveryEvent) and not entry.is_skipped:
+            recovery = evolve(recovery, entry.event)
+        if recovery is not None:  # what stands before the grant is skipped
+            steps.append(HistoryStep(entry, recovery))
+    return steps
 
 
 class AttemptHistory(Struct, frozen=True, kw_only=True):
@@ -38,7 +77,7 @@ class AttemptHistory(Struct, frozen=True, kw_only=True):
             f"recovery {self.recovery_no} of attempt {last.attempt_id!r}",
             words.plural(last.recovery_no, "recovery", "recoveries"),
             "one of them, or 0 for what came before",
-            "look at its history",
+            "inspect its history",
         )
 
 
@@ -71,3 +110,67 @@ def _read(journal: Journal, attempt_id: str, recovery_no: int | None) -> Attempt
     if obstacle is not None and not steps:
         raise obstacle
     return AttemptHistory(steps=steps, recovery_no=recovery_no, obstacle=obstacle)
+
+
+class PhaseTaken(Struct, frozen=True, kw_only=True):
+    """One phase and its length."""
+
+    name: str
+    seconds: float
+
+
+class RecoveryPhases(Struct, frozen=True, kw_only=True):
+    """One recovery of an attempt. `silent_s` is how long the worker had sent nothing when its loss
+    was seen; `total_s` is the time from the loss to the last of the phases."""
+
+    attempt_id: str
+    recovery_no: int
+    began_at: datetime
+    worker_id: str | None
+    loss: LossReason | None
+    silent_s: float | None
+    phases: tuple[PhaseTaken, ...]
+    taken_over_by: str | None
+    total_s: float
+
+
+def phases(steps: Sequence[HistoryStep]) -> list[RecoveryPhases]:
+    """Each recovery in the history. Number 0 is one without a loss: an attempt that was quarantined
+    or resumed before it was ever lost."""
+    by_number: dict[int, list[HistoryEntry]] = {}
+    for one in steps:
+        if one.entry.is_skipped:
+            continue
+        entries = by_number.setdefault(one.after.recovery_no, [])
+        if entries or isinstance(one.entry.event, BEGINNINGS):
+            entries.append(one.entry)
+    return [_phases(number, entries) for number, entries in by_number.items() if entries]
+
+
+def _phases(recovery_no: int, entries: Sequence[HistoryEntry]) -> RecoveryPhases:
+    first = entries[0]
+    lost = first.event if isinstance(first.event, events.LeaseExpired) else None
+    taken: list[PhaseTaken] = []
+    taken_over_by, since = None, first.recorded_at
+    for entry in entries[1:]:
+        name = PHASE_BEFORE.get(type(entry.event))
+        if name is None:
+            continue
+        seconds = (entry.recorded_at - since).total_seconds()
+        taken.append(PhaseTaken(name=name, seconds=seconds))
+        since = entry.recorded_at
+        if isinstance(entry.event, events.Dispatched):
+            taken_over_by = entry.event.holder.worker_id
+        if isinstance(entry.event, ENDS):
+            break
+    return RecoveryPhases(
+        attempt_id=first.event.originator_id,
+        recovery_no=recovery_no,
+        began_at=first.recorded_at,
+        worker_id=lost.lease.holder.worker_id if lost else None,
+        loss=lost.loss if lost else None,
+        silent_s=(lost.lease.seen_at - lost.lease.renewed_at).total_seconds() if lost else None,
+        phases=tuple(taken),
+        taken_over_by=taken_over_by,
+        total_s=(since - first.recorded_at).total_seconds(),
+    )

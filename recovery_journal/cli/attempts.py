@@ -1,22 +1,22 @@
 """The commands that inspect attempts: `history`, `show`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 from msgspec import Struct
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from recovery_journal import inputs
 from recovery_journal.cli import page, words
-from recovery_journal.cli.attempt_history import AttemptHistory, history_of
+from recovery_journal.cli.attempt_history import AttemptHistory, RecoveryPhases, history_of, phases
 from recovery_journal.cli.changes import Change, changes, fields, shown
 from recovery_journal.cli.essentials import essentials, tag_shown
-from recovery_journal.cli.moment import At, Moment, moment_of
-from recovery_journal.cli.options import AsJson
-from recovery_journal.cli.phases import HistoryStep, RecoveryPhases, phases
+from recovery_journal.cli.options import AsJson, At, Moment, moment_of
 from recovery_journal.cli.target import journal_of
 from recovery_journal.cli.timeline import heading, journal_timeline, recoveries, timeline
 from recovery_journal.domain.errors import StreamUnusable
@@ -24,10 +24,9 @@ from recovery_journal.domain.recovery import Recovery
 from recovery_journal.journal import Journal
 from recovery_journal.monitoring.history import HistoryEntry
 
-AttemptOrRecovery = Annotated[
-    str,
-    typer.Argument(metavar="ATTEMPT", help="An attempt such as a-42, or its recovery a-42#2."),
-]
+AttemptOrRecovery = typer.Argument(
+    metavar="ATTEMPT", help="An attempt such as a-42, or its recovery a-42#2.", show_default=False
+)
 RecoveryNo = Annotated[
     int | None,
     typer.Option("--recovery", metavar="N", min=0, help="Only this recovery of the attempt."),
@@ -49,7 +48,7 @@ class HistoryDocument(Struct, frozen=True, kw_only=True):
 
 
 class ChangedEntry(Struct, frozen=True, kw_only=True):
-    """One event and what it changed."""
+    """One event and the fields that it changed."""
 
     entry: HistoryEntry
     changes: list[Change]
@@ -68,19 +67,18 @@ class ShowDocument(Struct, frozen=True, kw_only=True):
 
 def history(
     context: typer.Context,
-    attempt: Annotated[
-        str | None,
-        typer.Argument(metavar="ATTEMPT", help="An attempt such as a-42, or its recovery a-42#2."),
-    ] = None,
+    attempt: Annotated[str | None, AttemptOrRecovery] = None,
     *,
     recovery: RecoveryNo = None,
     of_journal: Annotated[
         bool,
-        typer.Option("--journal", help="The journal's own history: what people did to it."),
+        typer.Option(
+            "--journal", help="The journal's own history: skipped events, accepted servers."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell everything that ever happened to an attempt, and how long each recovery took."""
+    """Show every event of an attempt, and how long each recovery took."""
     if of_journal is (attempt is not None):
         raise typer.BadParameter("give either an ATTEMPT or --journal")
     if attempt is None:
@@ -88,39 +86,32 @@ def history(
         return
     with journal_of(context) as journal:
         whole = history_of(journal, attempt, recovery)
-    part = whole.part()
-    found = phases(part)
-    last = whole.steps[-1].after
-    if as_json:
-        document = HistoryDocument(
-            attempt_id=last.attempt_id,
-            run_id=last.run_id,
-            stage=last.stage.value,
-            entries=[one.entry for one in part],
-            recoveries=found,
-        )
-        page.show_json(document)
-    else:
-        page.show(heading(last), Text(), timeline(part))
-        if found:
-            page.show(Text(), recoveries(found))
+    part, last = whole.part(), whole.steps[-1].after
+    document = HistoryDocument(
+        attempt_id=last.attempt_id,
+        run_id=last.run_id,
+        stage=last.stage.value,
+        entries=[one.entry for one in part],
+        recoveries=phases(part),
+    )
+    parts: list[RenderableType] = [heading(last), Text(), timeline(part)]
+    if document.recoveries:
+        parts += [Text(), recoveries(document.recoveries)]
+    page.show_result(document, parts, as_json=as_json)
     _require_whole(whole, as_json=as_json)
 
 
 def _show_journal(context: typer.Context, *, as_json: bool) -> None:
     with journal_of(context) as journal:
         entries = journal.history_of_journal()
-    if as_json:
-        page.show_json(entries)
-    elif entries:
-        page.show(journal_timeline(entries))
-    else:
-        page.show("Nobody has done anything to the journal itself.")
+    nothing = "No event was skipped and no server accepted by a person."
+    parts = [journal_timeline(entries)] if entries else [nothing]
+    page.show_result(entries, parts, as_json=as_json)
 
 
 def show(
     context: typer.Context,
-    attempt: AttemptOrRecovery,
+    attempt: Annotated[str, AttemptOrRecovery],
     *,
     recovery: RecoveryNo = None,
     version: VersionNo = None,
@@ -137,16 +128,14 @@ def show(
         if moment is not None:
             version = _version_at(journal, whole, moment)
     last = whole.steps[-1].entry.event.originator_version
-    before = dict(
-        zip((one.after.version for one in whole.steps), [None, *whole.steps], strict=False)
-    )
-    part = [one for one in whole.part() if one.after.version <= _upto(version)]
+    part = [one for one in whole.part() if version is None or one.after.version <= version]
     is_behind = version is None or version > last
     if not part or (version is not None and is_behind and whole.obstacle is None):
         option = "--version" if at is None else "--at"
         raise inputs.refused(option, str(at or version), f"one of its {last} events", "choose one")
+    before = {one.after.version: earlier.after for earlier, one in pairwise(whole.steps)}
     changed = [
-        ChangedEntry(entry=one.entry, changes=changes(_after(before[one.after.version]), one.after))
+        ChangedEntry(entry=one.entry, changes=changes(before.get(one.after.version), one.after))
         for one in part
     ]
     document = ShowDocument(
@@ -156,22 +145,20 @@ def show(
         recovery=part[-1].after,
         entries=changed,
     )
-    if as_json:
-        page.show_json(document)
-    else:
-        _show(document)
+    page.show_result(document, _shown(document), as_json=as_json)
     if is_behind:
         _require_whole(whole, as_json=as_json)
 
 
-def _show(document: ShowDocument) -> None:
+def _shown(document: ShowDocument) -> Iterator[RenderableType]:
     for one in document.entries:
-        words_of_event = Padding(page.text(essentials(one.entry.event), "dim"), (0, 0, 0, 2))
-        page.show(_event_line(one.entry), words_of_event, _change_lines(one.changes), Text())
+        yield _event_line(one.entry)
+        yield Padding(page.text(essentials(one.entry.event), "dim"), (0, 0, 0, 2))
+        yield _change_lines(one.changes)
+        yield Text()
     moment = "" if document.at is None else f", at {document.at}"
-    page.show(page.text(f"As of version {document.version}{moment}", "bold"))
-    found = fields(document.recovery).items()
-    page.show(page.pairs([(name, shown(value)) for name, value in found]))
+    yield page.text(f"As of version {document.version}{moment}", "bold")
+    yield page.pairs([(name, shown(value)) for name, value in fields(document.recovery).items()])
 
 
 def _event_line(entry: HistoryEntry) -> Text:
@@ -183,16 +170,11 @@ def _event_line(entry: HistoryEntry) -> Text:
 
 
 def _change_lines(found: Sequence[Change]) -> Table:
-    rows = [
-        (
-            change.field,
-            shown(change.after)
-            if change.before is None
-            else f"{shown(change.before)} → {shown(change.after)}",
-        )
-        for change in found
-    ]
-    return page.pairs(rows or [("nothing", "this is only noted")], indent=4)
+    rows = []
+    for change in found:
+        before = "" if change.before is None else f"{shown(change.before)} → "
+        rows.append((change.field, before + shown(change.after)))
+    return page.pairs(rows or [("nothing", "the event changes no field")], indent=4)
 
 
 def _require_whole(whole: AttemptHistory, *, as_json: bool) -> None:
@@ -212,11 +194,3 @@ def _version_at(journal: Journal, whole: AttemptHistory, moment: Moment) -> int 
         return journal.recovery(whole.steps[0].after.attempt_id, at=moment.position).version
     except StreamUnusable:
         return None
-
-
-def _upto(version: int | None) -> float:
-    return float("inf") if version is None else version
-
-
-def _after(one: HistoryStep | None) -> Recovery | None:
-    return None if one is None else one.after

@@ -10,7 +10,7 @@ from recovery_journal.domain.events import RecoveryEvent, tag_of
 from recovery_journal.domain.recovery import Recovery
 
 # Fields that change with every event or never, and so carry no information.
-UNTOLD: Final = frozenset({"version", "attempt_id"})
+UNSHOWN: Final = frozenset({"version", "attempt_id"})
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -28,7 +28,7 @@ def changes(before: Recovery | None, after: Recovery) -> list[Change]:
     return [
         Change(field=name, before=old.get(name), after=new.get(name))
         for name in {**old, **new}
-        if old.get(name) != new.get(name) and name not in UNTOLD
+        if old.get(name) != new.get(name) and name not in UNSHOWN
     ]
 
 

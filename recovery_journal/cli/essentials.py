@@ -1,41 +1,15 @@
 """An event in a few words: its author, fence, evidence and range."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import assert_never
 
 from recovery_journal.cli.words import between, digest, duration, moment, plain, spaced
+from recovery_journal.domain import events, journal_events
 from recovery_journal.domain.checkpoint import InDoubt
-from recovery_journal.domain.events import (
-    Abandoned,
-    AnyEvent,
-    CheckpointReloaded,
-    Confirmed,
-    Dispatched,
-    LeaseEnded,
-    LeaseExpired,
-    LeaseGranted,
-    Quarantined,
-    QuarantineLifted,
-    ReadyForDispatch,
-    RecoveryEvent,
-    Replayed,
-    Resumed,
-    Seized,
-    StaleWriteRefused,
-    StepFailed,
-    tag_of,
-)
-from recovery_journal.domain.journal_events import (
-    AnyJournalEvent,
-    EventSkipped,
-    JournalEvent,
-    RestoreAccepted,
-    journal_tag_of,
-)
 from recovery_journal.domain.lease import Actor, Holder
 from recovery_journal.monitoring.history import HistoryEntry, UnreadableEvent
 
-Shown = AnyEvent | AnyJournalEvent | UnreadableEvent
+Shown = events.AnyEvent | journal_events.AnyJournalEvent | UnreadableEvent
 """The events that a history or the log may show."""
 
 
@@ -43,16 +17,18 @@ def tag_shown(event: Shown) -> str:
     """The tag of an event, also of one that cannot be read."""
     if isinstance(event, UnreadableEvent):
         return event.stored_tag
-    return journal_tag_of(event) if isinstance(event, JournalEvent) else tag_of(event)
+    if isinstance(event, journal_events.JournalEvent):
+        return journal_events.journal_tag_of(event)
+    return events.tag_of(event)
 
 
 def essentials(event: Shown) -> str:
-    """What of this event a person wants to know first."""
+    """The details of this event that a person needs first."""
     if isinstance(event, UnreadableEvent):
         return plain(f"cannot be read: {event.problem}")
-    parts = [*_WORDS[type(event)](event), _decided(event.recorded_by)]
-    told = ", ".join(part for part in parts if part)
-    return plain(told + (f" - {event.reason}" if event.reason else ""))
+    parts = [*_details(event), _decided(event.recorded_by)]
+    details = ", ".join(part for part in parts if part)
+    return plain(details + (f" - {event.reason}" if event.reason else ""))
 
 
 def in_doubt(effects: Iterable[InDoubt]) -> str:
@@ -60,9 +36,9 @@ def in_doubt(effects: Iterable[InDoubt]) -> str:
     return plain(", ".join(f"{effect.key} {effect.name}" for effect in effects))
 
 
-def skipped_or(told: str, entry: HistoryEntry) -> str:
-    """The words for an entry, marked where every reader skips it."""
-    return f"(skipped) {told}" if entry.is_skipped else told
+def essentials_of(entry: HistoryEntry) -> str:
+    """The details of an entry's event, marked where every reader skips it."""
+    return f"{'(skipped) ' if entry.is_skipped else ''}{essentials(entry.event)}"
 
 
 def recovery_no_of(event: Shown) -> int:
@@ -70,14 +46,57 @@ def recovery_no_of(event: Shown) -> int:
     return int(getattr(event, "recovery_no", 0))
 
 
-def _granted(event: LeaseGranted) -> Iterable[str]:
+def _details(event: events.AnyEvent | journal_events.AnyJournalEvent) -> Iterable[str]:
+    match event:
+        case events.LeaseGranted():
+            return _granted(event)
+        case events.LeaseExpired():
+            return _expired(event)
+        case events.Seized(from_fence=before, fence=fence):
+            epochs = f"epoch {before.epoch} → {fence.epoch}"
+            return (f"{spaced(event.why)}, {epochs}", _machine(event.recorded_by))
+        case events.CheckpointReloaded():
+            return _reloaded(event)
+        case events.Replayed():
+            return _replayed(event)
+        case events.ReadyForDispatch():
+            return _ready(event)
+        case events.Dispatched(fence=fence):
+            return (f"{_holder(event.holder)}, epoch {fence.epoch}, ttl {duration(event.ttl_s)}",)
+        case events.Confirmed(write=write, ordinal=ordinal, fence=fence):
+            return (f"first write: {spaced(write)} at step {ordinal}, epoch {fence.epoch}",)
+        case events.StepFailed():
+            return _step_failed(event)
+        case events.Abandoned():
+            return (spaced(event.why),)
+        case events.Quarantined():
+            failure = f"{spaced(event.cause)}: {_failure(event.explanation, event)}"
+            return (failure, f"a person may choose {' or '.join(event.options)}")
+        case events.QuarantineLifted():
+            return (f"option {event.option.value}, epoch {event.fence.epoch}",)
+        case events.Resumed():
+            return (f"epoch {event.fence.epoch}",)
+        case events.StaleWriteRefused(recorded_by=worker):
+            refused = f"{spaced(event.write)} under the void epoch {event.fence.epoch}"
+            return (refused, f"of {worker.role} {worker.name}")
+        case events.LeaseEnded():
+            return _ended(event)
+        case journal_events.EventSkipped():
+            return _skipped(event)
+        case journal_events.RestoreAccepted():
+            return _accepted(event)
+        case _:
+            assert_never(event)
+
+
+def _granted(event: events.LeaseGranted) -> Iterable[str]:
     yield f"{_holder(event.holder)}, epoch {event.fence.epoch}, ttl {duration(event.ttl_s)}"
     yield f"attempt {event.attempt_no} of run {event.run_id} ({event.kind})"
     yield f"code {event.code_version}" if event.code_version else ""
     yield f"input {digest(event.input_digest)}"
 
 
-def _expired(event: LeaseExpired) -> Iterable[str]:
+def _expired(event: events.LeaseExpired) -> Iterable[str]:
     lease = event.lease
     yield f"{spaced(event.loss)}: worker {lease.holder.worker_id}"
     yield f"silent for {between(lease.renewed_at, lease.seen_at)} (ttl {duration(lease.ttl_s)})"
@@ -93,12 +112,7 @@ def _expired(event: LeaseExpired) -> Iterable[str]:
     yield f"taken back {_machine(event.recorded_by)}"
 
 
-def _seized(event: Seized) -> Iterable[str]:
-    yield f"{spaced(event.why)}, epoch {event.from_fence.epoch} → {event.fence.epoch}"
-    yield _machine(event.recorded_by)
-
-
-def _reloaded(event: CheckpointReloaded) -> Iterable[str]:
+def _reloaded(event: events.CheckpointReloaded) -> Iterable[str]:
     if event.ref is None:
         yield f"no checkpoint: from the input {digest(event.input_digest)}"
     else:
@@ -109,7 +123,7 @@ def _reloaded(event: CheckpointReloaded) -> Iterable[str]:
     yield f"in doubt: {in_doubt(event.in_doubt)}" if event.in_doubt else ""
 
 
-def _replayed(event: Replayed) -> Iterable[str]:
+def _replayed(event: events.Replayed) -> Iterable[str]:
     if event.to_ordinal < event.from_ordinal:
         yield f"no steps after {event.to_ordinal}"
     else:
@@ -124,68 +138,35 @@ def _replayed(event: Replayed) -> Iterable[str]:
         yield f"{digest(event.digest)}, expected {digest(event.expected_digest)}"
 
 
-def _ready(event: ReadyForDispatch) -> Iterable[str]:
+def _ready(event: events.ReadyForDispatch) -> Iterable[str]:
     yield f"from the {event.start.value}, priority {event.priority}"
     yield f"not before {moment(event.not_before)}" if event.not_before else ""
     yield f"code {event.code_version}" if event.code_version else ""
     yield f"in doubt: {in_doubt(event.in_doubt)}" if event.in_doubt else ""
 
 
-def _dispatched(event: Dispatched) -> Iterable[str]:
-    yield f"{_holder(event.holder)}, epoch {event.fence.epoch}, ttl {duration(event.ttl_s)}"
-
-
-def _confirmed(event: Confirmed) -> Iterable[str]:
-    yield f"first write: {spaced(event.write)} at step {event.ordinal}, epoch {event.fence.epoch}"
-
-
-def _step_failed(event: StepFailed) -> Iterable[str]:
+def _step_failed(event: events.StepFailed) -> Iterable[str]:
     yield f"{spaced(event.failed_step)}: {_failure(event.error_class, event)}"
     yield f"try {event.try_count}, again at {moment(event.retry_at)}"
-    yield (
-        f"for a program that can read it since {moment(event.waits_since)}"
-        if event.waits_since
-        else ""
-    )
+    if event.waits_since:
+        yield f"waits since {moment(event.waits_since)} for a program that can read it"
 
 
-def _abandoned(event: Abandoned) -> Iterable[str]:
-    yield spaced(event.why)
-
-
-def _quarantined(event: Quarantined) -> Iterable[str]:
-    yield f"{spaced(event.cause)}: {_failure(event.explanation, event)}"
-    yield f"a person may choose {' or '.join(event.options)}"
-
-
-def _lifted(event: QuarantineLifted) -> Iterable[str]:
-    yield f"option {event.option.value}, epoch {event.fence.epoch}"
-
-
-def _resumed(event: Resumed) -> Iterable[str]:
-    yield f"epoch {event.fence.epoch}"
-
-
-def _refused(event: StaleWriteRefused) -> Iterable[str]:
-    yield f"{spaced(event.write)} under the void epoch {event.fence.epoch}"
-    yield f"of {event.recorded_by.role} {event.recorded_by.name}"
-
-
-def _ended(event: LeaseEnded) -> Iterable[str]:
+def _ended(event: events.LeaseEnded) -> Iterable[str]:
     yield event.ending.value
     yield _failure(event.error_class, event) if event.error_class else ""
     yield f"result {digest(event.result_digest)}" if event.result_digest else ""
     yield f"epoch {event.fence.epoch}"
 
 
-def _skipped(event: EventSkipped) -> Iterable[str]:
+def _skipped(event: journal_events.EventSkipped) -> Iterable[str]:
     yield (
         f"position {event.position}: {event.stored_tag}, version {event.version} of attempt "
         f"{event.attempt_id}, {digest(event.state_digest)}"
     )
 
 
-def _accepted(event: RestoreAccepted) -> Iterable[str]:
+def _accepted(event: journal_events.RestoreAccepted) -> Iterable[str]:
     yield f"server {event.system_identifier}, timeline {event.timeline}"
     if event.is_nothing_lost:
         yield "nothing lost"
@@ -193,7 +174,7 @@ def _accepted(event: RestoreAccepted) -> Iterable[str]:
         yield f"{event.fenced_count} fenced, {event.difference_count} differences"
 
 
-def _failure(what: str, event: StepFailed | Quarantined | LeaseEnded) -> str:
+def _failure(what: str, event: events.StepFailed | events.Quarantined | events.LeaseEnded) -> str:
     """The failed part and the text of its failure; of an erased text its digest."""
     if event.message:
         return f"{what}: {event.message}"
@@ -214,25 +195,3 @@ def _machine(by: Actor) -> str:
 def _holder(holder: Holder) -> str:
     life = holder.incarnation
     return f"worker {holder.worker_id} ({life.host} pid {life.pid})"
-
-
-# One row for each event; a test asserts that none is missing.
-_WORDS: Final[dict[type[RecoveryEvent] | type[JournalEvent], Callable[[Any], Iterable[str]]]] = {
-    LeaseGranted: _granted,
-    LeaseExpired: _expired,
-    Seized: _seized,
-    CheckpointReloaded: _reloaded,
-    Replayed: _replayed,
-    ReadyForDispatch: _ready,
-    Dispatched: _dispatched,
-    Confirmed: _confirmed,
-    StepFailed: _step_failed,
-    Abandoned: _abandoned,
-    Quarantined: _quarantined,
-    QuarantineLifted: _lifted,
-    Resumed: _resumed,
-    StaleWriteRefused: _refused,
-    LeaseEnded: _ended,
-    EventSkipped: _skipped,
-    RestoreAccepted: _accepted,
-}

@@ -5,7 +5,7 @@ import sys
 import traceback
 from enum import IntEnum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 import psycopg
@@ -18,34 +18,29 @@ from recovery_journal.postgres.connection_string import CREDENTIALS
 
 
 class ExitCode(IntEnum):
-    """The codes on which a script may act."""
+    """The codes on which a script may act, each with its meaning."""
 
-    DONE = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    REFUSED = 3
-    RETRY = 4
-    STOP = 5
-    DIFFERENT = 6
-    PARTLY = 7
-    OUTPUT_FULL = 74
-    INTERRUPTED = 130
-    PIPE_CLOSED = 141
+    DONE = 0, "done"
+    UNEXPECTED = 1, "an unexpected error: a bug here, shown with its traceback"
+    USAGE = 2, "the command line is not understood"
+    REFUSED = 3, "refused: unknown attempt, wrong stage, no or another schema, bad value"
+    RETRY = 4, "try again later: server unavailable or busy, a rebuild under way"
+    STOP = 5, "stop, a person must act: damaged events, a standby, another server"
+    DIFFERENT = 6, "rebuild --check: the rows differ from the log"
+    PARTLY = 7, "done, but some attempts could not proceed: sweep, report-lost, lift, resume"
+    OUTPUT_FULL = 74, "the output cannot be written: its disk is full"
+    INTERRUPTED = 130, "interrupted by Ctrl-C"
+    PIPE_CLOSED = 141, "the reader of the output went away"
 
+    meaning: str
 
-MEANINGS: Final[dict[ExitCode, str]] = {
-    ExitCode.DONE: "done",
-    ExitCode.UNEXPECTED: "an unexpected error: a bug here, shown with its traceback",
-    ExitCode.USAGE: "the command line is not understood",
-    ExitCode.REFUSED: "refused: unknown attempt, wrong stage, no or another schema, bad value",
-    ExitCode.RETRY: "try again later: server unavailable or busy, a rebuild under way",
-    ExitCode.STOP: "stop, a person must look: damaged events, a standby, another server",
-    ExitCode.DIFFERENT: "rebuild --check: the rows are not what the log says",
-    ExitCode.PARTLY: "done, but some attempts could not go on: sweep, report-lost, lift, resume",
-    ExitCode.OUTPUT_FULL: "the output cannot be written: its disk is full",
-    ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
-    ExitCode.PIPE_CLOSED: "the reader of the output went away",
-}
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """A member is its code, and has its meaning as an attribute."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
 
 # One row for each reaction of errors.py; a lost lease is a refusal to the person at the terminal.
 CODE_OF_ERROR: Final[tuple[tuple[type[Exception], ExitCode], ...]] = (
@@ -66,7 +61,7 @@ USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 
 def table_for_help() -> str:
     """The exit codes as the end of `--help`."""
-    lines = [f"{code.value:>5}  {meaning}" for code, meaning in MEANINGS.items()]
+    lines = [f"{code.value:>5}  {code.meaning}" for code in ExitCode]
     return "\n".join([" Exit codes:", *lines])
 
 
@@ -88,7 +83,7 @@ def report(error: BaseException, *, as_json: bool, has_credentials: bool = False
     code = code_of(error)
     hide = partial(CREDENTIALS.sub, HIDDEN) if has_credentials else str
     message = hide(_message(error))
-    if code is ExitCode.INTERRUPTED or _is_told(error):
+    if code is ExitCode.INTERRUPTED or _is_help(error):
         return code
     if as_json:
         _say_json(type(error).__name__, message, code)
@@ -102,7 +97,7 @@ def report(error: BaseException, *, as_json: bool, has_credentials: bool = False
     return code
 
 
-def _is_told(error: BaseException) -> bool:
+def _is_help(error: BaseException) -> bool:
     """Whether it is no error but the help of a command that was called without arguments."""
     return type(error).__name__ == "NoArgsIsHelpError"
 

@@ -1,17 +1,17 @@
 """The command that shows the dispatch-ready list: `ready`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
 from msgspec import Struct
+from rich.console import RenderableType
 from rich.text import Text
 
 from recovery_journal.cli import page, words
 from recovery_journal.cli.essentials import in_doubt
-from recovery_journal.cli.moment import At, Moment, moment_of
-from recovery_journal.cli.options import AsJson, Kinds, Tenants
+from recovery_journal.cli.options import AsJson, At, Kinds, Moment, Tenants, moment_of
 from recovery_journal.cli.target import journal_of
 from recovery_journal.projections.dispatch_ready import DispatchReadyRow
 
@@ -39,18 +39,19 @@ def ready(
         position = None if moment is None else moment.position
         rows = journal.dispatch_ready(limit=limit, kinds=kind, tenants=tenant, at=position)
         now = journal.now()
-    if as_json:
-        page.show_json(rows if moment is None else ReadyDocument(at=moment, rows=rows))
-    elif moment is None:
-        _show(rows, now, nobody="No attempt waits for a worker.")
-    else:
-        page.show(page.text(f"As of {moment}", "bold"))
-        _show(rows, moment.time or now, nobody="No attempt waited for a worker.")
+    if moment is None:
+        page.show_result(rows, _lines(rows, now), as_json=as_json)
+        return
+    then = moment.time or now
+    parts = [page.text(f"As of {moment}", "bold"), *_lines(rows, then, waits="waited")]
+    page.show_result(ReadyDocument(at=moment, rows=rows), parts, as_json=as_json)
 
 
-def _show(rows: Sequence[DispatchReadyRow], now: datetime, *, nobody: str) -> None:
+def _lines(
+    rows: Sequence[DispatchReadyRow], now: datetime, *, waits: str = "waits"
+) -> Iterator[RenderableType]:
     if not rows:
-        page.show(nobody)
+        yield f"No attempt {waits} for a worker."
         return
     headings = (
         *("#", "attempt", "run", "kind", "tenant", "priority", "waits for", "not before", "from"),
@@ -68,8 +69,14 @@ def _show(rows: Sequence[DispatchReadyRow], now: datetime, *, nobody: str) -> No
         )
         for number, row in enumerate(rows, 1)
     ]
-    page.show(page.table(*_filled(headings, lines), numbers=("#", "priority", "waits for")))
-    _warn_of_doubt(rows)
+    yield page.table(*_filled(headings, lines), numbers=("#", "priority", "waits for"))
+    count = sum(bool(row.in_doubt) for row in rows)
+    if count:
+        yield Text()
+        yield (
+            f"{words.plural(count, 'attempt')} with effects in doubt: they were announced and "
+            "never recorded, so they may happen twice."
+        )
 
 
 def _not_before(row: DispatchReadyRow, now: datetime) -> str:
@@ -85,13 +92,3 @@ def _filled(
     """The rows without the columns that are empty."""
     kept = [index for index in range(len(headings)) if any(str(line[index]) for line in lines)]
     return [headings[index] for index in kept], [[line[index] for index in kept] for line in lines]
-
-
-def _warn_of_doubt(rows: Sequence[DispatchReadyRow]) -> None:
-    count = sum(bool(row.in_doubt) for row in rows)
-    if count:
-        page.show(
-            Text(),
-            f"{words.plural(count, 'attempt')} with effects in doubt: they were announced and "
-            "never recorded, so they may happen twice.",
-        )

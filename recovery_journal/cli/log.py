@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recovery_journal.cli import page, words
-from recovery_journal.cli.essentials import essentials, recovery_no_of, skipped_or, tag_shown
+from recovery_journal.cli.essentials import essentials_of, recovery_no_of, tag_shown
 from recovery_journal.cli.exits import report
 from recovery_journal.cli.options import AsJson
 from recovery_journal.cli.target import journal_of
@@ -37,7 +37,7 @@ def log(
     context: typer.Context,
     *,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with new events until stopped.")
+        bool, typer.Option("--follow", "-f", help="Continue with new events until stopped.")
     ] = False,
     after: Annotated[
         int | None,
@@ -79,12 +79,11 @@ def _newest(journal: Journal, count: int) -> Iterator[HistoryEntry]:
     """The last settled events; where one of them cannot be read, those before it and its error.
     Positions have gaps, so read further back until there are enough."""
     end = journal.status().settled_position
-    start, window = max(end - count, 0), count
-    entries, obstacle = _last(journal, start, count)
-    while len(entries) < count and start > 0 and window < LONGEST_WINDOW:
+    window = count
+    entries, obstacle = _last(journal, end - window, count)
+    while len(entries) < count and window < min(end, LONGEST_WINDOW):
         window *= 2
-        start = max(end - window, 0)
-        entries, obstacle = _last(journal, start, count)
+        entries, obstacle = _last(journal, end - window, count)
     yield from entries
     if obstacle is not None:
         raise obstacle
@@ -96,7 +95,7 @@ def _last(
     """The last events behind a position, up to the first that cannot be read, and its error."""
     entries: deque[HistoryEntry] = deque(maxlen=count)
     try:
-        entries.extend(_read(journal, start, None))
+        entries.extend(_read(journal, max(start, 0), None))
     except StreamUnusable as error:
         return entries, error
     return entries, None
@@ -153,6 +152,6 @@ class Lines:
             Text(words.time_of_day(at) if self._is_terminal else words.moment(at), style="dim"),
             page.text(name, "bold"),
             page.styled(tag_shown(event)),
-            page.text(skipped_or(essentials(event), entry)),
+            page.text(essentials_of(entry)),
         )
         return line

@@ -1,7 +1,7 @@
 """The command line: `recovery-journal`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,8 +13,8 @@ from recovery_journal.cli import (
     attempts,
     listing,
     log,
+    overview,
     people,
-    rebuilding,
     restoring,
     serving,
     upkeep,
@@ -39,9 +39,9 @@ from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.process.identity import program
 
 SERVING: Final = "Recovering"
-LOOKING: Final = "Looking"
+INSPECTING: Final = "Inspecting"
 DECIDING: Final = "Deciding (with --by and --reason, which the log keeps)"
-UPKEEP: Final = "Looking after the journal"
+UPKEEP: Final = "Maintaining the journal"
 
 # These name the journal and not the action, so they may also stand after the command.
 GLOBAL_OPTIONS: Final = ("--dsn", "--schema", "--data", "--app", "--durability")
@@ -124,22 +124,17 @@ def journal(
     context.obj = Target(dsn=dsn, schema=schema, data=data, app=app_name, durability=durability)
 
 
-app.command(rich_help_panel=SERVING)(serving.init)
-app.command(rich_help_panel=SERVING)(serving.run)
-app.command(rich_help_panel=SERVING)(serving.sweep)
-app.command("report-lost", rich_help_panel=SERVING)(serving.report_lost)
-app.command(rich_help_panel=LOOKING)(upkeep.status)
-app.command(rich_help_panel=LOOKING)(listing.ready)
-app.command(rich_help_panel=LOOKING)(attempts.history)
-app.command(rich_help_panel=LOOKING)(attempts.show)
-app.command(rich_help_panel=LOOKING)(log.log)
-app.add_typer(people.quarantine, name="quarantine", rich_help_panel=DECIDING)
-app.command(rich_help_panel=DECIDING)(people.resume)
-app.command(rich_help_panel=DECIDING)(people.cancel)
-app.command(rich_help_panel=DECIDING)(people.skip)
-app.command("after-restore", rich_help_panel=DECIDING)(restoring.after_restore)
-app.command(rich_help_panel=UPKEEP)(rebuilding.rebuild)
-app.command(rich_help_panel=UPKEEP)(upkeep.prune)
+COMMANDS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
+    SERVING: (serving.init, serving.run, serving.sweep, serving.report_lost),
+    INSPECTING: (overview.status, listing.ready, attempts.history, attempts.show, log.log),
+    DECIDING: (people.resume, people.cancel, people.skip, restoring.after_restore),
+    UPKEEP: (upkeep.rebuild, upkeep.prune),
+}
+for panel, commands in COMMANDS.items():
+    if panel is DECIDING:
+        app.add_typer(people.quarantine, name="quarantine", rich_help_panel=panel)
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

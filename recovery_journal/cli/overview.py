@@ -1,18 +1,28 @@
-"""The status of a journal on one page."""
+"""The command that shows the journal on one page: `status`."""
 
 from collections.abc import Iterator
 
+import typer
 from rich.console import RenderableType
 from rich.text import Text
 
 from recovery_journal.cli import page, words
+from recovery_journal.cli.options import AsJson
+from recovery_journal.cli.target import journal_of
 from recovery_journal.domain.lease import OPEN_STATUSES, LeaseStatus
 from recovery_journal.monitoring.projection_status import ProjectionStatus
 from recovery_journal.monitoring.status import Status
 from recovery_journal.postgres.session_settings import Durability
 
 
-def overview(status: Status) -> Iterator[RenderableType]:
+def status(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Show the journal's health: queue, failing recoveries, refused writes, projection lag."""
+    with journal_of(context, must_be_accepted=False) as journal:
+        found = journal.status()
+    page.show_result(found, _overview(found), as_json=as_json)
+
+
+def _overview(status: Status) -> Iterator[RenderableType]:
     """The parts of the page, the most important first: the queue, failures, lag."""
     yield _title(status)
     yield Text()
@@ -22,13 +32,8 @@ def overview(status: Status) -> Iterator[RenderableType]:
     if status.delays:
         yield _delays(status)
         yield Text()
-    yield page.pairs(
-        [
-            (lease.value, _attempts(status, lease))
-            for lease in LeaseStatus
-            if _is_told(status, lease)
-        ]
-    )
+    listed = [one for one in LeaseStatus if one in OPEN_STATUSES or one in status.leases]
+    yield page.pairs([(one.value, _attempts(status, one)) for one in listed])
     if status.failing:
         yield Text()
         yield from _failing(status)
@@ -45,20 +50,13 @@ def overview(status: Status) -> Iterator[RenderableType]:
 def _title(status: Status) -> Text:
     server = status.server
     title = page.text(f"Recovery journal {server.schema}", "bold")
-    return title.append_text(
-        page.text(
-            f" on {server.address}, PostgreSQL {server.version} up for "
-            f"{words.duration(server.uptime_s)}, {words.moment(server.now)} UTC"
-        )
-    ).append_text(_durability(status))
-
-
-def _durability(status: Status) -> Text:
-    if status.server.durability is Durability.FULL:
-        return Text()
-    return page.text(
-        ", durability relaxed: a crash of the server may lose the last second", "yellow"
-    )
+    uptime, now = words.duration(server.uptime_s), words.moment(server.now)
+    where = f" on {server.address}, PostgreSQL {server.version} up for {uptime}, {now} UTC"
+    title.append_text(page.text(where))
+    if server.durability is not Durability.FULL:
+        relaxed = ", durability relaxed: a crash of the server may lose the last second"
+        title.append_text(page.text(relaxed, "yellow"))
+    return title
 
 
 def _problems(status: Status) -> RenderableType:
@@ -77,10 +75,6 @@ def _delays(status: Status) -> RenderableType:
         for one in status.delays
     ]
     return page.table(("delayed", "for", "what helps"), rows, numbers=("for",))
-
-
-def _is_told(status: Status, lease: LeaseStatus) -> bool:
-    return lease in OPEN_STATUSES or lease in status.leases
 
 
 def _attempts(status: Status, lease: LeaseStatus) -> Text:
@@ -103,12 +97,11 @@ def _waiting(status: Status) -> list[str]:
     waiting = status.waiting
     if waiting.oldest_attempt_id is None:
         return []
-    said = [
-        f"the oldest is {waiting.oldest_attempt_id}, for {words.duration(waiting.oldest_age_s)}"
-    ]
+    age = words.duration(waiting.oldest_age_s)
+    parts = [f"the oldest is {waiting.oldest_attempt_id}, for {age}"]
     if waiting.deferred_count:
-        said.append(f"{waiting.deferred_count:,} must not start yet")
-    return said
+        parts.append(f"{waiting.deferred_count:,} must not start yet")
+    return parts
 
 
 def _failing(status: Status) -> Iterator[RenderableType]:
@@ -125,8 +118,7 @@ def _failing(status: Status) -> Iterator[RenderableType]:
     ]
     headings = ("failing now", "stage", "tries", "again in", "error")
     yield page.table(headings, rows, numbers=("tries", "again in"))
-    if status.failing_count > len(status.failing):
-        yield Text(f"and {status.failing_count - len(status.failing):,} more", style="dim")
+    yield from page.more(status.failing_count, len(status.failing))
 
 
 def _log(status: Status) -> str:
@@ -147,10 +139,8 @@ def _refused(status: Status) -> Text:
 
 def _projection(one: ProjectionStatus) -> tuple[object, ...]:
     state = page.styled(one.state.value)
-    if one.error:
-        state.append_text(page.text(f": {one.error}"))
-    elif one.do:
-        state.append_text(page.text(f": {one.do}"))
+    if detail := one.error or one.do:
+        state.append_text(page.text(f": {detail}"))
     elif one.is_inline:
         state.append(" (rows are written inline)", style="dim")
     lag = words.duration(one.lag_s) if one.lag_events else ""

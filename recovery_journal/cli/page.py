@@ -5,7 +5,7 @@ Off a terminal nothing is cut or wrapped, so that ids can be searched for and cu
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TextIO
 
 import msgspec
@@ -51,25 +51,19 @@ STYLES: Final = {
 def console(*, is_error: bool = False) -> Console:
     """The present console, which writes to the present standard output."""
     stream = sys.stderr if is_error else sys.stdout
-    return Console(
-        file=stream,
-        width=_width(stream),
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
+    width = _width(stream)
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _width(stream: TextIO) -> int | None:
     """$COLUMNS, where it is a number; else the terminal's own width, and unlimited off a
     terminal."""
     columns = os.environ.get("COLUMNS")
-    if columns is None:
-        return None if stream.isatty() else UNLIMITED_WIDTH
-    is_width = columns.isascii() and columns.isdigit() and int(columns[:LONGEST_NUMBER]) > 0
-    if is_width:
+    if columns and columns.isascii() and columns.isdigit() and int(columns[:LONGEST_NUMBER]) > 0:
         return int(columns[:LONGEST_NUMBER])
-    return TERMINAL_WIDTH if stream.isatty() else UNLIMITED_WIDTH
+    if not stream.isatty():
+        return UNLIMITED_WIDTH
+    return None if columns is None else TERMINAL_WIDTH
 
 
 def show(*parts: RenderableType) -> None:
@@ -84,16 +78,21 @@ def show(*parts: RenderableType) -> None:
     sys.stdout.flush()
 
 
-def show_json(document: object) -> None:
-    """Print one JSON document."""
-    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
-    sys.stdout.write(f"{harmless(text, sys.stdout)}\n")
-    sys.stdout.flush()
+def show_result(document: object, parts: Iterable[RenderableType], *, as_json: bool) -> None:
+    """Print what a command found or did: the document for programs, or its parts for people."""
+    if as_json:
+        _write_json(msgspec.json.format(msgspec.json.encode(document), indent=2))
+    else:
+        show(*parts)
 
 
 def show_json_line(document: object) -> None:
     """Print one document of a stream, on one line."""
-    sys.stdout.write(f"{harmless(msgspec.json.encode(document).decode(), sys.stdout)}\n")
+    _write_json(msgspec.json.encode(document))
+
+
+def _write_json(document: bytes) -> None:
+    sys.stdout.write(f"{harmless(document.decode(), sys.stdout)}\n")
     sys.stdout.flush()
 
 
@@ -148,6 +147,12 @@ def table(
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
     return made
+
+
+def more(count: int, shown: int, where: str = "") -> Iterator[Text]:
+    """A line for those that are left out, where any are."""
+    if count > shown:
+        yield Text(f"and {count - shown:,} more{where}", style="dim")
 
 
 def pairs(rows: Iterable[tuple[str, object]], *, indent: int = 0) -> Table:

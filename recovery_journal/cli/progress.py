@@ -35,27 +35,21 @@ def watching(*, is_silent: bool) -> Iterator[Watch]:
     if is_silent:
         yield lambda _progress: None
     elif sys.stderr.isatty():
-        with _bar() as bar:
-            yield bar
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("events"),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        console = page.console(is_error=True)
+        with Progress(*columns, console=console, transient=True, expand=True) as bar:
+            yield _Bar(bar)
     else:
         yield _Lines()
-
-
-@contextmanager
-def _bar() -> Iterator[Watch]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("events"),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    console = page.console(is_error=True)
-    with Progress(*columns, console=console, transient=True, expand=True) as progress:
-        yield _Bar(progress)
 
 
 class _Bar:
@@ -66,17 +60,17 @@ class _Bar:
         self._task = progress.add_task("reading the log", total=None)
         self._sentence: str | None = None
 
-    def __call__(self, told: RebuildProgress) -> None:
-        if self._sentence is None and (missing := _missing(told)):
+    def __call__(self, progress: RebuildProgress) -> None:
+        if self._sentence is None and (missing := _missing(progress)):
             self._progress.print(missing)
-        if self._sentence != _sentence(told):
+        if self._sentence != _sentence(progress):
             # Events that were folded before, or in another phase, do not count for the speed.
-            self._progress.reset(self._task, completed=told.event_count)
-            self._sentence = _sentence(told)
+            self._progress.reset(self._task, completed=progress.event_count)
+            self._sentence = _sentence(progress)
         # Positions have gaps, so the last block may end below the total.
-        completed = told.event_count if told.phase in COUNTED else told.total
+        completed = progress.event_count if progress.phase in COUNTED else progress.total
         self._progress.update(
-            self._task, description=self._sentence, completed=completed, total=told.total
+            self._task, description=self._sentence, completed=completed, total=progress.total
         )
 
 
@@ -92,47 +86,47 @@ class _Lines:
     """One line for each new phase, and while the log is read for each tenth of it."""
 
     def __init__(self) -> None:
-        self._told: tuple[str, int] | None = None
+        self._printed: tuple[str, int] | None = None
         self._began = time.monotonic()
         self._first_count = 0
 
-    def __call__(self, told: RebuildProgress) -> None:
-        is_counted = told.phase in COUNTED
-        tenths = 10 * told.event_count // max(told.total, 1)
-        now = (_sentence(told), tenths if is_counted else 0)
-        if now == self._told:
+    def __call__(self, progress: RebuildProgress) -> None:
+        is_counted = progress.phase in COUNTED
+        tenths = 10 * progress.event_count // max(progress.total, 1)
+        now = (_sentence(progress), tenths if is_counted else 0)
+        if now == self._printed:
             return
-        if self._told is None and (missing := _missing(told)):
-            self._say(missing)
-        if self._told is None or self._told[0] != now[0]:
-            self._began, self._first_count = time.monotonic(), told.event_count
-        self._told = now
-        self._say(now[0] + (self._count(told) if is_counted else ""))
+        if self._printed is None and (missing := _missing(progress)):
+            self._print(missing)
+        if self._printed is None or self._printed[0] != now[0]:
+            self._began, self._first_count = time.monotonic(), progress.event_count
+        self._printed = now
+        self._print(now[0] + (self._count(progress) if is_counted else ""))
 
-    def _count(self, told: RebuildProgress) -> str:
-        said = f": {told.event_count:,} of {told.total:,} events"
+    def _count(self, progress: RebuildProgress) -> str:
+        counts = f": {progress.event_count:,} of {progress.total:,} events"
         seconds = time.monotonic() - self._began
-        count = told.event_count - self._first_count
+        count = progress.event_count - self._first_count
         if count <= 0 or seconds <= 0:
-            return said
+            return counts
         rate = count / seconds
-        left_s = max(told.total - told.event_count, 0) / rate
-        return f"{said}, {rate:,.0f}/s, {words.duration(left_s)} left"
+        left_s = max(progress.total - progress.event_count, 0) / rate
+        return f"{counts}, {rate:,.0f}/s, {words.duration(left_s)} left"
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         page.console(is_error=True).print(line)
 
 
-def _missing(told: RebuildProgress) -> str | None:
+def _missing(progress: RebuildProgress) -> str | None:
     """How much is left to do for a start that resumes an earlier one."""
-    if not told.done_before:
+    if not progress.done_before:
         return None
-    missing = max(told.total - told.done_before, 0)
+    missing = max(progress.total - progress.done_before, 0)
     return (
-        f"going on with a rebuild that was broken off: {told.done_before:,} of {told.total:,} "
+        f"resuming a rebuild that was interrupted: {progress.done_before:,} of {progress.total:,} "
         f"events are folded, {missing:,} are missing"
     )
 
 
-def _sentence(told: RebuildProgress) -> str:
-    return told.phase.value + (f" {told.projection}" if told.projection else "")
+def _sentence(progress: RebuildProgress) -> str:
+    return progress.phase.value + (f" {progress.projection}" if progress.projection else "")

@@ -26,25 +26,27 @@ def after_restore(
         bool,
         typer.Option(
             "--nothing-lost",
-            help="Accept the server and leave all as it is: a switchover or an upgrade of which "
-            "you know that it lost nothing.",
+            help="Accept the server and change nothing: for a switchover or an upgrade that is "
+            "known to have lost nothing.",
         ),
     ] = False,
     restored: Annotated[
         bool,
         typer.Option(
             "--restored",
-            help="Do it although the server looks like the accepted one, as a copied volume does.",
+            help="Proceed although the server is like the accepted one, as a copied volume is.",
         ),
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only say what there is to do.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing: report the differences.")
+    ] = False,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Go on with a journal that was restored from a backup, or failed over to a standby.
+    """Accept a server after the journal was restored from a backup or failed over to a standby.
 
-    See that the old server is gone for good, first. Every lease that was held is taken back and
-    recovered, epochs and positions that may have been used are skipped, and where lease rows and
-    log differ it is said. Again, it is no news.
+    First make sure that the old server is gone for good. Every held lease is fenced and its
+    attempt recovered, epochs and positions that may have been used are skipped, and differences
+    between lease rows and log are reported. Idempotent: to repeat it has no effect.
     """
     if nothing_lost and restored:
         raise typer.BadParameter("--nothing-lost and --restored exclude each other")
@@ -55,14 +57,11 @@ def after_restore(
             found = journal.after_restore(
                 by=by, reason=reason, is_nothing_lost=nothing_lost, is_restored=restored
             )
-    if as_json:
-        page.show_json(found)
-    else:
-        page.show(*_told(found, is_check=check))
+    page.show_result(found, _lines(found, is_check=check), as_json=as_json)
     return code_of(found.swept)
 
 
-def _told(found: Restored, *, is_check: bool) -> Iterator[RenderableType]:
+def _lines(found: Restored, *, is_check: bool) -> Iterator[RenderableType]:
     is_same = found.found == found.accepted_before
     if found.is_done:
         yield page.text(f"Accepted the server with {found.found}.", "bold")
@@ -75,7 +74,7 @@ def _told(found: Restored, *, is_check: bool) -> Iterator[RenderableType]:
     if found.raised:
         epochs, positions = found.raised.epochs, found.raised.positions
         yield page.text(
-            f"Epochs go on above {epochs.skipped_to:,} (found {epochs.last:,}), positions above "
+            f"Epochs continue above {epochs.skipped_to:,} (found {epochs.last:,}), positions above "
             f"{positions.skipped_to:,} (found {positions.last:,})."
         )
         yield page.text(f"Took back {words.plural(found.fenced_count, 'lease')}.")
@@ -91,26 +90,20 @@ def _told(found: Restored, *, is_check: bool) -> Iterator[RenderableType]:
             "bold yellow",
         )
     if is_check and not is_same:
-        yield page.text("Leave --check out to take held leases back and accept the server.")
+        yield page.text("Run it without --check to fence held leases and accept the server.")
 
 
 def _differences(found: Restored) -> Iterator[RenderableType]:
     if not found.differences:
-        yield page.text("Leases and log say the same.")
+        yield page.text("Leases and log agree.")
         return
     yield Text()
+    listed = found.differences[:LISTED]
     rows = [
-        (
-            one.attempt_id,
-            one.run_id or "",
-            one.lease_status or "",
-            one.lease_version,
-            one.log_version,
-        )
-        for one in found.differences[:LISTED]
+        (it.attempt_id, it.run_id or "", it.lease_status or "", it.lease_version, it.log_version)
+        for it in listed
     ]
-    headings = ("leases and log differ", "run", "lease", "lease knows", "log holds")
-    yield page.table(headings, rows, numbers=("lease knows", "log holds"))
-    if len(found.differences) > LISTED:
-        yield Text(f"and {len(found.differences) - LISTED:,} more, see --json", style="dim")
-    yield page.text("Make the rows of all projections anew: recovery-journal rebuild.", "yellow")
+    headings = ("leases and log differ", "run", "lease", "lease version", "log version")
+    yield page.table(headings, rows, numbers=headings[-2:])
+    yield from page.more(len(found.differences), len(listed), ", see --json")
+    yield page.text("Rebuild the rows of all projections: recovery-journal rebuild.", "yellow")

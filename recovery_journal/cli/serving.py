@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeAlias
@@ -12,7 +11,7 @@ import typer
 from recovery_journal.cli import page, words
 from recovery_journal.cli.exits import ExitCode, report
 from recovery_journal.cli.options import AsJson
-from recovery_journal.cli.swept import code_of, show_swept, stage
+from recovery_journal.cli.swept import show_swept, stage
 from recovery_journal.cli.target import journal_of, target_of
 from recovery_journal.domain.errors import SchemaMissing, SchemaTooOld
 from recovery_journal.journal import Journal
@@ -20,6 +19,7 @@ from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineComm
 from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.schema import newest_version
 from recovery_journal.process.signals import stopping_on_signals
+from recovery_journal.process.throttle import Throttle
 from recovery_journal.read_models.following.follower import Follower
 from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.sweeper import Sweeper
@@ -31,8 +31,8 @@ OnQuarantine: TypeAlias = Annotated[
     typer.Option(
         "--on-quarantine",
         metavar="COMMAND",
-        help="Run this for each attempt with which the journal gives up, at least once. The "
-        "attempt, with cause and explanation, comes as JSON on its standard input.",
+        help="Run this command for each attempt that is quarantined, at least once. It gets the "
+        "attempt, with cause and explanation, as JSON on its standard input.",
     ),
 ]
 
@@ -46,9 +46,10 @@ HookGetsDsn: TypeAlias = Annotated[
 
 
 def init(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Make the journal's tables in a schema of this role's, or migrate those of an older program.
+    """Create the journal's tables in a schema that this role owns, or migrate those of an older
+    program.
 
-    Done before, it changes nothing. Stop the processes of the older program first.
+    Idempotent. Stop the processes of the older program first.
     """
     target = target_of(context)
     migrated_from = None
@@ -64,26 +65,21 @@ def init(context: typer.Context, *, as_json: AsJson = False) -> None:
     with journal:
         database = journal.database
     version = newest_version()
-    if as_json:
-        page.show_json(
-            {
-                "server": database.server,
-                "schema": database.schema,
-                "version": version,
-                "is_made": is_made,
-                "migrated_from": migrated_from,
-            }
-        )
-        return
+    document = {
+        "server": database.server,
+        "schema": database.schema,
+        "version": version,
+        "is_made": is_made,
+        "migrated_from": migrated_from,
+    }
     if is_made:
         done = "Made the journal"
     elif migrated_from is not None:
         done = f"Migrated the journal from version {migrated_from}"
     else:
-        done = "The journal is there already"
-    page.show(
-        page.text(f"{done}: schema {database.schema} (version {version}) on {database.server}")
-    )
+        done = "The journal exists already"
+    where = f"schema {database.schema} (version {version}) on {database.server}"
+    page.show_result(document, [page.text(f"{done}: {where}")], as_json=as_json)
 
 
 def sweep(
@@ -93,7 +89,7 @@ def sweep(
     hook_gets_dsn: HookGetsDsn = False,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Take lost leases back, once, and drive each attempt to ready for dispatch."""
+    """Fence lost leases, once, and recover each attempt until it is ready for dispatch."""
     with journal_of(context) as journal:
         hook = _hook(journal, on_quarantine, gets_dsn=hook_gets_dsn)
         swept = journal.sweep()
@@ -101,13 +97,7 @@ def sweep(
             journal.notify_quarantines(
                 hook, on_problem=lambda problem: report(problem, as_json=as_json)
             )
-    if as_json:
-        page.show_json(swept)
-    elif swept:
-        show_swept(swept)
-    else:
-        page.show("Nothing is lost.")
-    return code_of(swept)
+    return show_swept(swept, swept, as_json=as_json, nothing="No lease is lost.")
 
 
 def report_lost(
@@ -118,23 +108,18 @@ def report_lost(
         str | None,
         typer.Option(
             metavar="TOKEN",
-            help="Which life of the worker died: boot id, pid and start, joined by colons. Needed "
-            "if several lives of it hold leases.",
+            help="Which incarnation of the worker died: boot id, pid and start, joined by colons. "
+            "Needed if several incarnations of it hold leases.",
         ),
     ] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="How you know; kept in the log.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="The evidence; kept in the log.")],
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Say that a worker is dead: its leases are recovered at once, without waiting for the TTL."""
+    """Report a dead worker: its leases are recovered at once, without waiting for the TTL."""
     with journal_of(context) as journal:
         swept = journal.report_lost(worker_id=worker, incarnation=incarnation, reason=reason)
-    if as_json:
-        page.show_json(swept)
-    elif swept:
-        show_swept(swept)
-    else:
-        page.show(page.text(f"That life of worker {worker} holds no lease; nothing to recover."))
-    return code_of(swept)
+    nothing = f"That incarnation of worker {worker} holds no lease; nothing to recover."
+    return show_swept(swept, swept, as_json=as_json, nothing=nothing)
 
 
 def run(
@@ -144,9 +129,9 @@ def run(
     hook_gets_dsn: HookGetsDsn = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sweep and follow until SIGTERM or Ctrl-C; say what was done, as it is done.
+    """Sweep and follow until SIGTERM or Ctrl-C; print each recovered attempt.
 
-    Any number may run, on any number of machines. A server that goes away is waited for.
+    Any number may run, on any number of machines. An outage of the server is waited out.
     """
     with journal_of(context) as journal:
         hook = _hook(journal, on_quarantine, gets_dsn=hook_gets_dsn)
@@ -167,12 +152,12 @@ class Service:
         self._as_json = as_json
         self._journal = journal
         self._sweeper = Sweeper(
-            journal, on_swept=self._tell, on_problem=self._complain, on_quarantine=hook
+            journal, on_swept=self._print_swept, on_problem=self._report, on_quarantine=hook
         )
-        self._follower = Follower(journal, on_problem=self._complain)
-        self._voice = threading.Lock()
+        self._follower = Follower(journal, on_problem=self._report)
+        self._output_lock = threading.Lock()
         self._swept_count = self._ready_count = 0
-        self._complaints: dict[str, float] = {}
+        self._throttle = Throttle(REPEATED_PROBLEM_S)
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
 
@@ -180,7 +165,7 @@ class Service:
         """Run until stopped; when one of the two fails, the other is stopped and the error
         raised."""
         with stopping_on_signals(self._stop):
-            self._say_that_it_started()
+            self._print_start()
             # Daemons, so that a second request to stop never waits for them.
             threads = [
                 threading.Thread(target=self._guarded, args=(loop,), daemon=True)
@@ -195,7 +180,7 @@ class Service:
                 thread.join()
         if self._failures:
             raise self._failures[0]
-        self._say_that_it_stopped()
+        self._print_stop()
 
     def _guarded(self, loop: Callable[[], None]) -> None:
         try:
@@ -205,48 +190,35 @@ class Service:
         finally:
             self._stop.set()
 
-    def _say_that_it_started(self) -> None:
-        database = self._journal.database
-        self._say(
-            "started",
-            f"sweeping and following schema {database.schema} on {database.server}",
-            schema=database.schema,
-            server=database.server,
-        )
+    def _print_start(self) -> None:
+        schema, server = self._journal.database.schema, self._journal.database.server
+        sentence = f"sweeping and following schema {schema} on {server}"
+        self._print("started", sentence, schema=schema, server=server)
 
-    def _say_that_it_stopped(self) -> None:
+    def _print_stop(self) -> None:
+        counts = {"swept_count": self._swept_count, "ready_count": self._ready_count}
         swept = words.plural(self._swept_count, "attempt")
-        self._say(
-            "stopped",
-            f"stopped; recovered {swept}, {self._ready_count} of them ready",
-            swept_count=self._swept_count,
-            ready_count=self._ready_count,
-        )
+        sentence = f"stopped; recovered {swept}, {self._ready_count} of them ready"
+        self._print("stopped", sentence, **counts)
 
-    def _tell(self, swept: SweepResult) -> None:
+    def _print_swept(self, swept: SweepResult) -> None:
         self._swept_count += 1
         self._ready_count += swept.is_ready
         name = words.recovery_name(swept.attempt_id, swept.recovery_no)
         problem = f": {swept.error}" if swept.error else ""
-        self._say("swept", f"{name}  {stage(swept).plain}{problem}", swept=swept)
+        self._print("swept", f"{name}  {stage(swept).plain}{problem}", swept=swept)
 
-    def _complain(self, problem: Exception) -> None:
+    def _report(self, problem: Exception) -> None:
         """Report a problem at once, and throttle repetitions of the same one to one a minute."""
-        now = time.monotonic()
-        with self._voice:
-            told_at = self._complaints.get(str(problem))
-            if told_at is not None and now - told_at < REPEATED_PROBLEM_S:
-                return
-            self._complaints = {
-                text: at for text, at in self._complaints.items() if now - at < REPEATED_PROBLEM_S
-            }
-            self._complaints[str(problem)] = now
-            report(problem, as_json=self._as_json)
-            sys.stderr.flush()
+        with self._output_lock:
+            if self._throttle.is_due(str(problem)):
+                self._throttle.record(str(problem))
+                report(problem, as_json=self._as_json)
+                sys.stderr.flush()
 
-    def _say(self, kind: str, sentence: str, **details: Any) -> None:
+    def _print(self, kind: str, sentence: str, **details: Any) -> None:
         at = datetime.now(UTC)
-        with self._voice:
+        with self._output_lock:
             if self._as_json:
                 page.show_json_line({"type": kind, "at": at, **details})
             else:

@@ -1,7 +1,7 @@
 """The journal on which a command works, as the global options name it."""
 
-import importlib
 import os
+import pkgutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -121,18 +121,11 @@ def _attribute(app: str) -> object:
     name, colon, attribute = app.partition(":")
     if not (name and colon and attribute):
         raise typer.BadParameter(f"--app {app!r}: write it as {APP_FORM}, like app.journal:journal")
-    _look_here_last()
-    found: object = _guarded(app, lambda: importlib.import_module(name))
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise inputs.refused(
-                f"--app {app}", f"no {part!r} in {name}", "an attribute of it", "correct the name"
-            )
-        found = getattr(found, part)
-    return found
+    _search_here_last()
+    return _guarded(app, lambda: pkgutil.resolve_name(app))
 
 
-def _look_here_last() -> None:
+def _search_here_last() -> None:
     """Search for modules in the working directory too, but last: a file in it must not shadow an
     installed one. `python -m` has put it first."""
     here = str(Path.cwd())
@@ -157,4 +150,4 @@ def _guarded(app: str, call: Callable[[], object]) -> object:
             place = f" at {os.path.relpath(frame.f_code.co_filename)}:{traceback.tb_lineno}"
             traceback = traceback.tb_next
         found = f"{type(error).__name__}: {message_of(error)}{place}"
-        raise inputs.refused(f"--app {app}", found, NEEDED, "mend it") from error
+        raise inputs.refused(f"--app {app}", found, NEEDED, "fix it") from error

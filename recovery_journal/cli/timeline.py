@@ -6,8 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from recovery_journal.cli import page, words
-from recovery_journal.cli.essentials import essentials, skipped_or, tag_shown
-from recovery_journal.cli.phases import HistoryStep, RecoveryPhases
+from recovery_journal.cli.attempt_history import HistoryStep, RecoveryPhases
+from recovery_journal.cli.essentials import essentials_of, tag_shown
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.monitoring.history import HistoryEntry
 
@@ -23,14 +23,25 @@ def heading(recovery: Recovery) -> Text:
         line.append_text(page.text(f", tenant {granted.tenant}"))
     line.append(": ").append_text(page.styled(recovery.stage.value))
     if recovery.recovery_no:
-        times = "time" if recovery.recovery_no == 1 else "times"
-        line.append(f", lost {recovery.recovery_no} {times}")
+        line.append(f", lost {words.plural(recovery.recovery_no, 'time')}")
     return line
 
 
 def timeline(steps: Sequence[HistoryStep]) -> Table:
     """One line per event; a line with the date alone wherever a new day begins."""
     return page.table(HEADINGS, _rows(steps), numbers=("position", "after"))
+
+
+def _rows(steps: Sequence[HistoryStep]) -> Iterable[Sequence[object]]:
+    before = None
+    for one in steps:
+        entry, at = one.entry, one.entry.recorded_at
+        if before is None or words.day(before) != words.day(at):
+            yield ("", Text(words.day(at), style="dim"), "", "", "")
+        after = "" if before is None else f"+{words.between(before, at)}"
+        tag = page.styled(tag_shown(entry.event))
+        yield (entry.position, words.time_of_day(at), after, tag, essentials_of(entry))
+        before = at
 
 
 def journal_timeline(entries: Sequence[HistoryEntry]) -> Table:
@@ -40,42 +51,27 @@ def journal_timeline(entries: Sequence[HistoryEntry]) -> Table:
             entry.position,
             words.moment(entry.recorded_at),
             page.styled(tag_shown(entry.event)),
-            skipped_or(essentials(entry.event), entry),
+            essentials_of(entry),
         )
         for entry in entries
     ]
     return page.table(("position", "time (UTC)", "event", "what"), rows, numbers=("position",))
 
 
-def _rows(steps: Sequence[HistoryStep]) -> Iterable[Sequence[object]]:
-    before = None
-    for one in steps:
-        at = one.entry.recorded_at
-        if before is None or words.day(before) != words.day(at):
-            yield ("", Text(words.day(at), style="dim"), "", "", "")
-        event = one.entry.event
-        yield (
-            one.entry.position,
-            words.time_of_day(at),
-            "" if before is None else f"+{words.between(before, at)}",
-            page.styled(tag_shown(event)),
-            skipped_or(essentials(event), one.entry),
-        )
-        before = at
-
-
 def recoveries(found: Sequence[RecoveryPhases]) -> Table:
     """One line per recovery: when and how it began, and the length of each of its phases."""
-    made = page.table(("recovery", "began (UTC)", "total", "how", "phases"), ())
-    made.columns[0].no_wrap = made.columns[2].no_wrap = True
-    for one in found:
-        made.add_row(
+    rows = [
+        (
             page.text(words.recovery_name(one.attempt_id, one.recovery_no), "bold"),
             words.time_of_day(one.began_at),
             words.duration(one.total_s),
-            page.text(_beginning(one)),
-            page.text(_phases(one)),
+            _beginning(one),
+            _phases(one),
         )
+        for one in found
+    ]
+    made = page.table(("recovery", "began (UTC)", "total", "how", "phases"), rows)
+    made.columns[0].no_wrap = made.columns[2].no_wrap = True
     return made
 
 
@@ -87,7 +83,7 @@ def _beginning(one: RecoveryPhases) -> str:
 
 
 def _phases(one: RecoveryPhases) -> str:
-    said = [f"{phase.name} {words.duration(phase.seconds)}" for phase in one.phases]
+    parts = [f"{phase.name} {words.duration(phase.seconds)}" for phase in one.phases]
     if one.taken_over_by is not None:
-        said.append(f"taken over by {one.taken_over_by}")
-    return " · ".join(said) or "just begun"
+        parts.append(f"taken over by {one.taken_over_by}")
+    return " · ".join(parts) or "just begun"

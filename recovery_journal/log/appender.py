@@ -1,222 +1,186 @@
-"""Appends decisions, all or nothing, and finds its own events again after a lost reply (R5)."""
+"""Appends decisions to streams, in the caller's transaction; each stream gets its own answer."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import TypeAlias
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from struct import Struct as Layout
+from typing import Any, Final, NamedTuple
 
-from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
+import psycopg
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain.errors import (
-    AppendConflict,
-    ServerUnavailable,
-    StoreBusy,
-    StreamUnusable,
-)
+from recovery_journal.domain.errors import AppendConflict, InvalidInput, StreamUnusable
 from recovery_journal.domain.events import AnyEvent
-from recovery_journal.log.datastore import journal_error, journal_errors
-from recovery_journal.log.mapper import JournalMapper, decode
-from recovery_journal.log.open_writers import blocked, is_lock_timeout
-from recovery_journal.log.recorder import JournalRecorder
-from recovery_journal.postgres.database import Database
-from recovery_journal.projections.projection import Record
+from recovery_journal.log.mapper import TAG_OF, encode
+from recovery_journal.log.open_writers import naming_writers
+from recovery_journal.log.streams import find, last_versions
 
-FIND = b"""
-SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
-FROM journal_events
-JOIN unnest(%(streams)s::text[], %(versions)s::bigint[])
-    AS wanted(originator_id, originator_version)
-    USING (originator_id, originator_version)
-"""
-
-LAST_VERSIONS = b"""
-SELECT wanted.originator_id, (
-    SELECT max(originator_version)
-    FROM journal_events AS event
-    WHERE event.originator_id = wanted.originator_id
-) AS version
-FROM unnest(%(streams)s::text[]) AS wanted(originator_id)
-"""
-
-EventKey: TypeAlias = tuple[str, int]
-Found: TypeAlias = Record | StreamUnusable
-
-
-class Appender:
-    """Appends events that belong together."""
-
-    def __init__(
-        self, database: Database, mapper: JournalMapper, recorder: JournalRecorder
-    ) -> None:
-        self._database = database
-        self._mapper = mapper
-        self._recorder = recorder
-
-    def append(
-        self,
-        events: Sequence[AnyEvent],
-        *,
-        cursor: Cursor[DictRow] | None = None,
-        again: bool = False,
-    ) -> list[int]:
-        """Append all events, of one stream or several, or none of them; return their positions.
-
-        With a cursor they commit in its transaction, which a conflict leaves as it was. Without
-        one, a lost reply is resolved by a query: events with our event ids were appended by us.
-        `again` means that an earlier call lost its reply. Any other event in the place of ours
-        raises `AppendConflict`, which carries it.
-        """
-        if not events:
-            return []
-        stored = [self._mapper.to_stored_event(event) for event in events]
-        if cursor is not None:
-            return self._append_within(cursor, events, stored, again=again)
-        if again:
-            return self._append_again(events, stored)
-        try:
-            return list(self._recorder.insert_events(stored) or ())
-        except IntegrityError as error:
-            with self._database.cursor() as own:
-                raise conflict_of(own, events) from error
-        except PersistenceError as error:
-            typed = journal_error(self._database, error)
-            if typed is None:
-                raise
-            if not isinstance(typed, ServerUnavailable):
-                raise typed from error
-        return self._append_again(events, stored)
-
-    def _append_within(
-        self,
-        cursor: Cursor[DictRow],
-        events: Sequence[AnyEvent],
-        stored: list[StoredEvent],
-        *,
-        again: bool,
-    ) -> list[int]:
-        if again and (positions := _own_positions(cursor, events)):
-            return positions
-        try:
-            with journal_errors(self._database), cursor.connection.transaction():
-                return list(self._recorder.insert_events(stored, cursor=cursor) or ())
-        except IntegrityError as error:
-            raise conflict_of(cursor, events) from error
-        except StoreBusy as error:
-            if is_lock_timeout(error):
-                raise blocked(cursor, events[0].originator_id) from error
-            raise
-
-    def _append_again(self, events: Sequence[AnyEvent], stored: list[StoredEvent]) -> list[int]:
-        """After a lost reply, on a new connection: find our events, or append them now.
-
-        The lost transaction may still be running; then the second insert waits for it, and
-        conflicts with our own events.
-        """
-        with self._database.cursor() as cursor:
-            if positions := _own_positions(cursor, events):
-                return positions
-            try:
-                with journal_errors(self._database):
-                    return list(self._recorder.insert_events(stored) or ())
-            except IntegrityError as error:
-                if positions := _own_positions(cursor, events):
-                    return positions
-                raise conflict_of(cursor, events) from error
-
-
-def find(cursor: Cursor[DictRow], events: Iterable[AnyEvent]) -> dict[EventKey, Found]:
-    """The stored events in the places of these events; the error where one cannot be read."""
-    places = [_place(event) for event in events]
-    wanted = {
-        "streams": [stream for stream, _ in places],
-        "versions": [version for _, version in places],
-    }
-    rows = cursor.execute(FIND, wanted, prepare=True).fetchall()
-    return {(row["originator_id"], row["originator_version"]): _found(row) for row in rows}
-
-
-def last_versions(cursor: Cursor[DictRow], streams: Sequence[str]) -> dict[str, int]:
-    """The last version of each of these streams; 0 where there is none."""
-    rows = cursor.execute(LAST_VERSIONS, {"streams": list(streams)}, prepare=True).fetchall()
-    return {row["originator_id"]: row["version"] or 0 for row in rows}
-
-
-def record_of(row: DictRow) -> Record:
-    """A row of the log as an event with its position and time."""
-    position: int = row["notification_id"]
-    recorded_at: datetime = row["recorded_at"]
-    event = decode(
-        attempt_id=row["originator_id"],
-        version=row["originator_version"],
-        tag=row["topic"],
-        state=row["state"],
-        position=position,
+# For a few streams: a COPY under its savepoint takes four round trips. An event without its
+# predecessor is left out like one that is stored already, so that no error ends the transaction.
+INSERT: Final = b"""
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+SELECT *
+FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])
+    AS event(originator_id, originator_version, topic, state)
+WHERE originator_version <= 1
+    OR EXISTS (
+        SELECT
+        FROM journal_events AS earlier
+        WHERE earlier.originator_id = event.originator_id
+            AND earlier.originator_version = event.originator_version - 1
+        OFFSET 0
     )
-    return Record(event, position, recorded_at)
+ON CONFLICT (originator_id, originator_version) DO NOTHING
+RETURNING originator_id
+"""
+FEW: Final = 30
+
+COPY: Final = b"""
+COPY journal_events (originator_id, originator_version, topic, state)
+FROM STDIN (FORMAT binary)
+"""
+# COPY's binary form: a signature, two empty fields; rows; the end. A row is the number of its
+# columns, and for each its size and its bytes. Encoded here, because a whole cohort at once costs a
+# third of handing psycopg row after row.
+COPY_BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_END: Final = b"\xff\xff"
+_ROW: Final = Layout("!hi").pack
+_VERSION: Final = Layout("!iq").pack
+_SIZE: Final = Layout("!i").pack
+COLUMN_COUNT: Final = 4
+VERSION_BYTES: Final = 8
 
 
-def _found(row: DictRow) -> Found:
+class Batch(NamedTuple):
+    """The events that one stream is to append."""
+
+    stream: str
+    events: Sequence[AnyEvent]
+
+
+def append(events: Sequence[AnyEvent], cursor: Cursor[DictRow]) -> None:
+    """Append all events, of one stream or several, or none of them.
+
+    Any event in the place of one of these raises `AppendConflict`, which carries it and leaves the
+    transaction as it was. Raises `AppendBlocked` where another writer holds the place.
+    """
+    if not events:
+        return
+    batches: defaultdict[str, list[AnyEvent]] = defaultdict(list)
+    for event in events:
+        batches[event.originator_id].append(event)
+    with naming_writers(cursor, events[0].originator_id):
+        for answer in append_cohort([*batches.values()], cursor):
+            if isinstance(answer, AppendConflict):
+                raise answer
+
+
+def append_cohort(
+    batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow]
+) -> list[int | AppendConflict]:
+    """Append one batch for each of many streams. Each gets its own answer, in the order given: its
+    stream's version afterwards, or the conflict because of which none of its events was written.
+
+    Streams are locked in order, so that overlapping cohorts do not deadlock.
+    """
+    left = sorted(map(_batch, batches), key=lambda batch: batch.stream)
+    _refuse_twins(left)
+    is_few = len(left) <= FEW and all(len(batch.events) == 1 for batch in left)
+    write = _insert if is_few else _copy
+    refused: dict[str, AppendConflict] = {}
+    while left:
+        done = write(cursor, left)
+        left = [batch for batch in left if batch.stream not in done]
+        # What is left and not stale got its predecessor, or lost its rival, meanwhile.
+        refused |= _stale(cursor, left)
+        left = [batch for batch in left if batch.stream not in refused]
+    return [
+        refused.get(events[0].originator_id, events[-1].originator_version) for events in batches
+    ]
+
+
+def _insert(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> set[str]:
+    """Append one event to each stream, in one statement that leaves out events in conflict; the
+    streams of the others."""
+    events = [batch.events[0] for batch in batches]
+    columns: tuple[list[Any], ...] = (
+        [event.originator_id for event in events],
+        [event.originator_version for event in events],
+        [TAG_OF[type(event)] for event in events],
+        [encode(event) for event in events],
+    )
+    rows = cursor.execute(INSERT, columns, prepare=True).fetchall()
+    return {row["originator_id"] for row in rows}
+
+
+def _copy(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> set[str]:
+    """Append all batches; none if one of them is in conflict. The streams that have grown."""
+    pieces = [COPY_BEGIN]
+    for batch in batches:
+        stream = batch.stream.encode()
+        begin = _ROW(COLUMN_COUNT, len(stream)) + stream
+        for event in batch.events:
+            state = encode(event)
+            version = _VERSION(VERSION_BYTES, event.originator_version)
+            pieces += (begin, version, _tag(type(event)), _SIZE(len(state)), state)
+    pieces.append(COPY_END)
     try:
-        return record_of(row)
-    except StreamUnusable as error:
-        return error
+        with cursor.connection.transaction(), cursor.copy(COPY) as copy:
+            copy.write(b"".join(pieces))
+    except psycopg.IntegrityError:
+        return set()
+    return {batch.stream for batch in batches}
 
 
-def conflict_of(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> AppendConflict:
-    """Why these events could not be appended, with the stored event that blocks."""
-    found = find(cursor, events)
-    for event in events:
-        if record := found.get(_place(event)):
-            return conflict_with(event, record)
-    last = last_versions(cursor, [event.originator_id for event in events])
-    # No event blocks, so a stream lacks a predecessor: find the first event that does not continue
-    # its stream.
-    for event in events:
-        if event.originator_version > last[event.originator_id] + 1:
-            return conflict_after(event, last[event.originator_id])
-        last[event.originator_id] = event.originator_version
-    return conflict_after(events[0], last[events[0].originator_id])
+@cache
+def _tag(kind: type[AnyEvent]) -> bytes:
+    """The column of the tag."""
+    tag = TAG_OF[kind].encode()
+    return _SIZE(len(tag)) + tag
 
 
-def conflict_with(event: AnyEvent, record: Found) -> AppendConflict:
-    """The refusal of an event whose place is taken."""
-    if isinstance(record, StreamUnusable):
-        found = f"an event there, at position {record.position}, that cannot be read"
-        return AppendConflict(
-            event.originator_id, expected_version=event.originator_version, found=found
+def _batch(events: Sequence[AnyEvent]) -> Batch:
+    first, last = events[0], events[-1]
+    assert last.originator_version == first.originator_version + len(events) - 1, events
+    return Batch(first.originator_id, events)
+
+
+def _refuse_twins(batches: Sequence[Batch]) -> None:
+    for earlier, later in pairwise(batches):
+        if earlier.stream == later.stream:
+            raise InvalidInput(
+                "a cohort",
+                found=f"two batches for stream {later.stream!r}",
+                needed="one batch for each stream",
+                do="join them",
+            )
+
+
+def _stale(cursor: Cursor[DictRow], batches: Sequence[Batch]) -> dict[str, AppendConflict]:
+    """The conflicts of the batches that do not follow the last event of their stream."""
+    if not batches:
+        return {}
+    last = last_versions(cursor, [batch.stream for batch in batches])
+    stale = [
+        batch.events[0]
+        for batch in batches
+        if batch.events[0].originator_version != last[batch.stream] + 1
+    ]
+    found = find(cursor, stale)
+    conflicts = {}
+    for event in stale:
+        stream, version = event.originator_id, event.originator_version
+        stored = found.get((stream, version))
+        if stored is None:
+            there, event_there = f"the stream at version {last[stream]}", None
+        elif isinstance(stored, StreamUnusable):
+            there = f"an event there, at position {stored.position}, that cannot be read"
+            event_there = None
+        else:
+            there, event_there = f"an event there, at position {stored.position}", stored.event
+        conflicts[stream] = AppendConflict(
+            stream, expected_version=version, found=there, stored=event_there
         )
-    return AppendConflict(
-        event.originator_id,
-        expected_version=event.originator_version,
-        found=f"an event there, at position {record.position}",
-        stored=record.event,
-    )
-
-
-def conflict_after(event: AnyEvent, last_version: int) -> AppendConflict:
-    """The refusal of an event that does not follow its stream's last."""
-    return AppendConflict(
-        event.originator_id,
-        expected_version=event.originator_version,
-        found=f"the stream at version {last_version}",
-    )
-
-
-def _own_positions(cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[int]:
-    """The positions of all these decisions; empty if none is recorded. Raises `AppendConflict`."""
-    found = find(cursor, events)
-    positions = []
-    for event in events:
-        record = found.get(_place(event))
-        if record is None:
-            continue
-        if isinstance(record, StreamUnusable) or record.event.event_id != event.event_id:
-            raise conflict_with(event, record)
-        positions.append(record.position)
-    # A part of them alone was never appended by us: the insert will conflict.
-    return positions if len(positions) == len(events) else []
-
-
-def _place(event: AnyEvent) -> EventKey:
-    return event.originator_id, event.originator_version
+    return conflicts

@@ -1,47 +1,26 @@
-"""The eventsourcing application over the log: appending, loading streams, reading in order."""
+"""The log of events: loading streams, and reading in order."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import msgspec
-from eventsourcing.application import Application
-from eventsourcing.persistence import BaseInfrastructureFactory, InfrastructureFactory
-from eventsourcing.postgres import PostgresFactory
-from eventsourcing.utils import Environment, EnvType
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import (
-    AppendConflict,
     RecoveryJournalError,
     StreamUnusable,
     UnknownAttempt,
 )
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery
-from recovery_journal.log.appender import Appender, find
-from recovery_journal.log.cohort_appender import CohortAppender
-from recovery_journal.log.datastore import JournalDatastore
-from recovery_journal.log.mapper import UNREADABLE, JournalMapper
+from recovery_journal.log.mapper import UNREADABLE
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.log.recorder import JournalRecorder
-from recovery_journal.log.streams import Stream, decidable, streams
+from recovery_journal.log.streams import Stream, find, streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
 
 STATES: Final = b"SELECT state FROM journal_events WHERE originator_id = %(stream)s"
-
-
-class JournalFactory(PostgresFactory):
-    """The library's PostgreSQL factory for a database that is given, not named in settings.
-
-    Settings cannot carry a DSN. Which recorder and which mapper are used stays a setting.
-    """
-
-    def __init__(self, env: Environment | EnvType | None, database: Database) -> None:
-        # Not PostgresFactory's __init__, which reads the server's address from the settings.
-        BaseInfrastructureFactory.__init__(self, env)
-        self.datastore = JournalDatastore(database)
 
 
 class DecisionId(msgspec.Struct):
@@ -50,64 +29,18 @@ class DecisionId(msgspec.Struct):
     event_id: str
 
 
-class JournalApplication(Application[str]):
+class JournalApplication:
     """The log of one schema. Safe to share between threads; its schema exists already."""
 
-    mapper: JournalMapper
-    recorder: JournalRecorder
-
-    name = "journal"
-    env: ClassVar[dict[str, str]] = {
-        "APPLICATION_RECORDER_TOPIC": "recovery_journal.log.recorder:JournalRecorder",
-        "MAPPER_TOPIC": "recovery_journal.log.mapper:JournalMapper",
-        "CREATE_TABLE": "no",
-        "ORIGINATOR_ID_TYPE": "text",
-    }
     _event_id_of = msgspec.json.Decoder(DecisionId).decode
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        super().__init__()
-        self.reader: SettledReader = self.recorder.reader
-        self._appender = Appender(database, self.mapper, self.recorder)
-        self._cohorts = CohortAppender(self.mapper)
-
-    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
-        """Our settings and no others: the variables of this process may configure the user's own
-        event-sourced application."""
-        return Environment(name, {**type(self).env, **(env or {})})
-
-    def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        """Make the factory, with our database."""
-        return JournalFactory(env, self._database)
-
-    # Appending --------------------------------------------------------------------------------
-
-    def append(
-        self,
-        events: Sequence[AnyEvent],
-        cursor: Cursor[DictRow] | None = None,
-        *,
-        again: bool = False,
-    ) -> list[int]:
-        """Append all or none; see `Appender.append`."""
-        return self._appender.append(events, cursor=cursor, again=again)
-
-    def append_cohort(
-        self,
-        batches: Sequence[Sequence[AnyEvent]],
-        cursor: Cursor[DictRow],
-        *,
-        again: bool = False,
-    ) -> list[int | AppendConflict]:
-        """Append stream by stream; see `CohortAppender.append`."""
-        return self._cohorts.append(batches, cursor, again=again)
-
-    # Loading ----------------------------------------------------------------------------------
+        self.database = database
+        self.reader = SettledReader(database)
 
     def recovery(self, attempt_id: str, *, version: int | None = None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`."""
-        with self._database.cursor() as cursor:
+        with self.database.cursor() as cursor:
             stream = streams(cursor, [attempt_id]).get(attempt_id)
         recovery = stream.recovery(upto=version) if stream else None
         if recovery is None:
@@ -120,7 +53,7 @@ class JournalApplication(Application[str]):
         """Whole streams in one query; those that exist."""
         if cursor is not None:
             return streams(cursor, attempt_ids)
-        with self._database.cursor() as own:
+        with self.database.cursor() as own:
             return streams(own, attempt_ids)
 
     def load_many(
@@ -130,12 +63,6 @@ class JournalApplication(Application[str]):
         its error."""
         found = self.streams(attempt_ids, cursor)
         return {attempt_id: _records(stream) for attempt_id, stream in found.items()}
-
-    def load_recoveries(
-        self, attempt_ids: Sequence[str], cursor: Cursor[DictRow]
-    ) -> dict[str, Recovery | StreamUnusable]:
-        """The attempts, for decisions; those that exist."""
-        return decidable(cursor, attempt_ids)
 
     def records(self, cursor: Cursor[DictRow], events: Sequence[AnyEvent]) -> list[Record]:
         """Appended events with their positions and times, in order of position."""
@@ -151,7 +78,7 @@ class JournalApplication(Application[str]):
     ) -> bool:
         """Whether a decision is in the stream, whether or not its events can be read."""
         if cursor is None:
-            with self._database.cursor() as own:
+            with self.database.cursor() as own:
                 return self.has_decision(attempt_id, event_id, own)
         rows = cursor.execute(STATES, {"stream": attempt_id}, prepare=True).fetchall()
         return any(self._event_id(row["state"]) == event_id for row in rows)

@@ -4,24 +4,20 @@ Everything at or below a settled position is complete and immutable, so its bloc
 outside of any transaction and in any order.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
-from functools import partial
-from typing import Final, TypeAlias, get_args
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from psycopg.rows import tuple_row
+from psycopg.rows import args_row
 
-from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
-from recovery_journal.domain.events import FIRST_VERSION, AnyEvent, tag_of
-from recovery_journal.log.mapper import decode, decode_states
+from recovery_journal.domain.events import FIRST_VERSION
+from recovery_journal.log.rows import COLUMNS, Row, decode_rows
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
 
 BLOCK_EVENTS: Final = 2_000
 
-BY_STREAM: Final = b"""
-SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
-    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
+BY_STREAM: Final = f"""
+SELECT {COLUMNS}
 FROM journal_events
 WHERE (originator_id, originator_version) > (%(stream)s, %(version)s)
     AND notification_id <= %(upto)s
@@ -32,7 +28,7 @@ LIMIT %(limit)s
 # Events of a stream that are near each other in the log are near each other on disk, and so are
 # streams that began at about the same time, whatever their names are. In the order of names every
 # event would be on another page.
-BEGUN: Final = b"""
+BEGUN: Final = f"""
 SELECT event.*
 FROM (
     SELECT originator_id
@@ -43,8 +39,7 @@ FROM (
         AND originator_version + 0 = %(first_version)s
 ) AS begun
 CROSS JOIN LATERAL (
-    SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
-        notification_id IN (SELECT position FROM skipped_events) AS is_skipped
+    SELECT {COLUMNS}
     FROM journal_events
     WHERE originator_id = begun.originator_id
         AND notification_id <= %(upto)s
@@ -54,15 +49,14 @@ CROSS JOIN LATERAL (
 
 # Each stream completely, one after the other, without memoizing: a plain nested loop, planned for
 # reading all rows and without parallel workers.
-PLAINLY: Final = b"""
+PLAINLY: Final = """
 SELECT set_config('enable_memoize', 'off', true),
     set_config('max_parallel_workers_per_gather', '0', true),
     set_config('cursor_tuple_fraction', '1', true)
 """
 
-BY_POSITION: Final = b"""
-SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
-    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
+BY_POSITION: Final = f"""
+SELECT {COLUMNS}
 FROM journal_events
 WHERE notification_id > %(after)s AND notification_id <= %(upto)s
 ORDER BY notification_id
@@ -71,14 +65,6 @@ LIMIT %(limit)s
 
 END: Final = 2**63 - 1
 """Above every position: all that is visible."""
-
-_TAG_OF: Final = {kind: tag_of(kind) for kind in get_args(AnyEvent)}
-
-_record: Final[Callable[[tuple[AnyEvent, int, datetime]], Record]] = partial(tuple.__new__, Record)
-"""`Record._make`, without the Python in it."""
-
-_Row: TypeAlias = tuple[str, int, str, bytes, int, datetime, bool]
-"""Stream, version, tag, state, position, recorded at, whether readers skip it."""
 
 
 class LogBlocks:
@@ -108,7 +94,7 @@ class LogBlocks:
         connection = self._database.connection()
         connection.execute(PLAINLY)
         places = {"after": after, "last": last, "upto": upto, "first_version": FIRST_VERSION}
-        with connection.cursor("begun", binary=True, row_factory=tuple_row) as cursor:
+        with connection.cursor("begun", binary=True, row_factory=args_row(Row)) as cursor:
             cursor.execute(BEGUN, places)
             while rows := cursor.fetchmany(self._block_events):
                 yield from _decoded(rows)
@@ -117,57 +103,22 @@ class LogBlocks:
         """After one position and up to another, in the log's order."""
         while rows := self._read(BY_POSITION, after=after, upto=upto):
             yield from _decoded(rows)
-            after = rows[-1][4]
+            after = rows[-1].position
 
-    def _read(self, statement: bytes, **places: object) -> list[_Row]:
+    def _read(self, statement: str, **places: object) -> list[Row]:
         places["limit"] = self._block_events
         connection = self._database.connection()
         with (
             self._database.translated(),
-            connection.cursor(binary=True, row_factory=tuple_row) as cursor,
+            connection.cursor(binary=True, row_factory=args_row(Row)) as cursor,
         ):
             return cursor.execute(statement, places, prepare=True).fetchall()
 
 
-def _decoded(rows: Sequence[_Row]) -> Iterator[list[Record]]:
+def _decoded(rows: Sequence[Row]) -> Iterator[list[Record]]:
     """The block, or the part before its first event that cannot be read, and its error."""
-    rows = [row for row in rows if row[0] and not row[6]]
-    if not rows:
-        return
-    records = _all_at_once(rows)
-    if records is None:
-        yield from _one_by_one(rows)
-    else:
+    records, error = decode_rows([row for row in rows if row.is_of_an_attempt])
+    if records:
         yield records
-
-
-def _all_at_once(rows: Sequence[_Row]) -> list[Record] | None:
-    """The records; None where an event cannot be read or is not the one that its columns name.
-    Column by column, because a loop over events would take half as long as their decoding."""
-    streams, versions, tags, states, positions, times, _ = zip(*rows, strict=True)
-    try:
-        events = decode_states(states)
-    except ValueError:  # which JSON errors are too
-        return None
-    if (
-        tuple([event.originator_id for event in events]) != streams
-        or tuple([event.originator_version for event in events]) != versions
-        or tuple([_TAG_OF[type(event)] for event in events]) != tags
-    ):
-        return None
-    return list(map(_record, zip(events, positions, times, strict=True)))
-
-
-def _one_by_one(rows: Sequence[_Row]) -> Iterator[list[Record]]:
-    records: list[Record] = []
-    for stream, version, tag, state, position, recorded_at, _ in rows:
-        try:
-            event = decode(
-                attempt_id=stream, version=version, tag=tag, state=state, position=position
-            )
-        except (UnknownEvent, CorruptEvent):
-            if records:
-                yield records
-            raise
-        records.append(Record(event, position, recorded_at))
-    yield records
+    if error is not None:
+        raise error

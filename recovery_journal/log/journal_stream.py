@@ -5,7 +5,7 @@ from typing import Final
 from uuid import uuid4
 
 from psycopg import Cursor
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, args_row
 
 from recovery_journal.domain.journal_events import (
     JOURNAL_STREAM,
@@ -13,8 +13,9 @@ from recovery_journal.domain.journal_events import (
     EventSkipped,
     journal_tag_of,
 )
-from recovery_journal.log.mapper import encode_journal_event
+from recovery_journal.log.mapper import encode
 from recovery_journal.log.open_writers import appending_briefly
+from recovery_journal.log.rows import COLUMNS, Row
 from recovery_journal.process.identity import actor
 
 # One act at a time: each takes the next version. The lock is on the table of skipped events,
@@ -38,17 +39,17 @@ INSERT INTO skipped_events (position, version)
 VALUES (%(position)s, %(version)s)
 """
 
-FIND: Final = """
-SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
-    EXISTS (SELECT FROM skipped_events WHERE position = notification_id) AS is_skipped
+FIND: Final = f"""
+SELECT {COLUMNS}
 FROM journal_events
 WHERE notification_id = %(position)s
 """
 
 
-def find(cursor: Cursor[DictRow], position: int) -> DictRow | None:
+def find(cursor: Cursor[DictRow], position: int) -> Row | None:
     """The stored event at a position; None where there is none."""
-    return cursor.execute(FIND, {"position": position}).fetchone()
+    with cursor.connection.cursor(binary=True, row_factory=args_row(Row)) as finding:
+        return finding.execute(FIND, {"position": position}).fetchone()
 
 
 def append(
@@ -74,14 +75,14 @@ def append(
         "stream": JOURNAL_STREAM,
         "version": event.originator_version,
         "tag": journal_tag_of(event),
-        "state": encode_journal_event(event),
+        "state": encode(event),
     }
     with appending_briefly(cursor, JOURNAL_STREAM):
         cursor.execute(APPEND, stored)
     return event
 
 
-def skip(cursor: Cursor[DictRow], stored: DictRow, *, by: str, reason: str, obstacle: str) -> None:
+def skip(cursor: Cursor[DictRow], stored: Row, *, by: str, reason: str, obstacle: str) -> None:
     """Make every reader pass over a stored event, which `find` has found, from the end of the
     caller's transaction on."""
     event = append(
@@ -89,12 +90,12 @@ def skip(cursor: Cursor[DictRow], stored: DictRow, *, by: str, reason: str, obst
         EventSkipped,
         by=by,
         reason=reason,
-        position=stored["notification_id"],
-        attempt_id=stored["originator_id"],
-        version=stored["originator_version"],
-        stored_tag=stored["topic"],
-        state_digest=f"sha256:{sha256(stored['state']).hexdigest()}",
+        position=stored.position,
+        attempt_id=stored.stream,
+        version=stored.version,
+        stored_tag=stored.tag,
+        state_digest=f"sha256:{sha256(stored.state).hexdigest()}",
         obstacle=obstacle,
     )
-    position = {"position": stored["notification_id"], "version": event.originator_version}
+    position = {"position": stored.position, "version": event.originator_version}
     cursor.execute(NOTE_SKIPPED, position)

@@ -1,11 +1,13 @@
-"""Events as the log stores them: a tag for ever, and JSON with every field written out."""
+"""Events as the log stores them: a tag for ever, and JSON with every field written out.
 
-from collections.abc import Sequence
-from typing import Final, get_args
+The state repeats stream, version and tag, so that a block of states can be decoded alone; they must
+equal the columns.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, get_args
 
 import msgspec
-from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import Mapper, Notification, StoredEvent
 
 from recovery_journal.domain.errors import CorruptEvent, UnknownEvent
 from recovery_journal.domain.event_times import time_out_of_bounds
@@ -17,54 +19,79 @@ from recovery_journal.domain.journal_events import (
     journal_tag_of,
 )
 
-TAGS: Final = frozenset(tag_of(event) for event in get_args(AnyEvent))
-JOURNAL_TAGS: Final = frozenset(journal_tag_of(event) for event in get_args(AnyJournalEvent))
-
+TAG_OF: Final = {kind: tag_of(kind) for kind in get_args(AnyEvent)}
+TAGS: Final = frozenset(TAG_OF.values())
+JOURNAL_TAGS: Final = frozenset(journal_tag_of(kind) for kind in get_args(AnyJournalEvent))
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The errors that the decoder may raise for a state; the last, where it is nested deeper than our
 stack."""
 
-_encode = msgspec.json.Encoder().encode
+encode: Final[Callable[[RecoveryEvent | JournalEvent], bytes]] = msgspec.json.Encoder().encode
+"""The state of an event, as it is appended."""
+
 _decoder: Final = msgspec.json.Decoder[AnyEvent](AnyEvent)
 _journal_decoder: Final = msgspec.json.Decoder[AnyJournalEvent](AnyJournalEvent)
 
 
-class JournalMapper(Mapper[str]):
-    """The library's mapper with our tags as topics and msgspec's JSON as state.
+def decode(*, stream: str, version: int, tag: str, state: bytes, position: int | None) -> AnyEvent:
+    """The event of one row. Raises `UnknownEvent`, `CorruptEvent`, which name the row."""
+    place: dict[str, Any] = {"version": version, "tag": tag, "position": position}
+    if tag not in TAGS:
+        raise UnknownEvent(stream, **place)
+    try:
+        event: AnyEvent = _decoder.decode(state)
+    except UNREADABLE as error:
+        raise CorruptEvent(stream, **place, reason=str(error)) from error
+    beyond = time_out_of_bounds(event)
+    if beyond is not None:
+        reason = f"a time at an end of the calendar, {beyond}"
+        raise CorruptEvent(stream, **place, reason=reason)
+    says = (event.originator_id, event.originator_version, TAG_OF[type(event)])
+    if says != (stream, version, tag):
+        raise CorruptEvent(stream, **place, reason=f"a state that says {says}")
+    return event
 
-    The state repeats stream and version, so that a block of states can be decoded alone; they must
-    equal the columns.
+
+def decode_journal_event(
+    *, version: int, tag: str, state: bytes, position: int | None
+) -> AnyJournalEvent:
+    """The event of one row of the journal's own stream. Raises `UnknownEvent`, `CorruptEvent`."""
+    place: dict[str, Any] = {"version": version, "tag": tag, "position": position}
+    if tag not in JOURNAL_TAGS:
+        raise UnknownEvent(JOURNAL_STREAM, **place)
+    try:
+        event: AnyJournalEvent = _journal_decoder.decode(state)
+    except UNREADABLE as error:
+        raise CorruptEvent(JOURNAL_STREAM, **place, reason=str(error)) from error
+    says = (event.originator_id, event.originator_version, journal_tag_of(event))
+    if says != (JOURNAL_STREAM, version, tag):
+        raise CorruptEvent(JOURNAL_STREAM, **place, reason=f"a state of something else: {says}")
+    return event
+
+
+def decode_block(
+    streams: Sequence[str], versions: Sequence[int], tags: Sequence[str], states: Sequence[bytes]
+) -> list[AnyEvent]:
+    """Decode the events of many rows in one call. Raises `ValueError` where one of them cannot be
+    read or is not what its row says; `decode` finds which.
+
+    Compared column by column, because a loop over the events would take half as long as their
+    decoding.
     """
-
-    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        """The event as it is appended."""
-        assert isinstance(domain_event, RecoveryEvent), domain_event
-        return StoredEvent(
-            originator_id=domain_event.originator_id,
-            originator_version=domain_event.originator_version,
-            topic=tag_of(domain_event),
-            state=_encode(domain_event),
-        )
-
-    def state_of(self, event: AnyEvent) -> bytes:
-        """The event's state, as it is appended."""
-        return _encode(event)
-
-    def to_domain_event(self, stored_event: StoredEvent) -> AnyEvent:
-        """The event as it was appended. Raises `UnknownEvent`, `CorruptEvent`."""
-        return decode(
-            attempt_id=str(stored_event.originator_id),
-            version=stored_event.originator_version,
-            tag=stored_event.topic,
-            state=stored_event.state,
-            position=stored_event.id if isinstance(stored_event, Notification) else None,
-        )
+    events = decode_states(states)
+    if (
+        [event.originator_id for event in events] != [*streams]
+        or [event.originator_version for event in events] != [*versions]
+        or [TAG_OF[type(event)] for event in events] != [*tags]
+    ):
+        raise ValueError("states that say something else than their rows")
+    return events
 
 
 def decode_states(states: Sequence[bytes]) -> list[AnyEvent]:
     """Decode the events of many states in one call. Raises `ValueError` where it is not certain
-    that each state is one event; `decode` then reports on each alone.
+    that each state is one event.
 
     No state may complete its neighbour, or the result would depend on the page. The line break that
     joins two states occurs in no JSON string, and between a `}` before it and a `{` behind it only
@@ -83,58 +110,3 @@ def decode_states(states: Sequence[bytes]) -> list[AnyEvent]:
     if any(map(time_out_of_bounds, events)):
         raise ValueError("a time at an end of the calendar")
     return events
-
-
-def decode_block(places: Sequence[tuple[str, int, str]], states: Sequence[bytes]) -> list[AnyEvent]:
-    """Decode the events of many rows, whose streams, versions and tags are given. Raises
-    `ValueError` where one of them is not what its row says; `decode` finds which."""
-    events = decode_states(states)
-    says = [(it.originator_id, it.originator_version, tag_of(it)) for it in events]
-    if says != list(places):
-        raise ValueError("states that say something else than their rows")
-    return events
-
-
-def decode(
-    *, attempt_id: str, version: int, tag: str, state: bytes, position: int | None
-) -> AnyEvent:
-    """The event of one row. Raises `UnknownEvent`, `CorruptEvent`, which name the row."""
-    if tag not in TAGS:
-        raise UnknownEvent(attempt_id, version=version, tag=tag, position=position)
-    try:
-        event: AnyEvent = _decoder.decode(state)
-    except UNREADABLE as error:
-        reason = str(error)
-    else:
-        says = (event.originator_id, event.originator_version, tag_of(event))
-        beyond = time_out_of_bounds(event)
-        if beyond is not None:
-            reason = f"a time at an end of the calendar, {beyond}"
-        elif says == (attempt_id, version, tag):
-            return event
-        else:
-            reason = f"a state that says {says}"
-    raise CorruptEvent(attempt_id, version=version, tag=tag, position=position, reason=reason)
-
-
-def encode_journal_event(event: JournalEvent) -> bytes:
-    """The state of an event of the journal's own stream, as it is appended."""
-    return _encode(event)
-
-
-def decode_journal_event(
-    *, version: int, tag: str, state: bytes, position: int | None
-) -> AnyJournalEvent:
-    """The event of one row of the journal's own stream. Raises `UnknownEvent`, `CorruptEvent`."""
-    if tag not in JOURNAL_TAGS:
-        raise UnknownEvent(JOURNAL_STREAM, version=version, tag=tag, position=position)
-    try:
-        event: AnyJournalEvent = _journal_decoder.decode(state)
-    except UNREADABLE as error:
-        reason = str(error)
-    else:
-        says = (event.originator_id, event.originator_version, journal_tag_of(event))
-        if says == (JOURNAL_STREAM, version, tag):
-            return event
-        reason = f"a state of something else: {says}"
-    raise CorruptEvent(JOURNAL_STREAM, version=version, tag=tag, position=position, reason=reason)

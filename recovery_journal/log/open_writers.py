@@ -111,13 +111,20 @@ def blocked(cursor: Cursor[DictRow], stream: str) -> AppendBlocked:
 
 
 @contextmanager
-def appending_briefly(cursor: Cursor[DictRow], stream: str) -> Iterator[None]:
-    """Within this context, an append to this stream in the caller's transaction waits briefly for
-    its place. Raises `AppendBlocked`, which leaves the transaction as it was."""
-    settings: Any = cursor.execute(BE_BRIEF, {"wait": BRIEF}).fetchone()
+def naming_writers(cursor: Cursor[DictRow], stream: str) -> Iterator[None]:
+    """Within this context, an append to this stream whose wait for its place times out raises
+    `AppendBlocked`. Any error leaves the caller's transaction as it was."""
     try:
         with cursor.connection.transaction():
             yield
     except LockNotAvailable as error:
         raise blocked(cursor, stream) from error
+
+
+@contextmanager
+def appending_briefly(cursor: Cursor[DictRow], stream: str) -> Iterator[None]:
+    """As `naming_writers`, and the wait is brief."""
+    settings: Any = cursor.execute(BE_BRIEF, {"wait": BRIEF}).fetchone()
+    with naming_writers(cursor, stream):
+        yield
     cursor.execute(BE_PATIENT, {"before": settings["before"]})

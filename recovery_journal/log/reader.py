@@ -10,16 +10,14 @@ everything at or below P is settled, and what is missing is missing for good.
 import threading
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from psycopg import Cursor
 from psycopg.rows import DictRow, args_row
 
-from recovery_journal.domain.errors import ReadOnlyServer, RecoveryJournalError, TailLost
-from recovery_journal.domain.journal_events import JOURNAL_STREAM
-from recovery_journal.log.mapper import decode, decode_block
+from recovery_journal.domain.errors import ReadOnlyServer, TailLost
 from recovery_journal.log.numbers import Skipped, skipped_positions
+from recovery_journal.log.rows import COLUMNS, Row, decode_rows
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.back_off import BackOff
 from recovery_journal.projections.projection import Record
@@ -30,9 +28,8 @@ LONGEST_PAUSE_S: Final = 0.02
 CONTIGUOUS_LIMIT: Final = 10_000
 LAST_POSITION: Final = 2**63 - 1
 
-PAGE = b"""
-SELECT notification_id, recorded_at, originator_id, originator_version, topic, state,
-    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
+PAGE = f"""
+SELECT {COLUMNS}
 FROM journal_events
 WHERE notification_id > %(after)s
     AND notification_id <= %(stop)s
@@ -40,9 +37,8 @@ ORDER BY notification_id
 LIMIT %(limit)s
 """
 
-PAGE_OF_TAGS = b"""
-SELECT notification_id, recorded_at, originator_id, originator_version, topic, state,
-    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
+PAGE_OF_TAGS = f"""
+SELECT {COLUMNS}
 FROM journal_events
 WHERE notification_id > %(after)s
     AND notification_id <= %(stop)s
@@ -77,24 +73,6 @@ WHERE position = %(mark)s + nth
 """
 
 IS_STANDBY = b"SELECT pg_is_in_recovery() AS is_standby"
-
-
-class Row(NamedTuple):
-    """One row of the log."""
-
-    position: int
-    recorded_at: datetime
-    stream: str
-    version: int
-    tag: str
-    state: bytes
-    is_skipped: bool
-
-    @property
-    def is_of_an_attempt(self) -> bool:
-        """Whether folds over attempts read it: not the journal's own stream, and nothing that a
-        person has skipped."""
-        return self.stream != JOURNAL_STREAM and not self.is_skipped
 
 
 class Page(NamedTuple):
@@ -140,11 +118,12 @@ class SettledReader:
         if not rows:
             self._require_tail(after)
         wanted = [row for row in rows if row.is_of_an_attempt]
-        records = _all_at_once(wanted)
-        if records is not None:
+        records, error = decode_rows(wanted)
+        if error is None:
             return Page(records, settled=rows[-1].position if rows else after)
-        records = _until_unreadable(wanted)
-        unreadable = wanted[len(records)].position if len(records) < len(wanted) else LAST_POSITION
+        if not records:
+            raise error
+        unreadable = wanted[len(records)].position
         before = [row.position for row in rows if row.position < unreadable]
         return Page(records, settled=before[-1] if before else after)
 
@@ -218,7 +197,7 @@ class SettledReader:
                 self._mark = last
             return True
 
-    def _rows(self, statement: bytes, wanted: dict[str, Any]) -> list[Row]:
+    def _rows(self, statement: str, wanted: dict[str, Any]) -> list[Row]:
         with self._database.translated():
             connection = self._database.connection()
             with connection.cursor(binary=True, row_factory=args_row(Row)) as cursor:
@@ -280,37 +259,3 @@ def _position(cursor: Cursor[DictRow]) -> int:
     assert row is not None
     position: int = row["position"]
     return position
-
-
-def _all_at_once(rows: Sequence[Row]) -> list[Record] | None:
-    """The records, decoded in one call; None where one of them cannot be read."""
-    places = [(row.stream, row.version, row.tag) for row in rows]
-    try:
-        events = decode_block(places, [row.state for row in rows])
-    except ValueError:  # which JSON errors are too
-        return None
-    return [
-        Record(event, row.position, row.recorded_at)
-        for event, row in zip(events, rows, strict=True)
-    ]
-
-
-def _until_unreadable(rows: Sequence[Row]) -> list[Record]:
-    """The records before the first that cannot be read, whose error is raised if it is the first
-    of all."""
-    records: list[Record] = []
-    for row in rows:
-        try:
-            event = decode(
-                attempt_id=row.stream,
-                version=row.version,
-                tag=row.tag,
-                state=row.state,
-                position=row.position,
-            )
-        except RecoveryJournalError:
-            if not records:
-                raise
-            break
-        records.append(Record(event, row.position, row.recorded_at))
-    return records

@@ -5,55 +5,65 @@ after them.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 from psycopg import Cursor
-from psycopg.rows import DictRow, tuple_row
+from psycopg.rows import DictRow, args_row
 
 from recovery_journal.domain.contradictions import contradiction
 from recovery_journal.domain.errors import CorruptEvent, ImpossibleEvent, StreamUnusable
-from recovery_journal.domain.events import AnyEvent, tag_of
+from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery, evolve
-from recovery_journal.log.appender import record_of
-from recovery_journal.log.mapper import decode_block
+from recovery_journal.log.rows import COLUMNS, Row, decode_rows
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.projection import Record
 
-LOAD_MANY: Final = b"""
-SELECT originator_id, originator_version, topic, state, notification_id, recorded_at,
-    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
-FROM journal_events
-WHERE originator_id = ANY(%(streams)s)
-ORDER BY originator_id, originator_version
-"""
-
-STREAMS: Final = b"""
-SELECT originator_id, originator_version, topic, state,
-    notification_id IN (SELECT position FROM skipped_events) AS is_skipped
+STREAMS: Final = f"""
+SELECT {COLUMNS}
 FROM journal_events
 WHERE originator_id = ANY(%(streams)s::text[])
 ORDER BY originator_id, originator_version
 """
 
+FIND: Final = f"""
+SELECT {COLUMNS}
+FROM journal_events
+JOIN unnest(%(streams)s::text[], %(versions)s::bigint[])
+    AS wanted(originator_id, originator_version)
+    USING (originator_id, originator_version)
+"""
+
+LAST_VERSIONS: Final = """
+SELECT wanted.originator_id, (
+    SELECT max(originator_version)
+    FROM journal_events AS event
+    WHERE event.originator_id = wanted.originator_id
+) AS version
+FROM unnest(%(streams)s::text[]) AS wanted(originator_id)
+"""
+
+EventKey: TypeAlias = tuple[str, int]
+"""Stream and version."""
+
 
 class Stream(NamedTuple):
     """The rows of one stream, in order."""
 
-    rows: list[DictRow]
+    rows: list[Row]
 
     def records(self) -> list[Record]:
         """Its events that are not skipped. Raises `UnknownEvent`, `CorruptEvent`."""
-        return [record_of(row) for row in self.rows if not row["is_skipped"]]
+        return [row.record() for row in self.rows if not row.is_skipped]
 
     def recovery(self, *, upto: int | None = None) -> Recovery | None:
         """The attempt after these events, or after the `upto`-th, whether or not they are
         consistent. Raises as `records` does."""
         recovery: Recovery | None = None
         for row in self._upto(upto):
-            if not row["is_skipped"]:
-                recovery = evolve(recovery, record_of(row).event)
+            if not row.is_skipped:
+                recovery = evolve(recovery, row.event())
         return self._at_its_version(recovery, upto)
 
     def decidable(self) -> Recovery | None:
@@ -61,54 +71,51 @@ class Stream(NamedTuple):
         contradicts those before it."""
         recovery: Recovery | None = None
         for row in self.rows:
-            if row["is_skipped"]:
+            if row.is_skipped:
                 continue
-            record = record_of(row)
-            if recovery and (reason := contradiction(recovery, record.event)):
-                raise _impossible(record, reason)
-            recovery = evolve(recovery, record.event)
+            event = row.event()
+            if recovery and (reason := contradiction(recovery, event)):
+                raise ImpossibleEvent(
+                    row.stream,
+                    version=row.version,
+                    tag=row.tag,
+                    position=row.position,
+                    reason=reason,
+                )
+            recovery = evolve(recovery, event)
         return self._at_its_version(recovery, None)
 
     def position_after(self, version: int) -> int | None:
         """The position of the first event behind a version that is not skipped; None where there is
         none."""
-        return next(
-            (
-                row["notification_id"]
-                for row in self.rows
-                if row["originator_version"] > version and not row["is_skipped"]
-            ),
-            None,
-        )
+        behind = (it.position for it in self.rows if it.version > version and not it.is_skipped)
+        return next(behind, None)
 
-    def _upto(self, version: int | None) -> list[DictRow]:
-        return [row for row in self.rows if version is None or row["originator_version"] <= version]
+    def _upto(self, version: int | None) -> list[Row]:
+        return [row for row in self.rows if version is None or row.version <= version]
 
     def _at_its_version(self, recovery: Recovery | None, upto: int | None) -> Recovery | None:
         rows = self._upto(upto)
-        if recovery is None or not rows or rows[-1]["originator_version"] == recovery.version:
+        if recovery is None or not rows or rows[-1].version == recovery.version:
             return recovery
-        return replace(recovery, version=rows[-1]["originator_version"])
+        return replace(recovery, version=rows[-1].version)
 
 
 def streams(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> dict[str, Stream]:
     """Whole streams in one query; those that exist."""
-    rows = cursor.execute(LOAD_MANY, {"streams": list(attempt_ids)}, prepare=True).fetchall()
-    found: defaultdict[str, list[DictRow]] = defaultdict(list)
-    for row in rows:
-        found[row["originator_id"]].append(row)
-    return {attempt_id: Stream(rows) for attempt_id, rows in found.items()}
+    return _streams(_rows(cursor, STREAMS, {"streams": array(attempt_ids)}))
 
 
 def decidable(
     cursor: Cursor[DictRow], attempt_ids: Sequence[str]
 ) -> dict[str, Recovery | StreamUnusable]:
     """The attempts, for decisions; those that exist, or the reason why one cannot be decided on."""
-    at_once = _all_at_once(cursor, attempt_ids)
+    rows = _rows(cursor, STREAMS, {"streams": array(attempt_ids)})
+    at_once = _all_at_once(rows)
     if at_once is not None:
         return at_once
     found: dict[str, Recovery | StreamUnusable] = {}
-    for attempt_id, stream in streams(cursor, attempt_ids).items():
+    for attempt_id, stream in _streams(rows).items():
         try:
             recovery = stream.decidable()
         except StreamUnusable as error:
@@ -119,40 +126,57 @@ def decidable(
     return found
 
 
-def _all_at_once(
-    cursor: Cursor[DictRow], attempt_ids: Sequence[str]
-) -> dict[str, Recovery | StreamUnusable] | None:
-    """The attempts, decoded all at once; None where one of their events must be examined alone."""
+def find(
+    cursor: Cursor[DictRow], events: Iterable[AnyEvent]
+) -> dict[EventKey, Record | StreamUnusable]:
+    """The stored events in the places of these events; the error where one cannot be read."""
+    places = [(event.originator_id, event.originator_version) for event in events]
+    wanted = {
+        "streams": array([stream for stream, _ in places]),
+        "versions": array([version for _, version in places]),
+    }
+    found: dict[EventKey, Record | StreamUnusable] = {}
+    for row in _rows(cursor, FIND, wanted):
+        try:
+            found[row.stream, row.version] = row.record()
+        except StreamUnusable as error:
+            found[row.stream, row.version] = error
+    return found
+
+
+def last_versions(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> dict[str, int]:
+    """The last version of each of these streams; 0 where there is none."""
     wanted = {"streams": array(attempt_ids)}
-    with cursor.connection.cursor(binary=True, row_factory=tuple_row) as reading:
-        rows = reading.execute(STREAMS, wanted, prepare=True).fetchall()
-    if any(row[4] for row in rows):
-        return None
-    try:
-        events = decode_block([row[:3] for row in rows], [row[3] for row in rows])
-        return _folded(events)
-    except (ValueError, CorruptEvent):  # JSON errors are values too
-        return None
+    rows = cursor.execute(LAST_VERSIONS, wanted, prepare=True).fetchall()
+    return {row["originator_id"]: row["version"] or 0 for row in rows}
 
 
-def _folded(events: Sequence[AnyEvent]) -> dict[str, Recovery | StreamUnusable] | None:
+def _rows(cursor: Cursor[DictRow], statement: str, wanted: dict[str, str]) -> list[Row]:
+    with cursor.connection.cursor(binary=True, row_factory=args_row(Row)) as reading:
+        return reading.execute(statement, wanted, prepare=True).fetchall()
+
+
+def _streams(rows: Iterable[Row]) -> dict[str, Stream]:
+    found: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.stream].append(row)
+    return {attempt_id: Stream(of_one) for attempt_id, of_one in found.items()}
+
+
+def _all_at_once(rows: Sequence[Row]) -> dict[str, Recovery | StreamUnusable] | None:
+    """The attempts, decoded in one call; None where one of their events must be examined alone."""
+    records, error = decode_rows(rows)
+    if error is not None or any(row.is_skipped for row in rows):
+        return None
     found: dict[str, Recovery | StreamUnusable] = {}
     recovery: Recovery | None = None
-    for event in events:
+    for event, _, _ in records:
         if recovery is None or recovery.attempt_id != event.originator_id:
             recovery = None
         elif contradiction(recovery, event) is not None:
             return None
-        recovery = found[event.originator_id] = evolve(recovery, event)
+        try:
+            recovery = found[event.originator_id] = evolve(recovery, event)
+        except CorruptEvent:
+            return None
     return found
-
-
-def _impossible(record: Record, reason: str) -> ImpossibleEvent:
-    event = record.event
-    return ImpossibleEvent(
-        event.originator_id,
-        version=event.originator_version,
-        tag=tag_of(event),
-        position=record.position,
-        reason=reason,
-    )

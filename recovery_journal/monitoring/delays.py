@@ -15,6 +15,7 @@ from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import open_writers
 from recovery_journal.monitoring.projection_status import ProjectionState, ProjectionStatus
 from recovery_journal.postgres.accepted_servers import AcceptedServers
+from recovery_journal.postgres.database import one
 
 OPEN_S: Final = 1.0
 """An append takes milliseconds: one that is open for longer blocks readers."""
@@ -101,17 +102,20 @@ SELECT (SELECT sum(numbackends) FROM pg_stat_database)::integer AS count,
 
 
 class DelayKind(StrEnum):
-    """The kind of obstacle."""
+    """The kind of obstacle, the gravest first."""
 
     SERVER_NOT_ACCEPTED = "server_not_accepted"
-    OPEN_TRANSACTION = "open_transaction"
-    NOT_SWEPT = "not_swept"
-    NOT_FOLLOWED = "not_followed"
     AHEAD_OF_THE_LOG = "ahead_of_the_log"
-    CONNECTIONS = "connections"
     SET_ASIDE = "set_aside"
     DIFFERS_FROM_THE_LOG = "differs_from_the_log"
+    NOT_SWEPT = "not_swept"
     PROJECTION_STOPPED = "projection_stopped"
+    OPEN_TRANSACTION = "open_transaction"
+    NOT_FOLLOWED = "not_followed"
+    CONNECTIONS = "connections"
+
+
+GRAVITY: Final = tuple(DelayKind)
 
 
 class Delay(Struct, frozen=True, kw_only=True):
@@ -119,7 +123,7 @@ class Delay(Struct, frozen=True, kw_only=True):
 
     kind: DelayKind
     what: str
-    since: datetime | None
+    since: datetime | None = None
     do: str
 
 
@@ -134,62 +138,44 @@ def delays(
     now: datetime,
 ) -> list[Delay]:
     """All delays that are found, the gravest first."""
-    return [
-        *_server(cursor, servers),
-        *_ahead(projections, last),
-        *_set_aside(cursor),
-        *_differing(cursor),
-        *_unswept(cursor, limits),
-        *_stopped(projections),
-        *_writers(cursor),
-        *_unfollowed(projections, settled, now),
-        *_connections(cursor),
+    found = [
+        *_of_server(cursor, servers),
+        *_of_attempts(cursor, limits),
+        *_of_projections(projections, settled=settled, last=last, now=now),
+        *_of_writers(cursor),
     ]
+    return sorted(found, key=lambda delay: GRAVITY.index(delay.kind))
 
 
-def _server(cursor: Cursor[DictRow], servers: AcceptedServers) -> Iterator[Delay]:
+def _of_server(cursor: Cursor[DictRow], servers: AcceptedServers) -> Iterator[Delay]:
     comparison = servers.compare(cursor)
     if not comparison.is_accepted:
         yield Delay(
             kind=DelayKind.SERVER_NOT_ACCEPTED,
             what=f"everything: this server ({comparison.found}) is not the one that the journal "
             f"was accepted on last ({comparison.accepted or 'none'})",
-            since=None,
             do="recovery-journal after-restore --by NAME --reason TEXT",
         )
-
-
-def _ahead(projections: list[ProjectionStatus], last: int) -> Iterator[Delay]:
-    for one in projections:
-        if one.position > last:
-            yield Delay(
-                kind=DelayKind.AHEAD_OF_THE_LOG,
-                what=f"projection {one.name}: at position {one.position}, and the log ends at "
-                f"{last}; it has read events that are lost",
-                since=None,
-                do=f"recovery-journal rebuild {one.name}",
-            )
-
-
-def _unswept(cursor: Cursor[DictRow], limits: Limits) -> Iterator[Delay]:
-    wanted = {
-        "ttl_s": limits.sweeper_ttl_s,
-        "grace_s": limits.grace_s,
-        "unswept_s": UNSWEPT_S,
-    }
-    row = cursor.execute(UNSWEPT, wanted).fetchone()
-    if row and row["count"]:
+    connections = one(cursor.execute(CONNECTIONS))
+    if connections["count"] >= FULL_SHARE * connections["limit"]:
         yield Delay(
-            kind=DelayKind.NOT_SWEPT,
-            what=f"the recovery of lost leases ({row['count']:,}): no sweeper has taken them",
-            since=row["since"],
-            do="see that a sweeper runs: recovery-journal run",
+            kind=DelayKind.CONNECTIONS,
+            what=f"new connections: {connections['count']} of {connections['limit']} are in use",
+            do="end idle sessions, or raise max_connections",
         )
 
 
-def _set_aside(cursor: Cursor[DictRow]) -> Iterator[Delay]:
-    row = cursor.execute(ASIDE).fetchone()
-    if row:
+def _of_attempts(cursor: Cursor[DictRow], limits: Limits) -> Iterator[Delay]:
+    wanted = {"ttl_s": limits.sweeper_ttl_s, "grace_s": limits.grace_s, "unswept_s": UNSWEPT_S}
+    unswept = one(cursor.execute(UNSWEPT, wanted))
+    if unswept["count"]:
+        yield Delay(
+            kind=DelayKind.NOT_SWEPT,
+            what=f"the recovery of lost leases ({unswept['count']:,}): no sweeper has taken them",
+            since=unswept["since"],
+            do="see that a sweeper runs: recovery-journal run",
+        )
+    for row in cursor.execute(ASIDE).fetchall():
         yield Delay(
             kind=DelayKind.SET_ASIDE,
             what=f"attempts that are set aside ({row['count']:,}), as {row['attempt_id']}: "
@@ -197,38 +183,50 @@ def _set_aside(cursor: Cursor[DictRow]) -> Iterator[Delay]:
             since=row["since"],
             do="recovery-journal quarantine list",
         )
-
-
-def _differing(cursor: Cursor[DictRow]) -> Iterator[Delay]:
-    row = cursor.execute(DIFFERING, {"first_version": FIRST_VERSION}).fetchone()
-    if row:
+    for row in cursor.execute(DIFFERING, {"first_version": FIRST_VERSION}).fetchall():
         attempt_id, position = row["attempt_id"], row["position"]
-        lost = "recovery-journal after-restore --restored, if events are lost"
+        what = "attempts whose lease rows and streams know different events "
+        what += f"({row['count']:,}), as {attempt_id}"
+        do = "recovery-journal after-restore --restored, if events are lost"
+        if position:
+            what += f", from position {position} on"
+            do = f"compare with recovery-journal history {attempt_id}, then recovery-journal skip "
+            do += f"{position} --by NAME --reason TEXT"
+        yield Delay(kind=DelayKind.DIFFERS_FROM_THE_LOG, what=what, since=row["since"], do=do)
+
+
+def _of_projections(
+    projections: list[ProjectionStatus], *, settled: int, last: int, now: datetime
+) -> Iterator[Delay]:
+    behind = []
+    for it in projections:
+        if it.position > last:
+            yield Delay(
+                kind=DelayKind.AHEAD_OF_THE_LOG,
+                what=f"projection {it.name}: at position {it.position}, and the log ends at "
+                f"{last}; it has read events that are lost",
+                do=f"recovery-journal rebuild {it.name}",
+            )
+        if it.state is ProjectionState.STOPPED:
+            yield Delay(
+                kind=DelayKind.PROJECTION_STOPPED,
+                what=f"projection {it.name}, stopped behind position {it.position}: {it.error}",
+                do="see the error: upgrade, fix the fold, or recovery-journal skip",
+            )
+        is_followed = it.state is ProjectionState.FOLLOWING
+        if is_followed and it.position < settled and it.lag_s > UNFOLLOWED_S:
+            behind.append(it)
+    if behind:
         yield Delay(
-            kind=DelayKind.DIFFERS_FROM_THE_LOG,
-            what=f"attempts whose lease rows and streams know different events "
-            f"({row['count']:,}), as {attempt_id}"
-            + (f", from position {position} on" if position else ""),
-            since=row["since"],
-            do=f"compare with recovery-journal history {attempt_id}, then recovery-journal skip "
-            f"{position} --by NAME --reason TEXT"
-            if position
-            else lost,
+            kind=DelayKind.NOT_FOLLOWED,
+            what=f"projections {', '.join(it.name for it in behind)}: settled events wait, and "
+            "no follower has folded them",
+            since=now - timedelta(seconds=max(it.lag_s for it in behind)),
+            do="see that a follower runs and keeps up: recovery-journal run",
         )
 
 
-def _stopped(projections: list[ProjectionStatus]) -> Iterator[Delay]:
-    for one in projections:
-        if one.state is ProjectionState.STOPPED:
-            yield Delay(
-                kind=DelayKind.PROJECTION_STOPPED,
-                what=f"projection {one.name}, stopped behind position {one.position}: {one.error}",
-                since=None,
-                do="see the error: upgrade, mend the fold, or recovery-journal skip",
-            )
-
-
-def _writers(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+def _of_writers(cursor: Cursor[DictRow]) -> Iterator[Delay]:
     for writer in open_writers(cursor, open_s=OPEN_S):
         who = writer.name + (f" ({writer.application})" if writer.application else "")
         if writer.pid:
@@ -238,35 +236,4 @@ def _writers(cursor: Cursor[DictRow]) -> Iterator[Delay]:
             what=f"readers of the log: {who}, has appended and not ended its transaction",
             since=writer.since,
             do=f"end it: {writer.end}",
-        )
-
-
-def _unfollowed(
-    projections: list[ProjectionStatus], settled: int, now: datetime
-) -> Iterator[Delay]:
-    behind = [
-        one
-        for one in projections
-        if one.state is ProjectionState.FOLLOWING
-        and one.position < settled
-        and one.lag_s > UNFOLLOWED_S
-    ]
-    if behind:
-        yield Delay(
-            kind=DelayKind.NOT_FOLLOWED,
-            what=f"projections {', '.join(one.name for one in behind)}: settled events wait, and "
-            "no follower has folded them",
-            since=now - timedelta(seconds=max(one.lag_s for one in behind)),
-            do="see that a follower runs and keeps up: recovery-journal run",
-        )
-
-
-def _connections(cursor: Cursor[DictRow]) -> Iterator[Delay]:
-    row = cursor.execute(CONNECTIONS).fetchone()
-    if row and row["count"] >= FULL_SHARE * row["limit"]:
-        yield Delay(
-            kind=DelayKind.CONNECTIONS,
-            what=f"whoever connects: {row['count']} of {row['limit']} connections are in use",
-            since=None,
-            do="end idle sessions, or raise max_connections",
         )

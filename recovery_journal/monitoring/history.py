@@ -6,7 +6,6 @@ from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
-from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import InvalidInput, StreamUnusable, UnknownAttempt
 from recovery_journal.domain.events import AnyEvent, LeaseEnded, Quarantined, StepFailed
@@ -14,7 +13,7 @@ from recovery_journal.domain.journal_events import JOURNAL_STREAM, AnyJournalEve
 from recovery_journal.domain.lease import Actor
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.log.application import JournalApplication
-from recovery_journal.log.mapper import decode, decode_journal_event
+from recovery_journal.log.rows import Row
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.failure_texts import find_texts
 
@@ -61,10 +60,10 @@ class History:
         stream = self._application.streams([attempt_id]).get(attempt_id)
         if stream is None:
             raise UnknownAttempt(attempt_id)
-        last: int = stream.rows[-1]["originator_version"]
+        last = stream.rows[-1].version
         if version is not None and version > last:
             raise _to_come(attempt_id, version, last)
-        rows = [it for it in stream.rows if it["originator_version"] <= (version or last)]
+        rows = [it for it in stream.rows if it.version <= (version or last)]
         return self._with_texts([_entry(row) for row in rows])
 
     def of_journal(self) -> list[HistoryEntry]:
@@ -87,19 +86,7 @@ class History:
         entries: list[HistoryEntry] = []
         for row in self._application.reader.rows(after, limit):
             try:
-                entries.append(
-                    _entry(
-                        {
-                            "originator_id": row.stream,
-                            "originator_version": row.version,
-                            "topic": row.tag,
-                            "state": row.state,
-                            "notification_id": row.position,
-                            "recorded_at": row.recorded_at,
-                            "is_skipped": row.is_skipped,
-                        }
-                    )
-                )
+                entries.append(_entry(row))
             except StreamUnusable:
                 if not entries:
                     raise
@@ -127,36 +114,24 @@ def _to_come(attempt_id: str, version: int, last: int) -> InvalidInput:
     )
 
 
-def _entry(row: DictRow) -> HistoryEntry:
+def _entry(row: Row) -> HistoryEntry:
     """Raises `StreamUnusable` for an event at which other readers have to stop too."""
     event: AnyEvent | AnyJournalEvent | UnreadableEvent
     try:
-        event = _decoded(row)
+        event = row.journal_event() if row.stream == JOURNAL_STREAM else row.event()
     except StreamUnusable as error:
-        if row["originator_id"] != JOURNAL_STREAM and not row["is_skipped"]:
+        if row.is_of_an_attempt:
             raise
         event = UnreadableEvent(
-            originator_id=row["originator_id"],
-            originator_version=row["originator_version"],
-            stored_tag=row["topic"],
-            state_digest=f"sha256:{sha256(row['state']).hexdigest()}",
+            originator_id=row.stream,
+            originator_version=row.version,
+            stored_tag=row.tag,
+            state_digest=f"sha256:{sha256(row.state).hexdigest()}",
             problem=str(error),
         )
     return HistoryEntry(
-        position=row["notification_id"],
-        recorded_at=row["recorded_at"],
+        position=row.position,
+        recorded_at=row.recorded_at,
         event=event,
-        is_skipped=row["is_skipped"],
+        is_skipped=row.is_skipped,
     )
-
-
-def _decoded(row: DictRow) -> AnyEvent | AnyJournalEvent:
-    stored = {
-        "version": row["originator_version"],
-        "tag": row["topic"],
-        "state": row["state"],
-        "position": row["notification_id"],
-    }
-    if row["originator_id"] == JOURNAL_STREAM:
-        return decode_journal_event(**stored)
-    return decode(attempt_id=row["originator_id"], **stored)

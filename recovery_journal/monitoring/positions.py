@@ -1,22 +1,14 @@
 """Positions for reads of the past: settled ones, and those that times mean."""
 
-import time
 from datetime import datetime
-from typing import Final
-
-from psycopg import Cursor
-from psycopg.rows import DictRow
 
 from recovery_journal import inputs
 from recovery_journal.domain.errors import StoreBusy, UnknownAttempt
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.projections.moments import MOMENTS
-from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
-
-SETTLING_S: Final = 0.25
-PAUSE_S: Final = 0.005
+from recovery_journal.read_models.following.settled_position import SETTLING_S, SettledPosition
+from recovery_journal.read_models.tables.row_errors import translating_read_errors
 
 # The query skips what the moments projection knows: at or below its position nothing was recorded
 # after the moment. The next of its rows, if there is one, is behind the event that is searched.
@@ -68,7 +60,7 @@ class Positions:
     def __init__(self, database: Database, reader: SettledReader) -> None:
         self._database = database
         self._reader = reader
-        self._tracking = ProjectionTracking(database)
+        self._settled = SettledPosition(database, reader)
 
     def at(self, at: int | datetime) -> int:
         """The settled position that is meant: itself, or for a time the last position before the
@@ -97,8 +89,7 @@ class Positions:
         `UnknownAttempt`, and `InvalidInput` where the attempt had no event yet."""
         places = {"attempt_id": attempt_id, "position": position}
         with self._database.cursor() as cursor:
-            row = cursor.execute(VERSION_AT, places).fetchone()
-        assert row is not None
+            row = one(cursor.execute(VERSION_AT, places))
         if row["first_position"] is None:
             raise UnknownAttempt(attempt_id)
         if row["version"] is None:
@@ -113,15 +104,15 @@ class Positions:
 
     def _at_time(self, moment: datetime) -> int:
         """Most times are long past, so the moments projection suffices to find them."""
-        upto = self._followed_position()
+        upto = self._settled.followed()
         passed = self._first_after(moment, upto)
         if passed is None:
-            upto = self._settled_position(self._reader.last_position())
+            upto = self._settled.reach(self._reader.last_position())
             passed = self._first_after(moment, upto)
         return self._last_below(upto + 1 if passed is None else passed)
 
     def _require(self, position: int) -> None:
-        if position <= self._followed_position():
+        if position <= self._settled.followed():
             return
         last = self._reader.last_position()
         if position > last:
@@ -131,25 +122,11 @@ class Positions:
                 f"at most {last}, the last one in the log",
                 "choose one that the log shows",
             )
-        if self._settled_position(position) < position:
+        if self._settled.reach(position) < position:
             raise StoreBusy(
-                f"look at position {position}: events below it are being appended",
+                f"read as of position {position}: events below it are being appended",
                 limit=f"{SETTLING_S:g} s",
             )
-
-    def _followed_position(self) -> int:
-        """A followed position is settled by construction; a reader that has just started knows
-        little of a busy log."""
-        return max((place.position for place in self._tracking.all()), default=0)
-
-    def _settled_position(self, needed: int) -> int:
-        """The settled position, after a short wait for writers at or below `needed`."""
-        give_up_at = time.monotonic() + SETTLING_S
-        while True:
-            settled = max(self._reader.settled_position(), self._followed_position())
-            if settled >= needed or time.monotonic() >= give_up_at:
-                return settled
-            time.sleep(PAUSE_S)
 
     def _first_after(self, moment: datetime, upto: int) -> int | None:
         wanted = {"moment": moment, "upto": upto}
@@ -159,11 +136,6 @@ class Positions:
 
     def _last_below(self, position: int) -> int:
         with self._database.cursor() as cursor:
-            return _position(cursor.execute(LAST_BELOW, {"position": position}, prepare=True))
-
-
-def _position(cursor: Cursor[DictRow]) -> int:
-    row = cursor.fetchone()
-    assert row is not None
-    position: int = row["position"]
-    return position
+            wanted = {"position": position}
+            below: int = one(cursor.execute(LAST_BELOW, wanted, prepare=True))["position"]
+        return below

@@ -34,7 +34,7 @@ STANDARD_ERROR: Final = 2
 TRY_LIMIT: Final = 5
 MARGIN_S: Final = 5.0
 
-TAKE: Final = """
+TAKE_DUE_NOTICE: Final = """
 UPDATE pending_quarantine_notices
 SET try_count = try_count + 1,
     next_try_at = clock_timestamp() + make_interval(secs => %(busy_s)s)
@@ -49,12 +49,12 @@ WHERE (attempt_id, version) = (
 RETURNING attempt_id, version, try_count
 """
 
-TOLD: Final = """
+DELETE_NOTICE: Final = """
 DELETE FROM pending_quarantine_notices
 WHERE attempt_id = %(attempt_id)s AND version = %(version)s
 """
 
-AGAIN: Final = """
+RESCHEDULE_NOTICE: Final = """
 UPDATE pending_quarantine_notices
 SET next_try_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
 WHERE attempt_id = %(attempt_id)s AND version = %(version)s
@@ -69,27 +69,27 @@ class QuarantineNotifier:
         self._reading = reading
         self._limits = limits
 
-    def tell(self, hook: Hook, on_problem: Callable[[HookFailed], object]) -> int:
+    def notify(self, hook: Hook, on_problem: Callable[[HookFailed], object]) -> int:
         """Call the hook for all due notices; return how many calls succeeded."""
-        told_count = 0
+        delivered_count = 0
         while (row := self._take()) is not None:
             attempt = self._reading.of(row["attempt_id"], version=row["version"])
             if attempt is None:  # no longer quarantined, in a store that was repaired by hand
-                self._settle(TOLD, row)
+                self._execute(DELETE_NOTICE, row)
                 continue
             try:
                 finished("the hook", hook(attempt))
             except Exception as error:  # noqa: BLE001 - the user's hook may raise anything; it is reported
                 on_problem(self._fail(row, error))
                 continue
-            self._settle(TOLD, row)
-            told_count += 1
-        return told_count
+            self._execute(DELETE_NOTICE, row)
+            delivered_count += 1
+        return delivered_count
 
     def _take(self) -> DictRow | None:
         busy = {"busy_s": self._limits.hook_s + MARGIN_S}
         with self._database.cursor() as cursor:
-            return cursor.execute(TAKE, busy).fetchone()
+            return cursor.execute(TAKE_DUE_NOTICE, busy).fetchone()
 
     def _fail(self, row: DictRow, error: Exception) -> HookFailed:
         """Schedule the retry with back-off, up to the limit of calls."""
@@ -97,15 +97,15 @@ class QuarantineNotifier:
         if isinstance(error, CommandFailed):
             found = str(error)
         if row["try_count"] >= TRY_LIMIT:
-            self._settle(TOLD, row)
+            self._execute(DELETE_NOTICE, row)
             do = f"it was called {TRY_LIMIT} times and is not called again: see `quarantine list`"
         else:
             wait_s = self._limits.policy.retry_wait_s(row["try_count"])
-            self._settle(AGAIN, row, wait_s=wait_s)
+            self._execute(RESCHEDULE_NOTICE, row, wait_s=wait_s)
             do = f"it is called again in {wait_s:g} s"
         return HookFailed(row["attempt_id"], found=found, do=do)
 
-    def _settle(self, statement: str, row: DictRow, **values: float) -> None:
+    def _execute(self, statement: str, row: DictRow, **values: float) -> None:
         with self._database.cursor() as cursor:
             cursor.execute(statement, {**row, **values})
 
@@ -134,7 +134,7 @@ class QuarantineCommand:
 
     def __call__(self, attempt: QuarantinedAttempt) -> None:
         """Run it once. Raises `CommandFailed`."""
-        said = msgspec.json.encode(attempt) + b"\n"
+        encoded = msgspec.json.encode(attempt) + b"\n"
         try:
             process = subprocess.Popen(
                 self._arguments,
@@ -144,9 +144,9 @@ class QuarantineCommand:
                 start_new_session=True,
             )
         except OSError as error:
-            raise CommandFailed(f"that it does not start ({error})") from error
+            raise CommandFailed(f"a program that does not start ({error})") from error
         try:
-            process.communicate(said, timeout=self._limit_s)
+            process.communicate(encoded, timeout=self._limit_s)
         except subprocess.TimeoutExpired:
             raise CommandFailed(f"no end within {self._limit_s:g} s") from None
         finally:
@@ -157,11 +157,11 @@ class QuarantineCommand:
             raise CommandFailed(f"exit code {process.returncode}")
 
     def _environment(self) -> dict[str, str]:
-        mine = {name: text for name, text in os.environ.items() if not _leads_there(name)}
-        return mine if self._dsn is None else {**mine, DSN_VARIABLE: self._dsn}
+        kept = {name: text for name, text in os.environ.items() if not _gives_access(name)}
+        return kept if self._dsn is None else {**kept, DSN_VARIABLE: self._dsn}
 
 
-def _leads_there(variable: str) -> bool:
+def _gives_access(variable: str) -> bool:
     """Whether this environment variable gives access to the journal's database: the journal's own,
     or one of libpq's."""
     return variable == DSN_VARIABLE or variable.startswith("PG")

@@ -1,6 +1,5 @@
 """Journal health: queue, failing recoveries, projection lag."""
 
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -19,7 +18,7 @@ from recovery_journal.monitoring.delays import Delay, delays
 from recovery_journal.monitoring.projection_status import ProjectionStatus, projection_status
 from recovery_journal.monitoring.protections import missing_protections
 from recovery_journal.postgres.accepted_servers import AcceptedServers
-from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
+from recovery_journal.postgres.database import ONE_SNAPSHOT, Database, one
 from recovery_journal.postgres.schema_privileges import creators
 from recovery_journal.postgres.server_settings import weakened, words_of
 from recovery_journal.postgres.session_settings import REQUIRED, Durability, changed_since
@@ -28,26 +27,23 @@ from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
 from recovery_journal.projections.workers import WORKERS
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.following.settled_position import SettledPosition
+from recovery_journal.read_models.tables.row_errors import translating_read_errors
 
 KindT = TypeVar("KindT", bound=StrEnum)
 
-SETTLING_S: Final = 0.25
-PAUSE_S: Final = 0.01
 FAILING_LIMIT: Final = 20
 
-# One snapshot for all queries that follow, so that the numbers are consistent.
-
-SERVER = """
+SERVER: Final = """
 SELECT current_setting('server_version') AS version,
     pg_postmaster_start_time() AS started_at,
     extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS uptime_s,
     clock_timestamp() AS now
 """
 
-STATUSES = "SELECT status, count(*) AS count FROM leases GROUP BY status"
+STATUSES: Final = "SELECT status, count(*) AS count FROM leases GROUP BY status"
 
-STAGES = """
+STAGES: Final = """
 SELECT coalesce(contexts.stage, 'expired') AS stage, count(*) AS count
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)
@@ -55,7 +51,7 @@ WHERE leases.is_watched AND leases.status = 'recovering'
 GROUP BY 1
 """
 
-WAITING = """
+WAITING: Final = """
 SELECT count(*) AS count,
     count(*) FILTER (WHERE not_before > clock_timestamp()) AS deferred_count,
     min(ready_at) AS oldest_ready_at,
@@ -65,9 +61,9 @@ FROM projection_dispatch_ready
 WHERE left_position IS NULL
 """
 
-LAST_POSITION = "SELECT coalesce(max(notification_id), 0) AS position FROM journal_events"
+LAST_POSITION: Final = "SELECT coalesce(max(notification_id), 0) AS position FROM journal_events"
 
-REFUSED_WRITES = """
+REFUSED_WRITES: Final = """
 SELECT coalesce(sum(refused_write_count), 0)::bigint AS count,
     max(last_refused_at) AS newest_at,
     (array_agg(worker_id ORDER BY last_refused_at DESC NULLS LAST))[1] AS newest_worker_id
@@ -76,7 +72,7 @@ WHERE refused_write_count > 0
 """
 
 # Attempts that wait for a retry: a failed step, or a stream that could not be read when it was due.
-FAILING = """
+FAILING: Final = """
 SELECT leases.attempt_id,
     leases.run_id,
     leases.recovery_no,
@@ -96,7 +92,7 @@ ORDER BY leases.retry_at, leases.attempt_id
 LIMIT %(limit)s
 """
 
-QUARANTINED = """
+QUARANTINED: Final = """
 SELECT coalesce(contexts.quarantine_cause, 'not yet known') AS cause, count(*) AS count
 FROM leases
 LEFT JOIN projection_recovery_contexts AS contexts USING (attempt_id, recovery_no)
@@ -193,6 +189,7 @@ class StatusReading:
     ) -> None:
         self._database = database
         self._reader = reader
+        self._settled = SettledPosition(database, reader)
         self._projections = projections
         self._limits = limits
         self._servers = AcceptedServers(database)
@@ -200,33 +197,36 @@ class StatusReading:
     def now(self) -> datetime:
         """The database's clock."""
         with self._database.cursor() as cursor:
-            now: datetime = _one(cursor, SERVER)["now"]
+            now: datetime = one(cursor.execute(SERVER))["now"]
         return now
 
     def status(self) -> Status:
         """Read the status once. Raises `ServerUnavailable`, `StoreBusy`, `ReadOnlyServer`, and
         `RowsUnreadable` where another fold made rows that it needs."""
-        settled = self._settled_position()
+        settled = self._settled.reach(self._reader.last_position())
         with self._database.transaction() as cursor:
             cursor.execute(ONE_SNAPSHOT)
-            last: int = _one(cursor, LAST_POSITION)["position"]
+            last: int = one(cursor.execute(LAST_POSITION))["position"]
             projections = projection_status(
                 cursor, self._projections, schema=self._database.schema, last=last
             )
             with translating_read_errors(DISPATCH_READY):
-                waiting = msgspec.convert(_one(cursor, WAITING), WaitingStatus)
+                waiting = msgspec.convert(one(cursor.execute(WAITING)), WaitingStatus)
             with translating_read_errors(WORKERS):
-                refused = msgspec.convert(_one(cursor, REFUSED_WRITES), RefusedStatus)
+                refused = msgspec.convert(one(cursor.execute(REFUSED_WRITES)), RefusedStatus)
             with translating_read_errors(RECOVERY_CONTEXTS):
                 recovering = _counts(cursor, STAGES, "stage", Stage)
-                causes = {row["cause"]: row["count"] for row in _all(cursor, QUARANTINED)}
-                rows = _all(cursor, FAILING, limit=FAILING_LIMIT)
+                causes = {
+                    row["cause"]: row["count"] for row in cursor.execute(QUARANTINED).fetchall()
+                }
+                rows = cursor.execute(FAILING, {"limit": FAILING_LIMIT}).fetchall()
                 failing = msgspec.convert(rows, list[FailingRecovery])
-            # A reader that has just started may know less than a follower, whose position is
-            # settled by construction.
-            places = [one.position for one in projections if one.position <= last]
-            settled = max([settled, *places])
-            server = self._server(cursor)
+            server = ServerStatus(
+                address=self._database.server,
+                schema=self._database.schema,
+                durability=self._database.durability,
+                **one(cursor.execute(SERVER)),
+            )
             delayed = delays(
                 cursor,
                 self._servers,
@@ -265,39 +265,10 @@ class StatusReading:
         for name in weakened(cursor):
             yield StatusProblem(what=words_of(name), do=f"set {name} = on")
 
-    def _settled_position(self) -> int:
-        """The settled position, after a short wait for present writers: a reader that has just
-        started knows little of a busy log."""
-        last = self._reader.last_position()
-        give_up_at = time.monotonic() + SETTLING_S
-        while True:
-            settled = self._reader.settled_position()
-            if settled >= last or time.monotonic() >= give_up_at:
-                return settled
-            time.sleep(PAUSE_S)
-
-    def _server(self, cursor: Cursor[DictRow]) -> ServerStatus:
-        return ServerStatus(
-            address=self._database.server,
-            schema=self._database.schema,
-            durability=self._database.durability,
-            **_one(cursor, SERVER),
-        )
-
 
 def _counts(
     cursor: Cursor[DictRow], statement: str, by: str, kinds: type[KindT]
 ) -> dict[KindT, int]:
     """Counts in the order of the kinds."""
-    found = {row[by]: row["count"] for row in _all(cursor, statement)}
+    found = {row[by]: row["count"] for row in cursor.execute(statement.encode()).fetchall()}
     return {kind: found[kind.value] for kind in kinds if kind.value in found}
-
-
-def _one(cursor: Cursor[DictRow], statement: str) -> DictRow:
-    row = cursor.execute(statement.encode()).fetchone()
-    assert row is not None
-    return row
-
-
-def _all(cursor: Cursor[DictRow], statement: str, **wanted: int) -> list[DictRow]:
-    return cursor.execute(statement.encode(), wanted or None).fetchall()

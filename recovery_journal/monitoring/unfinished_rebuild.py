@@ -82,6 +82,6 @@ def _do(begun: RebuildState, known: Mapping[str, Projection[Any]]) -> str:
     names = sorted(name for name, _, _ in begun.folds)
     projections = [known[name] for name in names if name in known]
     if not begun.is_of(projections):
-        return "`recovery-journal rebuild` begins anew"
+        return "`recovery-journal rebuild` begins from scratch"
     which = "" if len(projections) == len(known) else f" {' '.join(names)}"
-    return f"`recovery-journal rebuild{which}` goes on"
+    return f"`recovery-journal rebuild{which}` resumes it"

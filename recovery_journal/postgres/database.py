@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import Connection, Cursor
@@ -48,12 +48,17 @@ NETWORK_LIMITS: Final = {
 ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 """First in a transaction: all its reads are as of one moment."""
 
+WITHOUT_LIMIT: Final = "SET LOCAL statement_timeout = 0"
+"""For statements of a transaction that may take any time."""
+
 # Reached a limit, lost a deadlock, or could not be serialised: the same call may succeed later.
 BUSY_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 READ_ONLY_STATE: Final = "25006"
 EXHAUSTED_CLASS: Final = "53"
 TOO_LONG_STATES: Final = frozenset({"25P03", "25P04"})  # idle in a transaction, or in it at all
 
+
+RowT = TypeVar("RowT")
 
 Guard: TypeAlias = Callable[[Connection[DictRow]], object]
 
@@ -95,6 +100,13 @@ class _Thread:
 
     session: _Session | None = None
     exhaustion_count = 0
+
+
+class _Local(threading.local):
+    """The `_Thread` of each thread, made at its first use of the database."""
+
+    def __init__(self) -> None:
+        self.thread = _Thread()
 
 
 # Sessions of a parent process, which a child neither closes nor drops: if one were dropped,
@@ -144,7 +156,7 @@ class Database:
             idle_in_transaction_session_timeout=idle_in_transaction_s,
         )
         self._guard: Guard | None = None
-        self._local = threading.local()
+        self._local = _Local()
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
         self._is_closed = False
 
@@ -206,13 +218,13 @@ class Database:
 
     def exhaustion_count(self) -> int:
         """How often the server was out of resources when this thread used it."""
-        return self._thread().exhaustion_count
+        return self._local.thread.exhaustion_count
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor[DictRow]]:
         """A cursor whose statements commit one by one - or belong to this thread's transaction,
         inside of one. Errors as in `transaction`."""
-        with self.translated(), self.connection().cursor() as cursor:
+        with self.translated(), self._session().connection.cursor() as cursor:
             yield cursor
 
     @contextmanager
@@ -248,7 +260,7 @@ class Database:
             if typed is None:
                 raise
             if isinstance(typed, ServerExhausted):
-                self._thread().exhaustion_count += 1
+                self._local.thread.exhaustion_count += 1
             # psycopg's message quotes the DSN, and a traceback shows it.
             raise typed from (error if self._given.is_certain else None)
 
@@ -271,9 +283,8 @@ class Database:
     def server_started_at(self) -> datetime:
         """When the server was started, by its own clock."""
         with self.cursor() as cursor:
-            row = cursor.execute("SELECT pg_postmaster_start_time() AS started").fetchone()
-        assert row is not None
-        started: datetime = row["started"]
+            statement = "SELECT pg_postmaster_start_time() AS started"
+            started: datetime = one(cursor.execute(statement))["started"]
         return started
 
     def server_version(self, connection: Connection[DictRow]) -> int:
@@ -288,7 +299,7 @@ class Database:
             session.close()
 
     def _session(self) -> _Session:
-        thread = self._thread()
+        thread = self._local.thread
         session = thread.session
         if session is not None and session.is_usable:
             return session
@@ -301,13 +312,6 @@ class Database:
             session.close()
         thread.session = self._open(thread)
         return thread.session
-
-    def _thread(self) -> _Thread:
-        try:
-            thread: _Thread = self._local.thread
-        except AttributeError:
-            thread = self._local.thread = _Thread()
-        return thread
 
     def _open(self, thread: _Thread) -> _Session:
         own = self.open_connection()
@@ -359,6 +363,13 @@ class Database:
         if not is_direct:
             connection.prepare_threshold = None  # the next backend would not know the statement
         return is_direct
+
+
+def one(cursor: Cursor[RowT]) -> RowT:
+    """The row of a statement that always returns one, such as a count."""
+    row = cursor.fetchone()
+    assert row is not None
+    return row
 
 
 def _check_schema_name(schema: str) -> None:

@@ -7,21 +7,28 @@ from typing import Any, Final, TypeAlias
 from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow
-from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
+from psycopg.sql import SQL, Composed, Identifier, Placeholder
 
 from recovery_journal import inputs
 from recovery_journal.domain.errors import PositionNotReached
 from recovery_journal.postgres.database import Database
-from recovery_journal.projections.projection import Listing, Projection, RowT
+from recovery_journal.projections.projection import Projection, RowT
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.tables.as_of_index import STAY_BITS, AsOfIndex
-from recovery_journal.read_models.tables.projection_table import table_of
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.projection_table import as_json, table_of
+from recovery_journal.read_models.tables.row_errors import translating_read_errors
+from recovery_journal.read_models.tables.table_definition import listed
 
 Only: TypeAlias = Mapping[str, Sequence[str] | None]
 """By field: the values of which a row must have one; None for no filter."""
 
 ENTRIES_NOW: Final = "SELECT * FROM {table} WHERE left_position IS NULL"
+
+DISPATCHABLE_NOW: Final = f"""
+{ENTRIES_NOW}
+    AND (not_before IS NULL OR not_before <= clock_timestamp())
+"""
+"""Of the dispatch-ready list."""
 
 # Entries that have left since, found by the as-of index, and entries that have not, by the list's
 # own. OFFSET 0 forces a short index scan for each length: the planner assumes that the lengths of
@@ -53,15 +60,12 @@ WHERE entered_position <= %(position)s::bigint
     AND (left_position IS NULL OR left_position > %(position)s::bigint)
 """
 
-LISTED = """
-SELECT coalesce(json_agg(page), '[]')::text AS rows
-FROM (
-    SELECT *
-    FROM ({entries}) AS listed
-    WHERE {only}
-    ORDER BY {order}
-    LIMIT %(limit)s
-) AS page
+LISTED: Final = """
+SELECT *
+FROM ({entries}) AS listed
+WHERE {only}
+ORDER BY {order}
+LIMIT %(limit)s
 """
 
 
@@ -79,6 +83,7 @@ class ListReading:
         position: int | None,
         limit: int,
         only: Only | None = None,
+        entries_now: str = ENTRIES_NOW,
     ) -> list[RowT]:
         """The entries of the list now or at a settled position, in the list's order, each entry as
         it was then. Raises `InvalidInput` for a projection that keeps no list, `PositionNotReached`
@@ -88,11 +93,9 @@ class ListReading:
         if position is not None and not projection.is_inline:
             self._require(projection.name, position)
         with translating_read_errors(projection), self._database.cursor() as cursor:
-            entries = ENTRIES_NOW if position is None else entries_then(cursor, projection)
+            entries = entries_now if position is None else entries_then(cursor, projection)
             statement = statement_of(projection, entries, tuple(wanted))
-            found = cursor.execute(statement, values, prepare=True).fetchone()
-            assert found is not None
-            rows = table_of(projection).form.from_json(found["rows"])
+            rows = table_of(projection).fetch(cursor, statement, values)
         return [_as_then(projection, row) for row in rows]
 
     def _require(self, projection: str, position: int) -> None:
@@ -126,23 +129,13 @@ def statement_of(projection: Projection[Any], entries: str, only: tuple[str, ...
             f"projection {projection.name!r} as a list", "no listing", "one", "give it a `listing`"
         )
     table = Identifier(table_of(projection).name)
-    return SQL(LISTED).format(
+    query = SQL(LISTED).format(
         entries=SQL(entries).format(table=table, stay_bits=STAY_BITS),
-        only=_only(only),
-        order=_order(listing),
+        only=SQL(" AND ").join([SQL("true"), *map(_is_one_of, only)]),
+        order=listed(listing.order, listing.descending),
     )
+    return as_json(query)
 
 
-def _only(fields: tuple[str, ...]) -> Composable:
-    if not fields:
-        return SQL("true")
-    return SQL(" AND ").join(
-        SQL("{} = ANY({})").format(Identifier(field), Placeholder(field)) for field in fields
-    )
-
-
-def _order(listing: Listing) -> Composed:
-    return SQL(", ").join(
-        SQL("{} DESC" if field in listing.descending else "{}").format(Identifier(field))
-        for field in listing.order
-    )
+def _is_one_of(field: str) -> Composed:
+    return SQL("{} = ANY({})").format(Identifier(field), Placeholder(field))

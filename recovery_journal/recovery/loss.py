@@ -15,21 +15,22 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import detours, holding, steps
-from recovery_journal.domain.errors import RecoveryJournalError, StoreBusy
-from recovery_journal.domain.events import AnyEvent, SeizeReason
-from recovery_journal.domain.lease import Fence, LossReason
+from recovery_journal.domain.commands.lease import seize, time_out
+from recovery_journal.domain.commands.pipeline import expire
+from recovery_journal.domain.commands.quarantine import quarantine_missing_version
+from recovery_journal.domain.errors import StoreBusy
+from recovery_journal.domain.events import SeizeReason
+from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.identity import actor, sweeper_holder
+from recovery_journal.process.identity import actor
 from recovery_journal.recovery.outage import Outage
 from recovery_journal.recovery.session_watch import SessionWatch
 from recovery_journal.store.code_version_demand import MISSED, pace_s
-from recovery_journal.store.lease_row import COLUMNS, SeenRow, by_attempt, read_seen
-from recovery_journal.store.ledger import Ledger
-from recovery_journal.store.move import Move
-from recovery_journal.store.set_aside import BE_BRIEF, Halving, set_aside
+from recovery_journal.store.lease_row import COLUMNS, LockedLease, lock_leases, locking
+from recovery_journal.store.ledger import Answer, Events, Ledger
+from recovery_journal.store.set_aside import Halving
 
 LOST = """
 is_watched
@@ -87,10 +88,10 @@ WHERE is_watched
 # The condition is evaluated again under the lock, on the newest version of the row. Skipping locked
 # rows lets sweepers share the work, and a stuck writer blocks no sweeper. The rows come in the
 # order of the index and each cohort begins `after` the one before, so that finding a hundred
-# cohorts costs little more than finding one. The statement returns the time that it compared with,
-# because the server's clock may have been set back before the next statement.
+# cohorts costs little more than finding one. The statement returns the time itself, because the
+# server's clock may have been set back before the next statement.
 LOCK_LOST = """
-SELECT {columns}, clock_timestamp() AS seen_at
+SELECT {columns}
 FROM leases
 WHERE {condition}
     AND (%(attempt_ids)s::text[] IS NULL OR attempt_id = ANY(%(attempt_ids)s))
@@ -100,10 +101,15 @@ LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
 """
 
-TAKE_LOST = LOCK_LOST.format(columns=COLUMNS, condition=LOST)
-TAKE_ORPHANED = LOCK_LOST.format(columns=COLUMNS, condition=ORPHANED)
-TAKE_OVERDUE = LOCK_LOST.format(columns=COLUMNS, condition=OVERDUE)
-TAKE_MISSED = LOCK_LOST.format(columns=COLUMNS, condition=MISSED)
+
+def _lost(condition: str) -> str:
+    return locking(LOCK_LOST.format(columns=COLUMNS, condition=condition), is_brief=True)
+
+
+TAKE_LOST = _lost(LOST)
+TAKE_ORPHANED = _lost(ORPHANED)
+TAKE_OVERDUE = _lost(OVERDUE)
+TAKE_MISSED = _lost(MISSED)
 
 # A reported death is no evidence of a fleet-wide loss. A session lock that is gone is such
 # evidence, also within its grace and after its lease was taken back: workers that die together are
@@ -121,8 +127,6 @@ FROM leases
 WHERE is_watched AND status = 'held'
 """
 
-TakenLease = Recovery | RecoveryJournalError
-
 
 class SweepWork(Struct, frozen=True, kw_only=True):
     """Which kinds of work a sweep would find."""
@@ -131,9 +135,6 @@ class SweepWork(Struct, frozen=True, kw_only=True):
     has_orphaned: bool
     has_lost: bool
     has_missed: bool
-
-
-Decide = Callable[[SeenRow, Recovery, Fence], tuple[AnyEvent, ...]]
 
 
 class Losses:
@@ -148,7 +149,7 @@ class Losses:
         self._session_watch = session_watch
         self._outage = Outage(database)
 
-    def look(self) -> SweepWork:
+    def find(self) -> SweepWork:
         """Check whether there is anything to take; on an idle fleet a sweep queries nothing
         else."""
         with self._database.transaction() as cursor:
@@ -156,23 +157,23 @@ class Losses:
         assert row is not None
         return SweepWork(**row)
 
-    def end_overdue(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
+    def end_overdue(self, after: str) -> dict[str, Answer]:
         """Fence attempts past their execution timeout, and end or quarantine them."""
         decision = self._decision("the execution timeout passed")
 
-        def decide(_row: SeenRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
-            return holding.time_out(recovery, decision, self._limits.policy)
+        def command(recovery: Recovery, _lost: LockedLease) -> Events:
+            return time_out(recovery, decision, self._limits.policy)
 
-        return self._take(TAKE_OVERDUE, decide, limit, after)
+        return self._take(TAKE_OVERDUE, command, after)
 
-    def give_up_missed(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
+    def quarantine_missed(self, after: str) -> dict[str, Answer]:
         """Quarantine ready attempts whose code version no worker has any more."""
         decision = self._decision("no worker of its code version came")
 
-        def decide(_row: SeenRow, recovery: Recovery, _fence: Fence) -> tuple[AnyEvent, ...]:
-            return detours.miss_version(recovery, decision, self._limits.policy)
+        def command(recovery: Recovery, _lost: LockedLease) -> Events:
+            return quarantine_missing_version(recovery, decision, self._limits.policy)
 
-        return self._take(TAKE_MISSED, decide, limit, after)
+        return self._take(TAKE_MISSED, command, after)
 
     def is_fleet_wide(self) -> bool:
         """Whether the present losses are so much of the fleet that they are no evidence against the
@@ -191,109 +192,69 @@ class Losses:
 
     def take_lost(
         self,
+        after: str,
         *,
-        limit: int,
-        after: str = "",
         attempt_ids: Sequence[str] | None = None,
         is_fleet_wide: bool = False,
-    ) -> dict[str, TakenLease]:
+    ) -> dict[str, Answer]:
         """Step 1: declare each lost lease lost, on the evidence of its row."""
         decision = cache(self._decision)  # one for all that were lost for the same reason
 
-        def decide(row: SeenRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
+        def command(recovery: Recovery, lost: LockedLease) -> Events:
+            row = lost.row
             session = self._session_watch.loss_of(row.session_lock) if not row.loss else None
             silence = LossReason.SESSION_LOST if session else LossReason.TTL
-            return steps.expire(
+            return expire(
                 recovery,
                 decision(row.loss_reason or ""),
-                lease=row.view(seen_at=row.seen_at, grace_s=self._limits.grace_s),
+                lease=row.view(seen_at=lost.seen_at, grace_s=self._limits.grace_s),
                 loss=LossReason(row.loss or silence),
-                fence=fence,
+                fence=lost.new_fence,
                 is_fleet_wide=is_fleet_wide and row.loss is None,
                 session=session,
             )
 
-        return self._take(TAKE_LOST, decide, limit, after, attempt_ids)
+        return self._take(TAKE_LOST, command, after, attempt_ids)
 
-    def take_orphaned(self, *, limit: int, after: str = "") -> dict[str, TakenLease]:
+    def take_orphaned(self, after: str) -> dict[str, Answer]:
         """Take recoveries whose sweeper is gone, or whose failed step is due again."""
         decision = self._decision()
 
-        def decide(row: SeenRow, recovery: Recovery, fence: Fence) -> tuple[AnyEvent, ...]:
-            why = SeizeReason.RETRY_DUE if row.retry_at else SeizeReason.SWEEPER_LOST
-            return detours.seize(recovery, decision, fence=fence, why=why)
+        def command(recovery: Recovery, orphaned: LockedLease) -> Events:
+            why = SeizeReason.RETRY_DUE if orphaned.row.retry_at else SeizeReason.SWEEPER_LOST
+            return seize(recovery, decision, fence=orphaned.new_fence, why=why)
 
-        return self._take(TAKE_ORPHANED, decide, limit, after)
+        return self._take(TAKE_ORPHANED, command, after)
 
     def _take(
         self,
         statement: str,
-        decide: Decide,
-        limit: int,
+        command: Callable[[Recovery, LockedLease], Events],
         after: str,
         attempt_ids: Sequence[str] | None = None,
-    ) -> dict[str, TakenLease]:
-        """Lock the rows that the statement finds, decide on each, and record all at once; where
-        another transaction has locked one of them, repeat with half as many at a time."""
-        tried: list[str] = []
-
-        def take(some: Sequence[str] | None) -> dict[str, TakenLease]:
+    ) -> dict[str, Answer]:
+        """Lock the rows of a cohort `after` the one before, and decide on each. An attempt that
+        another transaction has locked is left alone for now."""
+        taken: dict[str, Answer] = {}
+        parts = Halving(attempt_ids)
+        for part in parts:
+            locked: list[LockedLease] = []
             wanted = {
-                "attempt_ids": None if some is None else list(some),
-                "limit": limit,
+                "attempt_ids": None if part is None else list(part),
+                "limit": self._limits.cohort_size,
                 "after": after,
             }
-            return self._take_some(statement, decide, wanted, tried)
-
-        try:
-            return take(attempt_ids)
-        except StoreBusy as error:
-            if not tried:
-                raise
-            return Halving(take, self._give_up).halve(list(tried), error)
-
-    def _take_some(
-        self, statement: str, decide: Decide, wanted: dict[str, Any], tried: list[str]
-    ) -> dict[str, TakenLease]:
-        """One transaction; `tried` then names the attempts that were locked, also where it
-        fails."""
-        with self._database.transaction() as cursor:
-            parameters = {**self._when(cursor), **wanted}
-            rows = read_seen(cursor, statement, parameters)
-            tried[:] = [row.attempt_id for row in rows]
-            if not rows:
-                return {}
-            cursor.execute(BE_BRIEF)
-            return self._move(cursor, rows, decide)
-
-    def _give_up(self, attempt_id: str, error: StoreBusy) -> TakenLease:
-        """Another transaction holds what the next event of this attempt needs: leave the attempt
-        for now."""
-        with self._database.transaction() as cursor:
-            set_aside(cursor, {attempt_id: error}, self._limits.policy)
-        return error
-
-    def _move(
-        self, cursor: Cursor[DictRow], rows: Sequence[SeenRow], decide: Decide
-    ) -> dict[str, TakenLease]:
-        streams = self._ledger.load(cursor, by_attempt(rows))
-        fences = self._ledger.draw_fences(cursor, len(rows))
-        taken: dict[str, TakenLease] = {}
-        moves, owner = [], sweeper_holder()
-        for row, fence in zip(rows, fences, strict=True):
-            recovery = streams[row.attempt_id]
             try:
-                if isinstance(recovery, RecoveryJournalError):
-                    raise recovery
-                events = decide(row, recovery, fence)
-            except RecoveryJournalError as error:
-                taken[row.attempt_id] = error
-                continue
-            moves.append(Move(recovery, events, owner, self._limits.sweeper_ttl_s))
-        for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
-            taken[move.recovery.attempt_id] = answer
-        failed = {id_: it for id_, it in taken.items() if isinstance(it, RecoveryJournalError)}
-        set_aside(cursor, failed, self._limits.policy)
+                with self._database.transaction() as cursor:
+                    locked = lock_leases(cursor, statement, {**self._when(cursor), **wanted})
+                    if locked:
+                        taken |= self._ledger.decide(cursor, locked, command)
+            except StoreBusy as error:
+                left_out = parts.halve([one.row.attempt_id for one in locked], error)
+                if left_out is not None:
+                    with self._database.transaction() as cursor:
+                        self._ledger.set_aside(cursor, {left_out: error})
+                    taken[left_out] = error
         return taken
 
     def _when(self, cursor: Cursor[DictRow]) -> dict[str, Any]:

@@ -16,7 +16,11 @@ from typing import Final
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.lease import SessionLoss
-from recovery_journal.domain.session_observations import LockHolder, SessionObservations, look_again
+from recovery_journal.domain.session_observations import (
+    LockHolder,
+    SessionObservations,
+    observe_again,
+)
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 
@@ -78,7 +82,7 @@ class SessionWatch:
         self._limits = limits
         self._seen = _Seen()
 
-    def look(self) -> float:
+    def poll(self) -> float:
         """Poll once; return in how many seconds to poll again, 0 where a session has just ended."""
         session_no = self._database.session_no()
         with self._database.cursor() as cursor:
@@ -89,7 +93,7 @@ class SessionWatch:
             self._seen.sight = None
             self._seen.holders = {}
             return self._limits.session_poll_s
-        sight = self._seen.sight = look_again(
+        sight = self._seen.sight = observe_again(
             before,
             life=(session_no, row["backend_id"], row["started_at"]),
             holders=self._holders(list(zip(row["numbers"], row["pids"], strict=True))),

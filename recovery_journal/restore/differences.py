@@ -7,6 +7,7 @@ assembled from several of them, table by table, may differ.
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
@@ -17,7 +18,12 @@ from psycopg.rows import DictRow
 COMPARE: Final = """
 SELECT leases.attempt_id,
     leases.run_id,
-    leases.status,
+    CASE
+        WHEN stream.version IS NULL THEN 'lease_only'
+        WHEN leases.version > stream.version THEN 'lease_ahead'
+        ELSE 'log_ahead'
+    END AS kind,
+    leases.status AS lease_status,
     leases.version AS lease_version,
     coalesce(stream.version, 0) AS log_version
 FROM leases
@@ -41,6 +47,7 @@ WHERE leases.version IS DISTINCT FROM stream.version
 UNION ALL
 SELECT originator_id,
     journal_event_json(state) ->> 'run_id',
+    'log_only',
     NULL,
     0,
     (
@@ -85,23 +92,4 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 def differences(cursor: Cursor[DictRow]) -> tuple[Difference, ...]:
     """All differences, in order of attempt. Reads the log once."""
-    return tuple(
-        Difference(
-            attempt_id=row["attempt_id"],
-            run_id=row["run_id"],
-            kind=_kind(row["lease_version"], row["log_version"]),
-            lease_status=row["status"],
-            lease_version=row["lease_version"],
-            log_version=row["log_version"],
-        )
-        for row in cursor.execute(COMPARE).fetchall()
-    )
-
-
-def _kind(lease_version: int, log_version: int) -> DifferenceKind:
-    if not log_version:
-        return DifferenceKind.LEASE_ONLY
-    if not lease_version:
-        return DifferenceKind.LOG_ONLY
-    is_ahead = lease_version > log_version
-    return DifferenceKind.LEASE_AHEAD if is_ahead else DifferenceKind.LOG_AHEAD
+    return msgspec.convert(cursor.execute(COMPARE).fetchall(), tuple[Difference, ...])

@@ -13,24 +13,24 @@ from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import detours, steps
-from recovery_journal.domain.errors import RecoveryJournalError, StoreBusy, UnknownAttempt
-from recovery_journal.domain.events import AnyEvent, SeizeReason
-from recovery_journal.domain.lease import Fence, LossReason
+from recovery_journal.domain.commands.lease import seize
+from recovery_journal.domain.commands.pipeline import expire
+from recovery_journal.domain.errors import StoreBusy
+from recovery_journal.domain.events import SeizeReason
+from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery, Stage
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import blocked, is_lock_timeout
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.identity import sweeper_holder
 from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.differences import Difference, DifferenceKind
-from recovery_journal.store.lease_row import COLUMNS, LeaseRow, read_leases
-from recovery_journal.store.ledger import Ledger
+from recovery_journal.store.lease_row import COLUMNS, LockedLease, lock_leases, locking
+from recovery_journal.store.ledger import Events, Ledger
 from recovery_journal.store.move import Move, change_rows
-from recovery_journal.store.set_aside import BE_BRIEF, Halving, set_aside
+from recovery_journal.store.set_aside import BE_BRIEF, Halving
 
 # Waits for locked rows: none may be skipped.
-OWNED: Final = f"""
+LOCK_OWNED: Final = locking(f"""
 SELECT {COLUMNS}
 FROM leases
 WHERE is_watched
@@ -41,7 +41,7 @@ WHERE is_watched
 ORDER BY attempt_id
 LIMIT %(limit)s
 FOR NO KEY UPDATE
-"""
+""")
 
 # No event can be appended for it, because its stream has no beginning.
 CLOSE: Final = """
@@ -90,76 +90,59 @@ class Fencing:
         fenced: list[Fenced] = []
         after = ""
         while True:
-            tried: list[str] = []
-            try:
-                fenced += self._fence_found(decision, tried, after=after, without=without).values()
-            except StoreBusy as error:
-                if not tried:
-                    raise
-                fenced += self._fence_by_halves(decision, tried, error).values()
-            if len(tried) < self._limits.cohort_size:
+            found = self._fence_cohort(decision, after=after, without=without)
+            fenced += found.values()
+            if len(found) < self._limits.cohort_size:
                 return fenced
-            after = tried[-1]
+            after = max(found)
 
-    def _fence_by_halves(
-        self, decision: Decision, attempt_ids: Sequence[str], error: StoreBusy
+    def _fence_cohort(
+        self, decision: Decision, *, after: str, without: Sequence[str]
     ) -> dict[str, Fenced]:
-        """Another transaction holds what the next event of one of these needs. After this many
-        waits the others are fenced without an event, so that none is skipped."""
+        """Fence a cohort of attempts. It waits for rows, and only briefly for places in streams.
+        Where another transaction holds the next place of an attempt, that attempt is fenced without
+        an event; after many such waits all others are, so that none is skipped."""
         fenced: dict[str, Fenced] = {}
-
-        def fence_some(some: Sequence[str]) -> dict[str, Fenced]:
-            answers = self._fence_found(decision, [], attempt_ids=list(some))
-            fenced.update(answers)
-            return answers
-
-        def refence(attempt_id: str, _error: StoreBusy) -> Fenced:
-            fenced[attempt_id] = self._refence(attempt_id, decision)
-            return fenced[attempt_id]
-
-        try:
-            return Halving(fence_some, refence).halve(attempt_ids, error)
-        except StoreBusy as busy:
-            if not is_lock_timeout(busy):
-                raise
-            return fenced | {
-                id_: self._refence(id_, decision) for id_ in attempt_ids if id_ not in fenced
+        tried: list[str] = []
+        parts = Halving(None)
+        for part in parts:
+            wanted = {
+                "after": after,
+                "without": list(without),
+                "attempt_ids": part,
+                "limit": self._limits.cohort_size,
             }
-
-    def _fence_found(
-        self,
-        decision: Decision,
-        tried: list[str],
-        *,
-        after: str = "",
-        without: Sequence[str] = (),
-        attempt_ids: Sequence[str] | None = None,
-    ) -> dict[str, Fenced]:
-        """One transaction; `tried` then names the attempts that were locked, also where it fails.
-        It waits for rows, and only briefly for places in streams."""
-        wanted = {
-            "after": after,
-            "without": list(without),
-            "attempt_ids": attempt_ids,
-            "limit": self._limits.cohort_size,
-        }
-        with self._database.transaction() as cursor:
-            rows = read_leases(cursor, OWNED, wanted)
-            tried += [row.attempt_id for row in rows]
-            cursor.execute(BE_BRIEF)
-            fenced = self._fence(cursor, rows, decision)
-        return {one.attempt_id: one for one in fenced}
+            locked: list[LockedLease] = []
+            try:
+                with self._database.transaction() as cursor:
+                    locked = lock_leases(cursor, LOCK_OWNED, wanted)
+                    cursor.execute(BE_BRIEF)
+                    answers = self._fence(cursor, locked, decision)
+            except StoreBusy as error:
+                attempt_ids = [one.row.attempt_id for one in locked]
+                tried = tried or attempt_ids
+                if not is_lock_timeout(error) or not attempt_ids:
+                    raise
+                try:
+                    left_out = parts.halve(attempt_ids, error)
+                except StoreBusy:
+                    left = [attempt_id for attempt_id in tried if attempt_id not in fenced]
+                    return fenced | {it: self._refence(it, decision) for it in left}
+                if left_out is not None:
+                    fenced[left_out] = self._refence(left_out, decision)
+            else:
+                fenced |= answers
+        return fenced
 
     def _refence(self, attempt_id: str, decision: Decision) -> SweepResult:
         """Refuse the worker of an attempt whose loss cannot be recorded now; a sweeper records it
         as soon as possible."""
         with self._database.transaction() as cursor:
             error = blocked(cursor, attempt_id)
-            self._ledger.lock(cursor, [attempt_id])
-            fence = self._ledger.draw_fences(cursor, 1)[0]
-            cursor.execute(REFENCE, _fenced(attempt_id, fence))
+            for locked in self._ledger.lock(cursor, [attempt_id]):
+                cursor.execute(REFENCE, _fenced(locked))
             cursor.execute(GIVE_BACK, {"attempt_id": attempt_id, "reason": decision.reason})
-            set_aside(cursor, {attempt_id: error}, self._limits.policy)
+            self._ledger.set_aside(cursor, {attempt_id: error})
         return SweepResult(attempt_id=attempt_id, error=str(error))
 
     def settle(self, difference: Difference, decision: Decision) -> Fenced | None:
@@ -169,13 +152,12 @@ class Fencing:
             return None
         try:
             with self._database.transaction() as cursor:
-                rows = list(self._ledger.lock(cursor, [difference.attempt_id]).values())
+                [locked] = self._ledger.lock(cursor, [difference.attempt_id])
                 cursor.execute(BE_BRIEF)
                 if difference.kind is DifferenceKind.LEASE_ONLY:
-                    fence = self._ledger.draw_fences(cursor, 1)[0]
-                    cursor.execute(CLOSE, _fenced(difference.attempt_id, fence))
+                    cursor.execute(CLOSE, _fenced(locked))
                     return None
-                return self._fence(cursor, rows, decision)[0]
+                return self.fence_one(cursor, locked, decision)
         except UniqueViolation:
             error = "left as it is: its run has another open attempt; cancel one of the two"
             return SweepResult(attempt_id=difference.attempt_id, error=error)
@@ -184,75 +166,66 @@ class Fencing:
                 raise
             return self._refence(difference.attempt_id, decision)
 
-    def fence_one(self, cursor: Cursor[DictRow], row: LeaseRow, decision: Decision) -> Fenced:
+    def fence_one(self, cursor: Cursor[DictRow], locked: LockedLease, decision: Decision) -> Fenced:
         """Set one lease row, which the caller has locked, to what the log says."""
-        return self._fence(cursor, [row], decision)[0]
+        return self._fence(cursor, [locked], decision)[locked.row.attempt_id]
 
     def _fence(
-        self, cursor: Cursor[DictRow], rows: Sequence[LeaseRow], decision: Decision
-    ) -> list[Fenced]:
-        streams = self._ledger.load_from_log(cursor, [row.attempt_id for row in rows])
-        fences = self._ledger.draw_fences(cursor, len(rows))
-        fenced: list[Fenced] = []
-        moves: list[Move] = []
-        problems: dict[str, RecoveryJournalError] = {}
-        for row, fence in zip(rows, fences, strict=True):
-            found = streams.get(row.attempt_id) or UnknownAttempt(row.attempt_id)
-            try:
-                if isinstance(found, RecoveryJournalError):
-                    raise found
-                # An epoch that was never drawn must not be written to a row.
-                found.require_newer("fence the attempt", fence)
-                events = self._decide(cursor, row, found, fence, decision)
-            except RecoveryJournalError as error:
-                cursor.execute(REFENCE, _fenced(row.attempt_id, fence))
-                problems[row.attempt_id] = error
-                fenced.append(SweepResult(attempt_id=row.attempt_id, error=str(error)))
-                continue
-            if events:
-                owner, lasts_s = sweeper_holder(), self._limits.sweeper_ttl_s
-                moves.append(Move(found, events, owner, lasts_s=lasts_s))
-            else:
-                _repeat(cursor, found)
-                fenced.append(SweepResult.of(found))
-        set_aside(cursor, problems, self._limits.policy)
-        for move, answer in zip(moves, self._ledger.record(cursor, moves), strict=True):
-            left = SweepResult(attempt_id=move.recovery.attempt_id, error=str(answer))
-            fenced.append(answer if isinstance(answer, Recovery) else left)
+        self, cursor: Cursor[DictRow], locked: Sequence[LockedLease], decision: Decision
+    ) -> dict[str, Fenced]:
+        """Set lease rows to what the log says, whatever they know of it."""
+
+        def command(recovery: Recovery, owned: LockedLease) -> Events:
+            # An epoch that was never drawn must not be written to a row.
+            recovery.require_newer("fence the attempt", owned.new_fence)
+            return self._decide(recovery, owned, decision)
+
+        answers = self._ledger.decide(cursor, locked, command, from_log=True)
+        fenced: dict[str, Fenced] = {}
+        for one in locked:
+            attempt_id = one.row.attempt_id
+            answer = answers[attempt_id]
+            if not isinstance(answer, Recovery):
+                cursor.execute(REFENCE, _fenced(one))
+                fenced[attempt_id] = SweepResult(attempt_id=attempt_id, error=str(answer))
+            elif answer.fence == one.new_fence:
+                fenced[attempt_id] = answer
+            else:  # it has no owner
+                _repeat(cursor, answer)
+                fenced[attempt_id] = SweepResult.of(answer)
         return fenced
 
-    def _decide(
-        self,
-        cursor: Cursor[DictRow],
-        row: LeaseRow,
-        recovery: Recovery,
-        fence: Fence,
-        decision: Decision,
-    ) -> tuple[AnyEvent, ...]:
+    def _decide(self, recovery: Recovery, owned: LockedLease, decision: Decision) -> Events:
         if recovery.stage in RECOVERING:
-            return detours.seize(recovery, decision, fence=fence, why=SeizeReason.SWEEPER_LOST)
+            why = SeizeReason.SWEEPER_LOST
+            return seize(recovery, decision, fence=owned.new_fence, why=why)
         if recovery.stage is not Stage.HELD:
             return ()
-        lease = row.view(seen_at=self._ledger.now(cursor), grace_s=self._limits.grace_s)
+        lease = owned.row.view(seen_at=owned.seen_at, grace_s=self._limits.grace_s)
         if lease.fence != recovery.fence:  # the row is of another moment than the log
             lease = msgspec.structs.replace(lease, fence=recovery.fence, holder=recovery.holder)
-        return steps.expire(
+        return expire(
             recovery,
             decision,
             lease=lease,
             loss=LossReason.REPORTED,
-            fence=fence,
+            fence=owned.new_fence,
             is_fleet_wide=True,
         )
 
 
-def _fenced(attempt_id: str, fence: Fence) -> dict[str, Any]:
+def _fenced(locked: LockedLease) -> dict[str, Any]:
     """The values of `CLOSE` and `REFENCE`."""
-    return {"attempt_id": attempt_id, "epoch": fence.epoch, "lease_id": fence.lease_id}
+    fence = locked.new_fence
+    return {
+        "attempt_id": locked.row.attempt_id,
+        "epoch": fence.epoch,
+        "lease_id": fence.lease_id,
+    }
 
 
 def _repeat(cursor: Cursor[DictRow], recovery: Recovery) -> None:
     """Set the lease row to what the last decisive event said."""
     last = recovery.ended or recovery.quarantined or recovery.ready
     assert last is not None, f"attempt {recovery.attempt_id!r} is {recovery.stage}"
-    change_rows(cursor, [(Move(recovery, (last,), recovery.holder, lasts_s=0), recovery)])
+    change_rows(cursor, [(Move(recovery, (last,)), recovery)], sweeper_ttl_s=0)

@@ -12,7 +12,6 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
 from recovery_journal.domain.errors import FoldFailed, StreamUnusable
-from recovery_journal.log.appender import record_of
 from recovery_journal.log.block import END
 from recovery_journal.log.streams import streams
 from recovery_journal.postgres.database import Database
@@ -26,19 +25,7 @@ from recovery_journal.read_models.tables.projection_table import table_of
 
 FORGET_ROWS: Final = "DELETE FROM {table} WHERE {key} = %(stream)s"
 
-UNLINK: Final = """
-UPDATE projection_tracking
-SET fold_version = 0,
-    fold_hash = 'of a log with an event that is skipped',
-    changed_at = clock_timestamp()
-WHERE projection = %(projection)s
-"""
-
-GO_ON: Final = """
-UPDATE projection_tracking
-SET state = 'following', error = NULL, changed_at = clock_timestamp()
-WHERE projection = %(projection)s
-"""
+NO_FOLD: Final = "of a log with an event that is skipped"
 
 
 class Refolding:
@@ -52,17 +39,17 @@ class Refolding:
         """Fold the rows that contain the event at this position again without it, or leave their
         projections alone until a rebuild; return the latter. Followers that are blocked before it
         continue."""
-        unlinked = []
+        disowned = []
         for name in [place.projection for place in self._tracking.all()]:
             place = self._tracking.lock(cursor, name, is_patient=True)
             if place is None:
                 continue
             if place.state is FollowingState.STOPPED:
-                cursor.execute(GO_ON, {"projection": name})
+                self._tracking.advance(cursor, name, place.position)
             if not self._is_refolded(cursor, place, stream, position):
-                cursor.execute(UNLINK, {"projection": name})
-                unlinked.append(name)
-        return tuple(unlinked)
+                disowned.append(name)
+        self._tracking.disown(cursor, disowned, NO_FOLD)
+        return tuple(disowned)
 
     def _is_refolded(
         self, cursor: Cursor[DictRow], place: Followed, stream: str, position: int
@@ -90,10 +77,10 @@ def _records(cursor: Cursor[DictRow], stream: str, upto: int) -> list[Record]:
     """The stream's events up to a position, or to the first that cannot be read."""
     records = []
     for row in streams(cursor, [stream])[stream].rows:
-        if row["is_skipped"] or row["notification_id"] > upto:
+        if row.is_skipped or row.position > upto:
             continue
         try:
-            records.append(record_of(row))
+            records.append(row.record())
         except StreamUnusable:
             break
     return records

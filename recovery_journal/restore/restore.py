@@ -17,28 +17,16 @@ from recovery_journal.log import journal_stream
 from recovery_journal.log.numbers import Raised, raise_numbers
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparison, Server
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import WITHOUT_LIMIT, Database
 from recovery_journal.process.identity import actor
+from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.recovery.cohort import Cohorts
 from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.differences import Difference, differences
 from recovery_journal.restore.fencing import Fenced, Fencing
 from recovery_journal.store.ledger import Ledger
 
-# The log may be long, and no other process works meanwhile.
-NO_LIMIT: Final = "SET LOCAL statement_timeout = 0"
-
-# Rows of an unknown fold are left alone until a rebuild.
-UNLINK: Final = """
-UPDATE projection_tracking
-SET fold_version = 0,
-    fold_hash = 'of a lost log',
-    position = log.last,
-    changed_at = clock_timestamp()
-FROM (SELECT coalesce(max(notification_id), 0) AS last FROM journal_events) AS log
-WHERE position > log.last
-RETURNING projection
-"""
+NO_FOLD: Final = "of a lost log"
 
 AHEAD: Final = """
 SELECT projection
@@ -83,16 +71,16 @@ class Restore:
         self._fencing = Fencing(database, ledger, limits)
         self._limits = limits
 
-    def look(self) -> Restored:
+    def inspect(self) -> Restored:
         """The findings alone; nothing is changed."""
-        comparison, found = self._look()
+        comparison, found = self._compare()
         with self._database.cursor() as cursor:
-            ahead = [row["projection"] for row in cursor.execute(AHEAD).fetchall()]
-        return _restored(comparison, is_done=False, differences=found, projections=tuple(ahead))
+            ahead = _ahead(cursor)
+        return _restored(comparison, is_done=False, differences=found, projections=ahead)
 
     def run(self, *, by: str, reason: str, is_nothing_lost: bool, is_restored: bool) -> Restored:
         """Fence, raise, accept; then recover what was fenced."""
-        comparison, found = self._look()
+        comparison, found = self._compare()
         if comparison.is_accepted and not is_restored:
             return _restored(comparison, is_done=False, differences=found)
         if is_nothing_lost:
@@ -109,7 +97,9 @@ class Restore:
             event_id=uuid4().hex, by=actor("person", by), reason=f"after a restore: {reason}"
         )
         with self._database.transaction() as cursor:
-            projections = self._unlink(cursor)  # before new events come above lost positions
+            projections = _ahead(cursor)
+            # Before new events come above lost positions.
+            ProjectionTracking(self._database).disown(cursor, projections, NO_FOLD)
             raised = raise_numbers(cursor)
         fenced = self._fence(found, decision)
         recoveries = [one for one in fenced if isinstance(one, Recovery)]
@@ -147,9 +137,9 @@ class Restore:
             swept=tuple(swept),
         )
 
-    def _look(self) -> tuple[Comparison, tuple[Difference, ...]]:
+    def _compare(self) -> tuple[Comparison, tuple[Difference, ...]]:
         with self._database.transaction() as cursor:
-            cursor.execute(NO_LIMIT)
+            cursor.execute(WITHOUT_LIMIT)  # the log may be long, and no other process works
             comparison = self._servers.compare(cursor)
             if comparison.found.timeline is None:
                 raise ReadOnlyServer("accept this server")
@@ -161,9 +151,10 @@ class Restore:
         fenced = self._fencing.fence_owned(decision, without=apart)
         return [one for one in settled if one is not None] + fenced
 
-    def _unlink(self, cursor: Cursor[DictRow]) -> tuple[str, ...]:
-        rows = cursor.execute(UNLINK).fetchall()
-        return tuple(sorted(row["projection"] for row in rows))
+
+def _ahead(cursor: Cursor[DictRow]) -> tuple[str, ...]:
+    """The projections that have followed a longer log than this one."""
+    return tuple(row["projection"] for row in cursor.execute(AHEAD).fetchall())
 
 
 def _note(cursor: Cursor[DictRow], server: Server, *, by: str, reason: str, **done: object) -> None:

@@ -27,7 +27,7 @@ from recovery_journal.domain.journal_events import JOURNAL_STREAM
 from recovery_journal.domain.recovery import RECOVERING, Decision, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.log import journal_stream
-from recovery_journal.log.appender import record_of
+from recovery_journal.log.rows import Row
 from recovery_journal.log.streams import Stream, streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
@@ -39,12 +39,10 @@ from recovery_journal.recovery.cohort import Cohorts
 from recovery_journal.recovery.sweep_result import SweepResult
 from recovery_journal.restore.fencing import Fencing
 from recovery_journal.restore.refolding import Refolding
-from recovery_journal.store.lease_row import LeaseRow
+from recovery_journal.store.lease_row import LeaseRow, LockedLease
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.store.move import status_of
-from recovery_journal.store.set_aside import set_aside, take_back
-
-HAS_REGISTRY: Final = "SELECT to_regclass('rebuilds') IS NOT NULL AS found"
+from recovery_journal.store.set_aside import take_back
 
 # The row stays correct; only its version now counts the skipped events.
 CATCH_UP: Final = """
@@ -98,8 +96,8 @@ class Skipping:
         """Make every reader pass over the event at this position. Raises `InvalidInput` where no
         event is, or where the event blocks nothing."""
         lock = RebuildLock(self._database)
-        if not lock.take():  # it may have folded the event already
-            raise StoreBusy("skip an event: a rebuild is at work", limit="0 s")
+        if not lock.acquire():  # it may have folded the event already
+            raise StoreBusy("skip an event: a rebuild is under way", limit="0 s")
         try:
             with self._database.transaction() as cursor:
                 skipped, recovery = self._skip(cursor, position, by=by, reason=reason)
@@ -113,14 +111,14 @@ class Skipping:
     def _skip(
         self, cursor: Cursor[DictRow], position: int, *, by: str, reason: str
     ) -> tuple[Skipped, Recovery | None]:
-        attempt_id = self._stored(cursor, position)["originator_id"]
-        row = self._ledger.lock(cursor, [attempt_id]).get(attempt_id)
+        attempt_id = self._stored(cursor, position).stream
+        locked = self._ledger.lock_one(cursor, attempt_id)
         stored = self._stored(cursor, position)  # again, now that no other process skips here
-        version = stored["originator_version"]
-        if stored["is_skipped"]:
-            done = Skipped(position=position, attempt_id=attempt_id, version=version, is_done=False)
+        version = stored.version
+        done = Skipped(position=position, attempt_id=attempt_id, version=version, is_done=False)
+        if stored.is_skipped:
             return done, None
-        obstacle = _obstacle(cursor, stored, row)
+        obstacle = _obstacle(cursor, stored, locked.row if locked else None)
         journal_stream.skip(cursor, stored, by=by, reason=reason, obstacle=obstacle)
         self._forget_rebuild(cursor)
         projections = self._refolding.refold(cursor, attempt_id, position)
@@ -129,27 +127,20 @@ class Skipping:
             by=actor("person", by),
             reason=f"after position {position} was skipped: {reason}",
         )
-        left, recovery = self._settle(cursor, row, decision) if row else (None, None)
-        done = Skipped(
-            position=position,
-            attempt_id=attempt_id,
-            version=version,
-            is_done=True,
-            obstacle=obstacle,
-            left=left,
-            projections=projections,
-        )
-        return done, recovery
+        left, recovery = self._settle(cursor, locked, decision) if locked else (None, None)
+        found = {"obstacle": obstacle, "left": left, "projections": projections}
+        return replace(done, is_done=True, **found), recovery
 
     def _settle(
-        self, cursor: Cursor[DictRow], row: LeaseRow, decision: Decision
+        self, cursor: Cursor[DictRow], locked: LockedLease, decision: Decision
     ) -> tuple[str | None, Recovery | None]:
         """Set the lease row to what the stream now says; return what still blocks, or the attempt,
         where it was fenced and has to be recovered."""
+        row = locked.row
         try:
             recovery = _usable(cursor, row)
         except StreamUnusable as error:
-            set_aside(cursor, {row.attempt_id: error}, self._limits.policy)
+            self._ledger.set_aside(cursor, {row.attempt_id: error})
             return str(error), None
         take_back(cursor, [row.attempt_id])
         # An ended attempt stays ended: its result is kept, and nothing may run again.
@@ -158,47 +149,46 @@ class Skipping:
             known = {"attempt_id": row.attempt_id, "version": recovery.version}
             cursor.execute(CATCH_UP, known)
             return None, None
-        fenced = self._fencing.fence_one(cursor, row, decision)
+        fenced = self._fencing.fence_one(cursor, locked, decision)
         if isinstance(fenced, Recovery):
             return None, fenced
         return fenced.error or None, None
 
     def _forget_rebuild(self, cursor: Cursor[DictRow]) -> None:
         """An unfinished rebuild may have folded the event."""
-        found = cursor.execute(HAS_REGISTRY).fetchone()
-        begun = self._registry.find(cursor) if found and found["found"] else None
+        begun = self._registry.find(cursor)
         if begun is not None:
             drop_shadows(cursor, begun.projections)
             self._registry.end(cursor)
 
-    def _stored(self, cursor: Cursor[DictRow], position: int) -> DictRow:
+    def _stored(self, cursor: Cursor[DictRow], position: int) -> Row:
         stored = journal_stream.find(cursor, position)
         if stored is None:
             raise _refused(position, "no event", "that of an event", "see `status`, or `history`")
-        if stored["originator_id"] == JOURNAL_STREAM:
+        if stored.stream == JOURNAL_STREAM:
             raise _refused(
                 position,
                 "an event of the journal's own stream",
                 "one of an attempt",
-                "nothing to do: no reader of attempts stops at it",
+                "nothing to do: it blocks no reader of attempts",
             )
         return stored
 
 
-def _obstacle(cursor: Cursor[DictRow], stored: DictRow, row: LeaseRow | None) -> str:
+def _obstacle(cursor: Cursor[DictRow], stored: Row, row: LeaseRow | None) -> str:
     """The defect of an event, for the record. Raises `InvalidInput` where it has none."""
-    position, version = stored["notification_id"], stored["originator_version"]
+    position, version = stored.position, stored.version
     is_unknown_to_row = row is None or version > row.version
     try:
-        record_of(stored)
+        stored.event()
     except UnknownEvent as error:
         if is_unknown_to_row:
             return str(error)[:EXPLANATION_LETTERS]
         raise _refused(
             position,
-            f"event {stored['topic']!r} of a newer program, of which the lease row knows",
+            f"event {stored.tag!r} of a newer program, of which the lease row knows",
             "one that no program of yours has appended",
-            "upgrade recovery-journal, which then goes on with it",
+            "upgrade recovery-journal, which can then read it",
         ) from error
     except StreamUnusable as error:
         return str(error)[:EXPLANATION_LETTERS]
@@ -213,7 +203,7 @@ def _obstacle(cursor: Cursor[DictRow], stored: DictRow, row: LeaseRow | None) ->
         position,
         "an event that can be read and was appended by the journal",
         "one that is damaged, impossible, or unknown to its lease row",
-        "leave it: without it the attempt would be another one",
+        "leave it: without it the attempt's history would change",
     )
 
 
@@ -227,7 +217,7 @@ def _usable(cursor: Cursor[DictRow], row: LeaseRow) -> Recovery:
         raise LeaseDiffers(
             row.attempt_id,
             lease_version=row.version,
-            log_version=stream.rows[-1]["originator_version"],
+            log_version=stream.rows[-1].version,
             position=position,
         )
     return recovery
@@ -238,11 +228,9 @@ def _unknown_position(stream: Stream, recovery: Recovery | None, row: LeaseRow) 
     known = {step.originator_version for step in steps if step and row.status == "recovering"}
     return next(
         (
-            one["notification_id"]
+            one.position
             for one in stream.rows
-            if one["originator_version"] > row.version
-            and one["originator_version"] not in known
-            and not one["is_skipped"]
+            if one.version > row.version and one.version not in known and not one.is_skipped
         ),
         None,
     )

@@ -7,7 +7,7 @@ from psycopg import Cursor
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
+from recovery_journal.domain.commands.lease import grant
 from recovery_journal.domain.errors import (
     AttemptExists,
     CheckpointTooLarge,
@@ -16,25 +16,37 @@ from recovery_journal.domain.errors import (
     RunBusy,
 )
 from recovery_journal.domain.events import LeaseGranted
-from recovery_journal.domain.lease import OPEN_STATUSES, Holder, LeaseStatus, Progress
+from recovery_journal.domain.lease import OPEN_STATUSES, Holder, Progress
 from recovery_journal.domain.recovery import Decision
 from recovery_journal.log.open_writers import BRIEF
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
 from recovery_journal.store.lease import LeaseTerms
-from recovery_journal.store.lease_row import COLUMNS, LeaseRow
+from recovery_journal.store.lease_row import (
+    COLUMNS,
+    LeaseRow,
+    new_fences,
+    read_lease,
+    read_leases,
+)
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.store.runs import RunStore
 from recovery_journal.store.writes import retry_once
 from recovery_journal.values.payload import Payload
 
 # Read from the end of the index, so that a run with ten thousand attempts costs no more.
-LAST_ATTEMPT = """
-SELECT attempt_no
-FROM leases
-WHERE run_id = %(run_id)s
-ORDER BY attempt_no DESC
-LIMIT 1
+DRAW = """
+SELECT nextval('epochs') AS epoch,
+    coalesce(
+        (
+            SELECT attempt_no
+            FROM leases
+            WHERE run_id = %(run_id)s
+            ORDER BY attempt_no DESC
+            LIMIT 1
+        ),
+        0
+    ) + 1 AS attempt_no
 """
 
 OPEN_ATTEMPT = """
@@ -45,23 +57,26 @@ WHERE run_id = %(run_id)s AND ended_at IS NULL AND status = ANY(%(open)s)
 
 # Only the append of the first event is left, and its wait for locks is brief.
 GRANT = f"""
-INSERT INTO leases (
-    attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch,
-    lease_id, worker_id, host, boot_id, pid, process_started, expires_at, ttl_s, deadline_at,
-    ordinal, chain, checkpoint_count
+WITH granted AS (
+    INSERT INTO leases (
+        attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version,
+        epoch, lease_id, worker_id, host, boot_id, pid, process_started, expires_at, ttl_s,
+        deadline_at, ordinal, chain, checkpoint_count
+    )
+    VALUES (
+        %(attempt_id)s, %(run_id)s, %(attempt_no)s, %(kind)s, %(tenant)s, %(priority)s,
+        %(code_version)s, 'held', 1, %(epoch)s, %(lease_id)s, %(worker_id)s, %(host)s, %(boot_id)s,
+        %(pid)s, %(process_started)s, clock_timestamp() + make_interval(secs => %(ttl_s)s),
+        %(ttl_s)s, clock_timestamp() + make_interval(secs => %(timeout_s)s),
+        %(ordinal)s, %(chain)s, %(checkpoint_count)s
+    )
+    ON CONFLICT (attempt_id) DO NOTHING
+    RETURNING {COLUMNS}
 )
-VALUES (
-    %(attempt_id)s, %(run_id)s, %(attempt_no)s, %(kind)s, %(tenant)s, %(priority)s,
-    %(code_version)s, 'held', 1, %(epoch)s, %(lease_id)s, %(worker_id)s, %(host)s, %(boot_id)s,
-    %(pid)s, %(process_started)s, clock_timestamp() + make_interval(secs => %(ttl_s)s), %(ttl_s)s,
-    clock_timestamp() + make_interval(secs => %(timeout_s)s),
-    %(ordinal)s, %(chain)s, %(checkpoint_count)s
-)
-ON CONFLICT (attempt_id) DO NOTHING
-RETURNING {COLUMNS}, set_config('lock_timeout', '{BRIEF}', true) AS wait
+SELECT {COLUMNS}
+FROM granted
+WHERE set_config('lock_timeout', '{BRIEF}', true) IS NOT NULL
 """
-
-FIND = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -109,7 +124,7 @@ class Acquisition:
                 progress = self._runs.end(request.run_id, cursor)
             except (PayloadCorrupt, CheckpointTooNew, CheckpointTooLarge):
                 # An attempt that was opened before is not concerned: a retry gets its lease.
-                if cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone():
+                if read_lease(cursor, request.attempt_id):
                     return self._granted_before(cursor, request)
                 raise
             decision = Decision(
@@ -117,17 +132,18 @@ class Acquisition:
                 by=actor("worker", request.holder.worker_id),
                 trace_id=request.trace_id,
             )
-            last = cursor.execute(LAST_ATTEMPT, {"run_id": request.run_id}).fetchone()
-            event = holding.grant(
+            drawn = cursor.execute(DRAW, {"run_id": request.run_id}).fetchone()
+            assert drawn is not None
+            event = grant(
                 decision,
                 attempt_id=request.attempt_id,
                 run_id=request.run_id,
                 holder=request.holder,
-                fence=self._ledger.draw_fences(cursor, 1)[0],
+                fence=new_fences([drawn["epoch"]])[0],
                 ttl_s=request.ttl_s,
                 kind=request.kind,
                 code_version=request.code_version,
-                attempt_no=last["attempt_no"] + 1 if last else 1,
+                attempt_no=drawn["attempt_no"],
                 input_digest=input_digest,
                 tenant=request.tenant,
                 priority=request.priority,
@@ -164,18 +180,15 @@ class Acquisition:
             "chain": progress.digest,
             "checkpoint_count": progress.checkpoint_count,
         }
-        row = cursor.execute(GRANT, values).fetchone()
-        return None if row is None else LeaseRow.read(row)
+        return read_leases(cursor, GRANT, values).get(event.originator_id)
 
     def _granted_before(self, cursor: Cursor[DictRow], request: Request) -> LeaseTerms:
         """The lease that this decision granted in an earlier call, or the refusal where another
         decision opened the attempt."""
-        found = cursor.execute(FIND, {"attempt_id": request.attempt_id}).fetchone()
-        recovery = self._ledger.look_at(cursor, request.attempt_id)
-        assert found is not None
-        row = LeaseRow.read(found)
-        is_ours = recovery.granted.event_id == request.event_id
-        if is_ours and row.fence == recovery.granted.fence and row.status == LeaseStatus.HELD:
+        row = read_lease(cursor, request.attempt_id)
+        assert row is not None, "the attempt exists"
+        granted = self._ledger.inspect(cursor, request.attempt_id).granted
+        if granted.event_id == request.event_id and row.is_held_under(granted.fence):
             return terms_of(row)
         raise AttemptExists(request.attempt_id, status=row.status, worker_id=row.worker_id)
 

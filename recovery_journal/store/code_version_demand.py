@@ -4,11 +4,11 @@ The record distinguishes changed code from an absent fleet: the wait for a code 
 workers of other versions came, and none of the version that an attempt needs.
 """
 
-import time
 from collections.abc import Sequence
 
 from recovery_journal.domain.policy import Policy
 from recovery_journal.postgres.database import Database
+from recovery_journal.process.throttle import Throttle
 
 LONGEST_PACE_S = 60.0
 SHARE = 0.1
@@ -83,20 +83,22 @@ class CodeVersionDemand:
         self._database = database
         self._pace_s = pace_s(policy)
         self._memory_s = max(SHORTEST_MEMORY_S, policy.version_wait_s * MEMORY_SHARE)
-        self._noted_at: dict[tuple[tuple[str, ...], tuple[str, ...]], float] = {}
+        self._throttle = Throttle(self._pace_s)
 
     def note(self, kinds: Sequence[str] | None, code_versions: Sequence[str]) -> None:
         """Record that a worker demands runs of these kinds, or of any, in these versions."""
-        asked = (tuple(kinds or ANY_KIND), tuple(code_versions))
-        now = time.monotonic()
-        if now - self._noted_at.get(asked, -self._pace_s) < self._pace_s:
+        demand = (tuple(kinds or ANY_KIND), tuple(code_versions))
+        if not self._throttle.is_due(demand):
             return
-        wanted = {"kinds": list(asked[0]), "code_versions": list(asked[1]), "pace_s": self._pace_s}
+        wanted = {
+            "kinds": list(demand[0]),
+            "code_versions": list(demand[1]),
+            "pace_s": self._pace_s,
+        }
         with self._database.cursor() as cursor:
             if cursor.execute(RECORD_DEMAND, wanted).rowcount > 0:
                 cursor.execute(FORGET, {"memory_s": self._memory_s})
-        self._noted_at = {key: at for key, at in self._noted_at.items() if now - at < self._pace_s}
-        self._noted_at[asked] = now
+        self._throttle.record(demand)
 
 
 def pace_s(policy: Policy) -> float:

@@ -2,21 +2,18 @@
 
 from typing import TypeGuard
 
-from psycopg import Cursor
-from psycopg.rows import DictRow
-
-from recovery_journal.domain import holding, steps
+from recovery_journal.domain.commands.lease import confirm, end
+from recovery_journal.domain.commands.pipeline import expire
 from recovery_journal.domain.errors import WrongStage
-from recovery_journal.domain.events import AnyEvent, Ending, LeaseEnded, WriteKind
-from recovery_journal.domain.lease import LeaseStatus, LossReason
-from recovery_journal.domain.recovery import Decision, Recovery, Stage
+from recovery_journal.domain.events import Ending, LeaseEnded, WriteKind
+from recovery_journal.domain.lease import LossReason
+from recovery_journal.domain.recovery import Decision, Recovery, Stage, fold
 from recovery_journal.limits import Limits
+from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.identity import sweeper_holder
-from recovery_journal.store.lease_row import LeaseRow
-from recovery_journal.store.ledger import Ledger
-from recovery_journal.store.move import Move
-from recovery_journal.store.writes import SELECT_LEASE, Held, refusal, retry_once, worker_decision
+from recovery_journal.store.lease_row import LockedLease, read_lease
+from recovery_journal.store.ledger import Events, Ledger
+from recovery_journal.store.writes import Held, refusal, retry_once, worker_decision
 from recovery_journal.values.payload import Payload
 
 KEEP_RESULT = """
@@ -60,12 +57,12 @@ class LeaseEndings:
         decision = worker_decision(held, reason)
         write = WRITE_OF_ENDING[ending]
 
-        def decide(recovery: Recovery) -> tuple[AnyEvent, ...]:
-            confirmed: tuple[AnyEvent, ...] = ()
+        def command(recovery: Recovery, _locked: LockedLease) -> Events:
+            confirmed: Events = ()
             if ending is Ending.COMPLETED and recovery.stage is Stage.HELD:
-                confirmed = holding.confirm(recovery, decision, write, ordinal)
-            return confirmed + holding.end(
-                recovery.apply(confirmed),
+                confirmed = confirm(recovery, decision, write, ordinal)
+            return confirmed + end(
+                fold(recovery, confirmed),
                 decision,
                 ending,
                 result_digest=result.digest if result else None,
@@ -75,15 +72,14 @@ class LeaseEndings:
 
         def once() -> bool:
             with self._database.transaction() as cursor:
-                recovery = self._lock(cursor, held)
-                if recovery is None:
+                locked = self._ledger.lock_one(cursor, held.attempt_id)
+                if locked is None or locked.row.fence != held.fence:
                     return False
                 try:
-                    events = decide(recovery)
+                    after = self._ledger.decide_one(cursor, locked, command)
                 except WrongStage:  # it was cancelled, or ended otherwise, under this fence
                     return False
-                self._ledger.record_one(cursor, recovery, events)
-                if events and result is not None:
+                if after.version > locked.row.version and result is not None:
                     kept = {"result": result.encoded, "result_digest": result.digest}
                     cursor.execute(KEEP_RESULT, {**held.parameters, **kept})
             return True
@@ -96,27 +92,20 @@ class LeaseEndings:
         sweeper. Return the attempt, for the pipeline to continue with."""
         decision = worker_decision(held, reason)
 
+        def command(recovery: Recovery, locked: LockedLease) -> Events:
+            lease = locked.row.view(seen_at=locked.seen_at, grace_s=self._limits.grace_s)
+            fence = locked.new_fence
+            return expire(recovery, decision, lease=lease, loss=loss, fence=fence)
+
         def once() -> Recovery | None:
             with self._database.transaction() as cursor:
-                row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
-                if row is None:
+                locked = self._ledger.lock_one(cursor, held.attempt_id)
+                if locked is None:
                     return None
-                if row.fence != held.fence or row.status != LeaseStatus.HELD:
-                    found = self._ledger.load_from_log(cursor, [held.attempt_id]).get(
-                        held.attempt_id
-                    )
+                if not locked.row.is_held_under(held.fence):
+                    found = decidable(cursor, [held.attempt_id]).get(held.attempt_id)
                     return found if _was_given_up(found, decision) else None
-                recovery = self._ledger.load_one(cursor, held.attempt_id, row)
-                events = steps.expire(
-                    recovery,
-                    decision,
-                    lease=row.view(seen_at=self._ledger.now(cursor), grace_s=self._limits.grace_s),
-                    loss=loss,
-                    fence=self._ledger.draw_fences(cursor, 1)[0],
-                )
-                lasts_s = self._limits.sweeper_ttl_s
-                move = Move(recovery, events, sweeper_holder(), lasts_s=lasts_s)
-                return self._ledger.record_all(cursor, [move])[0]
+                return self._ledger.decide_one(cursor, locked, command)
 
         given_up = retry_once(once)
         if given_up is None:
@@ -130,11 +119,10 @@ class LeaseEndings:
         an end.
         """
         with self._database.cursor() as cursor:
-            found = cursor.execute(SELECT_LEASE, held.parameters).fetchone()
-            row = LeaseRow.read(found) if found else None
-            if row is None or (row.fence == held.fence and row.status == LeaseStatus.HELD):
+            row = read_lease(cursor, held.attempt_id)
+            if row is None or row.is_held_under(held.fence):
                 return None
-            recovery = self._ledger.look_at(cursor, held.attempt_id)
+            recovery = self._ledger.inspect(cursor, held.attempt_id)
         ended, lost = recovery.ended, recovery.lost
         if (
             isinstance(ended, LeaseEnded)
@@ -144,13 +132,6 @@ class LeaseEndings:
             return ended.ending
         is_back = lost is not None and lost.lease.fence == held.fence
         return lost.loss if lost is not None and is_back else None
-
-    def _lock(self, cursor: Cursor[DictRow], held: Held) -> Recovery | None:
-        """The attempt, with its row locked; None where the row has another fence."""
-        row = self._ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
-        if row is None or row.fence != held.fence:
-            return None
-        return self._ledger.load_one(cursor, held.attempt_id, row)
 
 
 def _was_given_up(found: object, decision: Decision) -> TypeGuard[Recovery]:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain.error_texts import ErrorTexts, withheld
+from recovery_journal.domain.error_texts import WITH_TEXT, ErrorTexts, withheld
 from recovery_journal.postgres.arrays import array
 from recovery_journal.store.move import Move
 
@@ -43,14 +43,16 @@ class FailureTexts:
         texts: dict[tuple[str, int], str] = {}
         kept = []
         for move in moves:
-            pairs = [withheld(event) for event in move.events]
-            said = {
-                (event.originator_id, event.originator_version): text
-                for event, text in pairs
-                if text
-            }
-            texts |= said
-            kept.append(replace(move, events=tuple(e for e, _ in pairs)) if said else move)
+            if move.kinds.isdisjoint(WITH_TEXT):
+                kept.append(move)
+                continue
+            events = []
+            for event in move.events:
+                without, text = withheld(event)
+                events.append(without)
+                if text:
+                    texts[event.originator_id, event.originator_version] = text
+            kept.append(replace(move, events=tuple(events)))
         return kept, texts
 
     def keep(self, cursor: Cursor[DictRow], moves: Sequence[Move], texts: Texts) -> None:

@@ -6,23 +6,23 @@ from uuid import uuid4
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import interventions
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.commands.operator import cancel, lift, resume
 from recovery_journal.domain.errors import (
     InvalidInput,
     PayloadCorrupt,
     ServerUnavailable,
     UnknownAttempt,
 )
-from recovery_journal.domain.events import AnyEvent, LiftOption
-from recovery_journal.domain.lease import Fence, LossReason
+from recovery_journal.domain.events import LiftOption
+from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.identity import actor, sweeper_holder
-from recovery_journal.store.ledger import Ledger
-from recovery_journal.store.move import Move
+from recovery_journal.process.identity import actor
+from recovery_journal.store.lease_row import LockedLease
+from recovery_journal.store.ledger import Events, Ledger
 from recovery_journal.store.runs import RunStore
 
 INCARNATIONS = """
@@ -45,8 +45,6 @@ RETURNING attempt_id
 DISPENSABLE = (ProblemKind.CORRUPT, ProblemKind.TOO_NEW, ProblemKind.TOO_LARGE)
 """A checkpoint with such a problem may be set aside."""
 
-Decide = Callable[[Recovery, Fence], tuple[AnyEvent, ...]]
-
 
 class Interventions:
     """Acts on single attempts, each one transaction under the lease row's lock."""
@@ -63,7 +61,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, fence: interventions.resume(recovery, decision, fence),
+            lambda it, locked: resume(it, decision, locked.new_fence),
         )
 
     def cancel(self, attempt_id: str, *, by: str, reason: str) -> Recovery:
@@ -72,7 +70,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, _fence: interventions.cancel(recovery, decision),
+            lambda it, _locked: cancel(it, decision),
         )
 
     def lift(self, attempt_id: str, option: LiftOption, *, by: str, reason: str) -> Recovery:
@@ -85,7 +83,7 @@ class Interventions:
         return self._act(
             attempt_id,
             decision,
-            lambda recovery, fence: interventions.lift(recovery, decision, option, fence),
+            lambda it, locked: lift(it, decision, option, locked.new_fence),
             then,
         )
 
@@ -109,21 +107,18 @@ class Interventions:
         self,
         attempt_id: str,
         decision: Decision,
-        decide: Decide,
+        command: Callable[[Recovery, LockedLease], Events],
         then: Callable[[Cursor[DictRow], Recovery], None] = lambda _cursor, _recovery: None,
     ) -> Recovery:
         def once(*, is_again: bool = False) -> Recovery:
             with self._database.transaction() as cursor:
-                row = self._ledger.lock(cursor, [attempt_id]).get(attempt_id)
-                if row is None:
+                locked = self._ledger.lock_one(cursor, attempt_id)
+                if locked is None:
                     raise UnknownAttempt(attempt_id)
-                recovery = self._ledger.load_one(cursor, attempt_id, row)
                 if is_again and self._ledger.has_decided(cursor, attempt_id, decision.event_id):
-                    return recovery
-                events = decide(recovery, self._ledger.draw_fences(cursor, 1)[0])
-                move = Move(recovery, events, sweeper_holder(), self._limits.sweeper_ttl_s)
+                    return self._ledger.inspect(cursor, attempt_id)
                 with appending_briefly(cursor, attempt_id):
-                    after = self._ledger.record_all(cursor, [move])[0]
+                    after = self._ledger.decide_one(cursor, locked, command)
                 then(cursor, after)
                 return after
 

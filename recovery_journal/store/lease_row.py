@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from os import urandom
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 from psycopg import Cursor
-from psycopg.rows import DictRow, args_row
+from psycopg.rows import DictRow, args_row, tuple_row
 
 from recovery_journal.domain.bounds import EARLIEST, LATEST, is_computable
 from recovery_journal.domain.errors import InvalidInput
@@ -19,18 +20,13 @@ from recovery_journal.domain.lease import (
     LeaseView,
     Progress,
 )
+from recovery_journal.log.open_writers import BRIEF
 
-COLUMNS = (
-    "attempt_id, run_id, attempt_no, kind, tenant, priority, code_version, status, version, epoch, "
-    "lease_id, worker_id, host, boot_id, pid, process_started, session_lock, recovery_no, "
-    "dispatch_id, is_confirmed, granted_at, renewed_at, expires_at, ttl_s, deadline_at, retry_at, "
-    "ended_at, ordinal, chain, checkpoint_count, loss, loss_reason, result_digest"
-)
+LEASE_ID_BYTES: Final = 16
 
 
 class LeaseRow(Struct, frozen=True, gc=False):
-    """One row of `leases`, without its payloads: the fields are `COLUMNS`, in their order. Times
-    are the database's."""
+    """One row of `leases`, without its payloads. Times are the database's."""
 
     attempt_id: str
     run_id: str
@@ -66,15 +62,14 @@ class LeaseRow(Struct, frozen=True, gc=False):
     loss_reason: str | None
     result_digest: str | None
 
-    @classmethod
-    def read(cls, row: Mapping[str, Any]) -> "LeaseRow":
-        """From a result row that holds `COLUMNS`, and perhaps more."""
-        return cls(**{name: row[name] for name in cls.__struct_fields__})
-
     @property
     def fence(self) -> Fence:
         """The fence that a write must match."""
         return Fence(epoch=self.epoch, lease_id=self.lease_id)
+
+    def is_held_under(self, fence: Fence) -> bool:
+        """Whether a worker holds the lease under this fence."""
+        return self.status == LeaseStatus.HELD and self.fence == fence
 
     @property
     def holder(self) -> Holder:
@@ -126,36 +121,68 @@ class LeaseRow(Struct, frozen=True, gc=False):
         return f"{self.status}{f' by {self.worker_id!r}' if owned else ''}, epoch {self.epoch}"
 
 
-class SeenRow(LeaseRow, frozen=True, gc=False):
-    """A lease row, and the time at which the statement's condition was true of it."""
+COLUMNS: Final = ", ".join(LeaseRow.__struct_fields__)
+"""The columns that are read: the fields, in their order."""
 
+
+BRIEFLY: Final = f"SELECT set_config('lock_timeout', '{BRIEF}', true)"
+
+FIND_LEASE: Final = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
+
+
+class LockedLease(NamedTuple):
+    """A lease row that this transaction has locked, the time just after that, and a new fence that
+    was drawn for it: its epoch is larger than any before."""
+
+    row: LeaseRow
     seen_at: datetime
+    new_fence: Fence
 
 
-RowT = TypeVar("RowT", bound=LeaseRow)
+def locking(selection: str, *, is_brief: bool = False) -> str:
+    """The statement for `lock_leases` of a selection of `COLUMNS` that locks its rows. Epoch and
+    time are drawn for the locked rows, after their locks. With `is_brief`, for selections that wait
+    for no lock, the rest of the transaction waits only briefly for locks."""
+    patience = f"\nCROSS JOIN ({BRIEFLY}) AS patience" if is_brief else ""
+    return f"""
+SELECT {COLUMNS}, clock_timestamp() AS seen_at, nextval('epochs') AS new_epoch
+FROM (
+{selection.strip()}
+) AS locked{patience}
+"""
+
+
+def lock_leases(
+    cursor: Cursor[DictRow], statement: str, parameters: Mapping[str, Any]
+) -> list[LockedLease]:
+    """Lock the rows of a `locking` statement, in the caller's transaction; in their order."""
+    with cursor.connection.cursor(binary=True, row_factory=tuple_row) as leases:
+        rows = leases.execute(statement, parameters).fetchall()
+    fences = new_fences([row[-1] for row in rows])
+    return [
+        LockedLease(LeaseRow(*row[:-2]), row[-2], fence)
+        for row, fence in zip(rows, fences, strict=True)
+    ]
 
 
 def read_leases(
     cursor: Cursor[DictRow], statement: str, parameters: Mapping[str, Any]
-) -> list[LeaseRow]:
-    """The rows of a statement that selects `COLUMNS`, in the caller's transaction."""
-    return _read(cursor, statement, parameters, LeaseRow)
+) -> dict[str, LeaseRow]:
+    """The rows of a statement that selects `COLUMNS`, by attempt and in their order."""
+    with cursor.connection.cursor(binary=True, row_factory=args_row(LeaseRow)) as leases:
+        return {row.attempt_id: row for row in leases.execute(statement, parameters)}
 
 
-def read_seen(
-    cursor: Cursor[DictRow], statement: str, parameters: Mapping[str, Any]
-) -> list[SeenRow]:
-    """The rows of a statement that selects `COLUMNS` and `seen_at`, in the caller's transaction."""
-    return _read(cursor, statement, parameters, SeenRow)
+def new_fences(epochs: Sequence[int]) -> list[Fence]:
+    """Fences of epochs that were drawn just now, each with a random id."""
+    drawn = urandom(LEASE_ID_BYTES * len(epochs)).hex()
+    size = 2 * LEASE_ID_BYTES
+    return [
+        Fence(epoch=epoch, lease_id=drawn[at * size : (at + 1) * size])
+        for at, epoch in enumerate(epochs)
+    ]
 
 
-def _read(
-    cursor: Cursor[DictRow], statement: str, parameters: Mapping[str, Any], row_type: type[RowT]
-) -> list[RowT]:
-    with cursor.connection.cursor(binary=True, row_factory=args_row(row_type)) as leases:
-        return leases.execute(statement, parameters).fetchall()
-
-
-def by_attempt(rows: Sequence[LeaseRow]) -> dict[str, LeaseRow]:
-    """The rows by their attempts."""
-    return {row.attempt_id: row for row in rows}
+def read_lease(cursor: Cursor[DictRow], attempt_id: str) -> LeaseRow | None:
+    """One lease row, without locking it; None where there is none."""
+    return read_leases(cursor, FIND_LEASE, {"attempt_id": attempt_id}).get(attempt_id)

@@ -1,6 +1,6 @@
-"""How an attempt's next events change its lease row."""
+"""How an attempt's next events change its lease row, and the pending notices of quarantines."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -11,17 +11,22 @@ from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
     AnyEvent,
+    CheckpointReloaded,
     Confirmed,
     Dispatched,
     LeaseEnded,
     QuarantineCause,
+    Quarantined,
     QuarantineLifted,
+    RecoveryEvent,
+    Replayed,
     StaleWriteRefused,
     StepFailed,
 )
 from recovery_journal.domain.lease import Holder, LeaseStatus
 from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
 from recovery_journal.postgres.arrays import array
+from recovery_journal.process.identity import sweeper_holder
 
 # With a null in `lasts_s` nothing can expire. When the fence changes, the lease counts as newly
 # granted, and its holder has to declare its session lock again.
@@ -97,30 +102,72 @@ STATUS_OF_STAGE = {
 }
 
 
-class Move(Struct, frozen=True, gc=False):
-    """One attempt's next events, decided on `recovery`.
+INSERT_NOTICES = """
+INSERT INTO pending_quarantine_notices (attempt_id, version)
+SELECT *
+FROM unnest(%(attempt_ids)s::text[], %(versions)s::bigint[])
+"""
 
-    While the attempt is recovering, `owner` is the sweeper that drives it. `lasts_s` is how long,
-    in seconds, the lease then holds without renewal.
-    """
+DELETE_NOTICES = """
+DELETE FROM pending_quarantine_notices
+WHERE attempt_id = ANY(%(attempt_ids)s::text[])
+"""
+
+NOTES = frozenset({Confirmed, StaleWriteRefused})
+"""Events that concern a lease without moving it."""
+
+STEPS = frozenset({CheckpointReloaded, Replayed})
+"""Events that only advance a recovery. Their rows stay unchanged: what a row says of the attempt
+stays true."""
+
+
+class Move(Struct, frozen=True, gc=False):
+    """One attempt's next events, decided on `recovery`; at least one."""
 
     recovery: Recovery
     events: tuple[AnyEvent, ...]
-    owner: Holder
-    lasts_s: float
+
+    @property
+    def kinds(self) -> set[type[RecoveryEvent]]:
+        """The kinds of its events."""
+        return set(map(type, self.events))
 
 
-def change_rows(cursor: Cursor[DictRow], moved: Iterable[tuple[Move, Recovery]]) -> None:
-    """Set the lease rows to what these attempts are after their moves."""
-    notes: list[tuple[Move, Recovery]] = []
+def change_rows(
+    cursor: Cursor[DictRow], moved: Sequence[tuple[Move, Recovery]], *, sweeper_ttl_s: float
+) -> None:
+    """Set the lease rows to what these attempts are after their moves. An attempt that is
+    recovering then belongs to this process's sweeper for `sweeper_ttl_s`, without renewal."""
+    notes: list[Recovery] = []
     moves: list[tuple[Move, Recovery]] = []
     for move, after in moved:
-        is_note = all(isinstance(event, Confirmed | StaleWriteRefused) for event in move.events)
-        (notes if is_note else moves).append((move, after))
+        if move.kinds <= NOTES:
+            notes.append(after)
+        elif not move.kinds <= STEPS:
+            moves.append((move, after))
     if notes:
-        cursor.execute(NOTE_EVENTS, _columns(NOTED, [_note(after) for _, after in notes]))
+        noted = [(after.attempt_id, after.version, after.is_confirmed) for after in notes]
+        cursor.execute(NOTE_EVENTS, _columns(NOTED, noted))
     if moves:
-        cursor.execute(MOVE, _columns(MOVED, [_row(move, after) for move, after in moves]))
+        sweeper = sweeper_holder()
+        rows = [_row(move, after, sweeper, sweeper_ttl_s) for move, after in moves]
+        cursor.execute(MOVE, _columns(MOVED, rows))
+        _note_quarantines(cursor, [move for move, _ in moves])
+
+
+def _note_quarantines(cursor: Cursor[DictRow], moves: Sequence[Move]) -> None:
+    """Add a notice for each attempt that these moves quarantine; delete those of attempts that
+    leave quarantine."""
+    entering = [event for move in moves for event in move.events if isinstance(event, Quarantined)]
+    leaving = [it.recovery.attempt_id for it in moves if it.recovery.stage is Stage.QUARANTINED]
+    if leaving:
+        cursor.execute(DELETE_NOTICES, {"attempt_ids": leaving})
+    if entering:
+        noted = {
+            "attempt_ids": [event.originator_id for event in entering],
+            "versions": [event.originator_version for event in entering],
+        }
+        cursor.execute(INSERT_NOTICES, noted)
 
 
 def status_of(recovery: Recovery) -> LeaseStatus:
@@ -136,16 +183,12 @@ def status_of(recovery: Recovery) -> LeaseStatus:
             return STATUS_OF_STAGE[recovery.stage]
 
 
-def _note(after: Recovery) -> tuple[Any, ...]:
-    """The values of `NOTED`."""
-    return after.attempt_id, after.version, after.is_confirmed
-
-
-def _row(move: Move, after: Recovery) -> tuple[Any, ...]:
+def _row(move: Move, after: Recovery, sweeper: Holder, sweeper_ttl_s: float) -> tuple[Any, ...]:
     """The values of `MOVED`."""
     last = move.events[-1]
+    granted_s = last.ttl_s if isinstance(last, Dispatched) else None
     is_recovering = after.stage in RECOVERING
-    holder = move.owner if is_recovering else after.holder
+    holder = sweeper if is_recovering else after.holder
     life = holder.incarnation
     return (
         after.attempt_id,
@@ -161,8 +204,8 @@ def _row(move: Move, after: Recovery) -> tuple[Any, ...]:
         life.started,
         after.recovery_no,
         after.dispatch_id,
-        move.lasts_s if is_recovering or after.stage is Stage.HELD else None,
-        last.ttl_s if isinstance(last, Dispatched) else None,
+        sweeper_ttl_s if is_recovering else granted_s,
+        granted_s,
         last.retry_at if isinstance(last, StepFailed) else None,
         _is_deadline_waived(move),
         after.stage is Stage.ENDED,

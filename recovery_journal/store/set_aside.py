@@ -5,8 +5,8 @@ unchanged, except for the time of the next try. Tries back off, because a progra
 stream may be deployed meanwhile, or a blocking transaction may end.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
@@ -43,8 +43,6 @@ WHERE leases.attempt_id = noted.attempt_id
 
 TAKE_BACK: Final = "DELETE FROM set_aside WHERE attempt_id = ANY(%(attempt_ids)s::text[])"
 
-AnswerT = TypeVar("AnswerT")
-
 
 def set_aside(
     cursor: Cursor[DictRow], problems: Mapping[str, RecoveryJournalError], policy: Policy
@@ -72,35 +70,34 @@ def take_back(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> None:
         cursor.execute(TAKE_BACK, {"attempt_ids": array(list(attempt_ids))})
 
 
-class Halving(Generic[AnswerT]):
-    """Carries out an act for many attempts; where one of them is locked, for half as many at a
-    time, down to the locked one, which is then skipped for now."""
+class Halving:
+    """The parts of a batch, for a loop that does one after the other; where one attempt of a part
+    is locked, the part is done in halves, down to the locked attempt, which is left out.
 
-    def __init__(
-        self,
-        act: Callable[[Sequence[str]], dict[str, AnswerT]],
-        give_up: Callable[[str, StoreBusy], AnswerT],
-    ) -> None:
-        self._act = act
-        self._give_up = give_up
+    The first part may be None, for whatever a statement finds.
+    """
+
+    def __init__(self, attempt_ids: Sequence[str] | None) -> None:
+        self._parts: list[Sequence[str] | None] = [attempt_ids]
         self._timeout_count = 0
 
-    def halve(self, attempt_ids: Sequence[str], error: StoreBusy) -> dict[str, AnswerT]:
-        """Repeat in halves after the act has failed for all of these. Raises the error where it is
-        not a lock timeout, and after `TIMEOUT_LIMIT` timeouts: what was done by then stays done."""
+    def __iter__(self) -> Iterator[Sequence[str] | None]:
+        while self._parts:
+            yield self._parts.pop()
+
+    def halve(self, attempt_ids: Sequence[str], error: StoreBusy) -> str | None:
+        """After a part has failed, of which these were locked: do its halves next. Return the
+        attempt that is left out. Raises the error where it is not a lock timeout, or came before
+        any attempt was locked, and after `TIMEOUT_LIMIT` timeouts: what was done by then stays
+        done."""
         self._timeout_count += 1
-        if not is_lock_timeout(error) or self._timeout_count > TIMEOUT_LIMIT:
+        if not attempt_ids or not is_lock_timeout(error) or self._timeout_count > TIMEOUT_LIMIT:
             raise error
         if len(attempt_ids) == 1:
-            return {attempt_ids[0]: self._give_up(attempt_ids[0], error)}
+            return attempt_ids[0]
         middle = len(attempt_ids) // 2
-        return self._try(attempt_ids[:middle]) | self._try(attempt_ids[middle:])
-
-    def _try(self, attempt_ids: Sequence[str]) -> dict[str, AnswerT]:
-        try:
-            return self._act(attempt_ids)
-        except StoreBusy as error:
-            return self.halve(attempt_ids, error)
+        self._parts += [attempt_ids[middle:], attempt_ids[:middle]]
+        return None
 
 
 def _storable(reason: str) -> str:

@@ -15,8 +15,8 @@ from uuid import uuid4
 from msgspec import UNSET, Struct, UnsetType
 from psycopg.rows import DictRow
 
-from recovery_journal.domain import holding
 from recovery_journal.domain.checkpoint import FORMAT_VERSION
+from recovery_journal.domain.commands.lease import confirm, refuse
 from recovery_journal.domain.errors import (
     AppendBlocked,
     LeaseLost,
@@ -31,7 +31,7 @@ from recovery_journal.domain.recovery import Decision
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
-from recovery_journal.store.lease_row import COLUMNS, LeaseRow
+from recovery_journal.store.lease_row import read_lease
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.values.payload import Payload
 
@@ -106,8 +106,6 @@ WITH held AS (
 SELECT expires_at FROM held
 """
 
-SELECT_LEASE = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
-
 STEP_AT = """
 SELECT chain AS digest, epoch
 FROM run_steps
@@ -166,7 +164,7 @@ class LeaseWrites:
             "is_declared": is_declared,
             "session_lock": session_lock if is_declared else None,
         }
-        row = retry_once(lambda: self._execute(HEARTBEAT, {**held.parameters, **declared}))
+        row = self._execute(HEARTBEAT, {**held.parameters, **declared})
         if row is None:
             raise refusal(self._database, self._ledger, held, WriteKind.HEARTBEAT)
         return Renewal(**row)
@@ -174,7 +172,7 @@ class LeaseWrites:
     def announce(self, held: Held, *, ordinal: int, name: str) -> None:
         """Announce that a run step is about to have its effect."""
         values = {**held.parameters, "ordinal": ordinal, "name": name}
-        if retry_once(lambda: self._execute(ANNOUNCE, values)) is None:
+        if self._execute(ANNOUNCE, values) is None:
             self._explain(held, WriteKind.ANNOUNCEMENT, f"announce run step {ordinal}")
 
     def record(
@@ -215,23 +213,31 @@ class LeaseWrites:
     def _write(self, held: Held, write: WriteKind, statement: str, values: dict[str, Any]) -> bool:
         """One statement; the first under a fence in one transaction with its `Confirmed`."""
         if held.is_confirmed:
-            return retry_once(lambda: self._execute(statement, values)) is not None
+            return self._execute(statement, values) is not None
 
         def confirming() -> bool:
             with self._database.transaction() as cursor:
                 if cursor.execute(statement, values).fetchone() is None:
                     return False
-                row = self._ledger.lock(cursor, [held.attempt_id])[held.attempt_id]
-                recovery = self._ledger.load_one(cursor, held.attempt_id, row)
-                events = holding.confirm(recovery, worker_decision(held), write, values["ordinal"])
-                self._ledger.record_one(cursor, recovery, events)
+                [locked] = self._ledger.lock(cursor, [held.attempt_id])
+                decision = worker_decision(held)
+                self._ledger.decide_one(
+                    cursor,
+                    locked,
+                    lambda it, _: confirm(it, decision, write, values["ordinal"]),
+                )
             return True
 
         return retry_once(confirming)
 
     def _execute(self, statement: str, values: dict[str, Any]) -> DictRow | None:
-        with self._database.cursor() as cursor:
-            return cursor.execute(statement, values).fetchone()
+        """One statement, repeated once after a lost reply; it must be idempotent."""
+        try:
+            with self._database.cursor() as cursor:
+                return cursor.execute(statement, values).fetchone()
+        except ServerUnavailable:
+            with self._database.cursor() as cursor:
+                return cursor.execute(statement, values).fetchone()
 
     def _explain(
         self,
@@ -245,8 +251,9 @@ class LeaseWrites:
         It was done before where a reply was lost: the same content is stored under this lease's
         epoch.
         """
-        row = self._execute(SELECT_LEASE, held.parameters)
-        if row is None or LeaseRow.read(row).fence != held.fence or row["status"] != "held":
+        with self._database.cursor() as cursor:
+            row = read_lease(cursor, held.attempt_id)
+        if row is None or not row.is_held_under(held.fence):
             raise refusal(self._database, self._ledger, held, write)
         if done is not None:
             question, values, digest = done
@@ -256,7 +263,7 @@ class LeaseWrites:
         raise StepOutOfOrder(
             held.run_id,
             wanted=wanted,
-            found=f"run step {row['ordinal']} and checkpoint {row['checkpoint_count']} as the last",
+            found=f"run step {row.ordinal} and checkpoint {row.checkpoint_count} as the last",
             needed="the next in order, written through one lease handle",
             do="do not share a lease between threads or processes that both write",
         )
@@ -280,21 +287,24 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
 
     def once() -> LeaseLost:
         with database.transaction() as cursor:
-            row = ledger.lock(cursor, [held.attempt_id]).get(held.attempt_id)
+            locked = ledger.lock_one(cursor, held.attempt_id)
             # There may be no stream: the attempt began in a future that a restore has undone. And a
             # stream that cannot be decided on, or appended to, takes no event; the lease is void
             # all the same.
             with suppress(UnknownAttempt, StreamUnusable, AppendBlocked):
-                if row:
-                    recovery = ledger.load_one(cursor, held.attempt_id, row)
-                    events = holding.refuse(recovery, worker_decision(held), write, held.fence)
+                if locked:
+                    decision = worker_decision(held)
                     with appending_briefly(cursor, held.attempt_id):
-                        ledger.record_one(cursor, recovery, events)
+                        ledger.decide_one(
+                            cursor,
+                            locked,
+                            lambda it, _: refuse(it, decision, write, held.fence),
+                        )
         return LeaseLost(
             held.attempt_id,
             operation=write.value.replace("_", " "),
             epoch=held.fence.epoch,
-            found=row.describe() if row else "no such attempt, as after a restore",
+            found=locked.row.describe() if locked else "no such attempt, as after a restore",
         )
 
     return retry_once(once)

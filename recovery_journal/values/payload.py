@@ -5,8 +5,9 @@ payload has two digests: one of the stored bytes, and a canonical one, to compar
 processes, which the order of a dict's keys does not change.
 """
 
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -18,7 +19,6 @@ from recovery_journal.values.codec import Codec, Codecs
 from recovery_journal.values.plain import DEEPEST, LARGEST_PAYLOAD
 from recovery_journal.values.reader import Reader
 from recovery_journal.values.refusals import CannotRead, CannotWrite, CodecBroke
-from recovery_journal.values.room import with_room
 from recovery_journal.values.writer import Writer
 
 NEEDED: Final = (
@@ -29,6 +29,10 @@ NEEDED: Final = (
 
 
 Value: TypeAlias = plain.Value
+
+
+Argument = TypeVar("Argument")
+Answer = TypeVar("Answer")
 
 
 class Payload(Struct, frozen=True):
@@ -70,7 +74,7 @@ class Values:
         codec, time zone or extension type, `CodecFailed` where a user codec fails.
         """
         try:
-            return with_room(self._reader.read, encoded)
+            return _with_room(self._reader.read, encoded)
         except CannotRead as error:
             raise CodecMissing(what, found=str(error)) from error
         except CodecBroke as error:
@@ -78,7 +82,7 @@ class Values:
         except Exception as error:
             raise PayloadCorrupt(
                 what,
-                found=f"{payload_digest(encoded)} of bytes that say nothing ({class_of(error)})",
+                found=f"{payload_digest(encoded)} of bytes that are no value ({class_of(error)})",
                 needed="MessagePack",
             ) from error
 
@@ -91,9 +95,30 @@ def require_digest(encoded: bytes, *, digest: str, what: str) -> bytes:
     return encoded
 
 
+def _with_room(call: Callable[[Argument], Answer], argument: Argument) -> Answer:
+    """Call the function; retry it in a thread, with a stack of its own, after a `RecursionError`:
+    Python's recursion limit includes the frames that the caller uses already.
+
+    Raises what the function raises; a `RecursionError` where a whole stack is too small.
+    """
+    try:
+        return call(argument)
+    except Exception as error:
+        if not _is_out_of_room(error):
+            raise
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        return beside.submit(call, argument).result()
+
+
+def _is_out_of_room(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, RecursionError):
+        error = error.__cause__
+    return error is not None
+
+
 def _written(writer: Writer, value: Value, name: str) -> bytes:
     try:
-        encoded = with_room(writer.write, value)
+        encoded = _with_room(writer.write, value)
     except CannotWrite as error:
         raise _refused(name, error.at(name), do=error.do) from error.__cause__
     except Exception as error:  # hash and repr of user types may raise anything

@@ -1,4 +1,4 @@
-"""A child process that does one piece of work, dies with its parent and leaves a last word."""
+"""A child process that does one piece of work, dies with its parent and leaves a result."""
 
 import os
 import select
@@ -27,11 +27,11 @@ DEATH_LIMIT_S: Final = 10.0  # from SIGKILL to the end of the process
 POLL_S: Final = 0.02
 WATCH_S: Final = 1.0
 DEADLINE: Final = struct.Struct("d")
-LARGEST_WORD: Final = 64 * 1024
+LARGEST_RESULT: Final = 64 * 1024
 
 
-class Word(Struct, frozen=True, kw_only=True):
-    """A child's last word: how its work ended. A child that is killed leaves none."""
+class ChildResult(Struct, frozen=True, kw_only=True):
+    """A child's result: how its work ended. A child that is killed leaves none."""
 
     outcome: Outcome
     error_class: str = ""
@@ -63,11 +63,11 @@ class Child:
     it.
     """
 
-    def __init__(self, work: Callable[[], Word], *, deadline: float) -> None:
+    def __init__(self, work: Callable[[], ChildResult], *, deadline: float) -> None:
         here, there = socket.socketpair()
-        here.settimeout(0)  # the parent waits for the process, and never for its last word
+        here.settimeout(0)  # the parent waits for the process, and never for its result
         try:
-            self.pid = fork_in_group(partial(_live, work, here, there, deadline))
+            self.pid = fork_in_group(partial(_run_child, work, here, there, deadline))
         except OSError:  # no more processes available
             here.close()
             raise
@@ -105,11 +105,11 @@ class Child:
                 "see what it waits for, such as a file system that does not answer"
             )
 
-    def last_word(self) -> Word | None:
-        """The child's last word, if any. Call this only once the child is gone."""
+    def result(self) -> ChildResult | None:
+        """The child's result, if any. Call this only once the child is gone."""
         try:
-            return msgspec.msgpack.decode(self._link.recv(LARGEST_WORD), type=Word)
-        except (OSError, msgspec.DecodeError):  # it left no word, or died in the middle of it
+            return msgspec.msgpack.decode(self._link.recv(LARGEST_RESULT), type=ChildResult)
+        except (OSError, msgspec.DecodeError):  # it left no result, or died in the middle of it
             return None
 
     @property
@@ -165,8 +165,8 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def _live(
-    work: Callable[[], Word],
+def _run_child(
+    work: Callable[[], ChildResult],
     inherited: socket.socket,
     link: socket.socket,
     deadline: float,
@@ -179,9 +179,9 @@ def _live(
         watch = threading.Thread(target=watch_parent, args=(link, deadline), daemon=True)
         watch.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        word = work()
-        link.sendall(msgspec.msgpack.encode(word))
-        code = EXIT_CODES.get(word.outcome, ExitCode.ENDED)
+        result = work()
+        link.sendall(msgspec.msgpack.encode(result))
+        code = EXIT_CODES.get(result.outcome, ExitCode.ENDED)
     except BaseException:  # noqa: BLE001 - nothing may escape from a fork into the parent's loop
         traceback.print_exc()
     finally:
@@ -204,5 +204,5 @@ def watch_parent(link: socket.socket, deadline: float) -> None:
             break
         (deadline,) = DEADLINE.unpack(said)
     with suppress(OSError):  # the parent reads no more
-        link.sendall(msgspec.msgpack.encode(Word(outcome=Outcome.FENCED)))
+        link.sendall(msgspec.msgpack.encode(ChildResult(outcome=Outcome.FENCED)))
     os.killpg(0, signal.SIGKILL)

@@ -6,9 +6,9 @@ third thread replaces a lost lock, because connecting may take longer than a TTL
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from recovery_journal.domain.errors import LeaseLost
@@ -19,7 +19,7 @@ from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.wake_event import WakeEvent
 
 HEARTBEATS_A_TTL: Final = 3
-AGAIN_S: Final = 0.25  # after a heartbeat without an answer
+RETRY_S: Final = 0.25  # after a heartbeat without an answer
 LOCK_S: Final = 0.05  # between checks for a new session lock
 HINT_REST_S: Final = 0.05  # a worker at work needs no notifications: they only have to be read
 FIRST_S: Final = 0.5  # by then it has a connection, in case it must show a sign of life at once
@@ -48,7 +48,7 @@ class Keeper:
         self._taking: threading.Thread | None = None
         self._declared: int | None = None
         self._no_sooner_than = elapsed_s()
-        self._problems: SimpleQueue[str] = SimpleQueue()
+        self._problems: deque[str] = deque()
         self._deadline = self._next_at = self._changed_at = elapsed_s()
         self._seen: tuple[int, int] | None = None
         self.verdict: Verdict | None = None
@@ -78,7 +78,7 @@ class Keeper:
     def start(self, on_renewed: Callable[[float], object]) -> None:
         """Renew from now on, in a thread, which reports each new deadline to `on_renewed`."""
         self._next_at = min(self._next_at, elapsed_s() + FIRST_S)
-        self._thread = threading.Thread(target=self._go_on, args=(on_renewed,), daemon=True)
+        self._thread = threading.Thread(target=self._loop, args=(on_renewed,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -89,43 +89,38 @@ class Keeper:
         if self._thread is not None:
             self._thread.join(STOP_LIMIT_S)
             if self._thread.is_alive():
-                self._problems.put(f"a heartbeat has had no answer for {STOP_LIMIT_S:g} s")
+                self._problems.append(f"a heartbeat has had no answer for {STOP_LIMIT_S:g} s")
         if self._taking is not None:
             self._taking.join(STOP_LIMIT_S)
 
     def problems(self) -> list[str]:
         """The problems since the last call."""
-        found = []
-        while True:
-            try:
-                found.append(self._problems.get_nowait())
-            except Empty:
-                return found
+        return [self._problems.popleft() for _ in range(len(self._problems))]
 
-    def _go_on(self, on_renewed: Callable[[float], object]) -> None:
+    def _loop(self, on_renewed: Callable[[float], object]) -> None:
         while self.verdict is None and self._is_due():
             if self.has_run_out:  # this process was suspended: the supervision kills first of all
                 return
-            asked_at = elapsed_s()
+            tried_at = elapsed_s()
             try:
                 self.renew()
                 on_renewed(self._deadline)
             except LeaseLost:
                 self.verdict = Verdict.LOST
             except Exception as error:  # noqa: BLE001 - reported; the deadline decides
-                self._problems.put(f"{type(error).__name__}: {error}")
-                self._next_at = self._no_sooner_than = asked_at + min(self._interval_s, AGAIN_S)
+                self._problems.append(f"{type(error).__name__}: {error}")
+                self._next_at = self._no_sooner_than = tried_at + min(self._interval_s, RETRY_S)
 
     def _is_due(self) -> bool:
         """Wait for the next heartbeat, which is due at once where the session lock differs from the
         declared one: that lock was lost, and this is a sign of life. False once this is stopped."""
         while (left_s := self._next_at - elapsed_s()) > 0:
             if self._session_lock.number is None:
-                left_s = min(left_s, LOCK_S if self._takes_lock() else AGAIN_S)
+                left_s = min(left_s, LOCK_S if self._takes_lock() else RETRY_S)
             if self._is_stopped.wait_with(self._session_lock.file, left_s):
                 return False
             self._session_lock.is_lost()
-            if self._session_lock.heard() is not None and self._is_stopped.wait(HINT_REST_S):
+            if self._session_lock.take_notice() is not None and self._is_stopped.wait(HINT_REST_S):
                 return False
             is_other = self._session_lock.number != self._declared
             if is_other and elapsed_s() >= self._no_sooner_than:

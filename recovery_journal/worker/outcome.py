@@ -22,7 +22,7 @@ class Outcome(StrEnum):
     FENCED = "fenced"
     """No heartbeat was acknowledged for a TTL, so the worker killed its own child."""
     DIED = "died"
-    """The child ended without a last word: a signal, out of memory, `os._exit`."""
+    """The child ended without a result: a signal, out of memory, `os._exit`."""
     STALLED = "stalled"
     """No progress for too long, so the child was killed."""
     INTERRUPTED = "interrupted"
@@ -50,5 +50,5 @@ class Notice(Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
 
 
-Tell = Callable[[Notice], object]
+NoticeObserver = Callable[[Notice], object]
 """The worker's observer. Called in the thread that runs the worker."""

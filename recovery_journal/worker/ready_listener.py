@@ -18,21 +18,21 @@ FLOOD_COUNT: Final = 2_000
 FLOOD_WINDOW_S: Final = 1.0
 """More notifications than this in this time are not the journal's: a cohort of attempts sends
 one."""
-SHORTEST_DEAFNESS_S: Final = 10.0
-LONGEST_DEAFNESS_S: Final = 600.0
+SHORTEST_LISTENING_PAUSE_S: Final = 10.0
+LONGEST_LISTENING_PAUSE_S: Final = 600.0
 
 
-class Hearing:
+class ReadyListener:
     """The last notification that was received, and how many there were recently."""
 
     def __init__(self) -> None:
         self._call: ReadyNotice | None = None
         self._count = 0
         self._counted_since = time.monotonic()
-        self._deaf_s = SHORTEST_DEAFNESS_S
-        self._deaf_until = self._counted_since
+        self._pause_s = SHORTEST_LISTENING_PAUSE_S
+        self._paused_until = self._counted_since
 
-    def hear(self, notice: PGnotify) -> None:
+    def receive(self, notice: PGnotify) -> None:
         """Record one notification. Its bytes may be in any encoding."""
         self._call = ReadyNotice.read(notice.extra.decode(errors="replace"))
         now = time.monotonic()
@@ -49,15 +49,15 @@ class Hearing:
                 return
             libpq.consume_input()
             while notice := libpq.notifies():
-                self.hear(notice)
+                self.receive(notice)
 
-    def heard(self) -> ReadyNotice | None:
+    def take_notice(self) -> ReadyNotice | None:
         """The last notification since the previous call, if there was one."""
         heard, self._call = self._call, None
         return heard
 
     @property
-    def has_heard(self) -> bool:
+    def has_notice(self) -> bool:
         """Whether there is one."""
         return self._call is not None
 
@@ -67,20 +67,20 @@ class Hearing:
         return self._count > FLOOD_COUNT
 
     @property
-    def is_deaf(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether it is too early to listen again after a flood."""
-        return time.monotonic() < self._deaf_until
+        return time.monotonic() < self._paused_until
 
-    def turn_deaf(self) -> float:
+    def pause(self) -> float:
         """Stop listening for a while, longer after each flood that follows soon; return for how
         many seconds."""
         now = time.monotonic()
-        is_first = now - self._deaf_until > LONGEST_DEAFNESS_S
-        self._deaf_s = SHORTEST_DEAFNESS_S if is_first else self._deaf_s
-        deaf_s, self._deaf_until = self._deaf_s, now + self._deaf_s
-        self._deaf_s = min(self._deaf_s * 2, LONGEST_DEAFNESS_S)
+        is_first = now - self._paused_until > LONGEST_LISTENING_PAUSE_S
+        self._pause_s = SHORTEST_LISTENING_PAUSE_S if is_first else self._pause_s
+        pause_s, self._paused_until = self._pause_s, now + self._pause_s
+        self._pause_s = min(self._pause_s * 2, LONGEST_LISTENING_PAUSE_S)
         self._call, self._count = None, 0
-        return deaf_s
+        return pause_s
 
 
 def _is_readable(file: int) -> bool:

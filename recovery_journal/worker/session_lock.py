@@ -18,20 +18,21 @@ import os
 import random
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import Connection
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import RecoveryJournalError
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.process.back_off import BackOff
 from recovery_journal.process.forks import leave_in_children
 from recovery_journal.store.ready_notice import AWAKE, FALL_ASLEEP, ReadyNotice, listen
-from recovery_journal.worker.ready_listener import FLOOD_COUNT, FLOOD_WINDOW_S, Hearing
+from recovery_journal.worker.ready_listener import FLOOD_COUNT, FLOOD_WINDOW_S, ReadyListener
 
 CONNECT_S: Final = 2  # the shortest that libpq accepts
 SHORTEST_PAUSE_S: Final = 0.25
@@ -42,7 +43,7 @@ LARGEST_NUMBER: Final = 2**31 - 1
 # The sequence's own number in the upper half separates the locks of one schema from all others.
 ACQUIRE_LOCK = """
 SELECT pg_try_advisory_lock(('session_locks'::regclass::oid::bigint << 32) | %(number)s)
-    AS is_taken
+    AS is_held
 """
 
 # In another transaction: a pooler may have lent another backend for it.
@@ -69,7 +70,7 @@ ALL_HELD: Final = (
 FLOODED: Final = (
     f"cannot listen for ready attempts: found more than {FLOOD_COUNT:,} notifications within "
     f"{FLOOD_WINDOW_S:g} s on this journal's channel, needed fewer; it polls, and listens again "
-    "in {deaf_s:g} s"
+    "in {pause_s:g} s"
 )
 
 POOLED: Final = (
@@ -97,11 +98,11 @@ class SessionLock:
         self._back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
         self._next_try_at = time.monotonic()
         self._is_pooled = False
-        self._problems: SimpleQueue[str] = SimpleQueue()
+        self._problems: deque[str] = deque()
         self._last_problem = ""
-        self._hearing = Hearing()
+        self._listener = ReadyListener()
         self._is_listening = False
-        self._left: Connection[DictRow] | None = None
+        self._abandoned: Connection[DictRow] | None = None
         self._is_asleep = False
         self.number: int | None = None
         leave_in_children(self)
@@ -142,48 +143,30 @@ class SessionLock:
     def listen_again(self) -> bool:
         """Listen again where the last flood is long enough ago; return whether the connection
         turned out to be lost."""
-        if self._is_listening or self._hearing.is_deaf or not self._use.acquire(blocking=False):
+        if self._is_listening or self._listener.is_paused:
             return False
-        try:
-            self._listen()
-            return False
-        except psycopg.Error as error:
-            self._lose(error)
-            return True
-        finally:
-            self._use.release()
+        return self._is_lost_by(self._listen)
 
     def is_lost(self) -> bool:
         """Read some of what has arrived; return whether the lock has just been lost: with its
         connection, or because that connection was abandoned to a flood."""
-        if self._connection is None or not self._use.acquire(blocking=False):
-            return False
-        try:
-            self._hearing.read(self._connection)
-            if self._hearing.is_flooded:
-                self._leave_flood()
-            return self._connection is None
-        except psycopg.Error as error:
-            self._lose(error)
-            return True
-        finally:
-            self._use.release()
+        return self._connection is not None and self._is_lost_by(self._read)
 
-    def heard(self) -> ReadyNotice | None:
+    def take_notice(self) -> ReadyNotice | None:
         """The last notification that `is_lost` has read since the previous call, if there was
         one."""
-        return self._hearing.heard()
+        return self._listener.take_notice()
 
     @property
-    def has_heard(self) -> bool:
+    def has_notice(self) -> bool:
         """Whether there is one."""
-        return self._hearing.has_heard
+        return self._listener.has_notice
 
     def settle(self) -> None:
         """Close the session that was abandoned to a flood, if there is one: no lease names its
         number any more."""
-        if self._left is not None and self._use.acquire(blocking=False):
-            self._close_left()
+        if self._abandoned is not None and self._use.acquire(blocking=False):
+            self._close_abandoned()
             self._use.release()
 
     @property
@@ -198,32 +181,13 @@ class SessionLock:
         A worker without a session cannot be counted, and a worker that is not counted wakes at
         every notification. So does one whose count another session prevents, by holding the lock.
         """
-        if is_asleep == self._is_asleep or not self._use.acquire(blocking=False):
+        if is_asleep == self._is_asleep:
             return False
-        try:
-            if self._connection is not None:
-                self._hearing.read(self._connection)  # otherwise the answer comes behind all of it
-            if self._connection is not None and self._hearing.is_flooded:
-                self._leave_flood()
-                return True
-            if self._connection is not None:
-                row = _one(self._connection, FALL_ASLEEP if is_asleep else AWAKE)
-                self._is_asleep = row["is_counted"]
-            return False
-        except psycopg.Error as error:
-            self._lose(error)
-            return True
-        finally:
-            self._use.release()
+        return self._is_lost_by(lambda: self._count(is_asleep=is_asleep))
 
     def problems(self) -> list[str]:
         """The problems since the last call."""
-        found = []
-        while True:
-            try:
-                found.append(self._problems.get_nowait())
-            except Empty:
-                return found
+        return [self._problems.popleft() for _ in range(len(self._problems))]
 
     def close(self) -> None:
         """Release the lock. The leases that name it should have ended before.
@@ -233,16 +197,44 @@ class SessionLock:
         """
         if self._use.acquire(timeout=CONNECT_S):
             self._drop()
-            self._close_left()
+            self._close_abandoned()
             self._use.release()
 
     def leave(self) -> None:
         """In a forked child: release the sockets without a message to the server."""
-        for connection in (self._connection, self._left):
+        for connection in (self._connection, self._abandoned):
             if connection is not None:
                 _let_go(connection)
-        self._connection = self._left = self._file = self.number = None
+        self._connection = self._abandoned = self._file = self.number = None
         self._is_asleep = self._is_listening = False
+
+    def _is_lost_by(self, action: Callable[[], object]) -> bool:
+        """Use the connection, unless another thread does; return whether the lock has been lost
+        meanwhile."""
+        if not self._use.acquire(blocking=False):
+            return False
+        is_held = self._connection is not None
+        try:
+            action()
+        except psycopg.Error as error:
+            self._report(f"lost the session lock: {' '.join(str(error).split())}")
+            self._drop()
+            return True
+        finally:
+            self._use.release()
+        return is_held and self._connection is None
+
+    def _read(self) -> None:
+        if self._connection is not None:
+            self._listener.read(self._connection)
+            if self._listener.is_flooded:
+                self._leave_flood()
+
+    def _count(self, *, is_asleep: bool) -> None:
+        self._read()  # otherwise the answer comes behind all of it
+        if self._connection is not None:
+            statement = FALL_ASLEEP if is_asleep else AWAKE
+            self._is_asleep = one(self._connection.execute(statement.encode()))["is_counted"]
 
     def _take(self) -> None:
         connection, is_direct = self._database.open_connection(connect_timeout=CONNECT_S)
@@ -251,9 +243,9 @@ class SessionLock:
         if is_direct and number is None:
             self._put_off(ALL_HELD)
             return
-        if number is None or not _one(connection, SEEN, number=number)["is_held"]:
+        if number is None or not _holds(connection, SEEN, number):
             self._is_pooled = True
-            self._tell(POOLED)
+            self._report(POOLED)
             self._drop()
             return
         connection.execute(NEVER_RECYCLE)
@@ -262,20 +254,20 @@ class SessionLock:
         self._last_problem = ""
 
     def _listen(self) -> None:
-        if self._connection is None or self._hearing.is_deaf:
+        if self._connection is None or self._listener.is_paused:
             return
         # For a notification that arrives during a statement. psycopg's own handler would decode it,
         # and raise out of the statement where the bytes are in another encoding.
-        self._connection.pgconn.notify_handler = self._hearing.hear
+        self._connection.pgconn.notify_handler = self._listener.receive
         listen(self._connection)
         self._is_listening = True
 
     def _leave_flood(self) -> None:
         """Give up the lock and the connection here, but keep the old session open at the server
         until `settle`."""
-        self._tell(FLOODED.format(deaf_s=self._hearing.turn_deaf()))
-        self._close_left()
-        self._left, self._connection = self._connection, None
+        self._report(FLOODED.format(pause_s=self._listener.pause()))
+        self._close_abandoned()
+        self._abandoned, self._connection = self._connection, None
         self._next_try_at = time.monotonic()
         self._drop()
 
@@ -283,11 +275,7 @@ class SessionLock:
         """Retry after a pause, with back-off."""
         self._drop()
         self._next_try_at = time.monotonic() + self._back_off.pause_s()
-        self._tell(problem)
-
-    def _lose(self, error: psycopg.Error) -> None:
-        self._tell(f"lost the session lock: {' '.join(str(error).split())}")
-        self._drop()
+        self._report(problem)
 
     def _drop(self) -> None:
         self.number = self._file = None
@@ -297,25 +285,29 @@ class SessionLock:
                 self._connection.close()
             self._connection = None
 
-    def _close_left(self) -> None:
-        if self._left is not None:
+    def _close_abandoned(self) -> None:
+        if self._abandoned is not None:
             with suppress(psycopg.Error):
-                self._left.close()
-            self._left = None
+                self._abandoned.close()
+            self._abandoned = None
 
-    def _tell(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         if problem != self._last_problem:
             self._last_problem = problem
-            self._problems.put(problem)
+            self._problems.append(problem)
 
 
 def _draw(connection: Connection[DictRow]) -> int | None:
     """Take a number that no session holds; None where several drawn numbers are all held."""
     for _ in range(DRAW_LIMIT):
         number = random.randint(1, LARGEST_NUMBER)  # noqa: S311 - held only by accident, which is noticed
-        if _one(connection, ACQUIRE_LOCK, number=number)["is_taken"]:
+        if _holds(connection, ACQUIRE_LOCK, number):
             return number
     return None
+
+
+def _holds(connection: Connection[DictRow], statement: str, number: int) -> bool:
+    return bool(one(connection.execute(statement.encode(), {"number": number}))["is_held"])
 
 
 def _let_go(connection: Connection[DictRow]) -> None:
@@ -328,9 +320,3 @@ def _let_go(connection: Connection[DictRow]) -> None:
     os.dup2(nothing, connection.pgconn.socket, inheritable=False)
     os.close(nothing)
     _INHERITED.append(connection)
-
-
-def _one(connection: Connection[DictRow], statement: str, **values: Any) -> DictRow:
-    row = connection.execute(statement.encode(), values or None).fetchone()
-    assert row is not None
-    return row

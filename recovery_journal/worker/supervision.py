@@ -12,7 +12,7 @@ from recovery_journal.domain.lease import LossReason
 from recovery_journal.worker.child import Child
 from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.keeper import Keeper, Verdict
-from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome, Tell
+from recovery_journal.worker.outcome import Notice, NoticeKind, NoticeObserver, Outcome
 from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.work import Function, ending_of, work
 
@@ -69,7 +69,7 @@ class Supervision:
         stalled_after_s: float | None,
         drain_s: float,
         stop: threading.Event,
-        tell: Tell,
+        on_event: NoticeObserver,
     ) -> None:
         self._journal = journal
         self._worker_id = worker_id
@@ -77,13 +77,13 @@ class Supervision:
         self._stalled_after_s = stalled_after_s
         self._drain_s = drain_s
         self._stop = stop
-        self._tell = tell
+        self._on_event = on_event
 
     def run(self, claim: Claim, function: Function) -> Outcome:
         """Run the function on the claim, and return once its child is gone."""
         lease = claim.lease
         outcome = self._start(claim, function)
-        self._say(NoticeKind.ENDED, lease, outcome.value.replace("_", " "), outcome)
+        self._notify(NoticeKind.ENDED, lease, outcome.value.replace("_", " "), outcome)
         return outcome
 
     def _start(self, claim: Claim, function: Function) -> Outcome:
@@ -95,25 +95,25 @@ class Supervision:
             # the loading.
             keeper.renew()
         except (LeaseLost, Retry) as error:
-            self._problem(claim.lease, error)
+            self._report(claim.lease, error)
             return Outcome.LOST if isinstance(error, LeaseLost) else Outcome.UNSTARTED
         if self._stop.is_set():
             return self._give_up(claim.lease, Cause.DRAINED, keeper.deadline)
         try:
             child = Child(lambda: work(function, claim), deadline=keeper.deadline)
         except OSError as error:
-            self._problem(claim.lease, error)
+            self._report(claim.lease, error)
             return self._give_up(claim.lease, Cause.UNSTARTED, keeper.deadline)
         return self._run(claim.lease, child, keeper)
 
     def _run(self, lease: Lease, child: Child, keeper: Keeper) -> Outcome:
         try:
-            self._say(NoticeKind.STARTED, lease, f"child {child.pid} works")
+            self._notify(NoticeKind.STARTED, lease, f"child {child.pid} works")
             keeper.start(child.extend)
             cause = self._watch(child, keeper, lease)
             child.kill()
             keeper.stop()
-            self._pass_on(keeper, lease)
+            self._report_all(keeper, lease)
             return self._settle(lease, cause, child, keeper.deadline)
         finally:
             child.kill()
@@ -130,7 +130,7 @@ class Supervision:
                 return Cause.RUN_OUT
             if is_gone:
                 return Cause.GONE
-            self._pass_on(keeper, lease)
+            self._report_all(keeper, lease)
             if keeper.verdict is Verdict.STALLED:
                 return Cause.STALLED
             if keeper.verdict is Verdict.LOST:
@@ -139,25 +139,27 @@ class Supervision:
                 return Cause.LOST
             if self._stop.is_set() and drained_at is None:
                 drained_at = elapsed_s() + self._drain_s
-                self._say(NoticeKind.DRAINING, lease, f"the child has {self._drain_s:g} s to end")
+                self._notify(
+                    NoticeKind.DRAINING, lease, f"the child has {self._drain_s:g} s to end"
+                )
             if drained_at is not None and elapsed_s() >= drained_at:
                 return Cause.DRAINED
 
     def _settle(self, lease: Lease, cause: Cause, child: Child, deadline: float) -> Outcome:
-        """The attempt's outcome: from the child's last word, else from the log, else from the
+        """The attempt's outcome: from the child's result, else from the log, else from the
         cause."""
-        word = child.last_word()
-        if word is None and cause is not Cause.LOST:
+        result = child.result()
+        if result is None and cause is not Cause.LOST:
             return self._give_up(lease, cause, deadline, child.death)
-        if word is not None and word.error_class:
-            self._say(NoticeKind.PROBLEM, lease, f"{word.error_class}: {word.message}")
-        if word is None or word.outcome is Outcome.LOST:
+        if result is not None and result.error_class:
+            self._notify(NoticeKind.PROBLEM, lease, f"{result.error_class}: {result.message}")
+        if result is None or result.outcome is Outcome.LOST:
             return self._ending(lease) or Outcome.LOST
-        if word.outcome is Outcome.FENCED:
+        if result.outcome is Outcome.FENCED:
             return self._give_up(lease, Cause.RUN_OUT, deadline, "the child's own clock")
-        if word.outcome is Outcome.INTERRUPTED:
-            return self._give_up(lease, Cause.INTERRUPTED, deadline, word.error_class)
-        return word.outcome
+        if result.outcome is Outcome.INTERRUPTED:
+            return self._give_up(lease, Cause.INTERRUPTED, deadline, result.error_class)
+        return result.outcome
 
     def _give_up(self, lease: Lease, cause: Cause, deadline: float, detail: str = "") -> Outcome:
         """Report at once that the lease is lost. Where the server cannot be reached, the TTL ends
@@ -170,15 +172,15 @@ class Supervision:
                 lease.give_up(loss, reason)
                 break
             except LeaseLost as error:
-                self._problem(lease, error)
+                self._report(lease, error)
                 return self._ending(lease) or Outcome.LOST
             except RecoveryJournalError as error:
-                self._problem(lease, error)
+                self._report(lease, error)
                 if not isinstance(error, Retry) or elapsed_s() >= deadline or self._stop.is_set():
                     return outcome
             is_again = True
             time.sleep(GIVE_UP_PAUSE_S)
-        self._say(NoticeKind.PROBLEM, lease, reason)
+        self._notify(NoticeKind.PROBLEM, lease, reason)
         return outcome
 
     def _is_given_up(self, lease: Lease) -> bool:
@@ -193,20 +195,20 @@ class Supervision:
         try:
             return ending_of(lease)
         except RecoveryJournalError as error:
-            self._problem(lease, error)
+            self._report(lease, error)
             return None
 
-    def _pass_on(self, keeper: Keeper, lease: Lease) -> None:
+    def _report_all(self, keeper: Keeper, lease: Lease) -> None:
         for problem in (*keeper.problems(), *self._session_lock.problems()):
-            self._say(NoticeKind.PROBLEM, lease, problem)
+            self._notify(NoticeKind.PROBLEM, lease, problem)
 
-    def _problem(self, lease: Lease, error: Exception) -> None:
-        self._say(NoticeKind.PROBLEM, lease, f"{type(error).__name__}: {error}")
+    def _report(self, lease: Lease, error: Exception) -> None:
+        self._notify(NoticeKind.PROBLEM, lease, f"{type(error).__name__}: {error}")
 
-    def _say(
+    def _notify(
         self, kind: NoticeKind, lease: Lease, text: str, outcome: Outcome | None = None
     ) -> None:
-        self._tell(
+        self._on_event(
             Notice(
                 kind=kind,
                 worker_id=self._worker_id,

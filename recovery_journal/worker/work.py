@@ -16,7 +16,7 @@ from recovery_journal.domain.events import Ending
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.process.callables import finished
-from recovery_journal.worker.child import Word
+from recovery_journal.worker.child import ChildResult
 from recovery_journal.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ OUTCOMES: Final[dict[Ending | LossReason | None, Outcome]] = {
 }
 
 
-def work(function: Function, claim: Claim) -> Word:
+def work(function: Function, claim: Claim) -> ChildResult:
     """Run the function and end the lease with its result or its error.
 
     A lease that the function ended itself is left alone. A temporary failure of the server is no
@@ -52,10 +52,10 @@ def work(function: Function, claim: Claim) -> Word:
     except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is recorded
         error = _cause(raised)
         if isinstance(error, LeaseLost):
-            return _word(Outcome.LOST, error)
+            return _result(Outcome.LOST, error)
         traceback.print_exc()
         if isinstance(error, NO_FAULT):
-            return _word(Outcome.INTERRUPTED, error)
+            return _result(Outcome.INTERRUPTED, error)
         return _fail(claim.lease, raised)
 
 
@@ -67,13 +67,13 @@ def ending_of(lease: Lease) -> Outcome | None:
     return OUTCOMES.get(lease.own_ending())
 
 
-def _finish(function: Function, claim: Claim) -> Word:
+def _finish(function: Function, claim: Claim) -> ChildResult:
     result = _call(function, claim)
     lease = claim.lease
     outcome = _insisting(lease, lambda: ending_of(lease))
     if outcome is None:
         _insisting(lease, lambda: lease.complete(result))
-    return Word(outcome=outcome or Outcome.COMPLETED)
+    return ChildResult(outcome=outcome or Outcome.COMPLETED)
 
 
 def _call(function: Function, claim: Claim) -> Any:  # noqa: ANN401 - whatever the user returns
@@ -98,14 +98,14 @@ def _cause(raised: BaseException) -> BaseException:
     return part
 
 
-def _fail(lease: Lease, error: BaseException) -> Word:
+def _fail(lease: Lease, error: BaseException) -> ChildResult:
     try:
         _insisting(lease, lambda: lease.fail(error))
     except LeaseLost as lost:
-        return _word(Outcome.LOST, lost)
+        return _result(Outcome.LOST, lost)
     except (Retry, StreamUnusable) as problem:
-        return _word(Outcome.INTERRUPTED, problem)
-    return _word(Outcome.FAILED, error)
+        return _result(Outcome.INTERRUPTED, problem)
+    return _result(Outcome.FAILED, error)
 
 
 def _insisting(lease: Lease, call: Callable[[], Answer]) -> Answer:
@@ -121,5 +121,5 @@ def _insisting(lease: Lease, call: Callable[[], Answer]) -> Answer:
         time.sleep(RETRY_S)
 
 
-def _word(outcome: Outcome, error: BaseException) -> Word:
-    return Word(outcome=outcome, error_class=class_of(error), message=message_of(error))
+def _result(outcome: Outcome, error: BaseException) -> ChildResult:
+    return ChildResult(outcome=outcome, error_class=class_of(error), message=message_of(error))

@@ -15,7 +15,7 @@ from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
 from recovery_journal.process.back_off import with_jitter
 from recovery_journal.process.signals import stopping_on_signals
-from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome, Tell
+from recovery_journal.worker.outcome import Notice, NoticeKind, NoticeObserver, Outcome
 from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.supervision import Supervision
 from recovery_journal.worker.wake_event import WakeEvent
@@ -81,7 +81,7 @@ class Worker:
         drain_s: float = DRAIN_S,
         shortest_pause_s: float = SHORTEST_PAUSE_S,
         longest_pause_s: float | None = None,
-        on_event: Tell = log_notice,
+        on_event: NoticeObserver = log_notice,
     ) -> None:
         inputs.having("journal", journal, "a Journal", "claim", "database")
         inputs.observer("on_event", on_event)
@@ -109,7 +109,7 @@ class Worker:
         self._ttl = ttl
         self._shortest_pause_s = shortest_pause_s
         self._longest_pause_s = longest_pause_s
-        self._tell = on_event
+        self._on_event = on_event
         self._stop = WakeEvent()
         self._session_lock = SessionLock(journal.database)
         self._dispatch_id = uuid4().hex
@@ -121,7 +121,7 @@ class Worker:
             stalled_after_s=stalled_after_s,
             drain_s=drain_s,
             stop=self._stop,
-            tell=on_event,
+            on_event=on_event,
         )
 
     def stop(self) -> None:
@@ -150,7 +150,7 @@ class Worker:
                 self._session_lock.take()
                 self._session_lock.settle()
                 self._session_lock.listen_again()
-                self._say_of_session_lock()
+                self._report_session_lock()
                 claim, has_answer = self._try_to_claim()
                 if claim is not None:
                     self._session_lock.sleep(is_asleep=False)
@@ -198,10 +198,10 @@ class Worker:
                 session_lock=self._session_lock.number,
             )
         except Retry as problem:
-            self._say_of_claiming(problem)
+            self._report_claiming(problem)
             return None, False
         except Exception as problem:  # one unreadable attempt must not end its claimer
-            self._say_of_claiming(problem)
+            self._report_claiming(problem)
             self._failure_count += 1
             if self._failure_count >= FAILURE_LIMIT:
                 raise
@@ -230,13 +230,13 @@ class Worker:
             raise _unknown_kinds([kind], self._functions)
         return self._functions[kind]
 
-    def _say_of_session_lock(self) -> None:
+    def _report_session_lock(self) -> None:
         for problem in self._session_lock.problems():
-            self._tell(Notice(kind=NoticeKind.PROBLEM, worker_id=self._worker_id, text=problem))
+            self._on_event(Notice(kind=NoticeKind.PROBLEM, worker_id=self._worker_id, text=problem))
 
-    def _say_of_claiming(self, problem: Exception) -> None:
+    def _report_claiming(self, problem: Exception) -> None:
         text = f"cannot claim now: {type(problem).__name__}: {problem}"
-        self._tell(Notice(kind=NoticeKind.PROBLEM, worker_id=self._worker_id, text=text))
+        self._on_event(Notice(kind=NoticeKind.PROBLEM, worker_id=self._worker_id, text=text))
 
 
 class _Pause:
@@ -264,25 +264,25 @@ class _Pause:
             return  # nothing would wake it: it has to take another lock first
         self._next_s = pause_s * 2
         begun = time.monotonic()
-        until, has_heard = begun + with_jitter(pause_s), False
+        until, has_notice = begun + with_jitter(pause_s), False
         while (left_s := until - time.monotonic()) > 0:
-            if (heard := self._session_lock.heard()) is not None:
-                has_heard = True
-                come_in_s = heard.wake_delay_s(is_asleep=self._session_lock.is_asleep)
-                come_at = max(begun + self._hint_s, time.monotonic() + (come_in_s or 0))
-                if come_in_s is not None and come_at < until:
-                    self._stop.wait(come_at - time.monotonic())
-                    self._come()
+            if (heard := self._session_lock.take_notice()) is not None:
+                has_notice = True
+                wake_in_s = heard.wake_delay_s(is_asleep=self._session_lock.is_asleep)
+                wake_at = max(begun + self._hint_s, time.monotonic() + (wake_in_s or 0))
+                if wake_in_s is not None and wake_at < until:
+                    self._stop.wait(wake_at - time.monotonic())
+                    self._wake()
                     return
                 self._stop.wait(min(SHORTEST_HINT_PAUSE_S, left_s))  # a flood is read in parts
             elif self._stop.wait_with(self._session_lock.file, left_s):
                 return
             if self._session_lock.is_lost():
                 return
-        if not has_heard:
+        if not has_notice:
             self._hint_s = 0.0
 
-    def _come(self) -> None:
+    def _wake(self) -> None:
         if self._hint_s == 0:
             self._next_s = self._shortest_s
         self._hint_s = min(max(self._hint_s * 2, SHORTEST_HINT_PAUSE_S), LONGEST_HINT_PAUSE_S)

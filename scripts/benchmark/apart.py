@@ -2,7 +2,8 @@
 
 import multiprocessing
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import psutil
@@ -20,54 +21,27 @@ class Watched(NamedTuple):
 
 
 def run_apart(function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - whatever the function returns
-    """What the function returns, called in a fresh process."""
-    return _run(function, arguments, look=lambda _pid: 0).answer
+    """What the function returns, or raises, called in a fresh process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def run_watched(function: Callable[..., Any], *arguments: object) -> Watched:
-    """As `run_apart`, looking at the memory all the time: for a run whose time does not count."""
-    return _run(function, arguments, look=_memory)
-
-
-def _run(
-    function: Callable[..., Any], arguments: tuple[object, ...], *, look: Callable[[int], int]
-) -> Watched:
-    spawn = multiprocessing.get_context("spawn")
-    answers, theirs = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_answer, args=(theirs, function, arguments))
-    process.start()
-    theirs.close()
-    assert process.pid is not None
+    """As `run_apart`, sampling the memory all the time: for a run whose time does not count."""
     peak = 0
-    while not answers.poll(SAMPLE_S):
-        peak = max(peak, look(process.pid))
-    try:
-        answer = answers.recv()
-    except EOFError:
-        raise RuntimeError("a measured process died; its own words are above") from None
-    finally:
-        process.join()
-        answers.close()
-    return Watched(answer, round(peak / BYTES_PER_MB, 1))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        future = pool.submit(function, *arguments)
+        while not future.done():
+            peak = max(peak, _memory())
+            wait([future], SAMPLE_S)
+        return Watched(future.result(), round(peak / BYTES_PER_MB, 1))
 
 
-def _answer(
-    answers: "Connection[Any, Any]", function: Callable[..., Any], arguments: tuple[object, ...]
-) -> None:
-    answers.send(function(*arguments))
-
-
-def _memory(pid: int) -> int:
-    """Bytes of the process and its children, of those that still live."""
+def _memory() -> int:
+    """Bytes of all descendants of this process."""
     total = 0
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    for process in family:
-        try:
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             memory = process.memory_full_info()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        total += getattr(memory, "pss", memory.rss)
+            total += getattr(memory, "pss", memory.rss)
     return total

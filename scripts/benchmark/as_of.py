@@ -1,13 +1,9 @@
-"""What the dispatch-ready list held at random past positions and times, as a user asks for it.
-
-The reference is the same question put to the same table without its index: every row is looked
-at. Times are those of whole calls, with looking up what the position or time means.
-"""
+"""The dispatch-ready list at random past positions and times, as a user queries it."""
 
 import random
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,14 +12,15 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.moments import MOMENTS
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
-from scripts.benchmark.fresh_schema import fresh_schema
-from scripts.benchmark.synthetic_log import fill
+from scripts.benchmark.figures import BYTES_PER_MB, Line, ms_of, percentiles
+from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.rebuild import EVENTS, MANY_EVENTS
+from scripts.histories.log import fill
 
-QUESTIONS: Final = 200
-NAIVE_QUESTIONS: Final = 10
+QUERIES: Final = 200
+NAIVE_QUERIES: Final = 10
 PAGE: Final = 20
 ALL: Final = 10_000
-BYTES_PER_MB: Final = 1_000_000
 
 NAIVE: Final = """
 SELECT coalesce(json_agg(page), '[]')::text AS rows
@@ -38,77 +35,74 @@ FROM (
 """
 
 SIZES: Final = """
-SELECT (SELECT count(*) FROM projection_dispatch_ready) AS row_count,
+SELECT (SELECT count(*) FROM projection_dispatch_ready) AS rows,
     pg_relation_size('projection_dispatch_ready__as_of') AS index_bytes
 """
 
 
-def measure_as_of(dsn: str, *, event_count: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of looking back into a log of so many events; of each round, 200 questions."""
-    with fresh_schema(dsn) as database:
-        fill(dsn, database.schema, event_count=event_count)
-        journal = Journal(database)  # the database is not its own to close
-        rebuild = Rebuild(database, journal.reader, projections=(DISPATCH_READY, MOMENTS))
-        report = rebuild.run()
-        chance = random.Random(event_count)  # noqa: S311 - nothing secret depends on it
-        return {
-            "case": "as-of",
-            "unit": "ms",
-            "events": event_count,
-            "rounds": rounds,
-            "index_build_s": round(report.as_of_s, 3),
-            **_sizes(database),
-            **_measured(journal, chance, rounds),
-        }
+def measure_as_of(dsn: str, options: Namespace) -> Iterator[Line]:
+    """The dispatch-ready list at a past position or time, in milliseconds; `ratio_naive` is the
+    time without its index over ours.
+
+    Times are those of whole calls, with the query for the meaning of a position or time; of each
+    round, 200 queries. The reference is the same query on the same table without its index.
+    """
+    for event_count in options.events or EVENTS:
+        round_count = options.rounds or (1 if event_count >= MANY_EVENTS else 3)
+        with fresh_schema(dsn) as database:
+            fill(dsn, database.schema, event_count=event_count)
+            journal = Journal(database)  # the database is not its own to close
+            rebuild = Rebuild(database, journal.reader, projections=(DISPATCH_READY, MOMENTS))
+            report = rebuild.run()
+            sizes = one_row(database, SIZES)
+            chance = random.Random(event_count)  # noqa: S311 - nothing secret depends on it
+            yield {
+                "case": "as-of",
+                "unit": "ms",
+                "events": event_count,
+                "rounds": round_count,
+                "index_build_s": round(report.as_of_s, 3),
+                "rows": sizes["rows"],
+                "index_mb": round(sizes["index_bytes"] / BYTES_PER_MB, 1),
+                **_measured(journal, chance, round_count),
+            }
 
 
-def _measured(journal: Journal, chance: random.Random, rounds: int) -> dict[str, Any]:
+def _measured(journal: Journal, chance: random.Random, round_count: int) -> dict[str, Any]:
     last = journal.reader.last_position()
-    positions = [chance.randrange(1, last + 1) for _ in range(QUESTIONS * rounds)]
+    positions = [chance.randrange(1, last + 1) for _ in range(QUERIES * round_count)]
     first_at, last_at = journal.time_of(1), journal.time_of(last)
     assert first_at is not None
     assert last_at is not None
     spread_s = (last_at - first_at).total_seconds()
     times = [first_at + timedelta(seconds=chance.random() * spread_s) for _ in positions]
-    held = [len(journal.dispatch_ready(at=it, limit=ALL)) for it in positions[:QUESTIONS]]
-    page = _each_ms(lambda it: journal.dispatch_ready(at=it, limit=PAGE), positions)
-    naive = _each_ms(lambda it: _naive(journal.database, it), positions[:NAIVE_QUESTIONS])
+    held = [len(journal.dispatch_ready(at=it, limit=ALL)) for it in positions[:QUERIES]]
+
+    def page(at: Any) -> object:  # noqa: ANN401 - a position or a time
+        return journal.dispatch_ready(at=at, limit=PAGE)
+
+    pages = _each_ms(page, positions)
+    naive = _each_ms(lambda it: _naive(journal.database, it), positions[:NAIVE_QUERIES])
+    everything = _each_ms(lambda it: journal.dispatch_ready(at=it, limit=ALL), positions)
+    naive_ms = statistics.median(naive)
     return {
         "held": round(statistics.mean(held)),
-        **_shares("page", page),
-        **_shares("all", _each_ms(lambda it: journal.dispatch_ready(at=it, limit=ALL), positions)),
-        **_shares("time", _each_ms(lambda it: journal.dispatch_ready(at=it, limit=PAGE), times)),
-        **_shares("position_at", _each_ms(journal.position_at, times)),
-        "naive_p50": round(statistics.median(naive), 2),
-        "ratio_naive": round(statistics.median(naive) / statistics.median(page), 1),
+        **percentiles(pages, {"page_p50": 50, "page_p99": 99}),
+        **percentiles(everything, {"all_p50": 50, "all_p99": 99}),
+        **percentiles(_each_ms(page, times), {"time_p50": 50, "time_p99": 99}),
+        **percentiles(
+            _each_ms(journal.position_at, times), {"position_at_p50": 50, "position_at_p99": 99}
+        ),
+        "naive_p50": round(naive_ms, 2),
+        "ratio_naive": round(naive_ms / statistics.median(pages), 1),
     }
 
 
-def _each_ms(ask: Callable[[Any], object], of: Sequence[object]) -> list[float]:
-    ask(of[0])  # connects and prepares
-    milliseconds = []
-    for one in of:
-        begun = time.perf_counter()
-        ask(one)
-        milliseconds.append(1000 * (time.perf_counter() - begun))
-    return milliseconds
-
-
-def _shares(name: str, milliseconds: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(milliseconds)
-    return {
-        f"{name}_p50": round(statistics.median(ordered), 2),
-        f"{name}_p99": round(ordered[len(ordered) * 99 // 100], 2),
-    }
+def _each_ms(call: Callable[[Any], object], arguments: Sequence[object]) -> list[float]:
+    call(arguments[0])  # connects and prepares
+    return [ms_of(call, argument) for argument in arguments]
 
 
 def _naive(database: Database, position: int) -> None:
     with database.cursor() as cursor:
         cursor.execute(NAIVE, {"position": position, "limit": PAGE}, prepare=True).fetchone()
-
-
-def _sizes(database: Database) -> dict[str, Any]:
-    with database.cursor() as cursor:
-        row = cursor.execute(SIZES).fetchone()
-    assert row is not None
-    return {"rows": row["row_count"], "index_mb": round(row["index_bytes"] / BYTES_PER_MB, 1)}

@@ -1,17 +1,16 @@
-"""The same leases renewed, lost, recovered and claimed, again and again: what the tables come to.
+"""The same leases renewed, lost, recovered and claimed repeatedly: the sizes of their tables."""
 
-No vacuum comes in between, as if it were late: what grows here is what dead versions take, and all
-that keeps a table small is that the next version of a row finds room on its page.
-"""
-
+from argparse import Namespace
+from collections.abc import Iterator
 from typing import Any, Final
 
 from recovery_journal.domain.policy import Policy
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.fresh_schema import fresh_schema
-from scripts.benchmark.lost_fleet import fill_lost
+from scripts.benchmark.figures import BYTES_PER_MB, Line
+from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.histories.lost import fill_lost
 
 LEASES: Final = 500
 HEARTBEATS: Final = 5
@@ -20,61 +19,67 @@ WORKER: Final = "w-1"
 LIMITS: Final = Limits(
     grace_s=0.0,
     ttl_s=600.0,
-    policy=Policy(crash_loop_count=1_000_000),  # nobody gets on with anything
+    policy=Policy(crash_loop_count=1_000_000),  # no attempt makes progress
 )
-BYTES_PER_MB: Final = 1_000_000
 WATCHED: Final = ("leases", "projection_dispatch_ready", "projection_tracking")
 
-# Autovacuum would make the same run come out otherwise, once a minute.
-LEAVE_ALONE: Final = "ALTER TABLE {table} SET (autovacuum_enabled = false)"
+# Autovacuum would make the same run end otherwise, once a minute.
+NO_VACUUM: Final = "ALTER TABLE {table} SET (autovacuum_enabled = false)"
 
-SIZE: Final = """
-SELECT pg_relation_size(%(table)s::regclass) AS table_bytes,
-    pg_indexes_size(%(table)s::regclass) AS index_bytes
+SIZES: Final = """
+SELECT pg_relation_size('leases') AS leases,
+    pg_indexes_size('leases') AS lease_indexes,
+    pg_relation_size('projection_dispatch_ready') AS list,
+    pg_indexes_size('projection_dispatch_ready') AS list_indexes
 """
 
 UPDATES: Final = """
-SELECT pg_stat_get_tuples_updated(%(table)s::regclass) AS updates,
-    pg_stat_get_tuples_hot_updated(%(table)s::regclass) AS hot_updates
+SELECT pg_stat_get_tuples_updated('leases'::regclass) AS updates,
+    pg_stat_get_tuples_hot_updated('leases'::regclass) AS hot_updates
 """
 
 
-def measure_churn(dsn: str, *, recovery_count: int) -> dict[str, Any]:
-    """Sizes before and after in MB, and how many updates no index heard of."""
+def measure_churn(dsn: str, options: Namespace) -> Iterator[Line]:
+    """The same leases renewed, lost and claimed repeatedly: the sizes of the tables in MB without
+    any vacuum, and the share of updates that change no index.
+
+    No vacuum comes in between, as if it were late. So all growth is dead versions of rows, and the
+    only thing that keeps a table small is room for the next version of a row on its page.
+    """
     with fresh_schema(dsn) as database:
         with database.cursor() as cursor:
             for table in WATCHED:
-                cursor.execute(LEAVE_ALONE.format(table=table).encode())
+                cursor.execute(NO_VACUUM.format(table=table).encode())
         fill_lost(database, LEASES)
         journal = Journal(database, limits=LIMITS)
-        before = _asked(database, SIZE, "leases")
-        heartbeats = _Counted(database)
-        recoveries = _Counted(database)
-        for _ in range(recovery_count):
+        before = _sizes(database)
+        heartbeats, recoveries = _Counted(database), _Counted(database)
+        for _ in range(options.recoveries):
             with recoveries:
-                _recover(journal)
-                leases = [claim.lease for claim in _claim(journal)]
+                while journal.sweep():
+                    pass
+                claims = journal.claim(worker_id=WORKER, limit=LEASES)
+                assert len(claims) == LEASES, len(claims)
             with heartbeats:
                 for _ in range(HEARTBEATS):
-                    for lease in leases:
-                        lease.heartbeat()
+                    for claim in claims:
+                        claim.lease.heartbeat()
             journal.report_lost(worker_id=WORKER, reason="churn")
-        after = _asked(database, SIZE, "leases")
-        listed = _asked(database, SIZE, "projection_dispatch_ready")
-        return {
+        after = _sizes(database)
+        yield {
             "case": "churn",
             "unit": "MB",
             "rows": LEASES,
-            "recoveries": LEASES * recovery_count,
-            "heartbeats": LEASES * HEARTBEATS * recovery_count,
+            "recoveries": LEASES * options.recoveries,
+            "heartbeats": LEASES * HEARTBEATS * options.recoveries,
             "hot_share_heartbeats": heartbeats.hot_share,
             "hot_share_recoveries": recoveries.hot_share,
-            "leases_before": _mb(before["table_bytes"]),
-            "leases_after": _mb(after["table_bytes"]),
-            "lease_indexes_before": _mb(before["index_bytes"]),
-            "lease_indexes_after": _mb(after["index_bytes"]),
-            "list_after": _mb(listed["table_bytes"]),
-            "list_indexes_after": _mb(listed["index_bytes"]),
+            "leases_before": before["leases"],
+            "leases_after": after["leases"],
+            "lease_indexes_before": before["lease_indexes"],
+            "lease_indexes_after": after["lease_indexes"],
+            "list_after": after["list"],
+            "list_indexes_after": after["list_indexes"],
         }
 
 
@@ -83,8 +88,7 @@ class _Counted:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._updates = 0
-        self._hot_updates = 0
+        self._updates = self._hot_updates = 0
 
     @property
     def hot_share(self) -> float:
@@ -99,28 +103,11 @@ class _Counted:
     def _add(self, sign: int) -> None:
         with self._database.cursor() as cursor:
             cursor.execute("SELECT pg_stat_force_next_flush()")
-        found = _asked(self._database, UPDATES, "leases")
+        found = one_row(self._database, UPDATES)
         self._updates += sign * found["updates"]
         self._hot_updates += sign * found["hot_updates"]
 
 
-def _recover(journal: Journal) -> None:
-    while journal.sweep():
-        pass
-
-
-def _claim(journal: Journal) -> list[Any]:
-    claims = journal.claim(worker_id=WORKER, limit=LEASES)
-    assert len(claims) == LEASES, len(claims)
-    return claims
-
-
-def _asked(database: Database, query: str, table: str) -> dict[str, Any]:
-    with database.cursor() as cursor:
-        row = cursor.execute(query.encode(), {"table": table}).fetchone()
-    assert row is not None
-    return row
-
-
-def _mb(size: int) -> float:
-    return round(size / BYTES_PER_MB, 2)
+def _sizes(database: Database) -> dict[str, Any]:
+    found = one_row(database, SIZES)
+    return {name: round(size / BYTES_PER_MB, 2) for name, size in found.items()}

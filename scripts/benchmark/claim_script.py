@@ -9,8 +9,11 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
+from uuid import uuid4
 
-from recovery_journal.claiming.locked_leases import LOCK_READY
+import msgspec
+
+from recovery_journal.claiming.claims import LOCK_READY
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.streams import STREAMS
 from recovery_journal.postgres.database import ONE_SNAPSHOT
@@ -19,7 +22,40 @@ from recovery_journal.read_models.following.inline import UNSEEN, InlineRows
 from recovery_journal.read_models.tables.projection_table import table_of
 from recovery_journal.store.move import MOVE
 from recovery_journal.store.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
-from scripts.benchmark.append_writers import STATE, TAG
+
+TAG: Final = "dispatched"
+STATE: Final = msgspec.json.encode(
+    {
+        "type": TAG,
+        "originator_id": "attempt",
+        "originator_version": 1,
+        "event_id": uuid4().hex,
+        "run_id": "run-0123456789",
+        "recorded_by": {
+            "role": "worker",
+            "host": "host-1",
+            "pid": 12345,
+            "program": "recovery-journal 0.1.0",
+            "name": None,
+        },
+        "reason": "",
+        "trace_id": None,
+        "recovery_no": 1,
+        "holder": {
+            "worker_id": "worker-1",
+            "incarnation": {
+                "host": "host-1",
+                "boot_id": uuid4().hex,
+                "pid": 12345,
+                "started": "100.5",
+            },
+        },
+        "fence": {"epoch": 123456, "lease_id": uuid4().hex, "native": None},
+        "ttl_s": 30.0,
+        "dispatch_id": uuid4().hex,
+    }
+)
+"""The event of a claim: its tag, and its state as it is stored."""
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 

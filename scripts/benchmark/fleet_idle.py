@@ -1,30 +1,28 @@
-"""A large fleet with nothing to do: waiting workers and sweepers, with their defaults.
-
-Workers are what `Worker.run` is, fifty threads to a process, so that a thousand find room on one
-host: the server sees the same sessions and the same statements. What a call costs is measured with
-one that nothing stands behind: who comes looks, and finds nothing.
-"""
+"""A large fleet with nothing to do: waiting workers and sweepers, with their defaults."""
 
 import multiprocessing
 import threading
 import time
-from multiprocessing.synchronize import Event, Semaphore
-from typing import Any, Final
+from argparse import Namespace
+from functools import partial
+from multiprocessing.synchronize import Event
+from typing import Final
 
 from recovery_journal.journal import Journal
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.ready_notice import notify_ready
 from recovery_journal.worker.worker import Worker
-from scripts.benchmark.fleet_server import FleetServer, server_share
+from scripts.benchmark.crowd import PATIENCE_S, Begin, Crowd
+from scripts.benchmark.figures import Line
 from scripts.benchmark.fleet_sweepers import sweep_until
-from scripts.benchmark.fresh_schema import fresh_schema
+from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.watched_server import WatchedServer
 
 WORKERS_PER_PROCESS: Final = 50
-CALLS: Final = 5
-CALM_S: Final = 2.0
-PATIENCE_S: Final = 180
-LOOK_S: Final = 0.5
+NOTICES: Final = 5
+PAUSE_S: Final = 2.0
+POLL_S: Final = 0.5
 
 ASLEEP: Final = """
 SELECT count(*) AS count
@@ -38,43 +36,38 @@ FROM pg_stat_database
 WHERE datname = current_database()
 """
 
-_forking = multiprocessing.get_context("fork")
 
+def measure_idle(server: WatchedServer, options: Namespace) -> Line:
+    """The cost of waiting workers and sweepers for the server, and of one notification that an
+    attempt is ready (`call_core_s`, seconds of a core).
 
-def measure_idle(
-    server: FleetServer, *, worker_count: int, sweeper_count: int, idle_s: float
-) -> dict[str, Any]:
-    """What the server has to do for them, and what for one call."""
+    Workers are what `Worker.run` is, fifty threads to a process, so that a thousand find room on
+    one host: the server sees the same sessions and the same statements. The notification has no
+    attempt behind it: each worker queries, and finds nothing.
+    """
+    worker_count, sweeper_count = options.fleet_workers, options.sweepers
+    whole, rest = divmod(worker_count, WORKERS_PER_PROCESS)
+    shares = [WORKERS_PER_PROCESS] * whole + [rest] * bool(rest)
+    is_over = multiprocessing.get_context("fork").Event()
     with fresh_schema(server.dsn) as database:
-        is_over, at_work = _forking.Event(), _forking.Semaphore(0)
-        given = (server.dsn, database.schema, is_over, at_work)
-        shares = [WORKERS_PER_PROCESS] * (worker_count // WORKERS_PER_PROCESS)
-        shares += [worker_count % WORKERS_PER_PROCESS] if worker_count % WORKERS_PER_PROCESS else []
+        given = (server.dsn, database.schema)
+        jobs = [
+            *(partial(_wait_for_work, is_over, *it, *given) for it in enumerate(shares)),
+            *[partial(sweep_until, is_over, DEFAULTS, *given)] * sweeper_count,
+        ]
         memory_before = server.memory_mb()
-        processes = [
-            _forking.Process(target=_wait_for_work, args=(*given, share, number))
-            for number, share in enumerate(shares)
-        ]
-        processes += [
-            _forking.Process(target=sweep_until, args=(*given[:3], DEFAULTS, at_work))
-            for _ in range(sweeper_count)
-        ]
-        for process in processes:
-            process.start()
-        try:
-            for _ in range(worker_count + sweeper_count):
-                assert at_work.acquire(timeout=PATIENCE_S), "not everybody came to work"
-            _await_sleep(database, worker_count)
-            with server.watched() as most:
-                commits = _count(database, COMMITS)
-                share = server_share(server, idle_s)
-                commits = _count(database, COMMITS) - commits
-            memory_mb = server.memory_mb() - memory_before
-            call_s = _call_s(server, database, share)
-        finally:
-            is_over.set()
-            for process in processes:
-                process.join(PATIENCE_S)
+        with Crowd(jobs, "fork") as crowd:
+            try:
+                crowd.begin()
+                _await_sleep(database, worker_count)
+                with server.watched() as most:
+                    commits = one_row(database, COMMITS)["count"]
+                    share = server.core_share(options.idle_seconds)
+                    commits = one_row(database, COMMITS)["count"] - commits
+                memory_mb = server.memory_mb() - memory_before
+                notice_s = _notice_s(server, database, share)
+            finally:
+                is_over.set()
         return {
             "case": "fleet-idle",
             "unit": "share of a core",
@@ -84,29 +77,25 @@ def measure_idle(
             "connections_per_worker": round((most["clients"] - sweeper_count) / worker_count, 2),
             "server_mb": round(memory_mb),
             "mb_per_connection": round(memory_mb / max(most["clients"], 1), 2),
-            "idle_s": idle_s,
+            "idle_s": options.idle_seconds,
             "idle_core_share": round(share, 4),
-            "commits_per_s": round(commits / idle_s),
-            "call_core_s": round(call_s, 3),
+            "commits_per_s": round(commits / options.idle_seconds),
+            "call_core_s": round(notice_s, 3),
         }
 
 
 def _wait_for_work(
-    dsn: str, schema: str, is_over: Event, at_work: Semaphore, count: int, number: int
+    is_over: Event, number: int, count: int, dsn: str, schema: str, begin: Begin
 ) -> None:
     journal = Journal(Database(dsn, schema))
     workers = [
         Worker(journal, f"w-{number}-{at}", lambda _claim: None, on_event=lambda _notice: None)
         for at in range(count)
     ]
-
-    def run(worker: Worker) -> None:
-        at_work.release()
-        worker.run()
-
-    threads = [threading.Thread(target=run, args=(worker,)) for worker in workers]
+    threads = [threading.Thread(target=worker.run) for worker in workers]
     for thread in threads:
         thread.start()
+    begin()
     is_over.wait()
     for worker in workers:
         worker.stop()
@@ -114,25 +103,18 @@ def _wait_for_work(
         thread.join()
 
 
-def _call_s(server: FleetServer, database: Database, idle_share: float) -> float:
-    """Processor time of the server for one call, without what it uses anyway."""
+def _notice_s(server: WatchedServer, database: Database, idle_share: float) -> float:
+    """Processor time of the server for one notification, without what it uses anyway."""
     begun, before = time.monotonic(), server.processor_s()
-    for _ in range(CALLS):
+    for _ in range(NOTICES):
         notify_ready(database, 1)
-        time.sleep(CALM_S)
+        time.sleep(PAUSE_S)
     lasted = time.monotonic() - begun
-    return max(server.processor_s() - before - idle_share * lasted, 0) / CALLS
+    return max(server.processor_s() - before - idle_share * lasted, 0) / NOTICES
 
 
 def _await_sleep(database: Database, worker_count: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while _count(database, ASLEEP) < worker_count:
-        assert time.monotonic() < deadline, "not everybody fell asleep"
-        time.sleep(LOOK_S)
-
-
-def _count(database: Database, query: str) -> int:
-    with database.cursor() as cursor:
-        row = cursor.execute(query.encode()).fetchone()
-    assert row is not None
-    return int(row["count"])
+    while one_row(database, ASLEEP)["count"] < worker_count:
+        assert time.monotonic() < deadline, "not every worker fell asleep"
+        time.sleep(POLL_S)

@@ -1,8 +1,9 @@
-"""A journal of the benchmark's own, on whichever server it was given."""
+"""A journal of the benchmark's own, on whichever server it was given; and what is read of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from psycopg import sql
@@ -30,3 +31,10 @@ def drop_schema(database: Database) -> None:
     with database.cursor() as cursor:
         cursor.execute("SET client_min_messages = warning")
         cursor.execute(drop)
+
+
+def one_row(database: Database, query: str, **values: object) -> dict[str, Any]:
+    """The one row of a query."""
+    with database.cursor() as cursor:
+        (row,) = cursor.execute(query.encode(), values or None).fetchall()
+    return row

@@ -1,37 +1,47 @@
-"""What looking for gaps costs a reader at the head of the log while nobody writes."""
+"""What a check for gaps costs a reader at the head of the log, while no process writes."""
 
-import statistics
 import time
+from argparse import Namespace
+from collections.abc import Iterator
 from typing import Final
 from uuid import uuid4
 
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.append_writers import INSERT, STATE, TAG
+from scripts.benchmark.claim_script import STATE, TAG
+from scripts.benchmark.figures import Line, percentiles
+from scripts.benchmark.fresh_schema import fresh_schema
 
 CHECKS: Final = 500
 
+INSERT: Final = b"""
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+VALUES (%s, %s, %s, %s)
+RETURNING notification_id
+"""
 
-def gap_checks_ms(dsn: str, schema: str) -> dict[str, float]:
-    """Each check is a whole one: an insert has been rolled back and another committed, so there is
-    a gap below the newest event; the reader asks who writes, and settles it."""
-    database = Database(dsn, schema)
-    reader = JournalApplication(database).reader
-    # Of another connection: psycopg forgets its prepared statements at a rollback.
-    writer = Database(dsn, schema)
-    times_ms = []
-    for number in range(CHECKS):
-        head = _leave_gap(writer, f"gap-{uuid4().hex[:8]}-{number}")
-        begun = time.perf_counter()
-        settled = reader.settled_position()
-        times_ms.append((time.perf_counter() - begun) * 1000)
-        assert settled == head, f"settled up to {settled}, the head is {head}: somebody writes"
-    database.close()
-    writer.close()
-    return {
-        "gap_check_ms": round(statistics.median(times_ms), 3),
-        "gap_check_p99_ms": round(statistics.quantiles(times_ms, n=100)[98], 3),
-    }
+
+def measure_gap_check(dsn: str, _options: Namespace) -> Iterator[Line]:
+    """One whole check for gaps at the head of the log, without writers; a rolled-back insert has
+    left a gap before each. In milliseconds.
+
+    Another insert is committed after it, so the gap is below the newest event; the reader queries
+    which transactions write, and settles it.
+    """
+    with fresh_schema(dsn) as database:
+        reader = JournalApplication(database).reader
+        # Of another connection: psycopg forgets its prepared statements at a rollback.
+        writer = Database(dsn, database.schema)
+        times_ms = []
+        for number in range(CHECKS):
+            head = _leave_gap(writer, f"gap-{uuid4().hex[:8]}-{number}")
+            begun = time.perf_counter()
+            settled = reader.settled_position()
+            times_ms.append((time.perf_counter() - begun) * 1000)
+            assert settled == head, f"settled up to {settled}, the head is {head}: another writes"
+        writer.close()
+    found = percentiles(times_ms, {"p50": 50, "p99": 99}, digits=3)
+    yield {"case": "gap-check", "unit": "ms", "checks": CHECKS, **found}
 
 
 def _leave_gap(writer: Database, stream: str) -> int:

@@ -1,20 +1,9 @@
-"""What a sweep, a claim, a history and `show` take in journals of different lengths.
-
-A journal of each length is grown first; then they are measured in turns, so that whatever else
-the machine does weighs on all of them. Fresh attempts are lost in each, swept and claimed, and
-then completed; histories and `show` are those of attempts from anywhere in its log. `history` is
-the first look at such an attempt, which may come from the disk, and `history_again` the second.
-`sweep_idle` is a sweep that finds nothing: sweepers do that all day.
-
-`scattered` is the share of fresh events that the server put into room left on an old page, which
-is anywhere in the log: cheap in memory, not so where that page has to be read first.
-"""
+"""A sweep, a claim, a history and `show` in journals of different lengths."""
 
 import random
 import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -25,15 +14,17 @@ from recovery_journal.cli.main import app
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.fresh_schema import fresh_schema
-from scripts.benchmark.grown_journal import attempts_at, grow, last_position
-from scripts.benchmark.lost_fleet import fill_lost
+from scripts.benchmark.figures import Line, ms_of, say
+from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.histories.lost import fill_lost
+from scripts.histories.rows import attempts_at, grow
 
+EVENTS: Final = (10_000, 100_000, 1_000_000)
 LOST: Final = 1_000
 SINGLES: Final = 200
 BATCH: Final = 100
-QUESTIONS: Final = 200
-POSITIONS: Final = 60 * QUESTIONS
+QUERIES: Final = 200
+POSITIONS: Final = 60 * QUERIES
 """At one in forty, such an attempt ends."""
 SHOWN: Final = 60
 IDLE_SWEEPS: Final = 50
@@ -63,29 +54,36 @@ SELECT (SELECT count(*) FROM leases) AS leases,
 """
 
 
-def measure_growth(
-    dsn: str, *, event_counts: Sequence[int], rounds: int
-) -> Iterator[dict[str, Any]]:
-    """Medians in milliseconds at each length of the log, the shortest first, and how they
-    compare."""
+def measure_growth(dsn: str, options: Namespace) -> Iterator[Line]:
+    """Medians in milliseconds in journals of different lengths, and their ratios to those in the
+    shortest. `sweep` recovers 1,000 leases, `sweep_idle` finds none; `history` is the first read of
+    an attempt from anywhere in the log, `history_again` the second, which finds it in memory.
+    `scattered` is the share of fresh events that the server put into room left on old pages.
+
+    A journal of each length is grown first; then they are measured in turns, so that other work of
+    the machine weighs on all of them. Fresh attempts are lost in each, swept and claimed, and then
+    completed. Room on an old page is cheap in memory, not so where that page has to be read first.
+    """
+    event_counts = sorted(options.events or EVENTS)
+    round_count = options.rounds or 5
     with ExitStack() as schemas:
         grown = {}
-        for event_count in sorted(event_counts):
-            _say(f"a log of {event_count:,} events is written")
+        for event_count in event_counts:
+            say("growth", f"a log of {event_count:,} events is written")
             grown[event_count] = _Grown(schemas.enter_context(fresh_schema(dsn)))
             grow(dsn, grown[event_count].database, event_count)
-        for number in range(rounds):
-            _say(f"round {number + 1} of {rounds}")
+        for number in range(round_count):
+            say("growth", f"round {number + 1} of {round_count}")
             for one in list(grown.values())[:: 1 if number % 2 == 0 else -1]:
                 one.add_round(dsn)
-        shortest = grown[min(event_counts)].medians()
+        shortest = grown[event_counts[0]].medians()
         for event_count, one in grown.items():
             median = one.medians()
             yield {
                 "case": "growth",
                 "unit": "ms",
                 "events": event_count,
-                "rounds": rounds,
+                "rounds": round_count,
                 **one.counts,
                 "swept": LOST,
                 "batch": BATCH,
@@ -96,7 +94,7 @@ def measure_growth(
 
 
 class _Grown:
-    """A journal that has grown, and what was measured in it."""
+    """A journal that has grown, and the times of calls in it."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -106,55 +104,41 @@ class _Grown:
         self._times: dict[str, list[float]] = {name: [] for name in FLAT}
 
     def add_round(self, dsn: str) -> None:
-        """Measure each call once more."""
-        self.counts = self.counts or self._asked(COUNTS)
-        end = self._asked(END)
-        _measure(dsn, self.database, self._fresh, self._times)
-        self.scattered.append(self._asked(SCATTERED, end)["share"])
+        """Measure each call in turn."""
+        self.counts = self.counts or one_row(self.database, COUNTS)
+        end = one_row(self.database, END)
+        self._measure(dsn, end["position"])
+        self.scattered.append(one_row(self.database, SCATTERED, **end)["share"])
         self._fresh += LOST
-
-    def _asked(self, question: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
-        with self.database.cursor() as cursor:
-            row = cursor.execute(question, values).fetchone()
-        assert row is not None
-        return row
 
     def medians(self) -> dict[str, float]:
         """Of each call, in milliseconds."""
         return {name: statistics.median(found) for name, found in self._times.items()}
 
+    def _measure(self, dsn: str, last: int) -> None:
+        journal, times = Journal(self.database, limits=LIMITS), self._times
+        chance = random.Random(self._fresh)  # noqa: S311 - nothing secret depends on it
+        positions = [chance.randrange(1, last + 1) for _ in range(POSITIONS)]
+        attempts = attempts_at(self.database, positions, limit=QUERIES)
+        with self.database.cursor() as cursor:  # as autovacuum would have, after the last round
+            cursor.execute("VACUUM (ANALYZE) leases")
+        times["sweep_idle"] += [ms_of(_require_nothing, journal) for _ in range(IDLE_SWEEPS)]
+        fill_lost(self.database, LOST, first=self._fresh)
+        times["sweep"].append(ms_of(journal.sweep))
+        claims: list[Claim] = []
 
-def _measure(dsn: str, database: Database, first: int, times: dict[str, list[float]]) -> None:
-    """One round: the times of each call, in milliseconds."""
-    journal = Journal(database, limits=LIMITS)
-    chance = random.Random(first)  # noqa: S311 - nothing secret depends on it
-    last = last_position(database)
-    attempts = attempts_at(
-        database, [chance.randrange(1, last + 1) for _ in range(POSITIONS)], limit=QUESTIONS
-    )
-    with database.cursor() as cursor:  # as autovacuum would have, of what the last round left
-        cursor.execute("VACUUM (ANALYZE) leases")
-    times["sweep_idle"] += [_ms(_require_nothing, journal) for _ in range(IDLE_SWEEPS)]
-    fill_lost(database, LOST, first=first)
-    times["sweep"].append(_ms(journal.sweep))
-    claims: list[Claim] = []
-    for _ in range(SINGLES):
-        times["claim"].append(_ms(lambda: claims.extend(journal.claim(worker_id="w-1"))))
-    while len(claims) < LOST:
-        times["claim_batch"].append(
-            _ms(lambda: claims.extend(journal.claim(worker_id="w-1", limit=BATCH)))
-        )
-    for look in ("history", "history_again"):
-        times[look] += [_ms(journal.history, attempt_id) for attempt_id in attempts]
-    times["show"] += [_ms(_show, dsn, database.schema, one) for one in attempts[:SHOWN]]
-    for claim in claims:
-        claim.lease.complete()
+        def claim(limit: int = 1) -> None:
+            claims.extend(journal.claim(worker_id="w-1", limit=limit))
 
-
-def _ms(call: Callable[..., object], *arguments: object) -> float:
-    begun = time.perf_counter()
-    call(*arguments)
-    return 1000 * (time.perf_counter() - begun)
+        times["claim"] += [ms_of(claim) for _ in range(SINGLES)]
+        while len(claims) < LOST:
+            times["claim_batch"].append(ms_of(claim, BATCH))
+        for read in ("history", "history_again"):
+            times[read] += [ms_of(journal.history, attempt_id) for attempt_id in attempts]
+        schema = self.database.schema
+        times["show"] += [ms_of(_show, dsn, schema, one) for one in attempts[:SHOWN]]
+        for one in claims:
+            one.lease.complete()
 
 
 def _require_nothing(journal: Journal) -> None:
@@ -165,7 +149,3 @@ def _show(dsn: str, schema: str, attempt_id: str) -> None:
     """The whole command, from connecting to printing, without the start of Python."""
     done = CliRunner().invoke(app, ["--dsn", dsn, "--schema", schema, "show", attempt_id])
     assert done.exit_code == 0, done.output
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"growth: {text}\n")

@@ -23,7 +23,7 @@ class LibraryApplication(Application[str]):
 
     name = "journal"  # its table is journal_events
     env: ClassVar[dict[str, str]] = {
-        "MAPPER_TOPIC": "recovery_journal.log.mapper:JournalMapper",
+        "MAPPER_TOPIC": "recovery_journal.library_adapter:LibraryMapper",
         "ORIGINATOR_ID_TYPE": "text",
         "JOURNAL_CREATE_TABLE": "no",
     }

@@ -24,8 +24,8 @@ def read_streams(dsn: str, schema: str, event_count: int, process_count: int) ->
 
 
 def read_positions(dsn: str, schema: str, event_count: int, process_count: int) -> float:
-    """Likewise in the log's own order, in which it lies on disk: what nobody can do that folds
-    streams, and the least that reading can cost."""
+    """Likewise in the log's own order, in which it lies on disk: which folds of streams cannot
+    use, and the least that reading can cost."""
     return _timed(dsn, schema, event_count, process_count, read=_positions)
 
 
@@ -62,7 +62,7 @@ class _Reading:
         self.read_count = 0
 
     def work(self, _no: int, count: Count) -> None:
-        """What each process does until no range is left."""
+        """Read ranges until none is left."""
         while (after := self._next()) < self._event_count:
             last = min(after + self._range_events, self._event_count)
             with self._database.transaction():

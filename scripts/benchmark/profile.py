@@ -1,7 +1,7 @@
-"""Where the time of a cohort and of a claim goes: the server's by statement, Python's by part.
+"""The time of a cohort and of a claim: the server's by statement, Python's by part.
 
-One process does it all, so its time is waiting plus Python. It is done three times, on a fleet
-that was lost anew each time: to become warm; with the waiting timed, which costs next to nothing;
+One process does it all, so its time is waiting plus Python. It is done three times, each time on a
+fresh lost fleet: to become warm; with the waiting timed, which costs next to nothing;
 and under cProfile, which makes Python slower but says in which parts it is. Those shares are
 applied to the Python time of the second.
 """
@@ -15,11 +15,11 @@ from pathlib import PurePath
 from typing import Final, NamedTuple
 
 from recovery_journal.journal import Journal
-from recovery_journal.postgres.database import Database
 from scripts.benchmark.fresh_schema import fresh_schema
-from scripts.benchmark.lost_fleet import fill_lost
 from scripts.benchmark.mass_crash import CLAIM_LIMIT, LIMITS
 from scripts.benchmark.statement_times import timed_statements
+from scripts.histories.lost import fill_lost
+from scripts.histories.rows import vacuum
 
 TOPS: Final = ("domain", "projections", "recovery_journal")
 LIBRARIES: Final = ("psycopg", "psycopg_binary", "msgspec", "eventsourcing")
@@ -83,7 +83,7 @@ def _once(
         journal.reader.last_position()  # connects
         if what == "claim":
             _sweep(journal)
-            _tidy(database)
+            vacuum(database, "leases", "projection_dispatch_ready")
             run(lambda: _claim(journal, lease_count))
         else:
             run(lambda: _sweep(journal))
@@ -99,12 +99,6 @@ def _claim(journal: Journal, lease_count: int) -> None:
     while claims := journal.claim(worker_id="w-1", limit=CLAIM_LIMIT):
         claimed += len(claims)
     assert claimed == lease_count, claimed
-
-
-def _tidy(database: Database) -> None:
-    with database.cursor() as cursor:
-        cursor.execute("VACUUM (ANALYZE) leases, projection_dispatch_ready")
-        cursor.execute("CHECKPOINT")
 
 
 def _shares(stats: pstats.Stats) -> dict[str, float]:

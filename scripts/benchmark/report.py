@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from scripts.benchmark.cases import description_of
 from scripts.benchmark.chart import growth_chart, ratio_chart
 
 Lines: TypeAlias = Sequence[Mapping[str, Any]]
@@ -14,45 +15,15 @@ INTRODUCTION: Final = """\
 # Benchmarks
 
 Written by `scripts/bench all --report {file}`, or of lines that were printed before (`--lines`).
-How each case measures, and which goals are not reached, stands in [measurements](measurements.md).
+How each case measures, and which goals are not reached, stands in the [results](../results.md).
 Figures of one machine are worth little; the ratios of a line are measured within one run, on one
 server.
 """
 
-SAYS: Final = {
-    "append": "One durable event a transaction, by several processes into one table; events a "
-    "second. Ratios are ours over the reference's.",
-    "rebuild": "Two projections made anew from a log. `ratio_stock` is how many times more events "
-    "a second than the library's runner; `ratio_read_decode` our time over that of merely reading.",
-    "as-of": "What the dispatch-ready list held at a past position or time, in milliseconds; "
-    "`ratio_naive` is the time without its index over ours.",
-    "mass-crash": "Leases lost at once, recovered and claimed with their whole history; leases a "
-    "second. Ratios are ours over the rival's, which keeps no such history.",
-    "claim": "Attempts claimed a second by several claimers, beside pgbench with the same.",
-    "detect": "From SIGKILL of a worker to its function running on another one, in seconds.",
-    "wake": "From the time of `ReadyForDispatch` to the call of a sleeping worker's function, and "
-    "what idle workers cost the server.",
-    "growth": "Medians in milliseconds in journals of different lengths, and their ratios to those "
-    "in the shortest. `sweep` recovers {swept} leases, `sweep_idle` finds none; `history_again` is "
-    "the second look at an attempt, which finds it in memory. `scattered` is the share of fresh "
-    "events that the server put into room left on old pages.",
-    "churn": "The same leases renewed, lost and claimed again and again: what the tables come to "
-    "without any vacuum, and the share of updates that no index hears of.",
-    "fleet-herd": "The server is away for longer than all leases hold, comes back, and every lease "
-    "is renewed at once. `lost` must be 0.",
-    "fleet-idle": "Waiting workers and sweepers, left alone: what they cost the server, and what "
-    "one call that an attempt is ready costs (`call_core_s`, seconds of a core).",
-    "fleet-sweepers": "Many sweepers over one mass crash, beside two; waits for locks as seen in "
-    "looks every 50 ms.",
-}
-
 SIZES: Final = ("events", "leases", "batch")
-"""What tells the lines of one case apart."""
+"""The names that distinguish the lines of one case."""
 
 RATIOS: Final = {
-    ("append", "ratio_psycopg"): "append / psycopg loop",
-    ("append", "ratio_library"): "append / library's recorder",
-    ("append", "ratio_pgbench"): "append / pgbench",
     ("mass-crash", "ratio_absurd"): "mass crash / absurd-sdk",
     ("mass-crash", "ratio_pgqueuer"): "mass crash / pgqueuer",
     ("claim", "ratio_pgbench"): "claim / pgbench",
@@ -84,7 +55,7 @@ def page(
     charts: Iterable[Path] = (),
 ) -> str:
     """The page as Markdown."""
-    parts = [INTRODUCTION.format(file=f"docs/{file.name}")]
+    parts = [INTRODUCTION.format(file=f"docs/figures/{file.name}")]
     parts.append(_table(["", ""], [[name, found] for name, found in machine.items()]))
     parts += [f"Not measured: {note}\n" for note in notes]
     parts += [f"![{chart.stem.replace('-', ' ')}]({chart.name})\n" for chart in charts]
@@ -126,8 +97,7 @@ def _section(case: str, lines: Lines) -> str:
     names = [name for name in first if name not in ("case", "unit", size)]
     heads = ["", *(first["unit"] if size is None else f"{line[size]:,} {size}" for line in lines)]
     rows = [[name, *(_shown(line.get(name)) for line in lines)] for name in names]
-    says = SAYS.get(case, "").format_map({**first})
-    return f"## {case}\n\n{says}\n\n{_table(heads, rows)}"
+    return f"## {case}\n\n{description_of(case)}\n\n{_table(heads, rows)}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,58 +1,59 @@
-"""From `ReadyForDispatch` until a sleeping worker's function is called; what sleeping costs."""
+"""From `ReadyForDispatch` until a sleeping worker's function is called; idle workers' cost."""
 
 import random
-import statistics
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
 from recovery_journal.domain.events import ReadyForDispatch
 from scripts.benchmark.crew import Crew, crew_at
+from scripts.benchmark.figures import Line, percentiles
 
-ASLEEP_S: Final = 2.0  # the longest pause of a worker that hears calls
-SHORTEST_LULL_S: Final = 0.1
-LONGEST_LULL_S: Final = 0.4
+ASLEEP_S: Final = 2.0  # the longest pause of a worker that is notified
+SHORTEST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 0.4
 FALLING_ASLEEP_S: Final = 5.0
 
 
-def measure_wake(dsn: str, *, wake_count: int, worker_count: int, idle_s: float) -> dict[str, Any]:
-    """Wake one worker again and again; then let a fleet of idle ones be, and a sweeper."""
+def measure_wake(dsn: str, options: Namespace) -> Iterator[Line]:
+    """From the time of `ReadyForDispatch` to the call of a sleeping worker's function, and the
+    share of a core that the server uses for idle workers and a sweeper."""
     with tempfile.TemporaryDirectory(prefix="rj-bench-") as folder:
-        took = _wakes(dsn, Path(folder), wake_count)
-        share = _idle_core_share(dsn, Path(folder), worker_count, idle_s)
-    ordered = sorted(1000 * one for one in took)
-    return {
+        took = _wakes(dsn, Path(folder), options.wakes)
+        share = _idle_core_share(dsn, Path(folder), options.workers, options.idle_seconds)
+    yield {
         "case": "wake",
         "unit": "ms from the time of ReadyForDispatch to the function's call",
-        "wakes": wake_count,
-        "p50_ms": round(statistics.median(ordered), 1),
-        "p99_ms": round(ordered[min(len(ordered) * 99 // 100, len(ordered) - 1)], 1),
-        "max_ms": round(ordered[-1], 1),
-        "idle_workers": worker_count,
-        "idle_s": idle_s,
+        "wakes": options.wakes,
+        **percentiles(took, {"p50_ms": 50, "p99_ms": 99, "max_ms": 100}, digits=1),
+        "idle_workers": options.workers,
+        "idle_s": options.idle_seconds,
         "idle_core_share": None if share is None else round(share, 4),
     }
 
 
 def _wakes(dsn: str, folder: Path, wake_count: int) -> list[float]:
-    """By a worker whose every pause is as long as its longest, so that only a call wakes it."""
-    lulls = random.Random(1)  # noqa: S311 - so that nothing falls into step
+    """Milliseconds, with a worker whose every pause is as long as its longest, so that only a
+    notification wakes it."""
+    pauses = random.Random(1)  # noqa: S311 - so that nothing falls into step
     with crew_at(dsn, folder) as crew:
         crew.start_worker("w-1", shortest_pause_s=ASLEEP_S)
         crew.await_workers(1)
         return [
-            _wake(crew, f"wake {number}", lulls.uniform(SHORTEST_LULL_S, LONGEST_LULL_S))
+            1000 * _wake(crew, f"wake {number}", pauses.uniform(SHORTEST_PAUSE_S, LONGEST_PAUSE_S))
             for number in range(wake_count)
         ]
 
 
-def _wake(crew: Crew, attempt_id: str, lull_s: float) -> float:
+def _wake(crew: Crew, attempt_id: str, pause_s: float) -> float:
     """The event's time is the database's and a little before its commit; the call's is this
     host's, which must be the server's host."""
-    time.sleep(lull_s)
+    time.sleep(pause_s)
     crew.make_ready(attempt_id)
     _, called_at = crew.await_call(attempt_id, 1)
     (ready_at,) = (
@@ -79,9 +80,8 @@ def _idle_core_share(dsn: str, folder: Path, worker_count: int, idle_s: float) -
 
 
 def _server_s(crew: Crew) -> float | None:
-    backend_id = crew.journal.database.connection().info.backend_pid
     try:
-        backend = psutil.Process(backend_id)
+        backend = psutil.Process(crew.journal.database.connection().info.backend_pid)
         server = backend.parent() if "postgres" in backend.name() else None
         if server is None:
             return None

@@ -1,4 +1,4 @@
-"""What must hold at the end; each check says what it found, and whether that is what must be."""
+"""The promises to check at the end; each check reports what it found, and whether it holds."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,17 +6,17 @@ from typing import Final
 
 from msgspec import Struct
 
+import recovery_journal as rj
 from scripts.demonstration.acts import DISTURBED
-from scripts.demonstration.blow import EVIDENCE, Struck, Weapon
 from scripts.demonstration.evidence import Evidence
+from scripts.demonstration.fault import EVIDENCE, Kind, Struck
 from scripts.demonstration.job import Moment
-from scripts.demonstration.timeline import Recovered
 
 DIGEST_SHOWN: Final = 20
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at: its name, what was found, and whether it holds."""
+    """A check: its name, whether it holds, and what it found."""
 
     name: str
     holds: bool
@@ -24,7 +24,7 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 def same_result(evidence: Evidence) -> Check:
-    """The disturbed job came to what the undisturbed one came to."""
+    """The disturbed job has the result of the undisturbed one."""
     one, other = evidence.undisturbed_digest, evidence.disturbed_digest
     is_same = one == other and one.startswith("cs1:")
     return Check(
@@ -35,35 +35,35 @@ def same_result(evidence: Evidence) -> Check:
 
 
 def every_loss_recovered(evidence: Evidence) -> Check:
-    """Every blow led to a recovery, on the evidence that such a blow leaves."""
+    """Every fault resulted in a recovery, on the evidence that such a fault leaves."""
     missing = [struck.worker_id for struck in evidence.struck if not _recovered(evidence, struck)]
-    weapons = {struck.blow.weapon for struck in evidence.struck}
+    kinds = {struck.fault.kind for struck in evidence.struck}
     finding = f"{len(evidence.struck)} workers struck, {len(evidence.recoveries)} recoveries"
     if missing:
         finding += f"; none as expected for {', '.join(missing)}"
     return Check(
         name="every loss recovered",
-        holds=not missing and weapons == set(Weapon),
+        holds=not missing and kinds == set(Kind),
         finding=finding,
     )
 
 
 def replays_verified(evidence: Evidence) -> Check:
-    """Each replay came to the digest that the lost worker had reported, over the right range."""
+    """Each replay ended in the digest that the lost worker had reported, over the right range."""
     wrong = [one.recovery_no for one in evidence.recoveries if not one.is_verified]
     tail = next(
         (
-            one.to_ordinal - one.checkpoint_ordinal
+            (one.to_ordinal or 0) - (one.checkpoint_ordinal or 0)
             for struck in evidence.struck
-            if struck.blow.moment is Moment.RECORDED and struck.blow.weapon is Weapon.KILL
+            if struck.fault.moment is Moment.RECORDED and struck.fault.kind is Kind.KILL
             for one in evidence.recoveries
-            if one.worker_id == struck.worker_id and one.to_ordinal == struck.blow.ordinal
+            if one.worker_id == struck.worker_id and one.to_ordinal == struck.fault.ordinal
         ),
         0,
     )
     finding = "every chain ends in the digest that its lost worker had reported"
     if wrong:
-        finding = f"recoveries {wrong} came to another digest than their worker had reported"
+        finding = f"recoveries {wrong} ended in another digest than their worker had reported"
     elif tail != evidence.checkpoint_every:
         finding = f"killed before a checkpoint: a tail of {tail}, not {evidence.checkpoint_every}"
     return Check(
@@ -74,11 +74,11 @@ def replays_verified(evidence: Evidence) -> Check:
 
 
 def nothing_done_again(evidence: Evidence) -> Check:
-    """Every process went on where the log says, and only effects in doubt happened twice."""
+    """Every process resumed where the log says, and only effects in doubt happened twice."""
     spared = sum(evidence.resumed_after)
     counts = Counter(f"{DISTURBED}/{no}" for one in evidence.executions for no in one)
     twice = sorted(key for key, count in counts.items() if count > 1)
-    in_doubt = {key for one in evidence.recoveries for key in one.in_doubt}
+    in_doubt = {effect.key for one in evidence.recoveries for effect in one.in_doubt}
     begins = {0, *evidence.resumed_after}
     strays = [one[0] for one in evidence.executions if one[0] - 1 not in begins]
     is_known = in_doubt.issuperset(twice)
@@ -89,7 +89,7 @@ def nothing_done_again(evidence: Evidence) -> Check:
     if twice:
         finding += f", {', '.join(twice)} twice, {'as' if is_known else 'not'} reported in doubt"
     if strays:
-        finding += f"; a worker started anew at file {strays[0]}"
+        finding += f"; a worker started again at file {strays[0]}"
     is_complete = len(counts) == evidence.file_count
     return Check(
         name="no work done again",
@@ -117,12 +117,12 @@ def sleeper_refused(evidence: Evidence) -> Check:
 
 
 def same_rows(evidence: Evidence) -> Check:
-    """Dropped and made anew from the log, the projections' rows are what they were."""
+    """Dropped and rebuilt from the log, the projections' rows are what they were."""
     rebuilt = evidence.rebuilt
     is_same = rebuilt.before == rebuilt.after and rebuilt.left_count == 0
     row_count = sum(one.row_count for one in rebuilt.before)
     finding = (
-        f"{len(rebuilt.before)} tables dropped, {row_count} rows made anew from "
+        f"{len(rebuilt.before)} tables dropped, {row_count} rows rebuilt from "
         f"{rebuilt.event_count} events, all equal"
     )
     if not is_same:
@@ -148,10 +148,10 @@ def short(digest: str) -> str:
     return digest[:DIGEST_SHOWN]
 
 
-def _recovered(evidence: Evidence, struck: Struck) -> list[Recovered]:
-    needed = EVIDENCE[struck.blow.weapon]
+def _recovered(evidence: Evidence, struck: Struck) -> list[rj.RecoveryContextRow]:
+    needed = EVIDENCE[struck.fault.kind]
     return [
         one
         for one in evidence.recoveries
-        if one.worker_id == struck.worker_id and one.loss == needed and one.taken_over_by
+        if one.worker_id == struck.worker_id and one.loss == needed and one.dispatched_to
     ]

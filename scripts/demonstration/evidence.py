@@ -1,20 +1,25 @@
-"""All that the proof rests on, gathered once everything is over."""
+"""All that the proof rests on, gathered after all processes have ended."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import Struct
 
 import recovery_journal as rj
-from scripts.demonstration.acts import DISTURBED, UNDISTURBED, Setting, Waking
-from scripts.demonstration.blow import Struck
+from recovery_journal.events import (
+    Dispatched,
+    LeaseEnded,
+    LeaseExpired,
+    Replayed,
+    StaleWriteRefused,
+)
+from scripts.demonstration.acts import DISTURBED, UNDISTURBED, Plan, Waking
 from scripts.demonstration.executions import Executions
+from scripts.demonstration.fault import Struck
 from scripts.demonstration.rows import Rebuilt
-from scripts.demonstration.timeline import Recovered, events, recoveries
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """A write that the journal refused: which, under which fence, and where the log says so."""
+    """A write that the journal refused: which, under which epoch, and its position in the log."""
 
     write: str
     epoch: int
@@ -24,8 +29,9 @@ class Refusal(Struct, frozen=True, kw_only=True):
 class Evidence(Struct, frozen=True, kw_only=True):
     """What was found in the log, in the projections and in the world.
 
-    `resumed_after` are the ordinals already recorded at each dispatch, as the log tells.
-    `executions` are the ordinals that each process has executed, in its order.
+    `recoveries` are the rows of the disturbed attempt, the first loss first, and `losses` the
+    events of these losses, by recovery number. `resumed_after` are the ordinals already recorded at
+    each dispatch, from the log. `executions` are the ordinals that each process has executed.
     """
 
     file_count: int
@@ -33,7 +39,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     undisturbed_digest: str
     disturbed_digest: str
     struck: tuple[Struck, ...]
-    recoveries: tuple[Recovered, ...]
+    recoveries: tuple[rj.RecoveryContextRow, ...]
+    losses: dict[int, LeaseExpired]
     resumed_after: tuple[int, ...]
     executions: tuple[tuple[int, ...], ...]
     waking: Waking
@@ -43,47 +50,39 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
 
 def gather(
-    journal: rj.Journal,
-    setting: Setting,
-    struck: Sequence[Struck],
-    waking: Waking,
-    rebuilt: Rebuilt,
+    journal: rj.Journal, plan: Plan, struck: Sequence[Struck], waking: Waking, rebuilt: Rebuilt
 ) -> Evidence:
-    """Ask the journal, and those who know nothing of it."""
-    log = events(journal, DISTURBED)
-    ended = [event for event in log if event["type"] == "lease-ended"]
+    """Read the journal, and the executions of which it knows nothing."""
+    log = journal.history(DISTURBED)
+    resumed_after, refusals, to_ordinal, completed_position = [], [], 0, 0
+    for entry in log:
+        match entry.event:
+            case Replayed(to_ordinal=to_ordinal):
+                pass
+            case Dispatched():
+                resumed_after.append(to_ordinal)
+            case StaleWriteRefused(write=write, fence=fence):
+                refusals.append(Refusal(write=write, epoch=fence.epoch, position=entry.position))
+            case LeaseEnded():
+                completed_position = entry.position
+    events = (entry.event for entry in log)
     return Evidence(
-        file_count=setting.file_count,
-        checkpoint_every=setting.given["checkpoint_every"],
+        file_count=plan.file_count,
+        checkpoint_every=plan.given["checkpoint_every"],
         undisturbed_digest=result_digest(journal, UNDISTURBED),
         disturbed_digest=result_digest(journal, DISTURBED),
         struck=tuple(struck),
-        recoveries=recoveries(journal, DISTURBED),
-        resumed_after=_resumed_after(log),
-        executions=tuple(Executions(setting.executions).of(DISTURBED).values()),
+        recoveries=tuple(reversed(journal.contexts(attempt_id=DISTURBED))),
+        losses={it.recovery_no: it for it in events if isinstance(it, LeaseExpired)},
+        resumed_after=tuple(resumed_after),
+        executions=tuple(Executions(plan.executions).of(DISTURBED).values()),
         waking=waking,
-        refusals=tuple(
-            Refusal(write=event["write"], epoch=event["fence"]["epoch"], position=event["position"])
-            for event in log
-            if event["type"] == "stale-write-refused"
-        ),
-        completed_position=ended[-1]["position"],
+        refusals=tuple(refusals),
+        completed_position=completed_position,
         rebuilt=rebuilt,
     )
 
 
 def result_digest(journal: rj.Journal, attempt_id: str) -> str:
-    """The digest of what an attempt came to, as its last event tells."""
-    ended = journal.recovery(attempt_id).ended
-    return str(getattr(ended, "result_digest", None))
-
-
-def _resumed_after(log: list[dict[str, Any]]) -> tuple[int, ...]:
-    """At each dispatch: up to where the replay before it came."""
-    found, to_ordinal = [], 0
-    for event in log:
-        if event["type"] == "replayed":
-            to_ordinal = event["to_ordinal"]
-        elif event["type"] == "dispatched":
-            found.append(to_ordinal)
-    return tuple(found)
+    """The digest of an attempt's result, from its last event."""
+    return str(getattr(journal.recovery(attempt_id).ended, "result_digest", None))

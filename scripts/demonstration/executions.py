@@ -1,4 +1,4 @@
-"""What was really executed, and by whom: the job's effect on the world outside of the journal."""
+"""What was really executed, and by which process: the job's effect outside of the journal."""
 
 import os
 from pathlib import Path

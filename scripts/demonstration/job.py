@@ -18,7 +18,7 @@ from scripts.demonstration.executions import Executions
 
 KIND: Final = "token-statistics"
 
-# Whatever was installed beside the standard library, and what tests it.
+# Packages installed beside the standard library, and its tests.
 LEFT_OUT: Final = frozenset(
     {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__"}
 )
@@ -36,7 +36,7 @@ class Moment(StrEnum):
 
 
 Pass = Callable[[Moment, int], object]
-"""Told whenever the work passes such a moment of the run step with that ordinal."""
+"""Called whenever the work passes such a moment of the run step with that ordinal."""
 
 
 def standard_library() -> Path:
@@ -52,7 +52,7 @@ def job_input(root: Path, *, checkpoint_every: int, file_limit: int | None = Non
 
 
 def counting(executions: Executions, passing: Pass) -> Callable[[rj.Claim], Statistics]:
-    """What a worker runs: go on after the last recorded file, to the end."""
+    """What a worker runs: continue after the last recorded file, to the end."""
 
     def count(claim: rj.Claim) -> Statistics:
         lease, state = claim.lease, claim.folded_state

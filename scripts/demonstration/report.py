@@ -1,28 +1,35 @@
 """The end of the demonstration: the timeline of every recovery, and the proof."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
 
+import recovery_journal as rj
+from recovery_journal.events import LeaseExpired
 from scripts.demonstration.checks import Check
-from scripts.demonstration.screen import Screen
-from scripts.demonstration.timeline import Recovered
+from scripts.demonstration.evidence import Evidence
+from scripts.harness.screen import Screen
+
+PHASES = ("found", "reloaded", "replayed", "ready", "claimed", "at work")
 
 
-def show_timeline(screen: Screen, recoveries: Sequence[Recovered]) -> None:
-    """Who held the job, when and on what evidence it was lost, from where it was replayed, who
-    took over, and how long each phase took."""
+def show_timeline(screen: Screen, evidence: Evidence) -> None:
+    """Which worker held the job, when and on what evidence it was lost, from where it was replayed,
+    which worker took over, and how long each phase took."""
     stories = [
         (
             f"#{one.recovery_no}",
-            f"{one.worker_id} → {one.taken_over_by or 'nobody'}",
-            f"lost at {screen.time_of(one.lost_at)}",
-            _evidence(one),
-            f"checkpoint {one.checkpoint_ordinal}",
+            f"{one.worker_id} → {one.dispatched_to or 'none'}",
+            f"lost at {screen.time_of(one.lost_at)}" if one.lost_at else "",
+            _evidence(one, evidence.losses[one.recovery_no]),
+            f"checkpoint {one.checkpoint_ordinal or 0}",
             f"replayed {_range(one)}",
         )
-        for one in recoveries
+        for one in evidence.recoveries
     ]
-    for one, story in zip(recoveries, _aligned(stories), strict=True):
-        screen.say(f"{story}\n[dim]    {_phases(one)}[/dim]")
+    for one, story in zip(evidence.recoveries, _aligned(stories), strict=True):
+        phases = _phases(one, evidence.losses[one.recovery_no])
+        screen.show(f"{story}\n[dim]    milliseconds: {phases}[/dim]")
 
 
 def show_checks(screen: Screen, checks: Sequence[Check]) -> None:
@@ -36,31 +43,35 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)) for row in rows]
 
 
-def _evidence(one: Recovered) -> str:
+def _evidence(one: rj.RecoveryContextRow, loss: LeaseExpired) -> str:
     if one.loss == "ttl":
-        return f"silent for {one.silent_s:.1f} s"
+        silent_ms = _ms(loss.lease.renewed_at, one.lost_at) or 0.0
+        return f"silent for {silent_ms / 1000:.1f} s"
     if one.loss == "session_lost":
         return "its session ended"
-    return one.reason
+    return loss.reason
 
 
-def _range(one: Recovered) -> str:
-    if one.to_ordinal == one.checkpoint_ordinal:
-        return "nothing"
-    return f"{one.checkpoint_ordinal + 1}-{one.to_ordinal}"
+def _range(one: rj.RecoveryContextRow) -> str:
+    first, last = (one.checkpoint_ordinal or 0) + 1, one.to_ordinal or 0
+    return f"{first}-{last}" if last >= first else "nothing"
 
 
-def _phases(one: Recovered) -> str:
-    phases = {
-        "found": one.silent_s,
-        "reloaded": one.reloaded_s,
-        "replayed": one.replayed_s,
-        "ready": one.made_ready_s,
-        "claimed": one.claimed_s,
-        "at work": one.working_s,
-    }
-    told = [
-        f"{name} {'never' if phase_s is None else f'{phase_s * 1000:,.0f}'}"
-        for name, phase_s in phases.items()
-    ]
-    return f"milliseconds: {', '.join(told)}"
+def _phases(one: rj.RecoveryContextRow, loss: LeaseExpired) -> str:
+    moments = (
+        loss.lease.renewed_at,
+        one.lost_at,
+        one.reloaded_at,
+        one.replayed_at,
+        one.made_ready_at,
+        one.dispatched_at,
+        one.confirmed_at,
+    )
+    return ", ".join(
+        f"{name} {'never' if spent is None else f'{spent:,.0f}'}"
+        for name, spent in zip(PHASES, (_ms(*it) for it in pairwise(moments)), strict=True)
+    )
+
+
+def _ms(one: datetime | None, other: datetime | None) -> float | None:
+    return (other - one).total_seconds() * 1000 if one and other else None

@@ -1,6 +1,5 @@
-"""The rows of all projections: what they are, and that they can be thrown away."""
+"""The rows of all projections, and that they can be thrown away and rebuilt."""
 
-from hashlib import sha256
 from typing import Final
 
 from msgspec import Struct
@@ -18,7 +17,13 @@ WHERE schemaname = %(schema)s
 ORDER BY 1
 """
 
-ROWS: Final = SQL("SELECT to_jsonb(it)::text AS row FROM {} AS it ORDER BY 1")
+ROWS: Final = SQL("""
+SELECT count(*) AS row_count,
+    'sha256:' || encode(
+        sha256(convert_to(coalesce(string_agg(line, chr(10) ORDER BY line), ''), 'UTF8')), 'hex'
+    ) AS digest
+FROM (SELECT to_jsonb(it)::text AS line FROM {} AS it) AS lines
+""")
 
 DROP: Final = SQL("DROP TABLE {}")
 
@@ -33,7 +38,7 @@ class TableRows(Struct, frozen=True, kw_only=True):
 
 class Rebuilt(Struct, frozen=True, kw_only=True):
     """The rows of all projections before their tables were dropped, how many tables were left
-    then, and the rows after everything was made anew from the log's events."""
+    then, and the rows after everything was rebuilt from the log's events."""
 
     before: tuple[TableRows, ...]
     left_count: int
@@ -42,19 +47,16 @@ class Rebuilt(Struct, frozen=True, kw_only=True):
 
 
 def drop_and_rebuild(journal: rj.Journal) -> Rebuilt:
-    """Drop every projection's table, and let the journal make all of them anew. The log is not
-    touched: its own triggers would see to that."""
+    """Drop every projection's table, and let the journal rebuild all of them. The log stays: its
+    own triggers would refuse a change."""
     before = all_rows(journal)
     with journal.database.cursor() as cursor:
         for table in tables(journal):
             cursor.execute(DROP.format(Identifier(table)))
     left_count = len(tables(journal))
-    report = journal.rebuild()
+    event_count = journal.rebuild().event_count
     return Rebuilt(
-        before=before,
-        left_count=left_count,
-        after=all_rows(journal),
-        event_count=report.event_count,
+        before=before, left_count=left_count, after=all_rows(journal), event_count=event_count
     )
 
 
@@ -63,9 +65,8 @@ def all_rows(journal: rj.Journal) -> tuple[TableRows, ...]:
     found = []
     with journal.database.cursor() as cursor:
         for table in tables(journal):
-            rows = cursor.execute(ROWS.format(Identifier(table))).fetchall()
-            digest = sha256("\n".join(row["row"] for row in rows).encode()).hexdigest()
-            found.append(TableRows(table=table, row_count=len(rows), digest=f"sha256:{digest}"))
+            row = cursor.execute(ROWS.format(Identifier(table))).fetchone()
+            found.append(TableRows(table=table, **(row or {})))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from recovery_journal.domain.events import tag_of
-from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.log.mapper import encode
 from recovery_journal.projections.projection import Record
 
 PART: Final = b"|"
@@ -43,13 +43,12 @@ def read(log: bytes) -> list[StoredRow]:
 
 def written(records: Iterable[Record]) -> bytes:
     """A sound log of these records."""
-    mapper = JournalMapper.__new__(JournalMapper)
     lines = []
     for event, position, recorded_at in records:
         microseconds = (recorded_at - EPOCH) // timedelta(microseconds=1)
         place = (event.originator_id, event.originator_version, tag_of(event))
         columns = (*place, position, microseconds)
-        lines.append(PART.join([*(str(it).encode() for it in columns), mapper.state_of(event)]))
+        lines.append(PART.join([*(str(it).encode() for it in columns), encode(event)]))
     return LINE.join(lines)
 
 

@@ -12,18 +12,20 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
+from eventsourcing.persistence import JSONTranscoder
 from msgspec import Struct
 
+from recovery_journal.cli.attempt_history import history_steps, phases
 from recovery_journal.cli.changes import changes, shown
 from recovery_journal.cli.essentials import essentials
 from recovery_journal.cli.page import text
-from recovery_journal.cli.phases import history_steps, phases
 from recovery_journal.cli.words import moment
 from recovery_journal.domain.bounds import LARGEST_NUMBER, SMALLEST_NUMBER, is_computable
 from recovery_journal.domain.errors import CorruptEvent, FoldFailed, UnknownEvent
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery, Stage, project
-from recovery_journal.log.mapper import UNREADABLE, JournalMapper, decode, decode_block
+from recovery_journal.library_adapter import LibraryMapper
+from recovery_journal.log.mapper import UNREADABLE, decode, decode_block
 from recovery_journal.monitoring.history import HistoryEntry
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Fold, Projection, Record, RowRefused, RowT
@@ -33,7 +35,7 @@ from scripts.fuzzing.stored import StoredRow, read
 
 FORMS: Final = {it.name: RowForm(it.row_type) for it in BUILT_IN}
 
-_mapper = JournalMapper.__new__(JournalMapper)
+_mapper = LibraryMapper(JSONTranscoder())
 
 
 def go(log: bytes) -> None:
@@ -70,7 +72,7 @@ def _decoded(rows: Iterable[StoredRow]) -> list[Record]:
     for row in rows:
         try:
             event = decode(
-                attempt_id=row.stream,
+                stream=row.stream,
                 version=row.version,
                 tag=row.tag,
                 state=row.state,
@@ -85,14 +87,22 @@ def _decoded(rows: Iterable[StoredRow]) -> list[Record]:
 def _compare_with_block(rows: Sequence[StoredRow], records: Sequence[Record]) -> None:
     """Many at once must say what one by one says; for one of them is read by every follower."""
     if len(rows) == len(records):
-        places = [(row.stream, row.version, row.tag) for row in rows]
-        assert decode_block(places, [row.state for row in rows]) == [it.event for it in records]
+        assert decode_block(*_columns(rows)) == [it.event for it in records]
         return
     for row in rows:
         try:
-            decode_block([(row.stream, row.version, row.tag)], [row.state])
+            decode_block(*_columns([row]))
         except (ValueError, *UNREADABLE):
             continue
+
+
+def _columns(rows: Sequence[StoredRow]) -> tuple[list[str], list[int], list[str], list[bytes]]:
+    return (
+        [row.stream for row in rows],
+        [row.version for row in rows],
+        [row.tag for row in rows],
+        [row.state for row in rows],
+    )
 
 
 def _encode_again(event: AnyEvent) -> None:

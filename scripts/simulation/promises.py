@@ -213,7 +213,7 @@ class Promises:
             self._seen.add(row.position)
             stream = self._streams.setdefault(row.attempt_id, Stream())
             event = decode(
-                attempt_id=row.attempt_id,
+                stream=row.attempt_id,
                 version=row.version,
                 tag=row.tag,
                 state=row.state.encode(),

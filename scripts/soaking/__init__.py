@@ -1,1 +1,1 @@
-"""A calm and steady fleet, looked at for long: whether anything in any process grows for good."""
+"""Soak test: a fleet without faults, sampled for long, in which nothing may grow."""

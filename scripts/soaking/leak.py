@@ -1,4 +1,4 @@
-"""Leaks that are planted in a member of the fleet, to see that a soak finds them."""
+"""Leaks that are planted in a member of the fleet, to show that a soak test finds them."""
 
 import os
 import threading
@@ -8,9 +8,8 @@ from typing import Final
 
 import psycopg
 
+from scripts.harness.life import Part, Role, Setting
 from scripts.soaking.member import PARTS
-from scripts.storming.life import Part, Setting
-from scripts.storming.member import Role
 
 PAUSE_S: Final = 0.2
 PIECE_BYTES: Final = 512 * 1024
@@ -30,7 +29,7 @@ LEAKING: Final = {
     Leak.FILES: Role.READER,
     Leak.CONNECTIONS: Role.CALLER,
 }
-"""Who leaks it."""
+"""The role whose processes leak it."""
 
 
 def planted(part: Part, leak: Leak) -> Part:

@@ -1,11 +1,11 @@
-"""The parts that the processes of a soak play, each until SIGTERM. Sweepers, followers and the one
-that rebuilds are those of a storm."""
+"""The parts of a soak test that a chaos test has not, or not in this way."""
 
 import gc
 import random
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -13,15 +13,9 @@ from typer.testing import CliRunner
 
 import recovery_journal as rj
 from recovery_journal.cli.main import app
-from scripts.storming.job import KINDS, Run, State, output, step_name, work
-from scripts.storming.life import Part, Setting, asked_to_end, opened, tell
-from scripts.storming.member import (
-    Role,
-    follow,
-    open_attempts,
-    rebuild_over_and_over,
-    sweep,
-)
+from scripts.harness.job import KINDS, Run, State, output, step_name, work
+from scripts.harness.life import Part, Role, Setting, asked_to_end, report
+from scripts.harness.parts import follow, open_attempts, opened, rebuild, sweep
 
 DRAIN_S: Final = 0.2  # so short that a worker that is relieved mostly hands its attempt back
 REBUILD_PAUSE_S: Final = 5.0
@@ -54,7 +48,7 @@ def fail(claim: rj.Claim) -> State:
 def _worker(name: str, setting: Setting) -> None:
     functions = {**dict.fromkeys(KINDS, work), FAILING: fail}
     with opened(name, setting) as journal:
-        rj.Worker(journal, name, functions, drain_s=DRAIN_S, on_event=tell).run()
+        rj.Worker(journal, name, functions, drain_s=DRAIN_S, on_event=report).run()
 
 
 def _starter(name: str, setting: Setting) -> None:
@@ -62,19 +56,14 @@ def _starter(name: str, setting: Setting) -> None:
         open_attempts(journal, name, STARTED)
 
 
-def _rebuilder(name: str, setting: Setting) -> None:
-    with opened(name, setting) as journal:
-        rebuild_over_and_over(journal, pause_s=REBUILD_PAUSE_S)
-
-
 def _reader(name: str, setting: Setting) -> None:
-    """Ask what an operator and an auditor ask, through the API and on the command line."""
+    """Query what an operator and an auditor query, through the API and on the command line."""
     stop = asked_to_end()
     with opened(name, setting) as journal:
         while not stop.wait(READ_PAUSE_S):
-            with _told():
+            with _reporting():
                 _read(journal, name, setting)
-                tell(f"{READ} round")
+                report(f"{READ} round")
             # A journal that is opened for one command is a cycle of objects. Garbage of several MB
             # comes together before Python looks at its oldest generation; only what is kept counts.
             gc.collect()
@@ -95,7 +84,7 @@ def _read(journal: rj.Journal, name: str, setting: Setting) -> None:
     for command in (["history", attempt_id], ["show", attempt_id], ["ready"], ["status"]):
         done = CliRunner().invoke(app, [*options, *command])
         if done.exit_code:
-            tell(f"{command[0]}: exit code {done.exit_code}: {done.output}")
+            report(f"{command[0]}: exit code {done.exit_code}: {done.output}")
 
 
 def _caller(name: str, setting: Setting) -> None:
@@ -109,10 +98,10 @@ def _caller(name: str, setting: Setting) -> None:
 
 
 def _call(journal: rj.Journal, worker_id: str) -> None:
-    """One attempt from its first lease, handed back on the way, to its end - and whichever was lost
+    """One attempt from its first lease, handed back on the way, to its end - and any that was lost
     because this process had no time for it."""
     attempt_id = f"called-{uuid4().hex}"
-    with _told():
+    with _reporting():
         run = Run.of(attempt_id)
         lease = journal.acquire(
             attempt_id=attempt_id,
@@ -126,32 +115,32 @@ def _call(journal: rj.Journal, worker_id: str) -> None:
         lease.heartbeat()
         lease.checkpoint({"done": 1})
         lease.hand_back("as an example")
-    with _told():
+    with _reporting():
         for claim in journal.claim(worker_id=worker_id, kinds=[CALLED], limit=THREADS):
             claim.lease.complete(claim.state)
             journal.result(claim.lease.attempt_id)
-            tell(f"{CALLS} and completed")
+            report(f"{CALLS} and completed")
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """A lease that is lost, or a server that is busy, is told of and no end."""
+def _reporting() -> Iterator[None]:
+    """Report a lost lease or a busy server, and continue."""
     try:
         yield
     except (rj.LeaseLost, rj.Retry) as problem:
-        tell(problem)
+        report(problem)
 
 
 STEADY_WORKERS: Final = 4
-"""The others are relieved again and again."""
+"""The others are relieved repeatedly."""
 
 PARTS: Final[Mapping[Role, tuple[int, Part]]] = {
     Role.WORKER: (STEADY_WORKERS + 2, _worker),
     Role.SWEEPER: (2, sweep),
     Role.FOLLOWER: (2, follow),
     Role.STARTER: (1, _starter),
-    Role.REBUILDER: (1, _rebuilder),
+    Role.REBUILDER: (1, partial(rebuild, pause_s=REBUILD_PAUSE_S)),
     Role.READER: (1, _reader),
     Role.CALLER: (1, _caller),
 }
-"""Who takes part: how many of each, and what they do."""
+"""How many processes play each part."""

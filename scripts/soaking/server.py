@@ -1,17 +1,14 @@
-"""A server of the soak's own, and what it says of itself: who is connected, what is locked, how
-long transactions last, and how much room the tables take that change the most."""
+"""A server of the soak test's own, and its statistics: connections, locks, the length of
+transactions, and the size of the tables that change the most."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from recovery_journal.postgres.cluster import Cluster
-from recovery_journal.postgres.embedded import embedded_cluster
+from scripts.harness.server import Server
 from scripts.soaking.figure import SERVER_FILES_KEPT, Figure, Observation
 from scripts.soaking.process import Process, Processes
 
@@ -19,11 +16,6 @@ APPLICATION: Final = "soak"
 CLIENT: Final = "client backend"
 FEWEST_ROWS: Final = 500
 """Of a table with fewer, bytes per row say more about its last page than about its rows."""
-
-# By default each process comes to a thousand, over hours: nobody could tell that from a leak.
-SETTINGS: Final = f"""
-max_files_per_process = {SERVER_FILES_KEPT}
-"""
 
 HOT_TABLES: Final = (
     "leases",
@@ -55,39 +47,27 @@ WHERE schemaname = %(schema)s AND relname = ANY(%(names)s)
 """
 
 
-class SoakServer:
-    """Looked at through a connection of its own."""
+class SoakServer(Server):
+    """Nearly with its defaults, and sampled through one connection."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._connection: psycopg.Connection[DictRow] | None = None
-        self.dsn = cluster.dsn
+    # By default each process keeps up to a thousand, over hours, which would look like a leak.
+    settings: ClassVar = f"max_files_per_process = {SERVER_FILES_KEPT}\n"
 
-    @classmethod
-    @contextmanager
-    def running(cls, folder: Path) -> Iterator[Self]:
-        """An embedded server, nearly with its defaults, started and stopped afterwards."""
-        cluster = embedded_cluster(folder)
-        cluster.create()
-        with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
-            settings.write(SETTINGS)
-        cluster.start()
-        server = cls(cluster)
-        try:
-            yield server
-        finally:
-            if server._connection is not None:
-                server._connection.close()
-            cluster.stop("immediate")
+    _connection: psycopg.Connection[DictRow] | None = None
+
+    def __exit__(self, *exception: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        super().__exit__(*exception)
 
     def observations(
         self, schema: str, applications: Sequence[str], processes: Processes
     ) -> Iterator[Observation]:
         """Its processes, its connections, its tables, and itself."""
-        activity = self._rows(ACTIVITY)
+        activity = self._sampled(ACTIVITY)
         yield from _of_processes(activity, processes)
         yield from _of_connections(activity, applications)
-        [state] = self._rows(STATE)
+        [state] = self._sampled(STATE)
         yield Observation(
             role="server",
             name="server",
@@ -101,10 +81,10 @@ class SoakServer:
                 ),
             },
         )
-        for table in self._rows(TABLES, schema=schema, names=list(HOT_TABLES)):
+        for table in self._sampled(TABLES, schema=schema, names=list(HOT_TABLES)):
             yield _of_table(table)
 
-    def _rows(self, statement: str, **values: object) -> list[dict[str, Any]]:
+    def _sampled(self, statement: str, **values: object) -> list[dict[str, Any]]:
         if self._connection is None:
             self._connection = psycopg.connect(
                 self.dsn, autocommit=True, row_factory=dict_row, application_name=APPLICATION
@@ -113,7 +93,7 @@ class SoakServer:
 
 
 def _of_processes(activity: Sequence[DictRow], processes: Processes) -> Iterator[Observation]:
-    """Backends under the name of whom they serve, the others under what they are."""
+    """Backends under the name of their client, the others under their type."""
     first: Process | None = None
     for row in activity:
         process = processes.one(row["pid"])

@@ -1,23 +1,21 @@
-"""The soak itself: a steady fleet, some of it relieved or killed now and then, and looked at."""
+"""The soak test itself: a steady fleet, some of it relieved or killed now and then, and sampled."""
 
 import itertools
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
-import psycopg
 from msgspec import Struct
 
+from scripts.harness.fleet import Fleet, Member
+from scripts.harness.life import Role, Setting
+from scripts.harness.parts import REBUILT
 from scripts.soaking.figure import Observation, Sample
 from scripts.soaking.member import CALLS, READ, STEADY_WORKERS
 from scripts.soaking.process import Processes
 from scripts.soaking.server import SoakServer
-from scripts.storming.fleet import Fleet, Member
-from scripts.storming.life import Setting
-from scripts.storming.member import REBUILT, Role
 
 TICK_S: Final = 0.05
 CHILD_S: Final = 2.0
@@ -38,7 +36,7 @@ GROUP BY what
 
 
 class Soaked(Struct, kw_only=True):
-    """What a soak has seen. `wrongs` are what must not happen at all, `done` counts what was."""
+    """The samples of a soak test. `wrongs` must not happen at all, `done` counts what was done."""
 
     samples: list[Sample] = []
     wrongs: list[str] = []
@@ -46,7 +44,7 @@ class Soaked(Struct, kw_only=True):
 
 
 class Soak:
-    """Keeps a fleet steady and looks at it."""
+    """Keeps a fleet steady and samples it."""
 
     def __init__(self, setting: Setting, server: SoakServer, fleet: Fleet) -> None:
         self._setting = setting
@@ -62,7 +60,7 @@ class Soak:
         self.soaked = Soaked()
 
     def last(self, length_s: float, show: Callable[[float, str], object]) -> None:
-        """Go on for so long; `show` is told how long it has gone on, and what there is to see."""
+        """Continue for so long; `show` is called with the seconds so far and a summary."""
         # A successor inherits the open files that this process has for all others; from the first
         # look on, all of those who come and go do.
         for member in self._passing:
@@ -80,7 +78,7 @@ class Soak:
                 if spent_s >= due_at_s:
                     act(spent_s)
                     due[act] = (max(due_at_s + every_s, spent_s), every_s)
-            show(spent_s, f"{self._sample_count} looks")
+            show(spent_s, f"{self._sample_count} samples")
             time.sleep(TICK_S)
         self.soaked.wrongs += self._fleet.dismiss()
         self.soaked.done = self._done()
@@ -88,8 +86,8 @@ class Soak:
         self.soaked.samples = [msgspec.json.decode(line, type=Sample) for line in lines]
 
     def _sample(self, at_s: float) -> None:
-        """Look at everybody. It is written down at once and not kept here: whoever is forked from
-        this process would have it too."""
+        """Sample every process. The sample is written to a file at once and not kept in memory,
+        which every process that is forked from this one would have too."""
         processes = Processes()
         observations = (
             *_of_process("soak", "soak itself", os.getpid(), processes),
@@ -113,23 +111,20 @@ class Soak:
             member.kill()
 
     def _done(self) -> dict[str, int]:
-        """How often the log tells of what, and how often the processes did the rest."""
-        done: Counter[str] = Counter()
-        with psycopg.connect(self._setting.dsn) as connection:
-            connection.execute(f"SET search_path = {self._setting.schema}".encode())
-            for what, count in connection.execute(DONE.encode()):
-                done[what] = count
+        """How many events of each type the log has, and how often the processes did the rest."""
+        rows = self._server.rows(DONE, search_path=self._setting.schema)
+        done = {row["what"]: row["count"] for row in rows}
         for role, what in (
             (Role.REBUILDER, REBUILT),
             (Role.READER, READ),
             (Role.CALLER, CALLS),
         ):
-            done[f"{role}: {what}"] = self._setting.told_count(role, what)
+            done[f"{role}: {what}"] = self._setting.report_count(role, what)
         return dict(sorted(done.items()))
 
 
 def _of_member(member: Member, processes: Processes) -> Iterator[Observation]:
-    """Itself and whatever it has started."""
+    """A member and all its descendants."""
     yield from _of_process(member.role, member.name, member.pid, processes)
     for child in processes.descendants(member.pid):
         role, name = f"child of a {member.role}", f"child {child.pid} of {member.name}"

@@ -1,1 +1,1 @@
-"""Real processes on a real server, struck down at random, and the proof that nothing was lost."""
+"""Chaos test: random faults on real processes and a real server, and the proof of the promises."""

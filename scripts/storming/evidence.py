@@ -1,4 +1,4 @@
-"""All that the verdict rests on: what the journal says, and what the processes wrote down."""
+"""All that the verdict rests on: the contents of the journal, and the calls that processes made."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from recovery_journal.cli.essentials import tag_shown
 from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.read_models.rebuild.check import CheckedProjection
 from recovery_journal.values.payload import encode
+from scripts.harness.job import FOLDED, Run, folded
+from scripts.harness.life import Role, Setting
+from scripts.harness.parts import LIMITS, REBUILT
 from scripts.storming.history import Operation, by_attempt, operations
-from scripts.storming.job import FOLDED, Run, folded
-from scripts.storming.life import LIMITS, Setting
-from scripts.storming.member import REBUILT, Role
 from scripts.storming.storm import Survived
 
 CATCH_UP_LIMIT_S: Final = 60
@@ -40,7 +40,7 @@ ORDER BY run_id, checkpoint_no
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """What the lease store says of one attempt."""
+    """The lease row of one attempt."""
 
     attempt_id: str
     run_id: str
@@ -54,12 +54,12 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
     @property
     def input_digest(self) -> str:
-        """Of what its run was given."""
+        """The digest of its run's input."""
         return encode(Run.of(self.attempt_id).input, name="input").digest
 
     @property
     def expected_digest(self) -> str:
-        """Of what an undisturbed execution comes to."""
+        """The digest of the result of an undisturbed execution."""
         return encode(Run.of(self.attempt_id).result, name="result").digest
 
 
@@ -83,8 +83,8 @@ class Saved(Struct, frozen=True, kw_only=True):
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """What the stores, the log, the projections and the processes say, each for itself. `entries`
-    are the log's, by attempt. `rebuild_count` rebuilds came to their end on the way."""
+    """The stores, the log, the projections and the calls of the processes, each read for itself.
+    `entries` are the log's, by attempt. `rebuild_count` rebuilds were finished meanwhile."""
 
     survived: Survived
     attempts: tuple[Attempt, ...]
@@ -96,8 +96,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     rebuild_count: int = 0
 
     @property
-    def told(self) -> dict[str, int]:
-        """How often the log tells of what, losses by their evidence."""
+    def recorded(self) -> dict[str, int]:
+        """How many events of each type the log has, losses by their evidence."""
         found: Counter[str] = Counter()
         for entry in (it for entries in self.entries.values() for it in entries):
             event = entry.event
@@ -108,7 +108,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
 
 def gather(setting: Setting, survived: Survived) -> Evidence:
-    """Once the processes are gone: bring the projections up to date, and ask everybody."""
+    """Once the processes have ended: bring the projections up to date, and read everything."""
     reducers = {FOLDED: folded}
     with rj.open(setting.dsn, schema=setting.schema, limits=LIMITS, reducers=reducers) as journal:
         rj.Follower(journal).catch_up(CATCH_UP_LIMIT_S)
@@ -131,7 +131,7 @@ def gather(setting: Setting, survived: Survived) -> Evidence:
             entries=entries,
             checked=journal.check(),
             histories=by_attempt(operations(setting.histories)),
-            rebuild_count=setting.told_count(Role.REBUILDER, REBUILT),
+            rebuild_count=setting.report_count(Role.REBUILDER, REBUILT),
         )
 
 

@@ -1,56 +1,34 @@
-"""What a person sees of a storm, and a program by `--json`."""
+"""The figures of a chaos test, for people and programs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from scripts.harness.screen import Screen
 from scripts.storming.evidence import Evidence
 from scripts.storming.history import Action
-from scripts.storming.screen import Screen
-from scripts.storming.storm import Survived
 from scripts.storming.verdict import Violation
 
 VIOLATIONS_SHOWN: Final = 20
 
 
-class Report:
-    """Tells of a storm while it rages, and what came of it."""
-
-    def __init__(self, *, is_json: bool) -> None:
-        self._screen = Screen(is_json=is_json)
-        self.say = self._screen.say
-
-    @contextmanager
-    def bar(self, total_s: float, what: str) -> Iterator[Callable[[float, Survived], None]]:
-        """Progress, to be told how long it has gone on and what was struck."""
-        with self._screen.bar(total_s, what) as show:
-            yield lambda spent_s, survived: show(spent_s, _briefly(survived))
-
-    def conclude(
-        self, seed: int, evidence: Evidence, violations: list[Violation], folder: Path
-    ) -> None:
-        """What was survived, and what was not."""
-        figures = _figures(seed, evidence, violations)
-        self._screen.show_json(figures)
-        for title in ("struck", "survived", "told", "checked"):
-            parts = ", ".join(f"{count:,} {what}" for what, count in figures[title].items())
-            self.say(f"{title}: {parts}")
-        for violation in violations[:VIOLATIONS_SHOWN]:
-            self.say(f"VIOLATION: {violation.check}: {violation.attempt_id} {violation.text}")
-        if violations:
-            self.say(
-                f"{len(violations)} violations; the events of the attempts concerned lie beside "
-                f"the histories, in {folder}"
-            )
-        else:
-            self.say("nothing lost, nothing owned twice")
-
-
-def _briefly(survived: Survived) -> str:
-    return f"{survived.kill_count} killed, {survived.restart_count} server restarts"
+def conclude(
+    screen: Screen, seed: int, evidence: Evidence, violations: list[Violation]
+) -> dict[str, Any]:
+    """Say what was survived and what was violated; return the same as figures."""
+    figures = _figures(seed, evidence, violations)
+    for title in ("struck", "survived", "recorded", "checked"):
+        parts = ", ".join(f"{count:,} {what}" for what, count in figures[title].items())
+        screen.say(f"{title}: {parts}")
+    for violation in violations[:VIOLATIONS_SHOWN]:
+        screen.say(f"VIOLATION: {violation.check}: {violation.attempt_id} {violation.text}")
+    if violations:
+        screen.say(
+            f"{len(violations)} violations; the events of their attempts lie beside the histories"
+        )
+    else:
+        screen.say("nothing lost, nothing owned twice")
+    return figures
 
 
 def _figures(seed: int, evidence: Evidence, violations: list[Violation]) -> dict[str, Any]:
@@ -59,11 +37,11 @@ def _figures(seed: int, evidence: Evidence, violations: list[Violation]) -> dict
     return {
         "case": "storm",
         "seed": seed,
-        "struck": {str(weapon): count for weapon, count in sorted(survived.struck.items())},
+        "struck": {str(kind): count for kind, count in sorted(survived.struck.items())},
         "survived": {
             "kills": survived.kill_count,
-            "blows": sum(survived.struck.values()),
-            "blows that found nobody": survived.missed,
+            "faults": sum(survived.struck.values()),
+            "faults without a target": survived.missed,
             "connections cut": survived.cut_count,
             "server restarts": survived.restart_count,
             "rebuilds finished": evidence.rebuild_count,
@@ -72,11 +50,11 @@ def _figures(seed: int, evidence: Evidence, violations: list[Violation]) -> dict
             "checkpoints": sum(map(len, evidence.checkpoints.values())),
             "events": sum(map(len, evidence.entries.values())),
         },
-        "told": evidence.told,
+        "recorded": evidence.recorded,
         "checked": {
             "histories": len(evidence.histories),
             "calls": len(calls),
-            "calls without an answer": sum(it.returned_ns is None for it in calls),
+            "calls without a reply": sum(it.returned_ns is None for it in calls),
             "claims": sum(it.action is Action.CLAIM for it in calls),
         },
         "violations": [msgspec.to_builtins(it) for it in violations],

@@ -1,25 +1,17 @@
-"""The server of a storm: a cluster of its own, which may be killed, cut off and starved of disk."""
+"""The server of a chaos test, which is killed, cut off, misconfigured and starved of disk."""
 
 import os
 import signal
 from pathlib import Path
 from random import Random
-from typing import Final, Self
+from typing import ClassVar, Final
 
-import psutil
 import psycopg
 
-from recovery_journal.postgres.cluster import Cluster
-from recovery_journal.postgres.embedded import embedded_cluster
+from scripts.harness.server import Server
 from scripts.storming.small_disk import SmallDisk
 
 CONNECT_S: Final = 2
-
-# The log of transactions has to fit on the small disk beside the rest.
-SETTINGS: Final = """
-max_wal_size = 128MB
-min_wal_size = 64MB
-"""
 
 CLIENTS: Final = """
 SELECT pid
@@ -47,43 +39,26 @@ SETTING_OWNERS: Final = ("ROLE postgres", "DATABASE postgres")
 CUT: Final = "SELECT pg_terminate_backend(%(pid)s)"
 
 
-class StormServer:
-    """Started on entering; on leaving, whatever is left of it is killed."""
+class StormServer(Server):
+    """On a small disk of its own where it can be had."""
+
+    # The log of transactions has to fit on the small disk beside the rest.
+    settings: ClassVar = "max_wal_size = 128MB\nmin_wal_size = 64MB\n"
 
     def __init__(self, folder: Path) -> None:
         self.disk = SmallDisk.on(folder)
-        self.cluster: Cluster = embedded_cluster(folder)
-        self.cluster.create()
-        with (self.cluster.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
-            settings.write(SETTINGS)
+        super().__init__(folder)
 
-    def __enter__(self) -> Self:
-        self.cluster.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self.disk:
             self.disk.free()
-        self.cluster.stop("immediate")
+        super().__exit__(*exception)
         if self.disk:
             self.disk.close()
 
-    @property
-    def dsn(self) -> str:
-        """Where to connect, in every life of it."""
-        return self.cluster.dsn
-
-    def is_ready(self) -> bool:
-        """Whether it accepts connections."""
-        return self.cluster.is_ready()
-
-    def start(self) -> None:
-        """Return once it accepts connections; whatever is in the way of that is left to end."""
-        self.cluster.start()
-
     def kill(self) -> bool:
-        """SIGKILL for the first of its processes; the others notice, and end by themselves."""
-        first = self._first()
+        """SIGKILL for the postmaster; the others notice, and end by themselves."""
+        first = self.postmaster()
         if first is None:
             return False
         first.kill()
@@ -92,11 +67,15 @@ class StormServer:
     def kill_backend(self, aim: float) -> bool:
         """SIGKILL for one of the others, whatever it does. The server cuts all connections then,
         and recovers from its log."""
-        first = self._first()
-        if first is None:
+        first = self.postmaster()
+        others = sorted(first.children(), key=lambda it: it.pid) if first else []
+        if not others:
             return False
-        others = sorted(first.children(), key=lambda it: it.pid)
-        return bool(others) and _kill(others[int(aim * len(others))])
+        try:
+            os.kill(others[int(aim * len(others))].pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
 
     def cut(self, aim: float) -> int:
         """Cut a share of all connections; how many were."""
@@ -112,14 +91,14 @@ class StormServer:
 
     def change_setting(self, aim: float) -> bool:
         """Change a setting of the role or the database, for every session that begins from now on;
-        whether the server took it."""
+        whether the server accepted it."""
         random = Random(aim)  # noqa: S311 - a plan, no secret
         owner, setting = random.choice(SETTING_OWNERS), random.choice(CHANGED_SETTINGS)
         return self._alter(f"ALTER {owner} SET {setting}")
 
     def reset_settings(self) -> bool:
-        """Take all changed settings back, so that what looks at the outcome sees it as it is;
-        whether the server took that, which may be away or recovering just now."""
+        """Reset all changed settings before the evidence is read; whether the server accepted that,
+        which may be away or recovering just now."""
         return all(self._alter(f"ALTER {owner} RESET ALL") for owner in SETTING_OWNERS)
 
     def _alter(self, statement: str) -> bool:
@@ -132,20 +111,3 @@ class StormServer:
         except psycopg.OperationalError:  # it is away, or was struck meanwhile
             return False
         return True
-
-    def _first(self) -> psutil.Process | None:
-        """The first of its processes, by its own number."""
-        try:
-            text = (self.cluster.data / "postmaster.pid").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        number = int(text.split("\n", 1)[0])
-        return next((it for it in self.cluster.processes() if it.pid == number), None)
-
-
-def _kill(process: psutil.Process) -> bool:
-    try:
-        os.kill(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""The storm itself: strike, wake, start again; then wait until the sea is calm."""
+"""The chaos test itself: inject faults and repair them; then wait until all is finished."""
 
 import time
 from collections import Counter
@@ -8,51 +8,61 @@ from typing import Final
 import psycopg
 from msgspec import Struct
 
-from scripts.storming.blow import KILLS, Blow, Weapon, blows
-from scripts.storming.fleet import Fleet
-from scripts.storming.life import Setting
-from scripts.storming.member import OPEN, Role
+from scripts.harness.fleet import Fleet
+from scripts.harness.life import Role, Setting
+from scripts.harness.parts import OPEN
+from scripts.storming.fault import KILLS, Fault, Kind, plan
 from scripts.storming.server import StormServer
 
 TICK_S: Final = 0.02
-LOOK_S: Final = 0.25  # between looks whether the server is there
+LOOK_S: Final = 0.25  # between checks whether the server is there
 CALM_LIMIT_S: Final = 90
-"""By when everything that was begun must be finished, once nobody is struck any more."""
+"""By when everything that was begun must be finished after the last fault."""
 
 TARGETS: Final = {
-    Weapon.KILL_WORKER: Role.WORKER,
-    Weapon.KILL_SWEEPER: Role.SWEEPER,
-    Weapon.KILL_FOLLOWER: Role.FOLLOWER,
-    Weapon.KILL_STARTER: Role.STARTER,
-    Weapon.KILL_REBUILDER: Role.REBUILDER,
-    Weapon.KILL_CHILD: Role.WORKER,
-    Weapon.KILL_REBUILDERS_CHILD: Role.REBUILDER,
-    Weapon.SUSPEND_WORKER: Role.WORKER,
-    Weapon.SUSPEND_PARENT: Role.WORKER,
-    Weapon.SUSPEND_CHILD: Role.WORKER,
-    Weapon.SUSPEND_SWEEPER: Role.SWEEPER,
+    Kind.KILL_WORKER: Role.WORKER,
+    Kind.KILL_SWEEPER: Role.SWEEPER,
+    Kind.KILL_FOLLOWER: Role.FOLLOWER,
+    Kind.KILL_STARTER: Role.STARTER,
+    Kind.KILL_REBUILDER: Role.REBUILDER,
+    Kind.KILL_CHILD: Role.WORKER,
+    Kind.KILL_REBUILDERS_CHILD: Role.REBUILDER,
+    Kind.SUSPEND_WORKER: Role.WORKER,
+    Kind.SUSPEND_PARENT: Role.WORKER,
+    Kind.SUSPEND_CHILD: Role.WORKER,
+    Kind.SUSPEND_SWEEPER: Role.SWEEPER,
 }
-"""Whom a weapon is for, where that is a process of ours."""
+"""The target of a fault, where that is a process of ours."""
+
+SUSPENDED: Final = {
+    Kind.SUSPEND_WORKER: (True, True),
+    Kind.SUSPEND_PARENT: (True, False),
+    Kind.SUSPEND_SWEEPER: (True, False),
+    Kind.SUSPEND_CHILD: (False, True),
+}
+"""What is suspended: the process itself, its children."""
 
 
 class Survived(Struct, kw_only=True):
-    """What has been struck so far; a blow that found nobody is a miss. `wrongs` are what must not
-    happen whatever falls on the fleet."""
+    """Faults so far; one without a target is a miss. `wrongs` must not happen under any faults."""
 
-    struck: Counter[Weapon]
+    struck: Counter[Kind]
     missed: int = 0
     cut_count: int = 0
     restart_count: int = 0
     wrongs: list[str] = []
 
+    def __str__(self) -> str:
+        return f"{self.kill_count} killed, {self.restart_count} server restarts"
+
     @property
     def kill_count(self) -> int:
         """How many were killed with SIGKILL."""
-        return sum(count for weapon, count in self.struck.items() if weapon in KILLS)
+        return sum(count for kind, count in self.struck.items() if kind in KILLS)
 
 
 class Storm:
-    """Lets the blows of a seed fall on a fleet and its server."""
+    """Injects the faults of a seed into a fleet and its server."""
 
     def __init__(self, setting: Setting, server: StormServer, fleet: Fleet) -> None:
         self._setting = setting
@@ -63,24 +73,24 @@ class Storm:
         self._looked_at = 0.0
         self.survived = Survived(struck=Counter())
 
-    def rage(self, seed: int, length_s: float, show: Callable[[float, Survived], object]) -> None:
-        """Strike for so long; `show` is told how long it has gone on, and what was struck."""
+    def rage(self, seed: int, length_s: float, show: Callable[[float, str], object]) -> None:
+        """Inject faults for so long; `show` is called with the seconds so far and a summary."""
         began_at = time.monotonic()
-        for blow in blows(seed, has_small_disk=self._server.disk is not None):
-            due_at = time.monotonic() + blow.pause_s
+        for fault in plan(seed, has_small_disk=self._server.disk is not None):
+            due_at = time.monotonic() + fault.pause_s
             while (now := time.monotonic()) < min(due_at, began_at + length_s):
                 self._tend()
-                show(now - began_at, self.survived)
+                show(now - began_at, str(self.survived))
                 time.sleep(TICK_S)
             if time.monotonic() >= began_at + length_s:
                 return
-            if self._strike(blow):
-                self.survived.struck[blow.weapon] += 1
+            if self._strike(fault):
+                self.survived.struck[fault.kind] += 1
             else:
                 self.survived.missed += 1
 
-    def calm(self, show: Callable[[float, Survived], object]) -> None:
-        """Let everything come back, and wait until all that was begun is finished."""
+    def calm(self, show: Callable[[float, str], object]) -> None:
+        """Repair everything, and wait until all that was begun is finished."""
         began_at = time.monotonic()
         self._free_disk()
         self._server_back_at = None
@@ -97,10 +107,10 @@ class Storm:
             if spent_s > CALM_LIMIT_S:
                 found = "an unknown number of" if count is None else count
                 self.survived.wrongs.append(
-                    f"{found} attempts were not finished {CALM_LIMIT_S} s after the last blow"
+                    f"{found} attempts were not finished {CALM_LIMIT_S} s after the last fault"
                 )
                 break
-            show(spent_s, self.survived)
+            show(spent_s, str(self.survived))
             time.sleep(LOOK_S)
         self.survived.wrongs += self._fleet.dismiss()
 
@@ -124,54 +134,46 @@ class Storm:
         if self._server.disk:
             self._server.disk.free()
 
-    def _strike(self, blow: Blow) -> bool:
-        """Whether the blow found somebody."""
-        match blow.weapon:
-            case Weapon.CUT:
-                count = self._server.cut(blow.aim)
+    def _strike(self, fault: Fault) -> bool:
+        """Whether the fault had a target."""
+        match fault.kind:
+            case Kind.CUT:
+                count = self._server.cut(fault.aim)
                 self.survived.cut_count += count
                 return count > 0
-            case Weapon.KILL_BACKEND:
-                return self._server.kill_backend(blow.aim)
-            case Weapon.KILL_SERVER:
+            case Kind.KILL_BACKEND:
+                return self._server.kill_backend(fault.aim)
+            case Kind.KILL_SERVER:
                 if self._disk_free_at is not None or not self._server.kill():
                     return False
-                self._server_back_at = time.monotonic() + blow.length_s / 2
+                self._server_back_at = time.monotonic() + fault.length_s / 2
                 return True
-            case Weapon.CHANGE_SETTING:
-                return self._server.change_setting(blow.aim)
-            case Weapon.FILL_DISK:
+            case Kind.CHANGE_SETTING:
+                return self._server.change_setting(fault.aim)
+            case Kind.FILL_DISK:
                 if self._server.disk is None or self._server_back_at is not None:
                     return False
                 self._server.disk.fill()
-                self._disk_free_at = time.monotonic() + blow.length_s
+                self._disk_free_at = time.monotonic() + fault.length_s
                 return True
             case _:
-                return self._strike_member(blow)
+                return self._strike_member(fault)
 
-    def _strike_member(self, blow: Blow) -> bool:
-        member = self._fleet.one(TARGETS[blow.weapon], blow.aim)
+    def _strike_member(self, fault: Fault) -> bool:
+        member = self._fleet.one(TARGETS[fault.kind], fault.aim)
         if member is None:
             return False
-        match blow.weapon:
-            case Weapon.KILL_CHILD | Weapon.KILL_REBUILDERS_CHILD:
-                return member.kill_child(blow.aim)
-            case Weapon.SUSPEND_WORKER:
-                return member.suspend(blow.length_s, itself=True, children=True)
-            case Weapon.SUSPEND_PARENT | Weapon.SUSPEND_SWEEPER:
-                return member.suspend(blow.length_s, itself=True, children=False)
-            case Weapon.SUSPEND_CHILD:
-                return member.suspend(blow.length_s, itself=False, children=True)
-            case _:
-                return member.kill()
+        if fault.kind in SUSPENDED:
+            itself, children = SUSPENDED[fault.kind]
+            return member.suspend(fault.length_s, itself=itself, children=children)
+        if fault.kind in (Kind.KILL_CHILD, Kind.KILL_REBUILDERS_CHILD):
+            return member.kill_child(fault.aim)
+        return member.kill()
 
     def _open_count(self) -> int | None:
-        """How many attempts are not finished; None where the server does not say."""
+        """How many attempts are not finished; None while the server is away."""
         try:
-            with psycopg.connect(self._setting.dsn) as connection:
-                connection.execute(f"SET search_path = {self._setting.schema}".encode())
-                row = connection.execute(OPEN.encode()).fetchone()
+            [row] = self._server.rows(OPEN, search_path=self._setting.schema)
         except psycopg.OperationalError:
             return None
-        assert row is not None
-        return int(row[0])
+        return int(row["count"])

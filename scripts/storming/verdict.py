@@ -1,4 +1,4 @@
-"""What must hold after a storm; each check names every attempt that breaks it."""
+"""The invariants after a chaos test; each check names every attempt that breaks it."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -14,7 +14,7 @@ from scripts.storming.ownership import judged
 
 
 class Violation(Struct, frozen=True, kw_only=True):
-    """Something that must not be: what, and of which attempt, where it is one attempt's."""
+    """A broken invariant, and of which attempt, where it is one attempt's."""
 
     check: str
     text: str
@@ -32,7 +32,7 @@ def no_process_failed(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def no_attempt_lost(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Whatever was granted is in the lease store and in the log, and is completed."""
+    """Every granted attempt is in the lease store and in the log, and is completed."""
     known = {attempt.attempt_id for attempt in evidence.attempts}
     for attempt_id in sorted(set(evidence.histories) | set(evidence.entries)):
         acquired = _done(evidence, attempt_id, Action.ACQUIRE)
@@ -50,11 +50,11 @@ def same_results(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for attempt in evidence.attempts:
         if attempt.status == "completed" and attempt.result_digest != attempt.expected_digest:
             found, needed = attempt.result_digest, attempt.expected_digest
-            yield attempt.attempt_id, f"came to {found}, undisturbed to {needed}"
+            yield attempt.attempt_id, f"has the result {found}, undisturbed {needed}"
 
 
 def leases_agree_with_log(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Each lease row says what its stream says, and epochs only grow."""
+    """Each lease row agrees with its stream, and epochs only grow."""
     for attempt in evidence.attempts:
         entries = evidence.entries.get(attempt.attempt_id, [])
         recovery = project(None, (entry.event for entry in entries))
@@ -62,9 +62,9 @@ def leases_agree_with_log(evidence: Evidence) -> Iterator[tuple[str, str]]:
             continue
         found = (attempt.version, attempt.epoch, attempt.result_digest)
         ended = getattr(recovery.ended, "result_digest", None)
-        told = (recovery.version, recovery.fence.epoch, ended)
-        if found != told:
-            yield attempt.attempt_id, f"has {found} in its lease row, and {told} in the log"
+        logged = (recovery.version, recovery.fence.epoch, ended)
+        if found != logged:
+            yield attempt.attempt_id, f"has {found} in its lease row, and {logged} in the log"
         if attempt.status == "completed" and recovery.stage is not Stage.ENDED:
             yield attempt.attempt_id, f"is completed, and {recovery.stage} in the log"
         granted = _owners(evidence, attempt.attempt_id)
@@ -105,7 +105,7 @@ def no_stale_write(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def no_accepted_write_lost(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Whatever a worker was told is accepted stands in the store, under its epoch."""
+    """Every write that was acknowledged to a worker is in the store, under its epoch."""
     for attempt in evidence.attempts:
         steps = {(it.ordinal, it.epoch) for it in evidence.steps.get(attempt.run_id, [])}
         saved = {(it.ordinal, it.epoch) for it in evidence.checkpoints.get(attempt.run_id, [])}
@@ -121,14 +121,14 @@ def no_accepted_write_lost(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def linearizable(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """What the processes believe to have done to an attempt can have happened one after the
-    other, by one owner at a time."""
+    """The calls on an attempt and their replies can have happened one after the other, by one owner
+    at a time."""
     for attempt_id, operations in evidence.histories.items():
         verdict = judged(operations)
         if not verdict.is_decided:
             yield attempt_id, f"has a history too tangled to judge, of {len(operations)} calls"
         elif not verdict.is_linearizable:
-            stuck = "; ".join(told(it) for it in verdict.stuck)
+            stuck = "; ".join(described(it) for it in verdict.stuck)
             yield attempt_id, f"at {verdict.state} none of these can have happened: {stuck}"
 
 
@@ -153,7 +153,7 @@ def violations(evidence: Evidence) -> list[Violation]:
     ]
 
 
-def told(operation: Operation) -> str:
+def described(operation: Operation) -> str:
     """One call, in a line."""
     return (
         f"{operation.process} {operation.action} {operation.answer}: epoch {operation.epoch}, "

@@ -70,7 +70,7 @@ class WatchedJournal(rj.Journal):
 
     def _lease(self, terms: rj.LeaseTerms) -> WatchedLease:
         """A watched handle, whether adopted, acquired or claimed."""
-        lease = WatchedLease(terms, self._writes, self._endings, self._runs, self._sweep.go_on)
+        lease = WatchedLease(terms, self._writes, self._endings, self._runs, self._sweep.advance)
         lease.calls = self.calls
         return lease
 

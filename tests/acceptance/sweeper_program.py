@@ -4,24 +4,25 @@ It sweeps until it has swept something, and says with what stage or error that e
 """
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
 import recovery_journal as rj
+from recovery_journal.domain.errors import AppendConflict
+from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.replay import ReplayOutcome
+from recovery_journal.log.appender import append_cohort
 from recovery_journal.recovery.replayer import TailReplayer
-from recovery_journal.store.ledger import Ledger, Moved
-from recovery_journal.store.move import Move
+from recovery_journal.store import ledger
 from tests.acceptance.job import LIMITS
 from tests.acceptance.stop import Stop, say, settings
 
 given = settings()
 stop = Stop(given.stop_at)
 replay = TailReplayer.replay
-Write: TypeAlias = Callable[[Ledger, Cursor[DictRow], Sequence[Move]], list[Moved]]
 
 
 def replay_and_reach(self: TailReplayer, *work: Any) -> Sequence[ReplayOutcome]:
@@ -30,21 +31,16 @@ def replay_and_reach(self: TailReplayer, *work: Any) -> Sequence[ReplayOutcome]:
     return outcomes
 
 
-def reaching(write: Write) -> Write:
-    def write_and_reach(
-        self: Ledger, cursor: Cursor[DictRow], moves: Sequence[Move]
-    ) -> list[Moved]:
-        answers = write(self, cursor, moves)
-        if moves:
-            stop.reach(f"{type(moves[0].events[0]).__name__} uncommitted")
-        return answers
-
-    return write_and_reach
+def append_and_reach(
+    batches: Sequence[Sequence[AnyEvent]], cursor: Cursor[DictRow]
+) -> list[int | AppendConflict]:
+    answers = append_cohort(batches, cursor)
+    stop.reach(f"{type(batches[0][0]).__name__} uncommitted")
+    return answers
 
 
 TailReplayer.replay = replay_and_reach  # type: ignore[method-assign, assignment]  # what no observer sees
-Ledger.record = reaching(Ledger.record)  # type: ignore[method-assign, assignment]  # likewise
-Ledger.go_on = reaching(Ledger.go_on)  # type: ignore[method-assign, assignment]  # likewise
+ledger.append_cohort = append_and_reach  # type: ignore[attr-defined]  # likewise
 
 with rj.open(
     given.dsn,

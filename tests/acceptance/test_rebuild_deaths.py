@@ -9,12 +9,10 @@ import psutil
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.read_models.following.follower import Follower
 from recovery_journal.read_models.rebuild.check import Check
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
-from recovery_journal.read_models.rebuild.row_digest import digest_of_rows
-from scripts.benchmark.synthetic_log import fill
+from scripts.histories.log import fill
 from tests.acceptance.programs import Program, is_alive, launched
 from tests.acceptance.stop import Settings
 from tests.projections.writing import Writer
@@ -174,4 +172,4 @@ def assert_right(journal: rj.Journal) -> None:
 
 
 def digests(journal: rj.Journal) -> dict[str, tuple[int, str]]:
-    return {it.name: digest_of_rows(journal.database, it) for it in BUILT_IN}
+    return {it.projection: (it.row_count, it.digest) for it in Check(journal.database).run()}

@@ -87,7 +87,7 @@ SAMPLES: tuple[Any, ...] = (*NUMBERS, *TEXTS, *TIMES, *OTHERS)
 
 
 def values() -> st.SearchStrategy[Any]:
-    """Values of every type. What can be used up, or has no end, is made anew each time."""
+    """Values of every type. Iterators and endless values are made again each time."""
     return st.one_of(
         # By their numbers, for some of them cannot be hashed or shown.
         st.integers(0, len(SAMPLES) - 1).map(SAMPLES.__getitem__),

@@ -138,7 +138,7 @@ def _open(scene: Scene) -> Callable[..., Any]:
 
 
 def _stopped(make: Callable[[Scene], Any], name: str) -> Target:
-    """A loop that was told to stop before it began."""
+    """A loop that was stopped before it began."""
 
     def of(scene: Scene) -> Callable[..., Any]:
         loop = make(scene)
@@ -178,7 +178,7 @@ ATTACKS: Final[Mapping[str, Attack]] = {
         lambda scene: scene.journal.adopt, {"terms": InScene(lambda scene: scene.held.terms)}
     ),
     "Journal.after_restore": _on_journal("after_restore"),
-    "Journal.cancel": _on_journal("cancel", attempt_id="nobody"),
+    "Journal.cancel": _on_journal("cancel", attempt_id="unknown"),
     "Journal.check": Attack(lambda scene: scene.journal.check, example_count=10),
     "Journal.claim": _on_journal("claim"),
     "Journal.close": Attack(_closed),
@@ -200,7 +200,7 @@ ATTACKS: Final[Mapping[str, Attack]] = {
         lambda scene: scene.journal.rebuild, fixed={"process_count": 1}, example_count=10
     ),
     "Journal.recovery": _on_journal("recovery"),
-    "Journal.report_lost": _on_journal("report_lost", worker_id="nobody"),
+    "Journal.report_lost": _on_journal("report_lost", worker_id="unknown"),
     "Journal.result": _on_journal("result", attempt_id="ended"),
     "Journal.resume": _on_journal("resume", attempt_id="waiting"),
     "Journal.rows": Attack(lambda scene: lambda **given: list(scene.journal.rows(**given))),
@@ -225,7 +225,6 @@ ATTACKS: Final[Mapping[str, Attack]] = {
     "Policy.retry_at": Attack(lambda _scene: rj.Policy().retry_at),
     "Policy.retry_wait_s": Attack(lambda _scene: rj.Policy().retry_wait_s),
     "QuarantineCommand": Attack(lambda _scene: rj.QuarantineCommand),
-    "Recovery.apply": Attack(lambda scene: scene.journal.recovery("held").apply),
     "Recovery.context": Attack(lambda scene: scene.journal.recovery("held").context),
     "RecoveryContextRow.context": Attack(lambda scene: scene.journal.contexts()[0].context),
     "RecoveryStep.pipeline": Attack(lambda _scene: rj.RecoveryStep.pipeline),
@@ -249,14 +248,14 @@ ATTACKS: Final[Mapping[str, Attack]] = {
 FOR_OTHERS: Final[Mapping[str, str]] = {
     "Lease": "made by a journal alone, of parts that are not public",
     "Policy.has_waited": "how the domain's commands decide",
-    "Projection": "abstract: its classes are the user's own, which `open` looks at",
+    "Projection": "abstract: its classes are the user's own, which `open` inspects",
     "Projection.fold": "called by the journal; what it raises is `FoldFailed`",
     "Projection.key": "called by the journal; what it raises is `FoldFailed`",
     "Projection.primary_key": "called by the journal; what it raises is `FoldFailed`",
-    "Recovery.event": "how the domain's commands make their events",
+    "Recovery.emit": "how the domain's commands make their events",
     "Recovery.lease_lost": "how the domain's commands refuse",
     "Recovery.require": "how the domain's commands refuse",
     "Recovery.require_newer": "how the domain's commands refuse",
     "Recovery.wrong_stage": "how the domain's commands refuse",
 }
-"""Public by name, and called by nobody outside: why."""
+"""Public by name, and called by no user: why."""

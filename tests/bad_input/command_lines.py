@@ -1,4 +1,4 @@
-"""Every command and every option of the command line, found by looking at it, and what to type."""
+"""Every command and every option of the command line, found by inspection, with words to type."""
 
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,13 +27,13 @@ class Line(NamedTuple):
 
 
 ENDLESS: Final = frozenset({"--follow"})
-"""It goes on until somebody stops it, as it should."""
+"""It continues until it is stopped, as it should."""
 
 RIGHT: Final[Mapping[str, Sequence[str]]] = {
     "after": ("0", "1"),
     "app_name": ("their_app:app", "their_app:broken", "their_app:raises", "their_exit:app"),
     "at": ("1", "2h", "2031-03-03T14:00", "2031-03-03T14:00:00+01:00"),
-    "attempt": ("held", "ready#1", "waiting", "ended", "nobody"),
+    "attempt": ("held", "ready#1", "waiting", "ended", "unknown"),
     "by": ("me",),
     "data": (),
     "dsn": (),
@@ -53,7 +53,7 @@ RIGHT: Final[Mapping[str, Sequence[str]]] = {
     "schema": (),
     "tenant": ("acme",),
     "version": ("1", "2"),
-    "worker": ("nobody", "worker of held"),
+    "worker": ("unknown", "worker of held"),
 }
 
 WORDS: Final = (
@@ -89,7 +89,7 @@ DSNS: Final = (
 SCHEMAS: Final = ("", "x" * 64, "pg_mine", "$user", "a\0b", "\ud800", "é" * 40)
 FOLDERS: Final = (
     *("a\0b", "\ud800", "x" * 5_000, "/proc/1/nowhere", "a_file", "a_file/below", "damaged"),
-    *("~nobody-of-that-name/x",),
+    *("~no-such-user/x",),
 )
 APPS: Final = (
     *("their_app", ":", "a:", ":a", "their_app:nothing", "their_app:app.more", "their_app:broken"),

@@ -1,4 +1,4 @@
-"""Every public call of the package, found by looking at it."""
+"""Every public call of the package, found by inspection."""
 
 import inspect
 from collections.abc import Callable, Iterator

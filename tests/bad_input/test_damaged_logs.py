@@ -1,4 +1,4 @@
-"""A log that was damaged in the database: all who read it go on, or say where they stop and why."""
+"""A log that was damaged in the database: each reader continues, or says where it stops and why."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -44,14 +44,14 @@ def _changed(log: bytes, number: int) -> bytes:
 
 @settings(TOLERANT, max_examples=EXAMPLES)
 @given(log=damaged_logs())
-def test_every_reader_goes_on_or_says_where_it_stops(
+def test_every_reader_continues_or_says_where_it_stops(
     server_dsn: str, capfd: pytest.CaptureFixture[str], log: bytes
 ) -> None:
     _read_by_all(server_dsn, read(log), capfd)
 
 
 @pytest.mark.parametrize("time", [EARLY, LATE], ids=["early", "late"])
-def test_times_at_the_ends_of_the_calendar_stop_nobody_without_a_word(
+def test_times_at_the_ends_of_the_calendar_stop_no_reader_without_a_message(
     server_dsn: str, capfd: pytest.CaptureFixture[str], time: bytes
 ) -> None:
     log = WHOLE_STREAMS[4].replace(b"2031-05-06T07:1", time + b'","then":"2031-05-06T07:1')
@@ -76,7 +76,7 @@ def _read_by_all(dsn: str, rows: list[StoredRow], capfd: pytest.CaptureFixture[s
 
 
 def _append(journal: rj.Journal, rows: list[StoredRow]) -> list[str]:
-    """What of these rows a log takes in; the streams that it then has."""
+    """Insert those of these rows that a log accepts; return its streams."""
     streams = set()
     with journal.database.cursor() as cursor:
         for row in rows:

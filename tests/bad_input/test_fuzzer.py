@@ -7,28 +7,29 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from eventsourcing.persistence import JSONTranscoder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery_journal.domain.events import AnyEvent
-from recovery_journal.log.mapper import JournalMapper
+from recovery_journal.library_adapter import LibraryMapper
 from recovery_journal.projections.corpus import corpus
 from scripts.fuzzing import __main__ as program
 from scripts.fuzzing.mutation import crossed, mutate
-from scripts.fuzzing.plants import PLANTS
 from scripts.fuzzing.seeds import seeds
 from scripts.fuzzing.stored import read, written
 from scripts.fuzzing.way import go
-from scripts.planting import copy_with
+from scripts.planting import copy_with, plants
 
 EXECUTIONS = 60_000
 LIMIT_S = 600
+PLANTS = plants("fuzzing/plants.toml")
 COMMAND = [sys.executable, "-m", "scripts.fuzzing"]
 SEEDS = tuple(seeds())
 
 
 def test_a_log_is_read_as_it_was_written() -> None:
-    mapper = JournalMapper.__new__(JournalMapper)
+    mapper = LibraryMapper(JSONTranscoder())
     records = corpus()[:50]
 
     found = read(written(records))
@@ -88,7 +89,7 @@ def test_a_planted_bug_is_found_and_the_command_that_is_printed_shows_it_again(
 ) -> None:
     pytest.importorskip("atheris")
     options = ["--executions", str(EXECUTIONS), "--findings", str(tmp_path)]
-    with copy_with(PLANTS[name]) as copy:
+    with copy_with(PLANTS[name].edits) as copy:
         found = _run(copy, options)
         assert found.returncode == 1, found.stderr
         assert json.loads(found.stdout)["findings"] == 1
@@ -104,9 +105,9 @@ def test_nothing_is_found_in_what_is_sound(tmp_path: Path) -> None:
     found = _run(program.ROOT, ["--executions", "600", "--findings", str(tmp_path)])
 
     assert found.returncode == 0, found.stderr
-    told = json.loads(found.stdout)
-    assert (told["executions"], told["findings"]) == (600, 0)
-    assert told["branches"] > 100
+    report = json.loads(found.stdout)
+    assert (report["executions"], report["findings"]) == (600, 0)
+    assert report["branches"] > 100
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""A class of the user's that is no projection is told so before it has a table."""
+"""A user's class that is no projection is refused before it has a table."""
 
 from datetime import datetime
 from typing import Any
@@ -95,10 +95,10 @@ def test_a_fold_that_raises_something_worthless_stops_its_projection_alone(
 
     with rj.open(server_dsn, schema=schema, projections=[made(fold=fold)]) as journal:
         held(journal)
-        told: list[Exception] = []
-        rj.Follower(journal, on_problem=told.append).step()
+        problems: list[Exception] = []
+        rj.Follower(journal, on_problem=problems.append).step()
 
-        [failed] = told
+        [failed] = problems
         assert_refusal(failed)
         assert len(str(failed)) < 3_000
         states = {it.name: it.state for it in journal.status().projections}
@@ -129,10 +129,10 @@ def test_a_row_that_no_table_can_hold_stops_its_projection_alone(
 
     with rj.open(server_dsn, schema=schema, projections=[made(fold=fold)]) as journal:
         held(journal)
-        told: list[Exception] = []
-        rj.Follower(journal, on_problem=told.append).step()
+        problems: list[Exception] = []
+        rj.Follower(journal, on_problem=problems.append).step()
 
-        [failed] = told
+        [failed] = problems
         assert_refusal(failed)
         states = {it.name: it.state for it in journal.status().projections}
         assert (states["own_one"], states["workers"]) == ("stopped", "following")

@@ -123,13 +123,13 @@ def test_after_everything_the_journal_works(scene: Scene) -> None:
 
 
 def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter]:
-    """What may be handed in."""
+    """The parameters that a caller may pass."""
     parameters = inspect.signature(call).parameters
     return [it for name, it in parameters.items() if name != "self"]
 
 
 def _bound(call: Callable[..., Any]) -> set[str]:
-    """What an attack has handed in already; that is varied like the others."""
+    """The parameters that an attack has bound already; they are varied like the others."""
     return set(call.keywords) if isinstance(call, partial) else set()
 
 

@@ -36,7 +36,7 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "a lease that is none": lambda scene: scene.journal.load(7),
     "a projection of 5,001 digits": lambda scene: scene.journal.listed(10**5_000),
     "names that are a number": lambda scene: scene.journal.check(7),
-    "a progress that nobody can call": lambda scene: scene.journal.check(on_progress=7),
+    "a progress that cannot be called": lambda scene: scene.journal.check(on_progress=7),
     "a progress that cannot be called with one": lambda scene: scene.journal.rebuild(
         on_progress=object, process_count=1
     ),
@@ -49,7 +49,7 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "a loss for no reason": lambda scene: scene.held.give_up("tired"),
     "a heartbeat with a lock as text": lambda scene: scene.held.heartbeat(session_lock="1"),
     "a sweeper of nothing": lambda _scene: loose.Sweeper(None),
-    "a sweeper that cannot tell": lambda scene: loose.Sweeper(scene.journal, on_swept=7),
+    "a sweeper that cannot report": lambda scene: loose.Sweeper(scene.journal, on_swept=7),
     "a sweeper's pause of NaN": lambda scene: loose.Sweeper(
         scene.journal, longest_pause_s=float("nan")
     ),
@@ -74,7 +74,7 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "reducers that are none": lambda _scene: loose.open(reducers={"report": 7}),
     "reducers as a list": lambda _scene: loose.open(reducers=[print]),
     "projections as a number": lambda _scene: loose.open(projections=7),
-    "an observer that nobody can call": lambda _scene: loose.open(observer=7),
+    "an observer that cannot be called": lambda _scene: loose.open(observer=7),
     "a journal over nothing": lambda _scene: loose.Journal(None),
 }
 
@@ -111,8 +111,8 @@ class Misdescribed:
     def __init__(self) -> None:
         self.heard: list[object] = []
 
-    def __call__(self, told: object) -> None:
-        self.heard.append(told)
+    def __call__(self, swept: object) -> None:
+        self.heard.append(swept)
 
 
 def test_a_callback_that_describes_itself_wrongly_is_taken_as_it_is(scene: Scene) -> None:

@@ -14,7 +14,7 @@ from recovery_journal.cli.main import main
 
 @dataclass(frozen=True)
 class Said:
-    """What a command printed, and how it ended."""
+    """The output of a command, and its exit code."""
 
     code: int
     out: str
@@ -67,6 +67,6 @@ def command(
 
 @pytest.fixture
 def journal(server_dsn: str, schema: str) -> Iterator[Journal]:
-    """The journal that the commands look at."""
+    """The journal that the commands inspect."""
     with recovery_journal.open(server_dsn, schema=schema, limits=Limits(grace_s=0.05)) as opened:
         yield opened

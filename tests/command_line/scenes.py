@@ -94,7 +94,7 @@ def status_after(dsn: str, journal: Journal, attempt_id: str) -> Status:
 
 
 def in_another_thread(work: Callable[[], T]) -> T:
-    """What the work answers, done with a connection of its own."""
+    """The result of the work, done with a connection of its own."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(work).result()
 

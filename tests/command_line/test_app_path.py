@@ -1,4 +1,4 @@
-"""Where `--app` looks for modules: in the working directory last."""
+"""The places where `--app` searches for modules: the working directory is the last."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ PROGRAM = "import sys; from recovery_journal.cli.main import main; sys.exit(main
 
 
 def said(folder: Path, *python: str, path: str = str(CHECKOUT)) -> str:
-    """What `--app` answers for an attribute that is none."""
+    """The message of `--app` for an attribute that does not exist."""
     done = subprocess.run(
         [sys.executable, *python, "--app", "own_app:nothing", "status"],
         cwd=folder,
@@ -34,7 +34,7 @@ def test_a_file_in_the_working_directory_stands_in_for_no_installed_module(
 
     found = said(tmp_path, *start)
 
-    assert "found no 'nothing' in own_app" in found
+    assert "module 'own_app' has no attribute 'nothing'" in found
 
 
 def test_what_pythonpath_names_keeps_its_place(tmp_path: Path) -> None:

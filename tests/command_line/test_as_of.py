@@ -1,4 +1,4 @@
-"""What a person sees of then."""
+"""The commands that show the past."""
 
 import re
 from datetime import UTC, timedelta
@@ -63,7 +63,7 @@ def test_ready_of_then_for_programs_is_the_list_of_then(
     assert rows == journal.dispatch_ready(at=taken_over)
 
 
-def test_ready_says_that_nobody_waited(command: Command, taken_over: int) -> None:
+def test_ready_says_that_no_attempt_waited(command: Command, taken_over: int) -> None:
     said = command("ready", "--at", "0")
 
     assert said.out == (
@@ -72,7 +72,7 @@ def test_ready_says_that_nobody_waited(command: Command, taken_over: int) -> Non
     assert command("ready", "--at", str(taken_over), "--kind", "another").code == 0
 
 
-def test_show_tells_an_attempt_as_of_a_position_or_a_time(
+def test_show_shows_an_attempt_as_of_a_position_or_a_time(
     command: Command, journal: Journal, taken_over: int
 ) -> None:
     at = journal.history("a-1")[3].recorded_at

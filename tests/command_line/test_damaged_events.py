@@ -1,4 +1,4 @@
-"""What can be read up to a damaged event is shown, then what is in the way and what to do."""
+"""The events before a damaged one are shown, then the obstacle and the remedy."""
 
 from typing import Any
 
@@ -132,9 +132,9 @@ def test_one_recovery_is_shown_up_to_the_damage_and_one_behind_it_is_not_there(
 def test_where_the_first_event_is_damaged_there_is_nothing_but_the_error(
     command: Command, journal: Journal, name: str
 ) -> None:
-    position = forge(journal, "nobody's", "no JSON")
+    position = forge(journal, "no-one's", "no JSON")
 
-    said = command(name, "nobody's")
+    said = command(name, "no-one's")
 
     require_obstacle(said, position)
     assert said.out == ""
@@ -158,11 +158,11 @@ def test_the_log_is_shown_up_to_the_event_that_cannot_be_read(
 ) -> None:
     position = damage(journal, kind)
 
-    told = command("log", *options)
+    said = command("log", *options)
     listed = command("log", "--json", *options)
 
-    require_obstacle(told, position)
-    assert [line.split()[0] for line in told.out.splitlines()] == ["1", "2"]
+    require_obstacle(said, position)
+    assert [line.split()[0] for line in said.out.splitlines()] == ["1", "2"]
     require_obstacle(listed, position)
     assert tags(listed.documents) == SOUND
 
@@ -195,10 +195,10 @@ def test_the_newest_events_before_the_damage_are_those_next_to_it(
 def test_a_history_up_to_a_version_needs_nothing_of_what_comes_later(journal: Journal) -> None:
     position = damage(journal)
 
-    with pytest.raises(StreamUnusable) as told:
+    with pytest.raises(StreamUnusable) as raised:
         journal.history("a-1")
 
-    assert (told.value.position, told.value.version) == (position, 3)
+    assert (raised.value.position, raised.value.version) == (position, 3)
     assert [it.event.originator_version for it in journal.history("a-1", version=2)] == [1, 2]
     with pytest.raises(InvalidInput, match="at most 4, its last"):
         journal.history("a-1", version=5)

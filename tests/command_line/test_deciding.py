@@ -1,4 +1,4 @@
-"""What a person decides, and that the log keeps who and why."""
+"""The decisions of a person; the log keeps the name and the reason."""
 
 import json
 
@@ -12,7 +12,7 @@ from recovery_journal.monitoring.quarantined import QuarantinedAttempt
 from tests.command_line import scenes
 from tests.command_line.conftest import Command
 
-PERSON = ("--by", "ann", "--reason", "looked at it")
+PERSON = ("--by", "ann", "--reason", "checked it")
 
 
 def test_the_quarantine_list_says_why_since_when_and_what_may_be_chosen(
@@ -69,7 +69,7 @@ def test_an_empty_quarantine_is_said(command: Command, journal: Journal) -> None
     assert command("quarantine", "list").out == "No attempt is in quarantine or set aside.\n"
 
 
-def test_lifting_goes_on_as_the_person_chose(
+def test_lifting_proceeds_as_the_person_chose(
     command: Command, journal: Journal, server_dsn: str
 ) -> None:
     scenes.quarantined(journal, "a-bad", dsn=server_dsn)
@@ -81,7 +81,7 @@ def test_lifting_goes_on_as_the_person_chose(
     lifted = next(
         one.event for one in journal.history("a-bad") if "lift" in str(type(one.event)).lower()
     )
-    assert (lifted.recorded_by.name, lifted.reason) == ("ann", "looked at it")
+    assert (lifted.recorded_by.name, lifted.reason) == ("ann", "checked it")
 
 
 DAMAGES: dict[LiftOption, str] = {
@@ -90,18 +90,18 @@ DAMAGES: dict[LiftOption, str] = {
     LiftOption.PARENT: "UPDATE checkpoints SET state_digest = 'cs1:0'",
     LiftOption.RESTART: "UPDATE checkpoints SET state_digest = 'cs1:0'",
 }
-MEND = "UPDATE checkpoints SET state_digest = 'cs1:' || encode(sha256(state), 'hex')"
+REPAIR = "UPDATE checkpoints SET state_digest = 'cs1:' || encode(sha256(state), 'hex')"
 
 
 @pytest.mark.parametrize("option", LiftOption)
-def test_every_option_goes_on_in_its_own_way_and_the_log_keeps_who_and_why(
+def test_every_option_proceeds_in_its_own_way_and_the_log_keeps_who_and_why(
     command: Command, journal: Journal, server_dsn: str, option: LiftOption
 ) -> None:
     scenes.held(journal)
     scenes.execute(server_dsn, journal.database.schema, DAMAGES[option])
     journal.report_lost(worker_id="w-1", reason="gone")
     if option is LiftOption.RETRY:
-        scenes.execute(server_dsn, journal.database.schema, MEND)
+        scenes.execute(server_dsn, journal.database.schema, REPAIR)
 
     said = command("quarantine", "lift", "a-1", "--option", option.value, *PERSON, "--json")
 
@@ -111,7 +111,7 @@ def test_every_option_goes_on_in_its_own_way_and_the_log_keeps_who_and_why(
     ]
     assert lifted.option is option
     assert (lifted.recorded_by.role, lifted.recorded_by.name) == ("person", "ann")
-    assert lifted.reason == "looked at it"
+    assert lifted.reason == "checked it"
     (claim,) = journal.claim(worker_id="w-2")
     found = (claim.state, [step.ordinal for step in claim.tail])
     assert (
@@ -125,7 +125,7 @@ def test_every_option_goes_on_in_its_own_way_and_the_log_keeps_who_and_why(
     )
     shown = command("history", "a-1")
     assert f"option {option.value}" in shown.out
-    assert "by ann - looked at it" in shown.out
+    assert "by ann - checked it" in shown.out
 
 
 def test_resuming_makes_a_waiting_attempt_ready(command: Command, journal: Journal) -> None:

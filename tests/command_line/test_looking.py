@@ -1,4 +1,4 @@
-"""What a person sees of attempts and of the log."""
+"""The commands that show attempts and the log."""
 
 import re
 
@@ -13,7 +13,7 @@ from tests.command_line import scenes
 from tests.command_line.conftest import Command
 
 
-def test_status_tells_who_waits_what_is_refused_and_who_is_behind(
+def test_status_shows_who_waits_what_is_refused_and_who_is_behind(
     command: Command, journal: Journal, server_dsn: str
 ) -> None:
     scenes.refused(scenes.recovered(journal, "a-42"))
@@ -73,7 +73,7 @@ def test_ready_for_programs_is_the_list(command: Command, journal: Journal) -> N
     )
 
 
-def test_ready_says_that_nobody_waits(command: Command, journal: Journal) -> None:
+def test_ready_says_that_no_attempt_waits(command: Command, journal: Journal) -> None:
     scenes.recovered(journal)
 
     said = command("ready", "--kind", "another")
@@ -81,7 +81,7 @@ def test_ready_says_that_nobody_waits(command: Command, journal: Journal) -> Non
     assert (said.code, said.out) == (0, "No attempt waits for a worker.\n")
 
 
-def test_history_tells_who_held_it_on_what_evidence_and_how_long_each_phase_took(
+def test_history_shows_who_held_it_on_what_evidence_and_how_long_each_phase_took(
     command: Command, journal: Journal
 ) -> None:
     scenes.refused(scenes.recovered(journal, "a-42"))
@@ -150,7 +150,7 @@ def test_an_id_that_looks_like_a_recovery_is_found_first(
     assert said.document["attempt_id"] == "a-1#0"
 
 
-def test_show_tells_the_state_as_of_an_event_and_what_each_event_changed(
+def test_show_shows_the_state_as_of_an_event_and_what_each_event_changed(
     command: Command, journal: Journal
 ) -> None:
     scenes.recovered(journal)
@@ -180,7 +180,7 @@ def test_show_for_programs_is_the_attempt_as_of_that_event(
     assert {"field": "stage", "before": "expired", "after": "reloaded"} in reloaded["changes"]
 
 
-def test_show_of_one_recovery_tells_its_events_alone(command: Command, journal: Journal) -> None:
+def test_show_of_one_recovery_shows_its_events_alone(command: Command, journal: Journal) -> None:
     scenes.recovered(journal)
 
     before = command("show", "a-1", "--recovery", "0", "--json").document

@@ -1,4 +1,4 @@
-"""What a command does when nobody reads what it prints, or it cannot be written."""
+"""A command whose output has no reader, or cannot be written."""
 
 import errno
 import os
@@ -57,7 +57,7 @@ def test_a_reader_that_goes_away_is_no_error(
     assert process.returncode == ExitCode.PIPE_CLOSED
 
 
-@pytest.mark.parametrize("command", ["nonsense", "history nobody", ""])
+@pytest.mark.parametrize("command", ["nonsense", "history unknown", ""])
 def test_an_error_message_without_a_reader_ends_the_same_way(
     options: list[str], command: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""A user's own projections on the command line, and how it tells that rows are outdated."""
+"""A user's own projections on the command line, and how it reports outdated rows."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_an_app_may_bring_projections_that_are_rebuilt_and_checked_with_the_othe
 
 
 @pytest.mark.usefixtures("journal")
-def test_the_status_tells_whose_the_rows_are(command: Command) -> None:
+def test_the_status_shows_whose_the_rows_are(command: Command) -> None:
     command("status", "--app", f"{OWN}:APP_OF_OLD")
 
     ours = command("status", "--app", f"{OWN}:APP")
@@ -44,7 +44,7 @@ def test_the_status_tells_whose_the_rows_are(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("journal")
-def test_outdated_rows_are_told_of_in_one_line_to_people_and_not_among_json(
+def test_outdated_rows_are_reported_in_one_line_to_people_and_not_among_json(
     command: Command,
 ) -> None:
     command("ready", "--app", f"{OWN}:APP_OF_OLD")

@@ -1,4 +1,4 @@
-"""What is forgotten of ended runs, and what never is."""
+"""The data of ended runs that pruning deletes, and those that it never deletes."""
 
 import threading
 from datetime import timedelta
@@ -58,7 +58,7 @@ def test_nothing_of_an_open_run_is_forgotten(journal: Journal, server_dsn: str) 
 
     pruned = journal.prune(older_than=NOW)
 
-    # What a failure said may quote a payload, so its age alone counts.
+    # The text of a failure may quote a payload, so its age alone counts.
     assert pruned == Pruned(error_texts=1)
     assert len(rows(server_dsn, journal.database.schema, "run_steps")) == 10
 

@@ -57,13 +57,13 @@ def test_it_says_what_it_has_done_and_then_there_is_nothing_to_do(
     assert first.out.startswith("Accepted the server with system identifier ")
     assert "Took back 1 lease." in first.out
     assert "1 attempt: 1 ready." in first.out
-    assert "Leases and log say the same." in first.out
+    assert "Leases and log agree." in first.out
     assert second.out.startswith("Nothing to do: the server with ")
     assert [one["kind"] for one in status.document["delays"]] == []
     assert restored.recovery("a-1").stage == "ready"
 
 
-def test_a_program_is_told_the_same(command: Command, restored: Journal) -> None:
+def test_json_holds_the_same(command: Command, restored: Journal) -> None:
     document = command("after-restore", *BY, "--json").document
 
     assert document["is_done"] is True
@@ -73,7 +73,7 @@ def test_a_program_is_told_the_same(command: Command, restored: Journal) -> None
     assert restored.recovery("a-1").stage == "ready"
 
 
-def test_a_look_changes_nothing(command: Command, restored: Journal) -> None:
+def test_a_check_changes_nothing(command: Command, restored: Journal) -> None:
     said = command("after-restore", *BY, "--check")
 
     assert said.code == 0
@@ -82,7 +82,7 @@ def test_a_look_changes_nothing(command: Command, restored: Journal) -> None:
     assert command("sweep").code == 5
 
 
-def test_where_nothing_was_lost_leases_go_on(command: Command, restored: Journal) -> None:
+def test_where_nothing_was_lost_leases_continue(command: Command, restored: Journal) -> None:
     said = command("after-restore", *BY, "--nothing-lost")
 
     assert said.code == 0

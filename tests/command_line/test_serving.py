@@ -82,7 +82,7 @@ def test_a_sweep_without_losses_says_so(command: Command, journal: Journal) -> N
 
     said = command("sweep")
 
-    assert (said.code, said.out) == (0, "Nothing is lost.\n")
+    assert (said.code, said.out) == (0, "No lease is lost.\n")
 
 
 def test_a_reported_worker_is_recovered_at_once(command: Command, journal: Journal) -> None:
@@ -103,11 +103,11 @@ def test_another_life_of_a_worker_is_left_alone(command: Command, journal: Journ
     said = command("report-lost", "w-1", "--incarnation", "x:1:2", "--reason", "a late hook")
 
     assert said.code == 0
-    assert "That life of worker w-1 holds no lease" in said.out
+    assert "That incarnation of worker w-1 holds no lease" in said.out
     assert journal.recovery("a-1").stage is Stage.HELD
 
 
-def test_an_attempt_that_cannot_go_on_shows_in_the_exit_code(
+def test_an_attempt_that_cannot_proceed_shows_in_the_exit_code(
     command: Command, journal: Journal, server_dsn: str
 ) -> None:
     lease = scenes.held(journal)
@@ -173,7 +173,7 @@ def test_an_app_may_bring_the_codecs_of_its_values(
     ("attribute", "found"),
     [
         (":NUMBER", "found a int"),
-        (":nothing", "found no 'nothing'"),
+        (":nothing", "has no attribute 'nothing'"),
         (":broken", "found RuntimeError: no configuration at "),
         ("_missing:journal", "found ModuleNotFoundError: "),
     ],
@@ -225,7 +225,7 @@ def test_run_recovers_the_attempt_of_a_dead_worker_and_stops_when_asked(
     assert [row.attempt_id for row in journal.dispatch_ready()] == ["a-dead"]
 
 
-def test_run_tells_a_person_what_it_does(journal: Journal, server_dsn: str, schema: str) -> None:
+def test_run_shows_a_person_what_it_does(journal: Journal, server_dsn: str, schema: str) -> None:
     scenes.held(journal)
 
     with Spoken("run", "--dsn", server_dsn, "--schema", schema) as running:
@@ -239,7 +239,7 @@ def test_run_tells_a_person_what_it_does(journal: Journal, server_dsn: str, sche
     assert (code, running.complaints) == (0, "")
 
 
-KEEP_WHAT_IS_TOLD = """
+KEEP_INPUT = """
 import pathlib, sys
 pathlib.Path(sys.argv[1]).write_bytes(sys.stdin.buffer.read())
 """
@@ -247,10 +247,10 @@ pathlib.Path(sys.argv[1]).write_bytes(sys.stdin.buffer.read())
 
 @pytest.fixture
 def hook(tmp_path: Path) -> str:
-    """A command that keeps what it is told in the file `told`."""
+    """A command that keeps its input in the file `input`."""
     program = tmp_path / "hook.py"
-    program.write_text(KEEP_WHAT_IS_TOLD, encoding="utf-8")
-    return f"{sys.executable} '{program}' '{tmp_path / 'told'}'"
+    program.write_text(KEEP_INPUT, encoding="utf-8")
+    return f"{sys.executable} '{program}' '{tmp_path / 'input'}'"
 
 
 def test_run_calls_the_hook_when_the_journal_gives_up(
@@ -261,17 +261,17 @@ def test_run_calls_the_hook_when_the_journal_gives_up(
     words = ("run", "--on-quarantine", hook, "--dsn", server_dsn, "--schema", schema)
     with Spoken(*words) as running:
         running.line()
-        running.until(lambda: (tmp_path / "told").exists() and bool(told(tmp_path)))
+        running.until(lambda: (tmp_path / "input").exists() and bool(kept(tmp_path)))
         running.send_signal(signal.SIGTERM)
         code = running.end()
 
     assert (code, running.complaints) == (0, "")
-    told_of = json.loads(told(tmp_path))
-    assert (told_of["attempt_id"], told_of["cause"]) == ("a-bad", "corrupt")
+    notice = json.loads(kept(tmp_path))
+    assert (notice["attempt_id"], notice["cause"]) == ("a-bad", "corrupt")
 
 
-def told(folder: Path) -> str:
-    return (folder / "told").read_text(encoding="utf-8")
+def kept(folder: Path) -> str:
+    return (folder / "input").read_text(encoding="utf-8")
 
 
 def test_one_sweep_calls_the_hook_too(
@@ -282,10 +282,10 @@ def test_one_sweep_calls_the_hook_too(
     said = command("sweep", "--on-quarantine", hook)
 
     assert (said.code, said.err) == (0, "")
-    assert json.loads(told(tmp_path))["attempt_id"] == "a-bad"
+    assert json.loads(kept(tmp_path))["attempt_id"] == "a-bad"
 
 
-def test_a_hook_that_fails_is_told_and_fails_no_sweep(
+def test_a_hook_that_fails_is_reported_and_fails_no_sweep(
     command: Command, journal: Journal, server_dsn: str
 ) -> None:
     scenes.quarantined(journal, dsn=server_dsn)

@@ -13,7 +13,7 @@ from tests.rules.scenes import held, make_ready
 PERSON = ("--by", "ann", "--reason", "a forger")
 
 
-def test_a_person_finds_what_is_set_aside_and_goes_on_past_it(
+def test_a_person_finds_what_is_set_aside_and_proceeds_past_it(
     command: Command, journal: Journal
 ) -> None:
     make_ready(journal, "a-1")
@@ -102,5 +102,5 @@ def test_an_honest_event_is_refused(command: Command, journal: Journal) -> None:
 def test_the_journals_history_is_empty_at_first(command: Command, journal: Journal) -> None:
     held(journal, "a-1")
 
-    assert "Nobody" in command("history", "--journal").out
+    assert "No event was skipped" in command("history", "--journal").out
     assert json.loads(command("history", "--journal", "--json").out) == []

@@ -7,7 +7,7 @@ from recovery_journal.monitoring.projection_status import ProjectionState
 from tests.command_line import scenes
 
 
-def test_an_empty_journal_has_nothing_to_tell(journal: Journal) -> None:
+def test_an_empty_journal_has_nothing_to_report(journal: Journal) -> None:
     status = journal.status()
 
     assert (status.leases, status.recovering, status.failing, status.quarantined) == (
@@ -63,7 +63,7 @@ def test_an_open_append_is_not_yet_settled(journal: Journal, server_dsn: str) ->
     assert other.last_position > other.settled_position == 2
 
 
-def test_a_failing_recovery_is_told_with_its_error_and_when_it_is_due(
+def test_a_failing_recovery_is_shown_with_its_error_and_when_it_is_due(
     journal: Journal, server_dsn: str
 ) -> None:
     scenes.fail_the_replay(journal, server_dsn, "a-1")
@@ -91,7 +91,7 @@ def test_refused_writes_are_counted_and_the_newest_is_named(journal: Journal) ->
     assert refused.newest_at == journal.history("a-2")[-1].recorded_at
 
 
-def test_the_clock_is_the_databases_and_goes_on(journal: Journal) -> None:
+def test_the_clock_is_the_databases_and_advances(journal: Journal) -> None:
     before = journal.now()
 
     assert journal.now() > before

@@ -1,4 +1,4 @@
-"""What reaches a terminal."""
+"""The characters that reach a terminal."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_colours_are_for_terminals_that_want_them(
     assert "ready" in unwanted
 
 
-def test_a_long_id_goes_on_in_the_next_line_and_is_not_cut(
+def test_a_long_id_continues_in_the_next_line_and_is_not_cut(
     journal: Journal, server_dsn: str, schema: str
 ) -> None:
     attempt_id = "".join(f"{number:03d}." for number in range(45))

@@ -14,7 +14,7 @@ from tests.command_line.conftest import Command
 ROW_LOST = "DELETE FROM projection_dispatch_ready"
 
 
-def test_a_rebuild_mends_the_rows_and_tells_how_far_it_is(
+def test_a_rebuild_repairs_the_rows_and_shows_how_far_it_is(
     command: Command, journal: Journal, server_dsn: str
 ) -> None:
     scenes.recovered(journal)
@@ -54,7 +54,7 @@ def test_a_rebuild_of_some_leaves_the_rows_of_the_others_alone(
     scenes.execute(server_dsn, journal.database.schema, ROW_LOST)
 
     others = command("rebuild", "workers", "moments", "--processes", "1", "--json")
-    unknown = command("rebuild", "nobody", "--json")
+    unknown = command("rebuild", "unknown", "--json")
 
     assert [one["projection"] for one in others.document["projections"]] == ["workers", "moments"]
     assert others.document["process_count"] == 1
@@ -62,7 +62,7 @@ def test_a_rebuild_of_some_leaves_the_rows_of_the_others_alone(
     assert (unknown.code, unknown.error["type"]) == (3, "InvalidInput")
 
 
-def test_a_start_that_goes_on_says_how_much_is_missing(
+def test_a_start_that_resumes_says_how_much_is_missing(
     command: Command, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenes.recovered(journal)
@@ -72,7 +72,7 @@ def test_a_start_that_goes_on_says_how_much_is_missing(
 
     assert said.code == 0
     assert said.err.startswith(
-        "going on with a rebuild that was broken off: 6 of 6 events are folded, 0 are missing\n"
+        "resuming a rebuild that was interrupted: 6 of 6 events are folded, 0 are missing\n"
     )
 
 
@@ -86,7 +86,7 @@ def break_off(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
             journal.rebuild()
 
 
-def test_a_check_tells_of_a_row_that_is_not_there(
+def test_a_check_reports_a_row_that_is_not_there(
     command: Command, journal: Journal, server_dsn: str
 ) -> None:
     scenes.recovered(journal)
@@ -109,7 +109,7 @@ def test_a_check_of_right_rows_changes_nothing_and_is_well(
     said = command("rebuild", "--check")
 
     assert said.code == 0
-    assert said.out.endswith("The rows are what the log says.\n")
+    assert said.out.endswith("The rows match the log.\n")
 
 
 def test_a_check_that_finds_differences_has_a_code_of_its_own(

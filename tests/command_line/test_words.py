@@ -99,14 +99,14 @@ def test_a_recovery_is_named_by_its_attempt_and_number() -> None:
 
 
 @given(events())
-def test_every_event_is_told_in_one_printable_line(event: AnyEvent) -> None:
+def test_every_event_is_shown_in_one_printable_line(event: AnyEvent) -> None:
     said = essentials(event)
 
     assert said
     assert said.isprintable()
 
 
-def test_the_end_of_a_session_is_told_with_its_grace() -> None:
+def test_the_end_of_a_session_is_shown_with_its_grace() -> None:
     lost = [record.event for record in corpus() if isinstance(record.event, LeaseExpired)]
 
     for event in lost:
@@ -115,13 +115,13 @@ def test_the_end_of_a_session_is_told_with_its_grace() -> None:
 
 
 @given(events())
-def test_a_person_who_decided_is_named_and_the_reason_told(event: AnyEvent) -> None:
+def test_a_person_who_decided_is_named_and_the_reason_shown(event: AnyEvent) -> None:
     by = Actor(role="person", host="h", pid=1, program="p", name="ann")
 
-    said = essentials(replace(event, recorded_by=by, reason="looked at it"))
+    said = essentials(replace(event, recorded_by=by, reason="checked it"))
 
     assert "by ann" in said
-    assert said.endswith(" - looked at it")
+    assert said.endswith(" - checked it")
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_what_an_event_changed_is_what_differs_before_and_after(event: AnyEvent)
     before = histories.given(histories.granted())
     after = evolve(before, event)
 
-    told = {change.field: change.after for change in changes(before, after)}
+    changed = {change.field: change.after for change in changes(before, after)}
 
-    flat = fields(before) | told
+    flat = fields(before) | changed
     for name in ("version", "attempt_id"):
         flat[name] = fields(after)[name]
     assert {name: value for name, value in flat.items() if value is not None} == {

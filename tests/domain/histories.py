@@ -1,6 +1,6 @@
 """Histories for tests: what is given, said in one line an event.
 
-A *happening* becomes an event once its place in a stream is known, so that a test tells what
+A *happening* becomes an event once its place in a stream is known, so that a test says what
 happened and never counts versions:
 
     recovery = given(granted(), expired(epoch=2), reloaded(), replayed(), ready())
@@ -224,7 +224,7 @@ def abandoned(why: AbandonReason = AbandonReason.CANCELLED, **changes: Any) -> H
 
 
 def quarantined(cause: QuarantineCause = QuarantineCause.TIP_LOST, **changes: Any) -> Happening:
-    """No machine goes on."""
+    """No machine continues."""
     return _happening(
         Quarantined,
         changes,
@@ -236,7 +236,7 @@ def quarantined(cause: QuarantineCause = QuarantineCause.TIP_LOST, **changes: An
 
 
 def lifted(option: LiftOption = LiftOption.RETRY, *, epoch: int = 3, **changes: Any) -> Happening:
-    """A person chose how to go on."""
+    """A person chose how to proceed."""
     return _happening(
         QuarantineLifted,
         {"recorded_by": PERSON, **changes},
@@ -247,7 +247,7 @@ def lifted(option: LiftOption = LiftOption.RETRY, *, epoch: int = 3, **changes: 
 
 
 def resumed(epoch: int = 2, **changes: Any) -> Happening:
-    """A person let a waiting attempt go on."""
+    """A person resumed a waiting attempt."""
     return _happening(
         Resumed, {"recorded_by": PERSON, **changes}, recovery_no=0, fence=fence(epoch)
     )

@@ -133,5 +133,5 @@ def progress(ordinal: int, checkpoint_count: int = 0) -> Progress:
 
 
 def outcome(tip: Checkpoint | None = None, **changes: Any) -> ReplayOutcome:
-    """What a chain replay of this tip truly comes to."""
+    """The true result of a chain replay of this tip."""
     return replace(replay_chain(ATTEMPT_ID, tip or checkpoint(), None), **changes)

@@ -8,8 +8,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.commands.lease import (
+    confirm,
+    dispatch,
+    end,
+    grant,
+    refuse,
+    seize,
+    time_out,
+)
+from recovery_journal.domain.commands.operator import cancel, lift, resume
+from recovery_journal.domain.commands.pipeline import abandon, expire, make_ready, reload, replay
+from recovery_journal.domain.commands.quarantine import (
+    quarantine_diverged,
+    quarantine_missing_version,
+)
+from recovery_journal.domain.commands.requeue import requeue, requeue_for_codec, requeue_for_reader
+from recovery_journal.domain.commands.retry import fail_step
 from recovery_journal.domain.contradictions import contradiction
-from recovery_journal.domain.detours import abandon, fail_step, miss_version, seize
 from recovery_journal.domain.errors import LeaseLost, Refused
 from recovery_journal.domain.events import (
     AbandonReason,
@@ -29,16 +45,11 @@ from recovery_journal.domain.events import (
     WriteKind,
     tag_of,
 )
-from recovery_journal.domain.holding import confirm, dispatch, diverge, end, grant, refuse, time_out
-from recovery_journal.domain.interventions import cancel, lift, resume
 from recovery_journal.domain.lease import Fence, LossReason, Progress
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.recovery import Decision, Stage, evolve, project
-from recovery_journal.domain.reloading import reload
+from recovery_journal.domain.recovery import Decision, Stage, evolve, fold, project
 from recovery_journal.domain.replay import ReplayOutcome, ReplayResult, replay_chain
-from recovery_journal.domain.requeueing import leave_to_decoder, leave_to_newer, requeue
-from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.specimens import (
     ATTEMPT_ID,
     INPUT_DIGEST,
@@ -151,7 +162,7 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
         )
 
     @rule(step_count=st.integers(1, 6))
-    def go_on(self, *, step_count: int) -> None:
+    def advance(self, *, step_count: int) -> None:
         """From whatever stage, what healthy sweepers and claimers would do: most of the time."""
         for _ in range(step_count):
             self.take_next_step()
@@ -195,7 +206,7 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
     @rule()
     def find_another_digest(self) -> None:
         if self.is_seldom:
-            self.ask(diverge, explanation="differs", found="cs1:1", expected="cs1:2")
+            self.ask(quarantine_diverged, explanation="differs", found="cs1:1", expected="cs1:2")
 
     @rule(error_class=st.sampled_from(["DeadlinePassed", "OSError"]), is_tried=st.booleans())
     def requeue(self, *, error_class: str, is_tried: bool) -> None:
@@ -212,23 +223,23 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
         )
 
     @rule()
-    def leave_to_newer(self) -> None:
+    def requeue_for_reader(self) -> None:
         lease = lease_view(self.recovery.fence.epoch)
         fence = self.new_fence()
         policy = self.policy
-        self.ask(leave_to_newer, lease=lease, fence=fence, message="", policy=policy, now=NOW)
+        self.ask(requeue_for_reader, lease=lease, fence=fence, message="", policy=policy, now=NOW)
 
     @rule()
-    def leave_to_decoder(self) -> None:
+    def requeue_for_codec(self) -> None:
         lease = lease_view(self.recovery.fence.epoch)
         fence = self.new_fence()
         policy = self.policy
-        self.ask(leave_to_decoder, lease=lease, fence=fence, message="", policy=policy, now=NOW)
+        self.ask(requeue_for_codec, lease=lease, fence=fence, message="", policy=policy, now=NOW)
 
     @rule()
-    def miss_version(self) -> None:
+    def quarantine_missing_version(self) -> None:
         if self.is_seldom:
-            self.ask(miss_version, self.policy)
+            self.ask(quarantine_missing_version, self.policy)
 
     @rule()
     def run_out_of_time(self) -> None:
@@ -253,7 +264,7 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
             return
         for event in events:
             assert contradiction(self.recovery, event) is None
-            self.recovery = self.recovery.apply([event])
+            self.recovery = fold(self.recovery, [event])
         self.events += events
 
     @property
@@ -295,7 +306,7 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
         assert self.recovery.holder == givings[-1].holder
 
     @invariant()
-    def nobody_becomes_ready_without_reload_and_replay(self) -> None:
+    def no_attempt_becomes_ready_without_reload_and_replay(self) -> None:
         if self.recovery.stage is not Stage.READY:
             return
         since: list[type[AnyEvent]] = []
@@ -335,7 +346,7 @@ class AnyCommandAtAnyTime(RuleBasedStateMachine):
             assert {tag_of(event) for event in self.events[ended_at:]} <= {"stale-write-refused"}
 
     @invariant()
-    def the_log_tells_the_same_story(self) -> None:
+    def the_log_shows_the_same_story(self) -> None:
         read = msgspec.json.Decoder(list[AnyEvent]).decode(msgspec.json.encode(self.events))
         assert project(None, read) == self.recovery
 

@@ -73,7 +73,7 @@ def with_value(event: AnyEvent, path: Path, value: object) -> bytes:
 
 def read(event: AnyEvent, state: bytes) -> AnyEvent:
     return decode(
-        attempt_id=event.originator_id,
+        stream=event.originator_id,
         version=event.originator_version,
         tag=tag_of(event),
         state=state,

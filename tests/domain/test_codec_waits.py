@@ -1,7 +1,9 @@
-"""What a value whose codec a process lacks leads to: a wait, which is no failure of the run's."""
+"""A value whose codec a process lacks results in a wait, which is no failure of the run's."""
 
 from datetime import datetime, timedelta
 
+from recovery_journal.domain.commands.pipeline import replay
+from recovery_journal.domain.commands.requeue import requeue_for_codec
 from recovery_journal.domain.events import (
     CODEC_MISSING,
     AnyEvent,
@@ -11,10 +13,8 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.recovery import Recovery, Stage
+from recovery_journal.domain.recovery import Recovery, Stage, fold
 from recovery_journal.domain.replay import ReplayMode, ReplayOutcome, ReplayResult
-from recovery_journal.domain.requeueing import leave_to_decoder
-from recovery_journal.domain.steps import replay
 from tests.domain.histories import (
     Happening,
     confirmed,
@@ -43,7 +43,7 @@ def given_back(count: int) -> list[Happening]:
 
 
 def lacking(recovery: Recovery, *, now: datetime = NOW) -> tuple[AnyEvent, ...]:
-    return leave_to_decoder(
+    return requeue_for_codec(
         recovery,
         decision(),
         lease=lease_view(recovery.fence.epoch),
@@ -77,12 +77,12 @@ def test_claimers_without_the_codec_wait_for_longer_each_time_and_since_the_firs
     assert isinstance(failed, StepFailed)
     assert failed.failed_step is RecoveryStep.CHECKPOINT_RELOAD
     assert (failed.error_class, failed.try_count, failed.waits_since) == (CODEC_MISSING, 7, NOW)
-    after = recovery.apply((lost, failed))
+    after = fold(recovery, (lost, failed))
     assert after.recoveries_without_progress == recovery.recoveries_without_progress
     assert (after.stage, after.try_count) == (Stage.EXPIRED, 0)
 
 
-def test_after_the_wait_a_value_whose_codec_nobody_has_is_a_persons_matter() -> None:
+def test_after_the_wait_a_value_whose_codec_no_process_has_is_a_persons_matter() -> None:
     recovery = given(*given_back(2))
 
     *_, early = lacking(recovery, now=NOW + HOUR - timedelta(seconds=1))
@@ -95,14 +95,14 @@ def test_after_the_wait_a_value_whose_codec_nobody_has_is_a_persons_matter() -> 
     assert late.message == "no codec 'money'"
 
 
-def test_the_wait_begins_anew_once_a_worker_that_has_the_codec_wrote() -> None:
+def test_the_wait_begins_again_once_a_worker_that_has_the_codec_wrote() -> None:
     *_, event = lacking(given(*given_back(2), confirmed(7)), now=NOW + 9 * HOUR)
 
     assert isinstance(event, StepFailed)
     assert (event.try_count, event.waits_since) == (1, NOW + 9 * HOUR)
 
 
-def test_the_wait_begins_anew_once_a_person_lifted_its_quarantine() -> None:
+def test_the_wait_begins_again_once_a_person_lifted_its_quarantine() -> None:
     past = [*given_back(2), quarantined(QuarantineCause.TOO_NEW), lifted()]
 
     assert given(*past).undecoded_since is None
@@ -113,7 +113,7 @@ def test_a_sweepers_waits_are_no_tries_of_its_reducer() -> None:
     for _ in range(5):
         event = replayed_as(recovery, ReplayResult.UNREADABLE)
         assert isinstance(event, StepFailed)
-        recovery = recovery.apply((event,))
+        recovery = fold(recovery, (event,))
 
     first = replayed_as(recovery, ReplayResult.RAISED)
 
@@ -124,7 +124,7 @@ def test_a_sweepers_waits_are_no_tries_of_its_reducer() -> None:
 def test_a_sweeper_gives_up_after_the_wait_too() -> None:
     recovery = standing_at(Stage.RELOADED)
     event = replayed_as(recovery, ReplayResult.UNREADABLE)
-    recovery = recovery.apply((event,))
+    recovery = fold(recovery, (event,))
 
     late = replayed_as(recovery, ReplayResult.UNREADABLE, now=NOW + HOUR)
 
@@ -135,6 +135,6 @@ def test_a_sweeper_gives_up_after_the_wait_too() -> None:
 def test_an_error_of_a_reducers_own_by_that_name_is_a_failure() -> None:
     event = replayed_as(standing_at(Stage.RELOADED), ReplayResult.RAISED)
 
-    recovery = standing_at(Stage.RELOADED).apply((event,))
+    recovery = fold(standing_at(Stage.RELOADED), (event,))
 
     assert (recovery.try_count, recovery.undecoded_count) == (1, 0)

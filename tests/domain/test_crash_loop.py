@@ -3,6 +3,7 @@
 import pytest
 
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
+from recovery_journal.domain.commands.pipeline import reload
 from recovery_journal.domain.events import (
     Abandoned,
     AbandonReason,
@@ -16,7 +17,6 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.lease import LossReason, Progress
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.reloading import reload
 from tests.domain.histories import (
     Happening,
     abandoned,
@@ -35,7 +35,7 @@ POLICY = Policy()
 def reload_after(
     *past: Happening, tip: Checkpoint | CheckpointProblem, policy: Policy = POLICY
 ) -> AnyEvent:
-    """The one event that the reload leads to."""
+    """The one event of the reload."""
     (event,) = reload(given(*past), decision(), tip, policy=policy, now=NOW)
     return event
 
@@ -55,7 +55,7 @@ def losses(count: int, *, reported: Progress | None = None) -> list[Happening]:
 
 
 @pytest.mark.parametrize("count", range(1, POLICY.crash_loop_count))
-def test_fewer_fruitless_recoveries_than_the_limit_go_on(count: int) -> None:
+def test_fewer_fruitless_recoveries_than_the_limit_proceed(count: int) -> None:
     assert isinstance(reload_after(*losses(count), tip=checkpoint()), CheckpointReloaded)
 
 
@@ -183,7 +183,7 @@ def test_losses_of_the_fleet_are_excused_and_not_for_ever(count: int) -> None:
         assert "20 losses of the fleet in a row without progress" in event.explanation
 
 
-def test_progress_begins_the_excuses_anew() -> None:
+def test_progress_begins_the_excuses_again() -> None:
     fleet = {"is_fleet_wide": True}
     recovery = given(
         granted(),

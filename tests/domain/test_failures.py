@@ -1,4 +1,4 @@
-"""What each failure leads to: the rows of the failure table that the domain decides."""
+"""The result of each failure: the rows of the failure table that the domain decides."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,7 +6,16 @@ from datetime import timedelta
 import pytest
 
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind
-from recovery_journal.domain.detours import abandon, seize
+from recovery_journal.domain.commands.lease import seize, time_out
+from recovery_journal.domain.commands.operator import resume
+from recovery_journal.domain.commands.pipeline import (
+    abandon,
+    expire,
+    lose_tip,
+    make_ready,
+    reload,
+    replay,
+)
 from recovery_journal.domain.errors import WrongStage
 from recovery_journal.domain.events import (
     Abandoned,
@@ -25,15 +34,11 @@ from recovery_journal.domain.events import (
     StepFailed,
     TipStanding,
 )
-from recovery_journal.domain.holding import time_out
-from recovery_journal.domain.interventions import resume
 from recovery_journal.domain.lease import LossReason, Progress
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.recovery import Recovery, Stage
-from recovery_journal.domain.reloading import lose_tip, reload
+from recovery_journal.domain.recovery import Recovery, Stage, fold
 from recovery_journal.domain.replay import ReplayResult, replay_chain
-from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.histories import (
     Happening,
     abandoned,
@@ -70,7 +75,7 @@ POLICY = Policy()
 def reload_after(
     *past: Happening, tip: Checkpoint | CheckpointProblem, policy: Policy = POLICY
 ) -> AnyEvent:
-    """The one event that the reload leads to."""
+    """The one event of the reload."""
     (event,) = reload(given(*past), decision(), tip, policy=policy, now=NOW)
     return event
 
@@ -85,12 +90,12 @@ def test_renewed_late_a_foreign_recovery_is_abandoned_and_the_worker_holds_on() 
 
     events = abandon(recovery, decision(), AbandonReason.RENEWED_LATE, lease=lease_view(1))
 
-    after = recovery.apply(events)
+    after = fold(recovery, events)
     assert (after.stage, after.fence, after.holder) == (Stage.HELD, fence(1), recovery.holder)
     assert after.ended is None
 
 
-def test_after_a_late_renewal_the_next_loss_goes_on_in_the_same_stream() -> None:
+def test_after_a_late_renewal_the_next_loss_continues_in_the_same_stream() -> None:
     recovery = given(
         granted(), expired(None), abandoned(AbandonReason.RENEWED_LATE, fence=fence(1))
     )
@@ -113,11 +118,11 @@ def test_a_second_sweeper_that_was_refused_the_seizure_writes_nothing() -> None:
 
 
 @pytest.mark.parametrize("stage", [Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED])
-def test_a_recovery_whose_sweeper_died_goes_on_at_the_stage_found(stage: Stage) -> None:
+def test_a_recovery_whose_sweeper_died_proceeds_at_the_stage_found(stage: Stage) -> None:
     recovery = standing_at(stage)
 
-    taken = recovery.apply(
-        seize(recovery, decision(), fence=fence(3), why=SeizeReason.SWEEPER_LOST)
+    taken = fold(
+        recovery, seize(recovery, decision(), fence=fence(3), why=SeizeReason.SWEEPER_LOST)
     )
 
     assert (taken.stage, taken.fence, taken.recovery_no) == (stage, fence(3), 1)
@@ -134,14 +139,14 @@ def test_a_terminal_checkpoint_abandons_the_recovery_as_already_completed(
 
     assert isinstance(event, Abandoned)
     assert event.why is AbandonReason.ALREADY_COMPLETED
-    assert given(*past).apply([event]).stage is Stage.ENDED
+    assert fold(given(*past), [event]).stage is Stage.ENDED
 
 
 def test_an_attempt_that_waits_for_a_person_is_not_dispatched_until_resumed() -> None:
     recovery = given(granted(), expired(2))
 
-    waiting = recovery.apply(
-        reload(recovery, decision(), checkpoint(is_waiting=True), policy=POLICY, now=NOW)
+    waiting = fold(
+        recovery, reload(recovery, decision(), checkpoint(is_waiting=True), policy=POLICY, now=NOW)
     )
 
     assert waiting.stage is Stage.WAITING
@@ -149,7 +154,7 @@ def test_an_attempt_that_waits_for_a_person_is_not_dispatched_until_resumed() ->
     assert waiting.ended.ending is Ending.WAITING
     with pytest.raises(WrongStage, match="found stage waiting"):
         make_ready(waiting, decision(), now=NOW)
-    again = waiting.apply(resume(waiting, decision(), fence(3)))
+    again = fold(waiting, resume(waiting, decision(), fence(3)))
     assert again.stage is Stage.EXPIRED
 
 
@@ -165,11 +170,11 @@ def test_a_resumed_attempt_is_reloaded_before_anything_else() -> None:
 def test_without_any_checkpoint_the_attempt_restarts_from_its_input() -> None:
     recovery = given(granted(), expired())
 
-    recovery = recovery.apply(reload(recovery, decision(), run_input(), policy=POLICY, now=NOW))
-    recovery = recovery.apply(
-        replay(recovery, decision(), outcome(run_input()), policy=POLICY, now=NOW)
+    recovery = fold(recovery, reload(recovery, decision(), run_input(), policy=POLICY, now=NOW))
+    recovery = fold(
+        recovery, replay(recovery, decision(), outcome(run_input()), policy=POLICY, now=NOW)
     )
-    recovery = recovery.apply(make_ready(recovery, decision(), now=NOW))
+    recovery = fold(recovery, make_ready(recovery, decision(), now=NOW))
 
     assert recovery.ready is not None
     assert recovery.ready.start is StartPoint.INPUT
@@ -273,7 +278,7 @@ def test_the_parent_that_a_person_chose_is_adopted_though_it_is_the_older_state(
     assert event.to_ordinal == 5
 
 
-def test_the_parent_must_still_lead_to_every_reported_run_step() -> None:
+def test_the_parent_must_still_reach_every_reported_run_step() -> None:
     event = reload_after(
         granted(),
         expired(reported=progress(5, 2)),
@@ -344,7 +349,7 @@ def test_a_replay_that_raised_is_tried_again_up_to_the_cap() -> None:
     found: list[AnyEvent] = []
     while recovery.stage is Stage.RELOADED:
         events = replay(recovery, decision(), raised, policy=Policy(raise_limit=3), now=NOW)
-        recovery = recovery.apply(events)
+        recovery = fold(recovery, events)
         found += events
 
     assert [type(event) for event in found] == [StepFailed, StepFailed, Quarantined]
@@ -371,13 +376,13 @@ def test_an_attempt_past_its_timeout_is_never_dispatched_again(stage: Stage) -> 
     quarantining = Policy(is_timeout_quarantined=True)
 
     ends: Sequence[Recovery] = [
-        recovery.apply(time_out(recovery, decision(), policy)) for policy in (POLICY, quarantining)
+        fold(recovery, time_out(recovery, decision(), policy)) for policy in (POLICY, quarantining)
     ]
 
     assert [after.stage for after in ends] == [Stage.ENDED, Stage.QUARANTINED]
 
 
-def test_a_seized_foreign_lease_goes_on_like_any_other() -> None:
+def test_a_seized_foreign_lease_proceeds_like_any_other() -> None:
     past = (granted(), expired(None), seized(2, from_epoch=1, why=SeizeReason.FOREIGN))
 
     assert isinstance(reload_after(*past, tip=checkpoint()), CheckpointReloaded)

@@ -1,4 +1,4 @@
-"""What a run that no machine can go on with leads to: waits, refusals, and for whom it counts."""
+"""A run that no machine can continue: waits, refusals, and against whom it counts."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,7 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem, ProblemKind, usable
-from recovery_journal.domain.detours import miss_version
+from recovery_journal.domain.commands.pipeline import lose_tip, make_ready, reload
+from recovery_journal.domain.commands.quarantine import quarantine_missing_version
+from recovery_journal.domain.commands.requeue import requeue, requeue_for_codec, requeue_for_reader
 from recovery_journal.domain.errors import (
     CheckpointTooLarge,
     CheckpointTooNew,
@@ -26,10 +28,7 @@ from recovery_journal.domain.events import (
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.recovery import Recovery, Stage
-from recovery_journal.domain.reloading import lose_tip, reload
-from recovery_journal.domain.requeueing import leave_to_decoder, leave_to_newer, requeue
-from recovery_journal.domain.steps import make_ready
+from recovery_journal.domain.recovery import Recovery, Stage, fold
 from tests.domain.histories import (
     STANDING,
     Happening,
@@ -113,7 +112,7 @@ def test_after_the_wait_a_checkpoint_that_is_too_new_is_a_persons_matter() -> No
         (quarantined(QuarantineCause.TOO_NEW), lifted(LiftOption.RETRY)),
     ],
 )
-def test_the_wait_begins_anew_once_somebody_could_read_it_or_looked_at_it(
+def test_the_wait_begins_again_once_a_program_could_read_it_or_a_person_decided(
     between: tuple[Happening, ...],
 ) -> None:
     past = (granted(), expired(), step_failed(1, waits_since=NOW), *between)
@@ -163,7 +162,7 @@ def test_a_checkpoint_above_the_limit_is_quarantined_and_its_parent_offered() ->
         (ProblemKind.MISSING, PayloadCorrupt),
     ],
 )
-def test_who_needs_a_tip_is_told_why_it_cannot_be_used(
+def test_a_caller_that_needs_a_tip_learns_why_it_cannot_be_used(
     kind: ProblemKind, error: type[Exception]
 ) -> None:
     assert usable(checkpoint()) == checkpoint()
@@ -235,7 +234,7 @@ def test_whose_writing_a_person_accepted_is_trusted_from_then_on() -> None:
     assert isinstance(again, CheckpointReloaded)
 
 
-def test_trying_again_trusts_nobody_else() -> None:
+def test_trying_again_trusts_no_other_writer() -> None:
     past = (granted(), expired(), quarantined(QuarantineCause.FOREIGN), lifted(LiftOption.RETRY))
 
     event = reload_after(*past, tip=checkpoint(written_by_epoch=9))
@@ -261,34 +260,36 @@ def test_what_would_not_be_dispatched_anyway_is_not_quarantined_as_foreign(
 
     event = reload_after(*past, tip=replace(tip, written_by_epoch=9))
 
-    assert given(*past).apply([event]).stage is stage
+    assert fold(given(*past), [event]).stage is stage
 
 
 # Code changed --------------------------------------------------------------------------------
 
 
-def test_nobody_with_its_code_version_came_so_a_person_decides() -> None:
-    (event,) = miss_version(standing_at(Stage.READY), decision(), POLICY)
+def test_no_worker_of_its_code_version_came_so_a_person_decides() -> None:
+    (event,) = quarantine_missing_version(standing_at(Stage.READY), decision(), POLICY)
 
     assert cause_of(event) is QuarantineCause.CODE_CHANGED
     assert isinstance(event, Quarantined)
     assert "'1.4'" in event.explanation
 
 
-def test_missing_a_version_twice_is_no_news_and_elsewhere_it_is_refused() -> None:
+def test_missing_a_version_is_idempotent_and_elsewhere_it_is_refused() -> None:
     missed = given(*STANDING[Stage.READY], quarantined(QuarantineCause.CODE_CHANGED))
 
-    assert miss_version(missed, decision(), POLICY) == ()
+    assert quarantine_missing_version(missed, decision(), POLICY) == ()
     for stage in set(Stage) - {Stage.READY}:
         with pytest.raises(WrongStage, match="needed ready"):
-            miss_version(standing_at(stage), decision(), POLICY)
+            quarantine_missing_version(standing_at(stage), decision(), POLICY)
 
 
 @pytest.mark.parametrize(
     ("option", "needed"),
     [(LiftOption.RETRY, "1.4"), (LiftOption.ACCEPT_TIP, ""), (LiftOption.RESTART, "")],
 )
-def test_a_person_may_let_any_code_version_go_on_for_good(option: LiftOption, needed: str) -> None:
+def test_a_person_may_let_any_code_version_proceed_for_good(
+    option: LiftOption, needed: str
+) -> None:
     recovery = given(
         *STANDING[Stage.READY],
         quarantined(QuarantineCause.CODE_CHANGED),
@@ -337,7 +338,7 @@ def test_a_claimer_that_cannot_fold_gives_the_attempt_to_the_next_sweeper() -> N
     assert isinstance(failed, StepFailed)
     assert (lost.loss, lost.fence) == (LossReason.REPORTED, fence(4))
     assert (failed.error_class, failed.failed_step) == ("DeadlinePassed", RecoveryStep.REPLAY)
-    assert recovery.apply(events).stage is Stage.EXPIRED
+    assert fold(recovery, events).stage is Stage.EXPIRED
 
 
 def test_no_claimer_quarantines_at_once_and_none_tries_for_ever() -> None:
@@ -347,7 +348,7 @@ def test_no_claimer_quarantines_at_once_and_none_tries_for_ever() -> None:
     waits = []
     while True:
         events = given_back(recovery)
-        recovery = recovery.apply(events)
+        recovery = fold(recovery, events)
         if recovery.stage is Stage.QUARANTINED:
             break
         failed = events[-1]
@@ -355,7 +356,7 @@ def test_no_claimer_quarantines_at_once_and_none_tries_for_ever() -> None:
         waits.append((failed.retry_at - NOW).total_seconds())
         epoch = recovery.fence.epoch
         for happening in (reloaded(), replayed(), ready(), dispatched(epoch + 1)):
-            recovery = recovery.apply([happening(recovery.attempt_id, recovery.version + 1)])
+            recovery = fold(recovery, [happening(recovery.attempt_id, recovery.version + 1)])
 
     assert waits == [1, 2, 4, 8]
     assert recovery.quarantined is not None
@@ -368,7 +369,7 @@ def test_what_was_not_even_tried_counts_for_nothing() -> None:
     recovery = given(granted(), *recovered(lost_epoch=1, recovery_no=1))
     before = recovery.recoveries_without_progress
 
-    after = recovery.apply(given_back(recovery, is_tried=False))
+    after = fold(recovery, given_back(recovery, is_tried=False))
 
     assert after.recoveries_without_progress == before
     assert after.stage is Stage.EXPIRED
@@ -377,7 +378,7 @@ def test_what_was_not_even_tried_counts_for_nothing() -> None:
 def test_a_claimer_that_is_too_old_leaves_it_to_a_newer_one_and_counts_nothing() -> None:
     recovery = given(granted(), *recovered(lost_epoch=1, recovery_no=1))
 
-    events = leave_to_newer(
+    events = requeue_for_reader(
         recovery,
         decision(),
         lease=lease_view(3),
@@ -391,12 +392,12 @@ def test_a_claimer_that_is_too_old_leaves_it_to_a_newer_one_and_counts_nothing()
     assert isinstance(failed, StepFailed)
     assert (failed.waits_since, failed.try_count) == (NOW, 2)
     assert (
-        recovery.apply(events).recoveries_without_progress == recovery.recoveries_without_progress
+        fold(recovery, events).recoveries_without_progress == recovery.recoveries_without_progress
     )
 
 
-@pytest.mark.parametrize("act", [requeue, leave_to_newer, leave_to_decoder])
-def test_giving_back_again_is_no_news(act: Any) -> None:
+@pytest.mark.parametrize("act", [requeue, requeue_for_reader, requeue_for_codec])
+def test_requeueing_is_idempotent(act: Any) -> None:
     recovery = standing_at(Stage.EXPIRED)
     settings: dict[str, Any] = {
         "lease": lease_view(1),

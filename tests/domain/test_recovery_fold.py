@@ -56,7 +56,7 @@ def test_a_fold_changes_nothing_that_it_was_given(stream: tuple[AnyEvent, ...]) 
     assert msgspec.json.encode(stream) == kept
 
 
-def test_a_whole_life_is_told_by_its_events() -> None:
+def test_a_whole_life_is_shown_by_its_events() -> None:
     recovery = given(
         granted(),
         *recovered(lost_epoch=1, recovery_no=1),
@@ -93,8 +93,8 @@ def test_an_attempt_that_a_person_sent_back_has_nothing_reloaded_yet() -> None:
     past = (granted(), expired(), reloaded(), replayed())
 
     lifted_again = given(*past, quarantined(), lifted(epoch=3))
-    went_on = given(*past, ended(Ending.WAITING), resumed(3))
+    resumed_again = given(*past, ended(Ending.WAITING), resumed(3))
 
-    for recovery in (lifted_again, went_on):
+    for recovery in (lifted_again, resumed_again):
         assert recovery.stage is Stage.EXPIRED
         assert (recovery.reloaded, recovery.replayed, recovery.ready) == (None, None, None)

@@ -1,4 +1,4 @@
-"""What is concluded from looking at session locks, and what never is."""
+"""The conclusions from polls of session locks, and those that are never drawn."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from recovery_journal.domain.session_observations import (
     TOGETHER,
     LockHolder,
     SessionObservations,
-    look_again,
+    observe_again,
 )
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -33,10 +33,10 @@ def seen(
     grace_s: float = GRACE_S,
     before: SessionObservations | None = None,
 ) -> SessionObservations:
-    """What one life of a session knows after these looks."""
+    """The observations of one life of a session after these polls."""
     sight = before
     for seconds, held in looks:
-        sight = look_again(
+        sight = observe_again(
             sight, life=LIFE, holders=held_by(held), now=at(seconds), grace_s=grace_s
         )
     assert sight is not None
@@ -76,7 +76,7 @@ def test_another_life_of_the_session_knows_nothing_of_what_was_held_before() -> 
     for life in ((2, 4711, NOON), (1, 4712, NOON), (1, 4711, at(0.5))):
         sight = before
         for seconds in (2, 3, 100):
-            sight = look_again(sight, life=life, holders={}, now=at(seconds), grace_s=GRACE_S)
+            sight = observe_again(sight, life=life, holders={}, now=at(seconds), grace_s=GRACE_S)
             assert (sight.gone, sight.ended) == ({}, {})
 
 
@@ -149,7 +149,7 @@ def test_a_lock_that_another_session_holds_now_is_gone(successor: LockHolder) ->
     sight = seen((0, {7, 8}))
 
     for seconds in (1, 2):
-        sight = look_again(
+        sight = observe_again(
             sight,
             life=LIFE,
             holders={**held_by({8}), 7: successor},
@@ -163,7 +163,7 @@ def test_a_lock_that_another_session_holds_now_is_gone(successor: LockHolder) ->
 def test_a_successor_that_leaves_again_ends_nothing_twice() -> None:
     sight = seen((0, {7}))
     for seconds, holders in ((1, held_by({7}, pid=500)), (2, {}), (3, held_by({7}, pid=600))):
-        sight = look_again(sight, life=LIFE, holders=holders, now=at(seconds), grace_s=GRACE_S)
+        sight = observe_again(sight, life=LIFE, holders=holders, now=at(seconds), grace_s=GRACE_S)
 
     assert sight.ended[7].gone_at == at(1)
     assert (sight.gone, sight.held) == ({}, {})
@@ -172,7 +172,7 @@ def test_a_successor_that_leaves_again_ends_nothing_twice() -> None:
 def test_a_session_found_again_with_its_lock_is_not_gone() -> None:
     sight = seen((0, {7}))
     for seconds, holders in ((1, held_by({7}, pid=500)), (1.5, held_by({7})), (9, held_by({7}))):
-        sight = look_again(sight, life=LIFE, holders=holders, now=at(seconds), grace_s=GRACE_S)
+        sight = observe_again(sight, life=LIFE, holders=holders, now=at(seconds), grace_s=GRACE_S)
 
     assert (sight.gone, sight.ended, set(sight.held)) == ({}, {}, {7})
 
@@ -181,7 +181,7 @@ def test_a_number_is_a_new_sessions_once_the_old_one_is_forgotten() -> None:
     late_s = REMEMBERED.total_seconds() + 5
     sight = seen((0, {7}), (1, set()), (2, set()), (late_s, set()))
     for seconds in (late_s + 1, late_s + 2, late_s + 9):
-        sight = look_again(
+        sight = observe_again(
             sight,
             life=LIFE,
             holders=held_by({7}, pid=500),

@@ -4,7 +4,18 @@ from collections.abc import Callable
 
 import pytest
 
-from recovery_journal.domain.detours import abandon, fail_step, seize
+from recovery_journal.domain.commands.lease import confirm, dispatch, end, refuse, seize, time_out
+from recovery_journal.domain.commands.operator import cancel, lift, resume
+from recovery_journal.domain.commands.pipeline import (
+    abandon,
+    expire,
+    lose_tip,
+    make_ready,
+    reload,
+    replay,
+)
+from recovery_journal.domain.commands.quarantine import quarantine_diverged
+from recovery_journal.domain.commands.retry import fail_step
 from recovery_journal.domain.errors import WrongStage
 from recovery_journal.domain.events import (
     AbandonReason,
@@ -14,14 +25,10 @@ from recovery_journal.domain.events import (
     SeizeReason,
     WriteKind,
 )
-from recovery_journal.domain.holding import confirm, dispatch, diverge, end, refuse, time_out
-from recovery_journal.domain.interventions import cancel, lift, resume
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
-from recovery_journal.domain.reloading import lose_tip, reload
-from recovery_journal.domain.steps import expire, make_ready, replay
 from tests.domain.histories import STANDING, given, standing_at
 from tests.domain.specimens import (
     NOW,
@@ -38,7 +45,7 @@ Command = Callable[[Recovery], tuple[AnyEvent, ...]]
 EVERYWHERE = tuple(Stage)
 
 COMMANDS: dict[str, tuple[Command, tuple[Stage, ...], tuple[Stage, ...]]] = {
-    # name: (the command, the stages in which it acts, the stages in which it is no news)
+    # name: (the command, the stages in which it acts, the stages in which it has no effect)
     "expire": (
         lambda r: expire(r, decision(), lease=lease_view(9), loss=LossReason.TTL, fence=fence(10)),
         (Stage.HELD,),
@@ -97,7 +104,9 @@ COMMANDS: dict[str, tuple[Command, tuple[Stage, ...], tuple[Stage, ...]]] = {
     "confirm": (lambda r: confirm(r, decision(), WriteKind.RUN_STEP, 1), (Stage.HELD,), ()),
     "end": (lambda r: end(r, decision(), Ending.FAILED), (Stage.HELD,), ()),
     "diverge": (
-        lambda r: diverge(r, decision(), explanation="", found="cs1:1", expected="cs1:2"),
+        lambda r: quarantine_diverged(
+            r, decision(), explanation="", found="cs1:1", expected="cs1:2"
+        ),
         (Stage.HELD,),
         (),
     ),
@@ -132,7 +141,7 @@ def cases(answer: str) -> list[tuple[str, Stage]]:
     return found
 
 
-def test_the_histories_lead_to_every_stage() -> None:
+def test_the_histories_reach_every_stage() -> None:
     assert {stage: given(*past).stage for stage, past in STANDING.items()} == {
         stage: stage for stage in Stage
     }
@@ -150,7 +159,7 @@ def test_a_command_in_its_stage_is_one_event(name: str, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("name", "stage"), cases("quiet"))
-def test_a_command_for_what_is_so_already_is_no_news(name: str, stage: Stage) -> None:
+def test_a_command_for_what_is_so_already_is_idempotent(name: str, stage: Stage) -> None:
     assert COMMANDS[name][0](standing_at(stage)) == ()
 
 

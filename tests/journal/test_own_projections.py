@@ -95,7 +95,7 @@ def test_own_projections_are_rebuilt_and_checked_with_the_built_in_ones(opened: 
 def test_rows_are_read_in_order_by_key_and_by_name(
     opened: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recovery_journal.monitoring.rows.PAGE_ROWS", 2)
+    monkeypatch.setattr("recovery_journal.monitoring.queries.PAGE_ROWS", 2)
     journal = opened(*OWN)
     lose(journal, "a-1", "a-2", "a-3", "a-4", "a-5")
     rj.Follower(journal).catch_up(30)

@@ -28,10 +28,9 @@ def other(server_dsn: str, database: Database) -> Iterator[Database]:
 
 
 @pytest.fixture
-def application(database: Database) -> Iterator[JournalApplication]:
+def application(database: Database) -> JournalApplication:
     """The application over the log."""
-    with JournalApplication(database) as application:
-        yield application
+    return JournalApplication(database)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Events for tests of the log, which does not care what they mean."""
 
+from collections.abc import Sequence
 from typing import LiteralString
 
 from recovery_journal.domain.events import AnyEvent, Confirmed, WriteKind
+from recovery_journal.log.appender import append as append_within
 from recovery_journal.log.application import JournalApplication
 from tests.domain.specimens import RUN_ID, SWEEPER, fence
 
@@ -29,6 +31,13 @@ def an_event(attempt_id: str, version: int, event_id: str = "") -> AnyEvent:
 def a_stream(attempt_id: str, count: int, *, first: int = 1) -> list[AnyEvent]:
     """This many events of one stream, in order."""
     return [an_event(attempt_id, version) for version in range(first, first + count)]
+
+
+def append(application: JournalApplication, events: Sequence[AnyEvent]) -> list[int]:
+    """Append these events in a transaction of their own; their positions."""
+    with application.database.transaction() as cursor:
+        append_within(events, cursor)
+        return [record.position for record in application.records(cursor, events)]
 
 
 def version_of(application: JournalApplication, attempt_id: str) -> int:

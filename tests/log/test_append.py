@@ -7,17 +7,21 @@ import psycopg
 import pytest
 
 from recovery_journal.domain.errors import (
+    AppendBlocked,
     AppendConflict,
     InvalidInput,
     ServerUnavailable,
     UnknownAttempt,
 )
 from recovery_journal.domain.events import AnyEvent
+from recovery_journal.log.appender import FEW, append_cohort
+from recovery_journal.log.appender import append as append_within
 from recovery_journal.log.application import JournalApplication
-from recovery_journal.log.cohort_appender import FEW
 from recovery_journal.postgres.database import Database
-from tests.log.events import a_stream, an_event
+from recovery_journal.store.writes import retry_once
+from tests.log.events import a_stream, an_event, append, version_of
 from tests.relays.lossy_proxy import LossyProxy, Lost
+from tests.relays.pooler import Pooler
 
 BLOCKED = """
 SELECT count(*) AS count
@@ -52,7 +56,7 @@ def stored(application: JournalApplication, attempt_id: str) -> list[AnyEvent]:
 def test_appended_events_come_back_as_they_were(application: JournalApplication) -> None:
     events = a_stream("a-1", 3)
 
-    positions = application.append(events)
+    positions = append(application, events)
 
     assert positions == sorted(positions)
     assert stored(application, "a-1") == events
@@ -64,7 +68,7 @@ def test_appended_events_come_back_as_they_were(application: JournalApplication)
 def test_an_id_may_be_any_unicode(application: JournalApplication, attempt_id: str) -> None:
     events = a_stream(attempt_id, 2)
 
-    application.append(events)
+    append(application, events)
 
     assert stored(application, attempt_id) == events
 
@@ -73,74 +77,54 @@ def test_a_taken_version_raises_the_conflict_with_the_stored_event(
     application: JournalApplication,
 ) -> None:
     first = an_event("a-1", 1, "first")
-    application.append([first])
+    append(application, [first])
 
     with pytest.raises(AppendConflict) as refused:
-        application.append([an_event("a-1", 1, "second")])
+        append(application, [an_event("a-1", 1, "second")])
 
     assert refused.value.stored == first
 
 
-def test_asking_with_the_same_event_id_is_a_conflict_unless_a_reply_was_lost(
+def test_the_same_event_id_is_a_conflict_like_any_other(
     application: JournalApplication,
 ) -> None:
     events = a_stream("a-1", 2)
-    positions = application.append(events)
-
-    with pytest.raises(AppendConflict):
-        application.append(events)
-
-    assert application.append(events, again=True) == positions
-
-
-def test_asking_again_finds_another_decision_in_the_way(application: JournalApplication) -> None:
-    application.append([an_event("a-1", 1, "theirs")])
+    append(application, events)
 
     with pytest.raises(AppendConflict) as refused:
-        application.append([an_event("a-1", 1, "ours")], again=True)
+        append(application, events)
 
-    assert getattr(refused.value.stored, "event_id", None) == "theirs"
-
-
-def test_asking_again_for_what_was_never_appended_appends_it(
-    application: JournalApplication,
-) -> None:
-    events = a_stream("a-1", 2)
-
-    application.append(events, again=True)
-
+    assert refused.value.stored == events[0]
     assert stored(application, "a-1") == events
 
 
 def test_a_gap_is_refused(application: JournalApplication) -> None:
-    application.append([an_event("a-1", 1)])
+    append(application, [an_event("a-1", 1)])
 
     with pytest.raises(AppendConflict, match="the stream at version 1"):
-        application.append([an_event("a-1", 3)])
+        append(application, [an_event("a-1", 3)])
 
     assert len(stored(application, "a-1")) == 1
 
 
 def test_several_streams_are_appended_all_or_none(application: JournalApplication) -> None:
-    application.append([an_event("a-2", 1, "theirs")])
+    append(application, [an_event("a-2", 1, "theirs")])
 
     with pytest.raises(AppendConflict, match="'a-2'"):
-        application.append([an_event("a-1", 1), an_event("a-2", 1, "ours")])
+        append(application, [an_event("a-1", 1), an_event("a-2", 1, "ours")])
 
     assert stored(application, "a-1") == []
 
 
 def test_nothing_to_append_is_no_news(application: JournalApplication) -> None:
-    assert application.append([]) == []
+    assert append(application, []) == []
 
 
-def test_events_commit_with_the_callers_transaction(
-    application: JournalApplication, database: Database, other: Database
-) -> None:
+def test_events_commit_with_the_callers_transaction(database: Database, other: Database) -> None:
     elsewhere = JournalApplication(other)
 
     with database.transaction() as cursor:
-        application.append([an_event("a-1", 1)], cursor)
+        append_within([an_event("a-1", 1)], cursor)
         before = stored(elsewhere, "a-1")
 
     assert before == []
@@ -151,30 +135,16 @@ def test_a_conflict_leaves_the_callers_transaction_as_it_was(
     application: JournalApplication, database: Database
 ) -> None:
     first = an_event("a-1", 1)
-    application.append([first])
+    append(application, [first])
 
     with database.transaction() as cursor:
         with pytest.raises(AppendConflict) as refused:
-            application.append([an_event("a-2", 1), an_event("a-1", 1, "other")], cursor)
-        application.append([an_event("a-1", 2)], cursor)
+            append_within([an_event("a-2", 1), an_event("a-1", 1, "other")], cursor)
+        append_within([an_event("a-1", 2)], cursor)
 
     assert refused.value.stored == first
     assert len(stored(application, "a-1")) == 2
     assert stored(application, "a-2") == []
-
-
-def test_save_of_the_library_reaches_the_callers_transaction(
-    application: JournalApplication, database: Database
-) -> None:
-    def save_and_fail() -> None:
-        with database.transaction() as cursor:
-            application.save(an_event("a-1", 1), cursor=cursor)
-            cursor.execute("SELECT 1 / 0")
-
-    with pytest.raises(psycopg.errors.DivisionByZero):
-        save_and_fail()
-
-    assert stored(application, "a-1") == []
 
 
 def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
@@ -183,16 +153,16 @@ def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
     won: list[int] = []
     lost: list[AppendConflict] = []
 
-    def append() -> None:
+    def race() -> None:
         for version in range(1, 51):
             together.wait(timeout=20)
             try:
-                application.append([an_event("a-1", version)])
+                append(application, [an_event("a-1", version)])
                 won.append(version)
             except AppendConflict as conflict:
                 lost.append(conflict)
 
-    threads = [threading.Thread(target=append) for _ in range(2)]
+    threads = [threading.Thread(target=race) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -202,64 +172,99 @@ def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
     assert len(lost) == 50
 
 
+def test_appends_continue_after_a_transaction_of_their_thread_was_rolled_back(
+    database: Database, application: JournalApplication
+) -> None:
+    append(application, [an_event("a-1", 1)])
+    with database.transaction() as cursor:
+        # psycopg forgets all prepared statements at a rollback, if it has prepared one itself.
+        cursor.execute("SELECT 1", prepare=True)
+        roll_back()
+
+    append(application, [an_event("a-1", 2)])
+
+    assert version_of(application, "a-1") == 2
+
+
+def roll_back() -> None:
+    raise psycopg.Rollback
+
+
+def test_events_are_appended_through_a_pooler_that_lends_a_backend_for_each_transaction(
+    database: Database, server_dsn: str
+) -> None:
+    with Pooler.before(server_dsn, search_path=database.schema) as pooler:
+        far = Database(pooler.dsn, database.schema)
+        application = JournalApplication(far)
+
+        for version in range(1, 6):
+            append(application, [an_event("a-1", version)])
+
+        assert version_of(application, "a-1") == 5
+        far.close()
+
+
+def test_an_append_that_waits_too_long_for_another_writer_names_it(
+    database: Database, server_dsn: str
+) -> None:
+    impatient = Database(server_dsn, database.schema, lock_s=0.1)
+    with database.transaction() as cursor:
+        append_within([an_event("a-1", 1)], cursor)
+
+        with pytest.raises(AppendBlocked):
+            append(JournalApplication(impatient), [an_event("a-1", 1, "another")])
+
+    impatient.close()
+
+
 # Lost replies ---------------------------------------------------------------------------------
 
 
-def test_an_append_whose_reply_was_lost_is_found_done(
+def test_a_decision_whose_commit_reply_was_lost_is_found_by_its_id(
     far: JournalApplication, proxy: LossyProxy
 ) -> None:
-    far.append([an_event("a-1", 1)])
-    proxy.lose(b"unnest", Lost.REPLY)
+    events = a_stream("a-1", 2)
+    proxy.lose(b"COMMIT", Lost.REPLY)
 
-    positions = far.append(a_stream("a-1", 2, first=2))
+    with pytest.raises(ServerUnavailable):
+        append(far, events)
 
     assert proxy.loss_count == 1
-    assert len(positions) == 2
-    assert len(stored(far, "a-1")) == 3
+    assert all(far.has_decision("a-1", event.event_id) for event in events)
+    assert stored(far, "a-1") == events
 
 
-def test_an_append_that_never_arrived_is_made_again(
-    far: JournalApplication, proxy: LossyProxy
+@pytest.mark.parametrize("request_of", [b"COPY", b"COMMIT"])
+def test_a_decision_whose_request_was_lost_is_not_found_and_can_be_appended(
+    far: JournalApplication, proxy: LossyProxy, request_of: bytes
 ) -> None:
-    far.append([an_event("a-1", 1)])
-    far.load_many(["a-1"])
-    proxy.lose(b"unnest", Lost.REQUEST)
+    append(far, [an_event("a-1", 1)])
+    events = a_stream("a-1", 2, first=2)
+    proxy.lose(request_of, Lost.REQUEST)
 
-    far.append(a_stream("a-1", 2, first=2))
+    with pytest.raises(ServerUnavailable):
+        append(far, events)
 
     assert proxy.loss_count == 1
+    assert not any(far.has_decision("a-1", event.event_id) for event in events)
+    append(far, events)
     assert len(stored(far, "a-1")) == 3
 
 
 def test_after_a_lost_request_another_decision_in_the_way_is_a_conflict(
     far: JournalApplication, proxy: LossyProxy, application: JournalApplication
 ) -> None:
-    far.append([an_event("a-1", 1)])
-    application.append([an_event("a-1", 2, "theirs")])
+    append(far, [an_event("a-1", 1)])
+    append(application, [an_event("a-1", 2, "theirs")])
+    events = [an_event("a-1", 2, "ours"), an_event("a-1", 3, "ours")]
     proxy.lose(b"journal_events", Lost.REQUEST)
 
     with pytest.raises(AppendConflict) as refused:
-        far.append([an_event("a-1", 2, "ours"), an_event("a-1", 3, "ours")])
+        retry_once(lambda: append(far, events))
 
     assert proxy.loss_count == 1
+    assert not far.has_decision("a-1", "ours")
     assert getattr(refused.value.stored, "event_id", None) == "theirs"
-
-
-def test_a_lost_commit_reply_is_settled_by_asking_again(
-    far: JournalApplication, proxy: LossyProxy, application: JournalApplication
-) -> None:
-    events = a_stream("a-1", 2)
-    proxy.lose(b"COMMIT", Lost.REPLY)
-
-    with pytest.raises(ServerUnavailable), far._database.transaction() as cursor:
-        far.append(events, cursor)
-    with far._database.transaction() as cursor:
-        positions = far.append(events, cursor, again=True)
-        answers = far.append_cohort([events], cursor, again=True)
-
-    assert len(positions) == 2
-    assert answers == [2]
-    assert stored(application, "a-1") == events
 
 
 def test_a_connection_cut_while_idle_is_opened_again(
@@ -270,7 +275,7 @@ def test_a_connection_cut_while_idle_is_opened_again(
     with other.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
 
-    application.append([an_event("a-1", 1)])
+    retry_once(lambda: append(application, [an_event("a-1", 1)]))
 
     assert database.session_no() > session_no
 
@@ -279,10 +284,10 @@ def test_an_unreachable_server_is_said_so(database: Database, server_dsn: str) -
     with LossyProxy.before(server_dsn) as proxy:
         far = Database(proxy.dsn, database.schema)
         application = JournalApplication(far)
-        application.append([an_event("a-1", 1)])
+        append(application, [an_event("a-1", 1)])
 
     with pytest.raises(ServerUnavailable):
-        application.append([an_event("a-1", 2)])
+        append(application, [an_event("a-1", 2)])
 
     far.close()
 
@@ -294,11 +299,11 @@ def test_each_stream_of_a_cohort_answers_for_itself(
     application: JournalApplication, database: Database
 ) -> None:
     theirs = an_event("b", 1, "theirs")
-    application.append([theirs])
+    append(application, [theirs])
     batches = [a_stream("d", 1, first=3), a_stream("c", 3), a_stream("b", 2), a_stream("a", 1)]
 
     with database.transaction() as cursor:
-        gap, fresh, stale, single = application.append_cohort(batches, cursor)
+        gap, fresh, stale, single = append_cohort(batches, cursor)
 
     assert isinstance(gap, AppendConflict)
     assert isinstance(stale, AppendConflict)
@@ -314,12 +319,12 @@ def test_in_a_cohort_of_single_events_each_stream_answers_for_itself(
     application: JournalApplication, database: Database, count: int
 ) -> None:
     theirs = an_event("b", 1, "theirs")
-    application.append([theirs])
+    append(application, [theirs])
     free = [[an_event(f"c-{number}", 1)] for number in range(count - 2)]
 
     with database.transaction() as cursor:
         batches = [[an_event("d", 3)], [an_event("b", 1)], *free]
-        gap, stale, *done = application.append_cohort(batches, cursor)
+        gap, stale, *done = append_cohort(batches, cursor)
 
     assert isinstance(gap, AppendConflict)
     assert isinstance(stale, AppendConflict)
@@ -333,13 +338,12 @@ def test_in_a_cohort_of_single_events_each_stream_answers_for_itself(
 def test_a_cohort_goes_on_when_somebody_is_faster_with_one_stream(
     application: JournalApplication, database: Database, other: Database
 ) -> None:
-    faster = JournalApplication(other)
     # The stale stream comes first, so that the others are already being appended one by one.
-    application.append([an_event("a-stale", 1, "theirs")])
+    append(application, [an_event("a-stale", 1, "theirs")])
     batches = [a_stream("a-stale", 1), a_stream("b-raced", 2), a_stream("c-free", 2)]
     answers: list[int | AppendConflict] = []
     with other.transaction() as theirs:
-        faster.append([an_event("b-raced", 1, "theirs")], theirs)
+        append_within([an_event("b-raced", 1, "theirs")], theirs)
         ours = threading.Thread(target=lambda: answers.extend(_cohort(database, batches)))
         ours.start()
         _wait_until_blocked(theirs)
@@ -352,9 +356,8 @@ def test_a_cohort_goes_on_when_somebody_is_faster_with_one_stream(
 
 
 def _cohort(database: Database, batches: list[list[AnyEvent]]) -> list[int | AppendConflict]:
-    application = JournalApplication(database)
     with database.transaction() as cursor:
-        return application.append_cohort(batches, cursor)
+        return append_cohort(batches, cursor)
 
 
 def _wait_until_blocked(cursor: psycopg.Cursor[dict[str, object]]) -> None:
@@ -363,11 +366,9 @@ def _wait_until_blocked(cursor: psycopg.Cursor[dict[str, object]]) -> None:
         pass
 
 
-def test_a_cohort_names_each_stream_once(
-    application: JournalApplication, database: Database
-) -> None:
+def test_a_cohort_names_each_stream_once(database: Database) -> None:
     with pytest.raises(InvalidInput, match="two batches"), database.transaction() as cursor:
-        application.append_cohort([[an_event("a", 1)], [an_event("a", 2)]], cursor)
+        append_cohort([[an_event("a", 1)], [an_event("a", 2)]], cursor)
 
 
 def test_overlapping_cohorts_do_not_deadlock(database: Database) -> None:
@@ -397,8 +398,8 @@ def test_overlapping_cohorts_do_not_deadlock(database: Database) -> None:
 
 
 def test_many_streams_are_loaded_in_one_query(application: JournalApplication) -> None:
-    application.append(a_stream("a", 2))
-    application.append(a_stream("b", 3))
+    append(application, a_stream("a", 2))
+    append(application, a_stream("b", 3))
 
     found = application.load_many(["b", "nobody", "a"])
 
@@ -414,22 +415,7 @@ def test_an_unknown_attempt_is_said_so(application: JournalApplication) -> None:
 
 
 def test_a_decision_is_found_by_its_id(application: JournalApplication) -> None:
-    application.append([an_event("a-1", 1, "decided")])
+    append(application, [an_event("a-1", 1, "decided")])
 
     assert application.has_decision("a-1", "decided")
     assert not application.has_decision("a-1", "other")
-
-
-def test_settings_of_a_users_own_application_do_not_reach_the_journal(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COMPRESSOR_TOPIC", "zlib")
-    monkeypatch.setenv("PERSISTENCE_MODULE", "eventsourcing.popo")
-    monkeypatch.setenv("MAPPER_TOPIC", "eventsourcing.persistence:Mapper")
-    monkeypatch.setenv("IS_SNAPSHOTTING_ENABLED", "y")
-
-    application = JournalApplication(database)
-    application.append([an_event("a-1", 1)])
-
-    assert application.snapshots is None
-    assert stored(application, "a-1") == [an_event("a-1", 1)]

@@ -11,9 +11,11 @@ from psycopg import sql
 from psycopg.errors import CheckViolation, InsufficientPrivilege, UniqueViolation
 from psycopg.rows import DictRow
 
+from recovery_journal.log.appender import append as append_within
+from recovery_journal.log.appender import append_cohort
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
-from tests.log.events import a_stream, an_event
+from tests.log.events import a_stream, an_event, append
 
 CHANGES: list[LiteralString] = [
     "UPDATE journal_events SET topic = 'forged'",
@@ -33,7 +35,7 @@ WRITTEN: LiteralString = "originator_id, originator_version, topic, state"
 
 @pytest.fixture(autouse=True)
 def _two_events(application: JournalApplication) -> None:
-    application.append(a_stream("a-1", 2))
+    append(application, a_stream("a-1", 2))
 
 
 @pytest.fixture
@@ -141,12 +143,12 @@ def test_a_predecessor_that_is_not_committed_is_none(
     database: Database, other: Database, application: JournalApplication
 ) -> None:
     with other.transaction() as theirs:
-        JournalApplication(other).append([an_event("a-1", 3)], theirs)
+        append_within([an_event("a-1", 3)], theirs)
 
         with pytest.raises(CheckViolation), database.cursor() as cursor:
             insert(cursor, ("a-1", 4))
 
-    assert application.append([an_event("a-1", 4)])
+    assert append(application, [an_event("a-1", 4)])
 
 
 def test_streams_begin_with_version_1(database: Database) -> None:
@@ -175,15 +177,15 @@ def test_a_duplicate_is_refused(database: Database) -> None:
 
 
 def test_the_gap_check_looks_rows_up_however_small_the_log_was_at_first(
-    database: Database, application: JournalApplication
+    database: Database,
 ) -> None:
     # The session has planned the check on a nearly empty log, and nobody has analysed it since.
     with database.transaction() as cursor:
-        application.append_cohort([a_stream(f"s-{number}", 5) for number in range(2000)], cursor)
+        append_cohort([a_stream(f"s-{number}", 5) for number in range(2000)], cursor)
 
     with database.transaction() as cursor:
         before = _scanned(cursor)
-        application.append([an_event("s-1", 6)], cursor)
+        append_within([an_event("s-1", 6)], cursor)
         after = _scanned(cursor)
 
     assert after == before
@@ -203,7 +205,7 @@ def test_a_temporary_table_of_the_same_name_hides_nothing(
     with database.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE journal_events (LIKE journal_events INCLUDING ALL)")
 
-    application.append([an_event("a-1", 3)])
+    append(application, [an_event("a-1", 3)])
 
     assert len(rows(database)) == 3
 

@@ -4,17 +4,20 @@ import re
 
 import msgspec
 import pytest
+from eventsourcing.persistence import JSONTranscoder
 from hypothesis import given as forall
 
 from recovery_journal.domain.errors import CorruptEvent, RecoveryJournalError, UnknownEvent
 from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.domain.recovery import Recovery
+from recovery_journal.library_adapter import LibraryMapper, repository
 from recovery_journal.log.application import JournalApplication
-from recovery_journal.log.mapper import JournalMapper, decode
+from recovery_journal.log.mapper import decode
+from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
 from tests.domain.any_event import events
 from tests.domain.histories import given, granted, recovered
-from tests.log.events import ALLOW_VERSION_0, a_stream, an_event
+from tests.log.events import ALLOW_VERSION_0, a_stream, an_event, append
 
 TAG = tag_of(an_event("a", 1))
 STATE = msgspec.json.encode(an_event("a-1", 3))
@@ -34,7 +37,7 @@ def put(database: Database, attempt_id: str, version: int, tag: str, state: byte
 
 @forall(event=events())
 def test_every_event_survives_the_mapper(event: AnyEvent) -> None:
-    mapper = JournalMapper.__new__(JournalMapper)
+    mapper = LibraryMapper(JSONTranscoder())
 
     assert mapper.to_domain_event(mapper.to_stored_event(event)) == event
 
@@ -63,7 +66,7 @@ def read_alone(state: bytes) -> AnyEvent:
     """The event of a row that is the one after which `READY` is named."""
     assert READY is not None
     return decode(
-        attempt_id=READY.originator_id,
+        stream=READY.originator_id,
         version=READY.originator_version,
         tag=tag_of(READY),
         state=state,
@@ -74,12 +77,12 @@ def read_alone(state: bytes) -> AnyEvent:
 def test_a_stream_that_does_not_begin_with_its_grant_answers_with_an_error(
     application: JournalApplication, database: Database
 ) -> None:
-    application.append([*a_stream("a-1", 2), granted()("b", 1)])
+    append(application, [*a_stream("a-1", 2), granted()("b", 1)])
 
     with pytest.raises(CorruptEvent, match="begin with its grant"):
         application.recovery("a-1")
     with database.transaction() as cursor:
-        found = application.load_recoveries(["a-1", "b"], cursor)
+        found = decidable(cursor, ["a-1", "b"])
 
     assert isinstance(found["a-1"], CorruptEvent)
     assert isinstance(found["b"], Recovery)
@@ -116,7 +119,7 @@ def test_a_reader_is_given_what_comes_before_a_damaged_event_and_then_its_name(
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    application.append(a_stream("a-1", 2))
+    append(application, a_stream("a-1", 2))
     put(database, "a-1", 3, tag, state)
 
     before = application.reader.read(0, 10)
@@ -137,7 +140,7 @@ def test_a_damaged_stream_answers_with_its_error_and_others_with_their_events(
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    application.append([*a_stream("a-1", 2), *a_stream("b", 1)])
+    append(application, [*a_stream("a-1", 2), *a_stream("b", 1)])
     put(database, "a-1", 3, tag, state)
 
     found = application.load_many(["a-1", "b"])
@@ -157,8 +160,8 @@ def test_the_repository_stops_at_a_damaged_event(
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    application.append(a_stream("a-1", 2))
+    append(application, a_stream("a-1", 2))
     put(database, "a-1", 3, tag, state)
 
     with pytest.raises(error, match=says):
-        list(application.events.get("a-1"))
+        list(repository(database).event_store.get("a-1"))

@@ -35,7 +35,7 @@ ALTERED: tuple[tuple[LiteralString, str], ...] = (
             "ON journal_events FOR EACH STATEMENT EXECUTE FUNCTION journal_refuse_change()"
             + KEPT_ALWAYS
         ),
-        "trigger journal_refuse_change is altered",
+        "trigger journal_refuse_change is missing or altered",
     ),
     (
         (
@@ -44,7 +44,7 @@ ALTERED: tuple[tuple[LiteralString, str], ...] = (
             "ON journal_events FOR EACH STATEMENT EXECUTE FUNCTION journal_refuse_change('x')"
             + KEPT_ALWAYS
         ),
-        "trigger journal_refuse_change is altered",
+        "trigger journal_refuse_change is missing or altered",
     ),
     (
         "ALTER FUNCTION journal_refuse_append RESET search_path",
@@ -77,7 +77,7 @@ ALTERED: tuple[tuple[LiteralString, str], ...] = (
         ),
         "no valid unique index on originator_id, originator_version",
     ),
-    ("ALTER TABLE journal_events ALTER state DROP NOT NULL", "column state may be null"),
+    ("ALTER TABLE journal_events ALTER state DROP NOT NULL", "column state is missing or altered"),
     (
         "ALTER TABLE journal_events DROP CONSTRAINT journal_events_topic_check",
         "constraint journal_events_topic_check is missing",

@@ -95,9 +95,12 @@ def test_whatever_states_stand_side_by_side_they_say_what_each_says_alone(
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
 def test_events_that_were_appended_are_read_at_once(count: int) -> None:
     events = [record.event for record in corpus()][:count]
-    places = [(it.originator_id, it.originator_version, tag_of(it)) for it in events]
+    streams = [event.originator_id for event in events]
+    versions = [event.originator_version for event in events]
+    tags = [tag_of(event) for event in events]
+    states = [msgspec.json.encode(event) for event in events]
 
-    assert decode_block(places, [msgspec.json.encode(event) for event in events]) == events
+    assert decode_block(streams, versions, tags, states) == events
 
 
 @pytest.mark.parametrize("states", HALVES.values(), ids=HALVES)

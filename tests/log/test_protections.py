@@ -12,10 +12,22 @@ APPEND: LiteralString = (
 )
 
 ALTERED: tuple[tuple[LiteralString, str], ...] = (
-    ("ALTER TABLE journal_events DISABLE TRIGGER journal_refuse_change", "not always enabled"),
-    ("ALTER TABLE journal_events ENABLE TRIGGER journal_note_position", "not always enabled"),
-    ("ALTER TABLE journal_events ENABLE REPLICA TRIGGER journal_check_appended", "not always"),
-    ("DROP TRIGGER journal_refuse_change ON journal_events", "trigger journal_refuse_change is mi"),
+    (
+        "ALTER TABLE journal_events DISABLE TRIGGER journal_refuse_change",
+        "trigger journal_refuse_change is missing or altered",
+    ),
+    (
+        "ALTER TABLE journal_events ENABLE TRIGGER journal_note_position",
+        "trigger journal_note_position is missing or altered",
+    ),
+    (
+        "ALTER TABLE journal_events ENABLE REPLICA TRIGGER journal_check_appended",
+        "trigger journal_check_appended is missing or altered",
+    ),
+    (
+        "DROP TRIGGER journal_refuse_change ON journal_events",
+        "trigger journal_refuse_change is missing",
+    ),
     (
         (
             "CREATE OR REPLACE FUNCTION journal_refuse_change() RETURNS trigger "
@@ -43,7 +55,7 @@ ALTERED: tuple[tuple[LiteralString, str], ...] = (
             "FOR EACH STATEMENT EXECUTE FUNCTION journal_refuse_change(); "
             "ALTER TABLE journal_events ENABLE ALWAYS TRIGGER journal_refuse_change"
         ),
-        "trigger journal_refuse_change is altered",
+        "trigger journal_refuse_change is missing or altered",
     ),
     (
         (

@@ -19,12 +19,15 @@ from recovery_journal.domain.errors import (
     ServerUnavailable,
     TailLost,
 )
+from recovery_journal.library_adapter import LibraryRecorder
 from recovery_journal.log import reader as settled
+from recovery_journal.log.appender import append as append_within
+from recovery_journal.log.appender import append_cohort
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
-from tests.log.events import a_stream, an_event, version_of
+from tests.log.events import a_stream, an_event, append, version_of
 from tests.servers import PrivateServer
 
 PATIENCE_S = 20.0
@@ -41,7 +44,10 @@ class Writer:
 
     def append(self, attempt_id: str, version: int = 1) -> int:
         """Append without committing; the position."""
-        return self._application.append([an_event(attempt_id, version)], self.cursor)[0]
+        event = an_event(attempt_id, version)
+        append_within([event], self.cursor)
+        [record] = self._application.records(self.cursor, [event])
+        return record.position
 
     def commit(self) -> None:
         self.cursor.execute("COMMIT")
@@ -93,10 +99,10 @@ def write_at_random(dsn: str, schema: str, seed: int) -> None:
         theirs = [an_event(shared, last + 1, f"{seed}-{turn}")]
         if chance.random() < 0.2:
             with suppress(AppendConflict):  # the race is lost, and what its id left is a gap
-                application.append(theirs)
+                append(application, theirs)
             continue
         with database.transaction() as cursor:
-            application.append_cohort([ours, theirs], cursor)
+            append_cohort([ours, theirs], cursor)
             time.sleep(chance.random() * 0.004)  # what is tested: commits in another order
             if chance.random() < 0.2:
                 raise psycopg.Rollback
@@ -184,9 +190,9 @@ def test_a_naive_reader_loses_what_a_settled_one_waits_for(
 def test_what_comes_before_a_gap_is_read_and_nothing_after_it(
     writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
 ) -> None:
-    before = application.append([an_event("a", 1)])
+    before = append(application, [an_event("a", 1)])
     writer().append("open")
-    application.append([an_event("b", 1)])
+    append(application, [an_event("b", 1)])
 
     page = reader.read(0, 100)
 
@@ -199,7 +205,7 @@ def test_a_rolled_back_append_holds_nobody_up(
 ) -> None:
     undecided = writer()
     undecided.append("rolled back")
-    committed = application.append([an_event("b", 1)])
+    committed = append(application, [an_event("b", 1)])
     undecided.roll_back()
 
     assert positions(reader) == committed
@@ -209,7 +215,7 @@ def test_a_rolled_back_append_holds_nobody_up(
 def test_a_rolled_back_append_at_the_end_of_the_log_is_no_gap(
     writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
 ) -> None:
-    committed = application.append([an_event("a", 1)])
+    committed = append(application, [an_event("a", 1)])
     undecided = writer()
     undecided.append("at the end")
 
@@ -227,7 +233,7 @@ def test_an_append_undone_by_a_savepoint_holds_nobody_up(
     undecided.cursor.execute("SAVEPOINT before")
     undecided.append("undone")
     undecided.cursor.execute("ROLLBACK TO SAVEPOINT before")
-    committed = application.append([an_event("b", 1)])
+    committed = append(application, [an_event("b", 1)])
 
     assert positions(reader) == committed
 
@@ -237,7 +243,7 @@ def test_writers_that_come_later_do_not_hold_up_a_reader_at_an_older_gap(
 ) -> None:
     slow = writer()
     slow.append("slow")
-    committed = application.append([an_event("b", 1)])
+    committed = append(application, [an_event("b", 1)])
     at_the_gap = [positions(reader)]
     later = writer()
     later.append("later")
@@ -253,9 +259,9 @@ def test_a_writer_that_only_looks_holds_nobody_up(
     writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
 ) -> None:
     with suppress(AppendConflict):
-        application.append([an_event("a", 2)])
+        append(application, [an_event("a", 2)])
     writer().cursor.execute("SELECT * FROM journal_events FOR SHARE")
-    committed = application.append([an_event("b", 1)])
+    committed = append(application, [an_event("b", 1)])
 
     assert positions(reader) == committed
 
@@ -267,15 +273,15 @@ def test_a_writer_that_begins_during_the_look_is_not_missed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with suppress(AppendConflict):
-        application.append([an_event("nobody", 7)])
-    committed = application.append([an_event("a", 1)])
+        append(application, [an_event("nobody", 7)])
+    committed = append(application, [an_event("a", 1)])
     slow, look = writer(), settled._writers
     appended: list[int] = []
 
     def look_and_lose_a_moment(*args: Any, **kwargs: Any) -> frozenset[str]:
         found = look(*args, **kwargs)
         if not appended:
-            appended.extend([slow.append("slow"), *application.append([an_event("b", 1)])])
+            appended.extend([slow.append("slow"), *append(application, [an_event("b", 1)])])
         return found
 
     monkeypatch.setattr(settled, "_writers", look_and_lose_a_moment)
@@ -292,7 +298,7 @@ def test_a_patient_reader_waits_for_the_gap_to_be_filled(
     patient = SettledReader(other, gap_wait_s=PATIENCE_S)
     slow = writer()
     first = slow.append("slow")
-    second = application.append([an_event("b", 1)])[0]
+    second = append(application, [an_event("b", 1)])[0]
     seen: list[int] = []
 
     reading = threading.Thread(target=lambda: seen.extend(positions(patient)))
@@ -311,15 +317,15 @@ def test_a_cold_reader_passes_many_old_gaps_with_one_look(
     kept = []
     for number in range(20):
         with suppress(AppendConflict):
-            application.append([an_event("nobody", 7)])
-        kept += application.append([an_event(f"a-{number}", 1)])
+            append(application, [an_event("nobody", 7)])
+        kept += append(application, [an_event(f"a-{number}", 1)])
 
     assert positions(reader) == kept
     assert reader._mark == kept[-1]
 
 
 def test_pages_follow_on_each_other(reader: SettledReader, application: JournalApplication) -> None:
-    appended = application.append(a_stream("a", 7))
+    appended = append(application, a_stream("a", 7))
 
     pages = []
     after = 0
@@ -333,10 +339,10 @@ def test_pages_follow_on_each_other(reader: SettledReader, application: JournalA
 def test_events_of_some_tags_are_as_settled_as_all(
     writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
 ) -> None:
-    before = application.append([an_event("a", 1)])
+    before = append(application, [an_event("a", 1)])
     slow = writer()
     slow.append("slow")
-    application.append([an_event("b", 1)])
+    append(application, [an_event("b", 1)])
 
     assert [row.position for row in reader.rows(0, 100, topics=["confirmed"])] == before
     assert reader.rows(0, 100, topics=["seized"]) == []
@@ -350,7 +356,7 @@ def test_events_of_some_tags_are_as_settled_as_all(
 def test_a_reader_ahead_of_the_log_is_told_that_the_tail_is_lost(
     reader: SettledReader, application: JournalApplication
 ) -> None:
-    last = application.append(a_stream("a", 3))[-1]
+    last = append(application, a_stream("a", 3))[-1]
 
     assert reader.read(last, 10).settled == last
     with pytest.raises(TailLost, match=f"position {last + 1} above the last event {last}"):
@@ -375,7 +381,7 @@ def test_a_prepared_transaction_is_still_a_writer(private_server: PrivateServer)
     reader = SettledReader(database, gap_wait_s=0)
     slow = Writer(private_server.dsn, "journal")
     first = slow.append("slow")
-    second = JournalApplication(database).append([an_event("b", 1)])[0]
+    second = append(JournalApplication(database), [an_event("b", 1)])[0]
     before = positions(reader)
 
     slow.cursor.execute("PREPARE TRANSACTION 'slow'")
@@ -417,19 +423,19 @@ def test_a_subscription_waits_at_a_gap_and_skips_nothing(
 ) -> None:
     slow = writer()
     first = slow.append("slow")
-    second = application.append([an_event("b", 1)])[0]
+    second = append(application, [an_event("b", 1)])[0]
 
-    with application.recorder.subscribe(timeout_s=0) as impatient:
+    with LibraryRecorder(application.database).subscribe(timeout_s=0) as impatient:
         assert list(impatient) == []
     slow.commit()
-    with application.recorder.subscribe(timeout_s=0) as impatient:
+    with LibraryRecorder(application.database).subscribe(timeout_s=0) as impatient:
         assert [event.id for event in impatient] == [first, second]
 
 
 def test_a_subscription_that_waits_is_stopped_from_another_thread(
     application: JournalApplication,
 ) -> None:
-    with application.recorder.subscribe() as subscription:
+    with LibraryRecorder(application.database).subscribe() as subscription:
         seen: list[object] = []
         waiting = threading.Thread(target=lambda: seen.extend(subscription))
         waiting.start()
@@ -442,9 +448,11 @@ def test_a_subscription_that_waits_is_stopped_from_another_thread(
 def test_a_subscription_to_some_tags_does_not_read_the_others_again(
     application: JournalApplication,
 ) -> None:
-    last = application.append(a_stream("a", 5))[-1]
+    last = append(application, a_stream("a", 5))[-1]
 
-    with application.recorder.subscribe(topics=["seized"], timeout_s=0) as subscription:
+    with LibraryRecorder(application.database).subscribe(
+        topics=["seized"], timeout_s=0
+    ) as subscription:
         assert list(subscription) == []
 
     assert subscription._position == last

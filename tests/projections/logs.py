@@ -8,7 +8,18 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from recovery_journal.domain.detours import abandon, fail_step, seize
+from recovery_journal.domain.commands.lease import (
+    confirm,
+    dispatch,
+    end,
+    grant,
+    refuse,
+    seize,
+    time_out,
+)
+from recovery_journal.domain.commands.operator import cancel, lift, resume
+from recovery_journal.domain.commands.pipeline import abandon, expire, make_ready, reload, replay
+from recovery_journal.domain.commands.retry import fail_step
 from recovery_journal.domain.errors import LeaseLost, Refused
 from recovery_journal.domain.events import (
     AbandonReason,
@@ -18,15 +29,11 @@ from recovery_journal.domain.events import (
     SeizeReason,
     WriteKind,
 )
-from recovery_journal.domain.holding import confirm, dispatch, end, grant, refuse, time_out
-from recovery_journal.domain.interventions import cancel, lift, resume
 from recovery_journal.domain.lease import Actor, Fence, LossReason, Progress
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.recovery import Decision, Recovery, Stage, evolve
-from recovery_journal.domain.reloading import reload
+from recovery_journal.domain.recovery import Decision, Recovery, Stage, evolve, fold
 from recovery_journal.domain.replay import ReplayResult, replay_chain
-from recovery_journal.domain.steps import expire, make_ready, replay
 from recovery_journal.projections.projection import Projection, Record, RowT
 from tests.domain.specimens import (
     INPUT_DIGEST,
@@ -68,7 +75,7 @@ class Life:
         except (Refused, LeaseLost):
             return
         self.events += events
-        self.recovery = self.recovery.apply(events)
+        self.recovery = fold(self.recovery, events)
 
     def _granted(self) -> AnyEvent:
         return grant(

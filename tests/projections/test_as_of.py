@@ -34,7 +34,7 @@ from recovery_journal.projections.projection import (
 from recovery_journal.projections.workers import WORKERS
 from recovery_journal.read_models.as_of import ListReading, entries_then, statement_of
 from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.tables.projection_table import ProjectionTable, apply, table_of
+from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
 from tests.domain.specimens import NOW
 from tests.projections.logs import random_log, rows_of
 
@@ -66,7 +66,7 @@ def test_the_list_at_a_position_is_what_a_fold_up_to_there_makes(
     log = busy_log(Random(seed))
     with database.transaction() as cursor:
         cursor.execute("TRUNCATE projection_dispatch_ready")
-        apply(cursor, DISPATCH_READY, log)
+        table_of(DISPATCH_READY).apply(cursor, log)
 
     for position in range(log[-1].position + 2):
         found = lists.listed(DISPATCH_READY, position=position, limit=ALL)
@@ -286,7 +286,7 @@ def test_a_list_of_ones_own_can_be_asked_as_of_then(
     end = log[-1].position
     with database.transaction() as cursor:
         table_of(projection).create(cursor)
-        apply(cursor, projection, log)
+        table_of(projection).apply(cursor, log)
         follow_to(database, cursor, projection, end)
     lists = ListReading(database)
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from recovery_journal.domain.errors import PositionNotReached, ServerUnavailable
 from recovery_journal.domain.events import ReadyForDispatch
+from recovery_journal.library_adapter import LibraryTracking
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
@@ -292,7 +293,7 @@ def test_a_restarted_server_is_a_problem_and_no_end(private_server: PrivateServe
     following = follower(writer, on_problem=note)
     running = threading.Thread(target=following.run)
     running.start()
-    ProjectionTracking(database).wait("workers", writer.log()[-1].position, timeout=30)
+    LibraryTracking(database).wait("workers", writer.log()[-1].position, timeout=30)
 
     private_server.stop()
     assert is_away.wait(30)
@@ -304,7 +305,7 @@ def test_a_restarted_server_is_a_problem_and_no_end(private_server: PrivateServe
 
     last = writer.log()[-1].position
     for projection in BUILT_IN:
-        ProjectionTracking(database_again).wait(projection.name, last, timeout=30)
+        LibraryTracking(database_again).wait(projection.name, last, timeout=30)
         assert writer.stored(projection) == writer.expected(projection)
     assert all(isinstance(problem, ServerUnavailable) for problem in problems)
     following.stop()

@@ -11,13 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recovery_journal.domain.errors import InvalidInput, StoreBusy
+from recovery_journal.log.appender import append
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.monitoring.positions import Positions
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.moments import BLOCK_POSITIONS, MOMENTS
 from recovery_journal.projections.projection import Record
 from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.tables.projection_table import apply, table_of
+from recovery_journal.read_models.tables.projection_table import table_of
 from tests.domain.histories import granted, history
 from tests.projections.logs import BEGINNING, random_log, rows_of
 from tests.projections.rebuilding import follow, on_thread, rebuild
@@ -118,7 +119,7 @@ def test_a_time_means_the_same_position_however_far_the_moments_are_followed(
                 "INSERT INTO journal_events VALUES (%s, %s)", (record.position, record.recorded_at)
             )
         known = records[:followed]
-        apply(cursor, MOMENTS, known)
+        table_of(MOMENTS).apply(cursor, known)
         upto = known[-1].position if known else 0
         ProjectionTracking(bare_log).advance(cursor, "moments", upto)
 
@@ -132,7 +133,7 @@ def test_a_time_means_the_same_position_however_far_the_moments_are_followed(
 def test_what_the_moments_know_is_not_read_again(bare_log: Database) -> None:
     records = [Record(SOME_EVENT, 600 * no, at(no)) for no in range(1, 20)]
     with bare_log.transaction() as cursor:
-        apply(cursor, MOMENTS, records)
+        table_of(MOMENTS).apply(cursor, records)
         ProjectionTracking(bare_log).advance(cursor, "moments", records[-1].position)
         # Nothing but the newest events, and one that would be found by who began to read earlier.
         for position, seconds in [(7001, 15), *((600 * no, no) for no in range(13, 20))]:
@@ -179,7 +180,7 @@ def test_nobody_looks_at_what_may_still_change(writer: Writer, server_dsn: str) 
     future = at(0) + timedelta(days=40_000)
 
     with writer.database.transaction() as cursor:
-        writer.application.append([event], cursor=cursor)
+        append([event], cursor)
         on_thread(lambda: Writer(other).write_random(seed=2, act_count=20))
         last = positions_of(other)[-1]
         assert last > settled + 1
@@ -187,7 +188,7 @@ def test_nobody_looks_at_what_may_still_change(writer: Writer, server_dsn: str) 
         times = [record.recorded_at for record in Writer(other).log()]
         assert [positions.at(time) for time in (times[-4], times[-1], future)] == [settled] * 3
         assert positions.at(settled) == settled
-        with pytest.raises(StoreBusy, match=f"look at position {last}: events below it are being"):
+        with pytest.raises(StoreBusy, match=f"read as of position {last}: events below it"):
             positions.at(last)
 
     assert positions.at(last) == positions.at(future) == last

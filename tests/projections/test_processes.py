@@ -13,7 +13,12 @@ import psutil
 import pytest
 
 from recovery_journal.domain.errors import ProcessLost, RecoveryJournalError
-from recovery_journal.read_models.rebuild.processes import Count, Work, _require_well, side_by_side
+from recovery_journal.read_models.rebuild.processes import (
+    Count,
+    Work,
+    _require_healthy,
+    side_by_side,
+)
 from tests.acceptance.programs import is_alive
 from tests.domain.test_errors import EXAMPLES
 from tests.rules.scenes import LIMIT_S, until
@@ -140,13 +145,13 @@ def test_an_error_raised_behind_the_last_look_is_raised_here(
             raise LookupError("late")
 
     def look_and_let_it_end(process: BaseProcess, link: Connection) -> None:
-        _require_well(process, link)
+        _require_healthy(process, link)
         looked_at.append(process)
         if len(looked_at) % 2 == 0:
             may_fail.set()
         process.join(LIMIT_S)
 
-    looking = "recovery_journal.read_models.rebuild.processes._require_well"
+    looking = "recovery_journal.read_models.rebuild.processes._require_healthy"
     monkeypatch.setattr(looking, look_and_let_it_end)
 
     with pytest.raises(LookupError, match="late"):

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from recovery_journal.domain.errors import FoldFailed, RebuildUnderWay, UnknownEvent
 from recovery_journal.domain.events import ReadyForDispatch
+from recovery_journal.log.appender import append
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import (
@@ -21,9 +22,9 @@ from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS, Re
 from recovery_journal.projections.workers import WORKERS
 from recovery_journal.read_models.following.follower import Follower
 from recovery_journal.read_models.following.tracking import FollowingState, ProjectionTracking
+from recovery_journal.read_models.rebuild.check import Check
 from recovery_journal.read_models.rebuild.progress import Phase, RebuildProgress
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
-from recovery_journal.read_models.rebuild.row_digest import digest_of_rows
 from tests.domain.histories import granted, history, recovered
 from tests.projections.rebuilding import described, follow, is_right, on_thread, rebuild, truncate
 from tests.projections.writing import Source, Writer
@@ -61,7 +62,7 @@ def test_equal_rows_have_equal_digests_and_others_have_not(writer: Writer) -> No
 
 
 def digests(writer: Writer) -> list[tuple[int, str]]:
-    return [digest_of_rows(writer.database, projection) for projection in BUILT_IN]
+    return [(it.row_count, it.digest) for it in Check(writer.database).run()]
 
 
 def test_an_empty_log_gives_empty_rows(writer: Writer) -> None:
@@ -79,7 +80,7 @@ def test_one_long_stream_is_folded_block_by_block(writer: Writer) -> None:
     losses = [recovered(lost_epoch=2 * no - 1, recovery_no=no) for no in range(1, 120)]
     happenings = [happening for loss in losses for happening in loss]
     with writer.database.transaction() as cursor:
-        writer.application.append(history(granted(), *happenings), cursor=cursor)
+        append(history(granted(), *happenings), cursor)
 
     report = rebuild(writer, block_events=13).run()
 

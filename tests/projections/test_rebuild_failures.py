@@ -19,6 +19,7 @@ from recovery_journal.domain.errors import (
     RecoveryJournalError,
 )
 from recovery_journal.domain.events import AnyEvent, tag_of
+from recovery_journal.log.appender import append
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
@@ -243,7 +244,7 @@ def fill_with_one_stream(writer: Writer, event_count: int) -> None:
     lost = (recovered(lost_epoch=2 * no - 1, recovery_no=no) for no in losses)
     events = history(granted(), *(happening for loss in lost for happening in loss))
     with writer.database.transaction() as cursor:
-        writer.application.append(events, cursor=cursor)
+        append(events, cursor)
 
 
 SKIP = """
@@ -275,7 +276,7 @@ def test_a_log_with_gaps_is_rebuilt_and_its_events_are_counted(
 def write_and_roll_back(writer: Writer, seed: int) -> None:
     events = history(granted(), *recovered(lost_epoch=1, recovery_no=1), attempt_id=f"no-{seed}")
     with writer.database.transaction() as cursor:
-        writer.application.append(events, cursor=cursor)
+        append(events, cursor)
         raise Rollback  # which ends the transaction and goes no further
 
 

@@ -10,12 +10,13 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
+from recovery_journal.log.appender import append
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.rebuild.switch import Switch
-from recovery_journal.read_models.tables.projection_table import apply, shadow_of, table_of
+from recovery_journal.read_models.tables.projection_table import shadow_of, table_of
 from tests.domain.histories import granted, history, ready, recovered
 from tests.projections.rebuilding import follow, on_thread, rebuild
 from tests.projections.writing import Writer
@@ -31,15 +32,15 @@ def test_an_inline_writer_that_waits_for_the_switch_writes_to_the_new_table(
     # Prepared statements that name the table exist before the switch.
     with other.transaction() as cursor:
         for _ in range(7):
-            apply(cursor, DISPATCH_READY, writer.log()[:30])
+            table_of(DISPATCH_READY).apply(cursor, writer.log()[:30])
 
     def write_late() -> None:
         with other.transaction() as cursor:
-            Writer(other).application.append(events, cursor=cursor)
+            append(events, cursor)
             held.set()
             assert blocked.wait(30)
             records = Writer(other).application.records(cursor, events)
-            apply(cursor, DISPATCH_READY, records)
+            table_of(DISPATCH_READY).apply(cursor, records)
 
     thread = threading.Thread(target=write_late)
     prepare_shadow(writer)
@@ -97,11 +98,10 @@ def test_an_event_committed_after_the_switch_below_it_is_not_lost(
     writer: Writer, server_dsn: str
 ) -> None:
     other = Database(server_dsn, writer.database.schema)
-    late = Writer(other)
     (granting, *rest) = history(granted(), *recovered(lost_epoch=1, recovery_no=1)[:4])
 
     with other.transaction() as cursor:
-        late.application.append([granting, *rest], cursor=cursor)
+        append([granting, *rest], cursor)
         # These are visible at once, at positions above a gap that is not settled.
         on_thread(writer.write_random)
         on_thread(lambda: rebuild(writer).run())
@@ -167,8 +167,8 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
 
     with other.transaction() as cursor:
         late = Writer(other).application
-        late.append(events, cursor=cursor)
-        apply(cursor, DISPATCH_READY, late.records(cursor, events))
+        append(events, cursor)
+        table_of(DISPATCH_READY).apply(cursor, late.records(cursor, events))
         running.start()
         wait_until_blocked_by(server_dsn, cursor.connection.info.backend_pid)
     running.join(60)

@@ -27,7 +27,7 @@ from recovery_journal.projections.projection import (
     StreamRow,
 )
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
-from recovery_journal.read_models.tables.projection_table import ProjectionTable, apply, table_of
+from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
 from tests.projections.logs import random_log, rows_of
 
 every_projection = pytest.mark.parametrize("projection", BUILT_IN, ids=lambda it: it.name)
@@ -168,9 +168,9 @@ def test_batches_end_in_the_rows_of_a_fold_from_scratch(
     while rest:
         size = chance.randrange(1, 60)
         with database.transaction() as cursor:
-            apply(cursor, projection, rest[:size])
+            table_of(projection).apply(cursor, rest[:size])
             # The batch comes again.
-            assert apply(cursor, projection, rest[:size]) == 0
+            assert table_of(projection).apply(cursor, rest[:size]) == 0
         rest = rest[size:]
 
     with database.transaction() as cursor:
@@ -184,7 +184,7 @@ def test_the_list_in_dispatch_order_is_read_from_its_index(database: Database) -
     log = random_log(Random(3), attempt_count=30, act_count=900)
     with database.transaction() as cursor:
         table.create(cursor)
-        apply(cursor, DISPATCH_READY, log)
+        table_of(DISPATCH_READY).apply(cursor, log)
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SET LOCAL enable_sort = off")
 
@@ -222,8 +222,8 @@ def test_a_projection_of_ones_own_is_a_row_type_and_a_fold(database: Database) -
     with database.transaction() as cursor:
         table_of(mine).create(cursor)
 
-        apply(cursor, mine, log[:100])
-        apply(cursor, mine, log[50:])
+        table_of(mine).apply(cursor, log[:100])
+        table_of(mine).apply(cursor, log[50:])
 
         found = {row.tenant: row.ready_count for row in table_of(mine).rows(cursor)}
     tenants = [r.event.tenant for r in log if isinstance(r.event, ReadyForDispatch)]
@@ -245,7 +245,7 @@ def test_two_writers_of_the_same_keys_do_not_deadlock(database: Database) -> Non
         try:
             for end in sorted(chance.sample(range(len(log)), 30)):
                 with database.transaction() as cursor:
-                    apply(cursor, RECOVERY_CONTEXTS, log[:end])
+                    table_of(RECOVERY_CONTEXTS).apply(cursor, log[:end])
         except Exception as error:  # noqa: BLE001 — handed to the test
             errors.append(error)
 
@@ -257,7 +257,7 @@ def test_two_writers_of_the_same_keys_do_not_deadlock(database: Database) -> Non
 
     assert errors == []
     with database.transaction() as cursor:
-        apply(cursor, RECOVERY_CONTEXTS, log)
+        table_of(RECOVERY_CONTEXTS).apply(cursor, log)
         found = [table.form.to_bytes(row) for row in table.rows(cursor)]
     assert found == [table.form.to_bytes(row) for row in rows_of(RECOVERY_CONTEXTS, log)]
 
@@ -269,7 +269,7 @@ def test_a_name_that_postgresql_would_not_keep_is_refused(name: str) -> None:
 
     Misnamed.name = name
 
-    with pytest.raises(InvalidInput, match="name of projection"):
+    with pytest.raises(InvalidInput, match="name of projection Misnamed"):
         ProjectionTable(Misnamed())
 
 
@@ -277,7 +277,7 @@ def test_the_name_of_an_index_is_held_to_the_same() -> None:
     class Misnamed(Motley):
         indexes: ClassVar = (Index("x" * 13, ("no",)),)
 
-    with pytest.raises(InvalidInput, match="name of projection"):
+    with pytest.raises(InvalidInput, match="name of projection Misnamed"):
         ProjectionTable(Misnamed())
 
 

@@ -8,6 +8,7 @@ from eventsourcing.persistence import Tracking, TrackingRecorder
 from eventsourcing.tests.persistence import TrackingRecorderTestCase
 
 from recovery_journal.domain.errors import PositionNotReached
+from recovery_journal.library_adapter import LibraryTracking
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.workers import WORKERS
 from recovery_journal.read_models.following.tracking import FollowingState, ProjectionTracking
@@ -23,11 +24,13 @@ def tracking(database: Database) -> ProjectionTracking:
 
 @pytest.mark.parametrize("rule", ["test_insert_tracking", "test_wait"])
 def test_the_table_keeps_the_librarys_tracking_contract(
-    tracking: ProjectionTracking, rule: str
+    database: Database, tracking: ProjectionTracking, rule: str
 ) -> None:
+    assert tracking.all() == []
+
     class Conformance(TrackingRecorderTestCase):
         def create_recorder(self) -> TrackingRecorder:
-            return tracking
+            return LibraryTracking(database)
 
     result = Conformance(rule).run()
 
@@ -53,17 +56,21 @@ def test_a_wait_that_ends_without_an_answer_says_where_the_projection_stands(
         tracking.stop(cursor, "workers", "cannot\0fold")
 
     with pytest.raises(PositionNotReached, match=r"found it at 5 .*it stopped: cannot\ufffdfold"):
-        tracking.wait("workers", 6, timeout=0.01)
+        LibraryTracking(database).wait("workers", 6, timeout=0.01)
 
 
-def test_a_wait_returns_once_the_position_is_reached(tracking: ProjectionTracking) -> None:
-    waiting = threading.Thread(target=tracking.wait, args=("workers", 6, 30.0))
+def test_a_wait_returns_once_the_position_is_reached(
+    database: Database, tracking: ProjectionTracking
+) -> None:
+    library = LibraryTracking(database)
+    waiting = threading.Thread(target=library.wait, args=("workers", 6, 30.0))
     waiting.start()
 
-    tracking.insert_tracking(Tracking("workers", 6))
+    library.insert_tracking(Tracking("workers", 6))
 
     waiting.join()
-    assert tracking.has_tracking_id("workers", 6)
+    assert library.has_tracking_id("workers", 6)
+    assert [place.position for place in tracking.all()] == [6]
 
 
 def test_one_holder_of_a_place_and_the_second_finds_it_taken(

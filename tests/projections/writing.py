@@ -4,6 +4,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from recovery_journal.domain.events import AnyEvent
+from recovery_journal.log.appender import append
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.block import LogBlocks
 from recovery_journal.log.reader import SettledReader
@@ -38,7 +39,7 @@ class Writer:
         """Append the events; the dispatch-ready list inline, unless the program is an old one."""
         for event in events:
             with self.database.transaction() as cursor:
-                self.application.append([event], cursor=cursor)
+                append([event], cursor)
                 if is_inline:
                     self.listed.write(cursor, [event])
 

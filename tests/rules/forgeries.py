@@ -1,4 +1,4 @@
-"""What a role that may append to the log, or a faulty program, can put into an attempt's stream."""
+"""Events that a role with INSERT on the log, or a faulty program, can append to a stream."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -51,7 +51,7 @@ def forge(journal: Journal, stream: str, kind: str) -> int:
 
 
 def fence_of(journal: Journal, stream: str) -> dict[str, Any]:
-    """The fence that the attempt's lease row shows: whoever may read the log knows it too."""
+    """The fence that the attempt's lease row shows: every reader of the log knows it too."""
     found = rows(
         journal, "SELECT epoch, lease_id FROM leases WHERE attempt_id = %(id)s", {"id": stream}
     )

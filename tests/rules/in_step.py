@@ -80,7 +80,7 @@ def listed_rows(journal: Journal) -> list[DispatchReadyRow]:
 
 
 def folded_list(entries: Iterable[HistoryEntry]) -> list[DispatchReadyRow]:
-    """The dispatch-ready list as the log tells it."""
+    """The dispatch-ready list as the log shows it."""
     rows: dict[str, list[DispatchReadyRow]] = {}
     for entry in entries:
         if entry.is_skipped or not isinstance(entry.event, AnyEvent):

@@ -1,4 +1,4 @@
-"""What the tests of the rules begin with: attempts held, lost, ready; and what became of them."""
+"""The scenes of the tests of the rules: attempts held, lost, ready; and their results."""
 
 import threading
 import time
@@ -109,13 +109,13 @@ def until(is_so: Callable[[], object], what: str) -> None:
 
 
 def rows(journal: Journal, query: str, values: Mapping[str, Any] | None = None) -> list[Any]:
-    """What a query finds."""
+    """The rows of a query."""
     with journal.database.cursor() as cursor:
         return cursor.execute(query.encode(), values).fetchall()
 
 
 def change(journal: Journal, statement: str, values: Mapping[str, Any] | None = None) -> int:
-    """Damage or mend the store from outside; how many rows it concerned."""
+    """Damage or repair the store from outside; return the number of rows."""
     with journal.database.cursor() as cursor:
         return cursor.execute(statement.encode(), values).rowcount
 
@@ -149,7 +149,7 @@ def session(journal: Journal, dsn: str) -> Iterator[psycopg.Connection[Any]]:
 
 @contextmanager
 def aside(call: Callable[[], Answer]) -> Iterator[Callable[[], Answer]]:
-    """A call that goes on in a thread beside the test; asked for, its answer or its error."""
+    """A call that runs in a thread beside the test, with its answer or its error."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(call)
         yield lambda: future.result(LIMIT_S)
@@ -171,7 +171,7 @@ REDUCERS: Mapping[str, Reducer] = {"sum": sum_up}
 
 
 def text_of(journal: Journal, event: RecoveryEvent) -> str:
-    """What the failure said of which this event tells, as it is kept beside the log."""
+    """The text of the failure that this event records, as it is kept beside the log."""
     entry = journal.history(event.originator_id)[event.originator_version - 1]
     return str(getattr(entry.event, "message", ""))
 

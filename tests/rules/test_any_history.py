@@ -24,7 +24,7 @@ from tests.rules.in_step import assert_attempt_in_step
 from tests.rules.scenes import OpenJournal, change, held, rows
 
 LIMITS = rj.Limits(ttl_s=60.0, grace_s=0.0, sweeper_ttl_s=0.1, policy=rj.Policy(crash_loop_count=2))
-BY = {"by": "on-call", "reason": "looked at"}
+BY = {"by": "on-call", "reason": "checked"}
 FENCED = (LeaseGranted, LeaseExpired, Seized, Dispatched, QuarantineLifted, Resumed)
 EXAMPLES = count(1)
 
@@ -35,7 +35,7 @@ class Died(Exception):
 
 @dataclass
 class Attempt:
-    """What the test knows of one attempt: every lease ever granted, and the one that is valid."""
+    """The test's model of one attempt: every lease ever granted, and the one that is valid."""
 
     id: str
     leases: list[rj.Lease] = field(default_factory=list)
@@ -87,7 +87,7 @@ class World:
             return
         act = ENDINGS[how]
         if attempt.ended_by == (lease, how):
-            act(lease)  # asked again: no news
+            act(lease)  # retried: no effect
         elif lease is attempt.valid:
             act(lease)
             attempt.valid = None
@@ -174,7 +174,7 @@ WRITES: dict[str, Callable[[rj.Lease, int], object]] = {
 ENDINGS: dict[str, Callable[[rj.Lease], object]] = {
     "complete": lambda lease: lease.complete("done"),
     "fail": lambda lease: lease.fail("broken"),
-    "wait": lambda lease: lease.wait("look at it"),
+    "wait": lambda lease: lease.wait("inspect it"),
     "hand_back": lambda lease: lease.hand_back("draining"),
 }
 PEOPLE: dict[str, Callable[[rj.Journal, str], object]] = {

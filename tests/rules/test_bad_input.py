@@ -1,4 +1,4 @@
-"""What bad input gets: a typed error that says found, needed and what to do; nothing written."""
+"""Bad input results in a typed error that says found, needed and what to do; nothing is written."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -153,7 +153,7 @@ BAD_CALLS: dict[str, Callable[[Any], object]] = {
     "an empty trace id": lambda journal: held(journal, trace_id=""),
     "a claim of none": lambda journal: journal.claim(worker_id="w", limit=0),
     "a claim of all": lambda journal: journal.claim(worker_id="w", limit=10**9),
-    "a claim by nobody": lambda journal: journal.claim(worker_id=""),
+    "a claim without a worker": lambda journal: journal.claim(worker_id=""),
     "one kind as text": lambda journal: journal.claim(worker_id="w", kinds="report"),
     "a kind with NUL": lambda journal: journal.claim(worker_id="w", kinds=["\0"]),
     "a claim without a TTL": lambda journal: journal.claim(worker_id="w", ttl=timedelta(0)),
@@ -268,8 +268,8 @@ def test_a_run_step_other_than_the_announced_is_refused(journal: rj.Journal) -> 
 
 def test_an_unknown_attempt_is_named(counted: rj.Journal) -> None:
     for read in (counted.history, counted.recovery):
-        with pytest.raises(rj.UnknownAttempt, match="'nobody'") as refused:
-            read("nobody")
+        with pytest.raises(rj.UnknownAttempt, match="'unknown'") as refused:
+            read("unknown")
         assert_says(refused.value)
 
 

@@ -215,7 +215,7 @@ def test_an_attempt_past_its_execution_timeout_is_never_claimed(journal: rj.Jour
     assert journal.dispatch_ready() == []
 
 
-def test_asking_again_for_the_same_claim_finds_what_was_won(journal: rj.Journal) -> None:
+def test_a_retry_of_the_same_claim_finds_what_was_won(journal: rj.Journal) -> None:
     for attempt_id in ("a-1", "a-2", "a-3"):
         make_ready(journal, attempt_id)
 
@@ -266,7 +266,7 @@ def test_what_a_worker_is_handed_is_as_of_one_moment(
         patched.setattr(tips, "NEWEST_CHECKPOINTS", slow)
         with aside(lambda: journal.load(zombie)) as loaded:
             until(lambda: rows(journal, SLEEPING)[0]["count"] == 1, "the load to stand still")
-            # Whoever has the attempt now goes on.
+            # The present holder continues.
             worked(lease, step_count=step_count, checkpoint_at=3)
             claim = loaded()
 

@@ -1,4 +1,4 @@
-"""What nobody attends to is said in the status, with since when and what helps."""
+"""The status shows what is delayed, since when, and what helps."""
 
 from datetime import timedelta
 
@@ -12,23 +12,23 @@ def kinds(journal: rj.Journal) -> list[str]:
     return [one.kind.value for one in journal.status().delays]
 
 
-def test_a_lost_lease_that_no_sweeper_takes_is_told_until_one_does(journal: rj.Journal) -> None:
+def test_a_lost_lease_that_no_sweeper_takes_is_shown_until_one_does(journal: rj.Journal) -> None:
     worked(held(journal))
     change(
         journal, "UPDATE leases SET loss = 'reported', renewed_at = renewed_at - %(age)s", AN_HOUR
     )
 
-    (told,) = journal.status().delays
+    (delay,) = journal.status().delays
     journal.sweep()
 
-    assert (told.kind, told.do) == ("not_swept", "see that a sweeper runs: recovery-journal run")
-    assert "(1)" in told.what
-    assert told.since is not None
-    assert timedelta(hours=1) <= journal.now() - told.since < timedelta(hours=1, minutes=5)
+    assert (delay.kind, delay.do) == ("not_swept", "see that a sweeper runs: recovery-journal run")
+    assert "(1)" in delay.what
+    assert delay.since is not None
+    assert timedelta(hours=1) <= journal.now() - delay.since < timedelta(hours=1, minutes=5)
     assert kinds(journal) == []
 
 
-def test_a_recovery_whose_sweeper_is_gone_is_told_too(journal: rj.Journal) -> None:
+def test_a_recovery_whose_sweeper_is_gone_is_shown_too(journal: rj.Journal) -> None:
     held(journal)
     change(
         journal, "UPDATE leases SET status = 'recovering', retry_at = renewed_at - %(age)s", AN_HOUR
@@ -52,7 +52,7 @@ def test_a_living_lease_is_no_delay_however_old_it_is(journal: rj.Journal) -> No
     assert kinds(journal) == []
 
 
-def test_settled_events_that_nobody_follows_are_told_until_somebody_does(
+def test_settled_events_that_no_follower_folds_are_shown_until_one_does(
     journal: rj.Journal,
 ) -> None:
     held(journal)
@@ -60,11 +60,11 @@ def test_settled_events_that_nobody_follows_are_told_until_somebody_does(
     change(journal, "UPDATE journal_events SET recorded_at = recorded_at - %(age)s", AN_HOUR)
     change(journal, "ALTER TABLE journal_events ENABLE TRIGGER ALL")
 
-    (told,) = journal.status().delays
+    (delay,) = journal.status().delays
     rj.Follower(journal).catch_up(timeout_s=20)
 
-    assert told.kind == "not_followed"
-    assert "workers" in told.what
-    assert told.since is not None
-    assert journal.now() - told.since >= timedelta(hours=1)
+    assert delay.kind == "not_followed"
+    assert "workers" in delay.what
+    assert delay.since is not None
+    assert journal.now() - delay.since >= timedelta(hours=1)
     assert kinds(journal) == []

@@ -53,7 +53,7 @@ def test_a_server_that_looks_the_same_is_believed_unless_a_person_knows_better(
     assert_in_step(journal)
 
 
-def test_nothing_is_changed_by_a_look(journal: rj.Journal) -> None:
+def test_a_check_changes_nothing(journal: rj.Journal) -> None:
     lease = worked(held(journal))
     forget(journal, "a-1", after=1)
 
@@ -180,7 +180,7 @@ def test_an_attempt_that_cannot_be_opened_again_holds_up_no_other(journal: rj.Jo
     assert journal.recovery("a-3").stage is rj.Stage.READY
 
 
-def test_a_projection_that_has_read_lost_events_is_told_and_left_alone_until_rebuilt(
+def test_a_projection_that_has_read_lost_events_is_named_and_left_alone_until_rebuilt(
     journal: rj.Journal,
 ) -> None:
     held(journal)
@@ -206,7 +206,7 @@ def test_a_projection_that_has_read_lost_events_is_told_and_left_alone_until_reb
     assert all(one.is_right for one in journal.check())
 
 
-def test_a_second_acceptance_waits_for_nobody_and_numbers_only_grow(journal: rj.Journal) -> None:
+def test_a_second_acceptance_waits_for_no_lock_and_numbers_only_grow(journal: rj.Journal) -> None:
     first = after_restore(journal).raised
     second = after_restore(journal).raised
 

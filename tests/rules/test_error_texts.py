@@ -1,4 +1,4 @@
-"""What an error says may quote a payload, so it never enters the log unless that is wanted."""
+"""The text of an error may quote a payload, so it never enters the log unless that is wanted."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -283,7 +283,7 @@ def test_a_text_is_shown_for_as_long_as_it_is_kept_and_then_its_digest(
     assert rows(journal, "SELECT * FROM error_texts") == []
 
 
-def test_the_text_of_a_run_that_goes_on_is_erased_by_its_age(open_journal: OpenJournal) -> None:
+def test_the_text_of_a_open_run_is_erased_by_its_age(open_journal: OpenJournal) -> None:
     journal = open_journal(limits=ONE_TRY, reducers={"bill": refuse})
     report(journal, worked(held(journal, kind="bill")))
 

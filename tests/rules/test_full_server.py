@@ -1,4 +1,4 @@
-"""A server that takes no more connections: whoever has one goes on, the others wait and say why."""
+"""A server without free connections: a process that has one continues, others wait and say why."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -34,7 +34,7 @@ def small_server(server_folder: Path) -> Iterator[PrivateServer]:
         server.stop("immediate")
 
 
-def test_a_full_server_delays_who_connects_and_nobody_else(small_server: PrivateServer) -> None:
+def test_a_full_server_delays_new_connections_and_no_others(small_server: PrivateServer) -> None:
     dsn = small_server.dsn.replace("postgres@", "journal@")
     problems: list[rj.Retry] = []
     with rj.open(dsn, limits=LIMITS) as journal, ExitStack() as others:
@@ -62,5 +62,5 @@ def test_a_full_server_delays_who_connects_and_nobody_else(small_server: Private
         thread.join()
 
         assert {type(problem) for problem in problems} == {ServerUnavailable}
-        assert "9 of 9 connections are in use" in said.what
+        assert "9 of 9 are in use" in said.what
         assert "max_connections" in said.do

@@ -1,4 +1,4 @@
-"""What a claim returns is held: leases are renewed from winning until the caller has them."""
+"""The leases of a claim are held: they are renewed until the caller has them."""
 
 import threading
 import time

@@ -51,7 +51,9 @@ def test_a_lease_handed_back_is_ready_at_once(journal: rj.Journal) -> None:
     assert claim_one(journal).state == {"sum": 1}
 
 
-def test_a_reported_worker_loses_all_its_leases_and_nobody_else_any(journal: rj.Journal) -> None:
+def test_a_reported_worker_loses_its_leases_and_no_other_worker_any(
+    journal: rj.Journal,
+) -> None:
     for attempt_id, worker_id in (("a", "w-1"), ("b", "w-1"), ("c", "w-2")):
         held(journal, attempt_id, worker_id=worker_id)
 
@@ -107,7 +109,7 @@ def test_a_report_without_an_incarnation_is_refused_where_two_lives_hold_leases(
 
 def test_a_report_of_an_unknown_worker_is_refused(journal: rj.Journal) -> None:
     with pytest.raises(rj.InvalidInput, match="check the worker's id"):
-        journal.report_lost(worker_id="nobody", reason="pod deleted")
+        journal.report_lost(worker_id="unknown", reason="pod deleted")
 
 
 def test_five_recoveries_in_a_row_without_progress_are_the_last(journal: rj.Journal) -> None:
@@ -217,7 +219,7 @@ def test_a_run_may_be_attempted_again_after_its_attempt_ended(journal: rj.Journa
 def test_a_run_with_an_open_attempt_is_busy(journal: rj.Journal, status: str) -> None:
     lease = held(journal, run_id="r-1")
     if status == "waiting":
-        lease.wait("look at it")
+        lease.wait("inspect it")
     elif status != "held":
         report(journal, lease)
     if status == "quarantined":

@@ -28,7 +28,7 @@ from tests.rules.scenes import (
 )
 
 SHORT_SWEEPS = rj.Limits(ttl_s=60.0, grace_s=0.0, sweeper_ttl_s=0.1)
-BY = {"by": "on-call", "reason": "looked at"}
+BY = {"by": "on-call", "reason": "checked"}
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_write_is_made_once(
     assert proxy.loss_count == 1
     assert count(remote, table) == before + 1
     assert types_of(remote) == ["LeaseGranted", "Confirmed"]
-    lease.record_step("and goes on", {"n": 2})
+    lease.record_step("and continues", {"n": 2})
     report(remote, lease)
     assert types_of(remote)[-1] == "ReadyForDispatch"
 
@@ -186,7 +186,7 @@ def test_a_heartbeat_is_renewed(remote: rj.Journal, proxy: LossyProxy, lost: Los
 ENDINGS: dict[str, Callable[[rj.Lease], object]] = {
     "completed": lambda lease: lease.complete({"sum": 3}),
     "failed": lambda lease: lease.fail(ValueError("broken")),
-    "waiting": lambda lease: lease.wait("look at it"),
+    "waiting": lambda lease: lease.wait("inspect it"),
 }
 
 
@@ -275,8 +275,8 @@ def test_a_claim_of_many_wins_each_once(remote: rj.Journal, proxy: LossyProxy, l
         claim.lease.complete("it is ours")
 
 
-# Its own second try is lost as well, so the caller is told, and asks again.
-ASKED_AGAIN: dict[str, tuple[bytes, Callable[[rj.Lease], object], str, int]] = {
+# Its own second try is lost as well, so the caller gets the error, and retries.
+RETRIED: dict[str, tuple[bytes, Callable[[rj.Lease], object], str, int]] = {
     "heartbeat": (b"UPDATE leases", lambda lease: lease.heartbeat(), "leases", 1),
     "announcement": (
         b"INTO announcements",
@@ -306,11 +306,11 @@ ASKED_AGAIN: dict[str, tuple[bytes, Callable[[rj.Lease], object], str, int]] = {
 
 
 @lost
-@pytest.mark.parametrize("write", ASKED_AGAIN)
+@pytest.mark.parametrize("write", RETRIED)
 def test_a_write_that_its_caller_asks_for_again_is_made_once(
     remote: rj.Journal, proxy: LossyProxy, lost: Lost, write: str
 ) -> None:
-    pattern, make, table, needed = ASKED_AGAIN[write]
+    pattern, make, table, needed = RETRIED[write]
     lease = worked(held(remote))
     proxy.lose(pattern, lost, times=2)
 
@@ -323,7 +323,7 @@ def test_a_write_that_its_caller_asks_for_again_is_made_once(
     expected = ["LeaseGranted", "Confirmed", *(["LeaseEnded"] if write == "completion" else [])]
     assert types_of(remote) == expected
     if write != "completion":
-        lease.complete("and goes on")
+        lease.complete("and continues")
 
 
 @lost
@@ -331,7 +331,7 @@ def test_a_write_that_its_caller_asks_for_again_is_made_once(
 def test_a_first_write_that_its_caller_asks_for_again_confirms_once(
     remote: rj.Journal, proxy: LossyProxy, lost: Lost, write: str
 ) -> None:
-    _, make, _, _ = ASKED_AGAIN[write]
+    _, make, _, _ = RETRIED[write]
     lease = held(remote)
     proxy.lose(b"COMMIT", lost, times=2)
 
@@ -340,7 +340,7 @@ def test_a_first_write_that_its_caller_asks_for_again_confirms_once(
     make(lease)
 
     assert proxy.loss_count == 2
-    lease.record_step("and goes on", {"n": 2})
+    lease.record_step("and continues", {"n": 2})
     assert types_of(remote) == ["LeaseGranted", "Confirmed"]
 
 
@@ -420,7 +420,7 @@ def test_a_batch_of_a_follower_is_folded_once(
 
 
 def resume(journal: rj.Journal) -> None:
-    held(journal).wait("look at it")
+    held(journal).wait("inspect it")
 
 
 def lift(journal: rj.Journal) -> None:
@@ -456,7 +456,7 @@ def test_what_a_person_does_happens_once(
 
 @lost
 @pytest.mark.parametrize("after", range(4))
-def test_a_recovery_that_lost_a_commit_goes_on_and_takes_every_step_once(
+def test_a_recovery_that_lost_a_commit_continues_and_takes_every_step_once(
     open_journal: OpenJournal, proxy: LossyProxy, lost: Lost, after: int
 ) -> None:
     journal = open_journal(limits=SHORT_SWEEPS, reducers={"sum": sum_up})

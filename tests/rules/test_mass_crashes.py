@@ -9,11 +9,11 @@ import pytest
 import recovery_journal as rj
 from recovery_journal.domain.events import QuarantineCause, Quarantined, Replayed, StepFailed
 from recovery_journal.domain.replay import ReplayMode
-from recovery_journal.log.cohort_appender import FEW
+from recovery_journal.log.appender import FEW
 from recovery_journal.postgres.database import Database
 from recovery_journal.recovery.replayer import ASKED_AHEAD_COUNT
 from recovery_journal.store.tips import INLINE_BYTES
-from scripts.benchmark.lost_fleet import KIND, TAIL_STEPS, fill_lost, fold
+from scripts.histories.lost import KIND, TAIL_STEPS, fill_lost, fold
 from tests.rules.scenes import (
     OpenJournal,
     blocked_count,
@@ -64,7 +64,7 @@ def test_a_sweeper_passes_over_what_another_one_is_taking(
     assert ready(journal.sweep()) == attempts[:3]
 
 
-def test_what_was_locked_when_its_cohort_passed_is_looked_at_again(
+def test_what_was_locked_when_its_cohort_passed_is_checked_again(
     open_journal: OpenJournal, server_dsn: str
 ) -> None:
     watcher = open_journal()

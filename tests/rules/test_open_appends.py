@@ -13,7 +13,7 @@ from recovery_journal.claiming.claims import Claims
 from recovery_journal.domain.errors import AppendBlocked, StreamOccupied, TailLost
 from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.log import open_writers
-from recovery_journal.log.cohort_appender import FEW
+from recovery_journal.log.appender import FEW
 from recovery_journal.monitoring.delays import DelayKind
 from recovery_journal.store import set_aside
 from recovery_journal.store.lease import Lease
@@ -93,7 +93,7 @@ def test_many_that_are_open_hold_up_no_other(damaged: rj.Journal, server_dsn: st
     assert sorted(id_ for id_, one in swept.items() if not one.is_ready) == blocked
 
 
-def test_after_the_limit_of_waits_a_sweep_says_so_and_the_next_goes_on(
+def test_after_the_limit_of_waits_a_sweep_says_so_and_the_next_continues(
     damaged: rj.Journal, server_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(set_aside, "TIMEOUT_LIMIT", 2)
@@ -128,7 +128,7 @@ def test_claims_pass_over_it(damaged: rj.Journal, server_dsn: str, limit: int) -
 def test_a_claim_that_cannot_be_given_back_loses_no_other(
     damaged: rj.Journal, server_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The insert comes between the claim and the look at what was claimed."""
+    """The insert comes between the claim and the query of what was claimed."""
     leases = [worked(held(damaged, f"a-{number}", worker_id="w-1")) for number in range(3)]
     report(damaged, leases[0])
     change(damaged, r"UPDATE run_steps SET output = '\x00' WHERE run_id = 'run of a-1'")
@@ -199,7 +199,7 @@ def restore(journal: rj.Journal) -> rj.Restored:
     return restored
 
 
-@pytest.mark.parametrize("stream", ["a stream of nobody", "a-ready", "a-ended"])
+@pytest.mark.parametrize("stream", ["a stream of no attempt", "a-ready", "a-ended"])
 def test_a_restore_does_not_wait_for_it_where_nothing_is_held(
     damaged: rj.Journal, server_dsn: str, stream: str
 ) -> None:
@@ -277,8 +277,8 @@ def test_what_it_appends_after_all_is_read_and_folded_by_everybody(
     """Its position was drawn before the restore, and is below those that are given out since."""
     held(damaged, "a-1")
     with session(damaged, server_dsn) as other:
-        tag, state = KINDS["confirmed"](damaged, "nobody")
-        other.execute(APPEND_ANY, ["nobody", 1, tag, state])
+        tag, state = KINDS["confirmed"](damaged, "unknown")
+        other.execute(APPEND_ANY, ["unknown", 1, tag, state])
         raised = restore(damaged).raised
         held(damaged, "a-2")
         other.commit()
@@ -286,7 +286,7 @@ def test_what_it_appends_after_all_is_read_and_folded_by_everybody(
     positions = [entry.position for entry in damaged.log(limit=100)]
     [late] = rows(
         damaged,
-        "SELECT notification_id AS position FROM journal_events WHERE originator_id = 'nobody'",
+        "SELECT notification_id AS position FROM journal_events WHERE originator_id = 'unknown'",
     )
     assert raised is not None
     assert raised.positions.last < late["position"] < raised.positions.skipped_to
@@ -303,7 +303,7 @@ def test_what_it_appends_after_all_is_read_and_folded_by_everybody(
 def test_a_restore_that_is_followed_by_another_gives_no_number_out_twice(
     damaged: rj.Journal, server_dsn: str
 ) -> None:
-    with left_open(damaged, server_dsn, "a stream of nobody"):
+    with left_open(damaged, server_dsn, "a stream of no attempt"):
         first, second = restore(damaged).raised, restore(damaged).raised
 
     assert first is not None
@@ -345,7 +345,7 @@ def test_an_act_of_a_person_on_an_attempt_names_who_has_its_next_place(
     lease = worked(held(damaged, "a-1"))
     change(damaged, r"UPDATE checkpoints SET state = '\x00'")
     report(damaged, lease)
-    by = {"by": "ann", "reason": "looked at"}
+    by = {"by": "ann", "reason": "checked"}
     acts: dict[str, Callable[[], object]] = {
         "cancel": lambda: damaged.cancel("a-1", **by),
         "lift": lambda: damaged.lift_quarantine("a-1", "restart", **by),

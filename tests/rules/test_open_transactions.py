@@ -1,4 +1,4 @@
-"""A transaction that has appended and does not end delays readers; they are told whose it is, and
+"""A transaction that has appended and does not end delays readers; they name its process, and
 lose nothing."""
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Rule R9: an outage of the server is nobody's death; a true death is found all the same."""
+"""Rule R9: an outage of the server is no worker's death; a true death is found all the same."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def test_nothing_is_lost_within_a_ttl_and_grace_of_a_servers_start(
         dead.heartbeat()
 
 
-def test_a_server_down_for_longer_than_a_ttl_kills_nobody(
+def test_a_server_down_for_longer_than_a_ttl_kills_no_worker(
     server_of_one: tuple[PrivateServer, rj.Journal],
 ) -> None:
     server, journal = server_of_one
@@ -209,7 +209,7 @@ def test_nothing_is_lost_within_a_ttl_and_grace_of_a_servers_exhaustion(
     assert_lost_no_sooner(sweeper, over_at["now"])
 
 
-def test_a_stranger_who_takes_all_locks_again_and_again_kills_nobody(
+def test_a_stranger_who_takes_all_locks_again_and_again_kills_no_worker(
     server_of_one: tuple[PrivateServer, rj.Journal],
 ) -> None:
     server, sweeper = server_of_one
@@ -235,7 +235,7 @@ def is_up_for_a_while(journal: rj.Journal) -> bool:
     return bool(rows(journal, query, {"wait": wait})[0]["is_past"])
 
 
-def test_a_worker_that_was_cut_off_goes_on_under_its_lease(open_journal: OpenJournal) -> None:
+def test_a_worker_that_was_cut_off_continues_under_its_lease(open_journal: OpenJournal) -> None:
     worker, other = open_journal(), open_journal()
     lease = worked(held(worker))
 

@@ -1,4 +1,4 @@
-"""What a person may do in each status, and what is refused."""
+"""The acts of a person in each status, and those that are refused."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ from tests.rules.scenes import (
     worked,
 )
 
-BY = {"by": "on-call", "reason": "looked at"}
+BY = {"by": "on-call", "reason": "checked"}
 
 
 class Gone(BaseException):
@@ -42,7 +42,7 @@ def ready(open_journal: OpenJournal) -> rj.Lease:
 
 def waiting(open_journal: OpenJournal) -> rj.Lease:
     lease = worked(held(open_journal()))
-    lease.wait("look at it")
+    lease.wait("inspect it")
     return lease
 
 
@@ -87,10 +87,10 @@ def test_an_open_attempt_is_cancelled_for_good(open_journal: OpenJournal, status
     assert journal.sweep() == []
     assert journal.claim(worker_id="w-2") == []
     ended = next(e.event for e in journal.history("a-1") if e.event.recorded_by.role == "person")
-    assert (ended.recorded_by.name, ended.reason) == ("on-call", "looked at")
+    assert (ended.recorded_by.name, ended.reason) == ("on-call", "checked")
 
 
-def test_a_cancel_asked_for_again_is_no_news(journal: rj.Journal) -> None:
+def test_a_cancel_is_idempotent(journal: rj.Journal) -> None:
     held(journal)
 
     for _ in range(2):
@@ -130,7 +130,7 @@ def test_only_a_quarantine_is_lifted(open_journal: OpenJournal, status: str) -> 
 
 
 def test_a_waiting_attempt_is_not_dispatched_until_it_is_resumed(journal: rj.Journal) -> None:
-    worked(held(journal)).wait("look at it")
+    worked(held(journal)).wait("inspect it")
     assert journal.sweep() == []
     assert journal.claim(worker_id="w-2") == []
 
@@ -156,9 +156,9 @@ def test_an_attempt_may_wait_again(journal: rj.Journal) -> None:
 @pytest.mark.parametrize("act", ["cancel", "resume"])
 def test_an_unknown_attempt_is_refused(journal: rj.Journal, act: str) -> None:
     with pytest.raises(rj.UnknownAttempt, match="check the id or acquire it first"):
-        getattr(journal, act)("nobody's", **BY)
+        getattr(journal, act)("no-one's", **BY)
     with pytest.raises(rj.UnknownAttempt):
-        journal.lift_quarantine("nobody's", "retry", **BY)
+        journal.lift_quarantine("no-one's", "retry", **BY)
 
 
 @pytest.mark.parametrize(("by", "reason"), [("", "why"), ("who", ""), ("who", "  "), ("\0", "why")])

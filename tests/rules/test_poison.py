@@ -1,4 +1,4 @@
-"""Runs with which nobody can go on: they are given back, refused or quarantined, and the others of
+"""Runs that no worker can continue: they are requeued, refused or quarantined, and the others of
 their batch are not kept waiting."""
 
 import errno
@@ -22,7 +22,7 @@ from recovery_journal.domain.events import (
     StepFailed,
 )
 from recovery_journal.recovery.replayer import HUNG_LIMIT, POSTPONED
-from recovery_journal.store.acquisition import LAST_ATTEMPT
+from recovery_journal.store.acquisition import DRAW
 from tests.rules.scenes import (
     OpenJournal,
     change,
@@ -42,7 +42,7 @@ from tests.rules.scenes import (
     worked,
 )
 
-BY = {"by": "on-call", "reason": "looked at"}
+BY = {"by": "on-call", "reason": "checked"}
 FAST = rj.Policy(raise_limit=3, backoff_s=0.01, backoff_limit_s=0.05)
 LIMITS_FOLDING = rj.Limits(ttl_s=60.0, grace_s=0.0, reducer_s=0.3, policy=FAST)
 
@@ -293,7 +293,9 @@ def test_a_checkpoint_in_a_newer_format_waits_for_a_newer_sweeper(
     assert claim_one(journal).state == {"sum": 1}
 
 
-def test_nobody_newer_comes_within_the_wait_so_a_person_decides(open_journal: OpenJournal) -> None:
+def test_no_newer_program_comes_in_time_so_a_person_decides(
+    open_journal: OpenJournal,
+) -> None:
     policy = rj.Policy(version_wait_s=0.2, backoff_s=0.01, backoff_limit_s=0.02)
     journal = open_journal(limits=rj.Limits(ttl_s=60.0, grace_s=0.0, policy=policy))
     lease = worked(held(journal))
@@ -445,7 +447,7 @@ def test_no_attempt_is_opened_where_its_checkpoint_could_not_be_loaded(
 FOREIGN = "UPDATE run_steps SET epoch = epoch + 1000 WHERE ordinal = 2"
 
 
-def test_a_run_that_somebody_unknown_went_on_with_is_quarantined(journal: rj.Journal) -> None:
+def test_a_run_that_an_unknown_worker_continued_is_quarantined(journal: rj.Journal) -> None:
     lease = worked(held(journal))
     change(journal, FOREIGN)
 
@@ -459,7 +461,7 @@ def test_a_run_that_somebody_unknown_went_on_with_is_quarantined(journal: rj.Jou
 @pytest.mark.parametrize(
     ("option", "tail"), [("retry", [1, 2]), ("accept_tip", [1, 2]), ("restart", [])]
 )
-def test_a_foreign_tip_may_be_mended_accepted_or_left(
+def test_a_foreign_tip_may_be_repaired_accepted_or_left(
     journal: rj.Journal, option: str, tail: list[int]
 ) -> None:
     lease = worked(held(journal), checkpoint_at=None)
@@ -471,7 +473,7 @@ def test_a_foreign_tip_may_be_mended_accepted_or_left(
 
     assert journal.lift_quarantine("a-1", option, **BY).is_ready
 
-    for worker_id in ("w-2", "w-3"):  # and once more: what was accepted stays accepted
+    for worker_id in ("w-2", "w-3"):  # and again: what was accepted stays accepted
         claim = claim_one(journal, worker_id)
         assert [step.ordinal for step in claim.tail] == tail
         report(journal, claim.lease)
@@ -507,7 +509,9 @@ def test_who_needs_no_version_goes_to_every_worker(journal: rj.Journal) -> None:
     assert len(journal.claim(worker_id="new", code_versions=["2"])) == 1
 
 
-def test_a_version_that_nobody_has_any_more_is_a_persons_matter(open_journal: OpenJournal) -> None:
+def test_a_version_that_no_worker_has_is_a_persons_matter(
+    open_journal: OpenJournal,
+) -> None:
     journal = open_journal(limits=VERSIONS)
     make_ready(journal, "a-1", code_version="1")
     assert journal.claim(worker_id="new", code_versions=["2"]) == []
@@ -529,7 +533,7 @@ def test_a_version_that_nobody_has_any_more_is_a_persons_matter(open_journal: Op
         ({"code_versions": ["1"], "kinds": ["run"], "tenants": ["none"]}, "one of its own came"),
         ({"code_versions": ["1"], "tenants": ["none"]}, "one of its own came for any kind"),
         ({"code_versions": ["2"], "kinds": ["other"]}, "others came for another kind"),
-        ({"kinds": ["other"]}, "nobody said a version"),
+        ({"kinds": ["other"]}, "no version was named"),
     ],
 )
 def test_a_rolling_deploy_or_an_absent_fleet_quarantines_nothing(
@@ -558,7 +562,7 @@ def test_a_version_at_work_is_not_missed(open_journal: OpenJournal) -> None:
 
 
 @pytest.mark.parametrize("option", ["retry", "accept_tip", "restart"])
-def test_a_changed_code_may_be_waited_for_once_more_or_waived(
+def test_a_changed_code_may_be_waited_for_again_or_waived(
     open_journal: OpenJournal, option: str
 ) -> None:
     journal = open_journal(limits=VERSIONS)
@@ -602,15 +606,16 @@ def test_opening_an_attempt_reads_neither_the_tail_nor_the_attempts_before(
             cursor.execute(f"SET LOCAL enable_{other_way} = off".encode())
         before = cursor.execute(READ).fetchall()
         progress = journal._runs.end("r", cursor)
-        last = cursor.execute(LAST_ATTEMPT, {"run_id": "r"}).fetchone()
+        drawn = cursor.execute(DRAW, {"run_id": "r"}).fetchone()
         after = cursor.execute(READ).fetchall()
 
-    assert (progress.ordinal, last) == (30, {"attempt_no": 30})
+    assert drawn is not None
+    assert (progress.ordinal, drawn["attempt_no"]) == (30, 31)
     for earlier, later in zip(before, after, strict=True):
         assert later["count"] - earlier["count"] <= 2, later["name"]
 
 
-def test_attempts_of_one_run_are_numbered_and_go_on_where_the_last_one_stood(
+def test_attempts_of_one_run_are_numbered_and_resume_where_the_last_one_stood(
     journal: rj.Journal,
 ) -> None:
     for number in range(1, 30):

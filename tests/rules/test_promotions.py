@@ -38,7 +38,7 @@ def standby(private_server: PrivateServer) -> Iterator[PrivateServer]:
 
 
 def says(server: PrivateServer, condition: str) -> bool:
-    """What a server answers, be it a standby or not."""
+    """Whether a server is a standby."""
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         row = connection.execute(f"SELECT {condition}".encode()).fetchone()
     assert row is not None
@@ -75,10 +75,10 @@ def test_a_promotion_is_nobodys_death(
             journal.adopt(dead.terms).heartbeat()
 
 
-def test_a_promoted_standby_that_lacks_the_end_of_the_log_is_refused_by_whoever_ran_on(
+def test_a_promoted_standby_that_lacks_the_end_of_the_log_is_refused_by_programs_that_ran_on(
     private_server: PrivateServer, standby: PrivateServer
 ) -> None:
-    """A worker, a sweeper and a reader know both servers and go on to whichever is the primary."""
+    """A worker, a sweeper and a reader know both servers and continue on the primary."""
     hosts = ",".join(
         str(conninfo_to_dict(server.dsn)["host"]) for server in (private_server, standby)
     )

@@ -1,4 +1,4 @@
-"""Somebody is told when the journal gives up on a run: at least once, and nothing waits for it."""
+"""A hook is notified when a run is quarantined: at least once, and no recovery waits for it."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ from tests.rules.scenes import (
     worked,
 )
 
-BY = {"by": "on-call", "reason": "looked at"}
+BY = {"by": "on-call", "reason": "checked"}
 FAST = rj.Limits(ttl_s=60.0, grace_s=0.0, policy=rj.Policy(backoff_s=0.01, backoff_limit_s=0.01))
 CORRUPT = r"UPDATE checkpoints SET state = '\x00'"
 
@@ -36,75 +36,79 @@ def quarantine(journal: rj.Journal, attempt_id: str = "a-1") -> None:
     assert types_of(journal, attempt_id)[-1] == "Quarantined"
 
 
-def untold(journal: rj.Journal) -> list[str]:
+def pending(journal: rj.Journal) -> list[str]:
     query = "SELECT attempt_id FROM pending_quarantine_notices ORDER BY attempt_id"
     return [row["attempt_id"] for row in rows(journal, query)]
 
 
-def test_a_hook_is_told_which_attempt_why_and_what_may_be_chosen(journal: rj.Journal) -> None:
+def test_a_hook_learns_which_attempt_why_and_what_may_be_chosen(journal: rj.Journal) -> None:
     quarantine(journal)
-    told: list[rj.QuarantinedAttempt] = []
+    notified: list[rj.QuarantinedAttempt] = []
 
-    assert journal.notify_quarantines(told.append) == 1
+    assert journal.notify_quarantines(notified.append) == 1
 
-    assert told == journal.quarantined()
-    assert (told[0].attempt_id, told[0].cause, told[0].tenant) == ("a-1", "corrupt", "acme")
-    assert "checkpoint 1 of run 'run of a-1' has digest" in told[0].explanation
+    assert notified == journal.quarantined()
+    assert (notified[0].attempt_id, notified[0].cause, notified[0].tenant) == (
+        "a-1",
+        "corrupt",
+        "acme",
+    )
+    assert "checkpoint 1 of run 'run of a-1' has digest" in notified[0].explanation
 
 
-def test_a_hook_is_told_of_each_quarantine_once(journal: rj.Journal) -> None:
+def test_a_hook_is_notified_of_each_quarantine_once(journal: rj.Journal) -> None:
     quarantine(journal)
-    told: list[rj.QuarantinedAttempt] = []
+    notified: list[rj.QuarantinedAttempt] = []
 
     for _ in range(2):
-        journal.notify_quarantines(told.append)
+        journal.notify_quarantines(notified.append)
     assert journal.lift_quarantine("a-1", "retry", **BY).stage is rj.Stage.QUARANTINED
     for _ in range(2):
-        journal.notify_quarantines(told.append)
+        journal.notify_quarantines(notified.append)
 
-    assert [one.attempt_id for one in told] == ["a-1", "a-1"]
-    assert told[0].since < told[1].since
+    assert [one.attempt_id for one in notified] == ["a-1", "a-1"]
+    assert notified[0].since < notified[1].since
 
 
-def test_what_a_claimer_or_a_timeout_quarantined_is_told_too(open_journal: OpenJournal) -> None:
+def test_what_a_claimer_or_a_timeout_quarantined_is_reported_too(open_journal: OpenJournal) -> None:
     journal = open_journal()
     report(journal, worked(held(journal)))
     change(journal, r"UPDATE run_steps SET output = '\x00' WHERE ordinal = 2")
     assert journal.claim(worker_id="w-2") == []
-    told: list[rj.QuarantinedAttempt] = []
+    notified: list[rj.QuarantinedAttempt] = []
 
-    journal.notify_quarantines(told.append)
+    journal.notify_quarantines(notified.append)
 
-    assert [one.cause for one in told] == ["diverged"]
+    assert [one.cause for one in notified] == ["diverged"]
 
 
-def test_what_a_person_has_lifted_meanwhile_is_told_no_more(journal: rj.Journal) -> None:
+def test_what_a_person_has_lifted_meanwhile_is_reported_no_more(journal: rj.Journal) -> None:
     quarantine(journal)
-    assert untold(journal) == ["a-1"]
+    assert pending(journal) == ["a-1"]
 
     journal.lift_quarantine("a-1", "restart", **BY)
 
-    assert untold(journal) == []
+    assert pending(journal) == []
     claim_one(journal).lease.complete()
 
 
-def test_what_was_cancelled_meanwhile_is_told_no_more(journal: rj.Journal) -> None:
+def test_what_was_cancelled_meanwhile_is_reported_no_more(journal: rj.Journal) -> None:
     quarantine(journal)
 
     journal.cancel("a-1", **BY)
 
-    assert untold(journal) == []
+    assert pending(journal) == []
 
 
-def test_a_stale_write_takes_nobody_out_of_quarantine(journal: rj.Journal) -> None:
+def test_a_stale_write_takes_no_attempt_out_of_quarantine(journal: rj.Journal) -> None:
     lease = worked(held(journal))
     change(journal, CORRUPT)
     report(journal, lease)
     with pytest.raises(rj.LeaseLost):
         lease.heartbeat()
-    told: list[rj.QuarantinedAttempt] = []
+    notified: list[rj.QuarantinedAttempt] = []
 
-    assert journal.notify_quarantines(told.append) == 1
+    assert journal.notify_quarantines(notified.append) == 1
 
 
 def test_a_hook_that_raises_is_called_again_and_not_for_ever(open_journal: OpenJournal) -> None:
@@ -113,60 +117,60 @@ def test_a_hook_that_raises_is_called_again_and_not_for_ever(open_journal: OpenJ
     problems: list[HookFailed] = []
 
     def refuse(_attempt: rj.QuarantinedAttempt) -> None:
-        raise ConnectionError("nobody answers")
+        raise ConnectionError("no answer")
 
     def is_given_up() -> bool:
         assert journal.notify_quarantines(refuse, on_problem=problems.append) == 0
-        return not untold(journal)
+        return not pending(journal)
 
     until(is_given_up, "the last try")
 
     assert len(problems) == TRY_LIMIT
-    assert "found ConnectionError: nobody answers" in str(problems[0])
+    assert "found ConnectionError: no answer" in str(problems[0])
     assert "it is called again in 0.01 s" in str(problems[0])
     assert "is not called again" in str(problems[-1])
     assert types_of(journal)[-1] == "Quarantined"
 
 
-async def tell_later(_attempt: rj.QuarantinedAttempt) -> None:
+async def notify_later(_attempt: rj.QuarantinedAttempt) -> None:
     pass
 
 
-def tell_bit_by_bit(_attempt: rj.QuarantinedAttempt) -> Any:
+def notify_bit_by_bit(_attempt: rj.QuarantinedAttempt) -> Any:
     yield
 
 
-@pytest.mark.parametrize("returned", [tell_later, tell_bit_by_bit])
+@pytest.mark.parametrize("returned", [notify_later, notify_bit_by_bit])
 def test_a_hook_that_returns_code_which_has_not_run_counts_as_failed(
     journal: rj.Journal, returned: Any
 ) -> None:
     quarantine(journal)
     problems: list[HookFailed] = []
 
-    told_count = journal.notify_quarantines(lambda it: returned(it), on_problem=problems.append)  # noqa: PLW0108 - a lambda, so that the door cannot see it
+    notified_count = journal.notify_quarantines(lambda it: returned(it), on_problem=problems.append)  # noqa: PLW0108 - a lambda, so that the door cannot see it
 
-    assert told_count == 0
+    assert notified_count == 0
     assert "whose code has not run" in str(problems[0])
-    assert untold(journal) == ["a-1"]
+    assert pending(journal) == ["a-1"]
 
 
-def test_one_that_fails_does_not_keep_the_others_from_being_told(journal: rj.Journal) -> None:
+def test_one_that_fails_does_not_keep_the_others_from_being_reported(journal: rj.Journal) -> None:
     for attempt_id in ("a-1", "a-2", "a-3"):
         quarantine(journal, attempt_id)
-    told = []
+    notified = []
 
-    def tell(attempt: rj.QuarantinedAttempt) -> None:
+    def notify(attempt: rj.QuarantinedAttempt) -> None:
         if attempt.attempt_id == "a-2":
             raise ValueError("not this one")
-        told.append(attempt.attempt_id)
+        notified.append(attempt.attempt_id)
 
-    assert journal.notify_quarantines(tell) == 2
+    assert journal.notify_quarantines(notify) == 2
 
-    assert told == ["a-1", "a-3"]
-    assert untold(journal) == ["a-2"]
+    assert notified == ["a-1", "a-3"]
+    assert pending(journal) == ["a-2"]
 
 
-def test_a_sweeper_that_dies_while_it_tells_is_made_up_for(open_journal: OpenJournal) -> None:
+def test_a_sweeper_that_dies_while_it_notifies_is_made_up_for(open_journal: OpenJournal) -> None:
     limits = rj.Limits(ttl_s=60.0, grace_s=0.0, hook_s=0.01)
     journal = open_journal(limits=limits)
     quarantine(journal)
@@ -179,21 +183,21 @@ def test_a_sweeper_that_dies_while_it_tells_is_made_up_for(open_journal: OpenJou
 
     with pytest.raises(Died):
         journal.notify_quarantines(die)
-    told: list[rj.QuarantinedAttempt] = []
-    assert journal.notify_quarantines(told.append) == 0  # it may be at it still
+    notified: list[rj.QuarantinedAttempt] = []
+    assert journal.notify_quarantines(notified.append) == 0  # it may be at it still
     change(journal, "UPDATE pending_quarantine_notices SET next_try_at = clock_timestamp()")
 
-    assert journal.notify_quarantines(told.append) == 1
+    assert journal.notify_quarantines(notified.append) == 1
 
 
 def test_no_recovery_waits_for_a_hook(open_journal: OpenJournal) -> None:
     journal = open_journal(limits=FAST)
     quarantine(journal, "a-bad")
-    entered, go_on = threading.Event(), threading.Event()
+    entered, proceed = threading.Event(), threading.Event()
 
     def hang(_attempt: rj.QuarantinedAttempt) -> None:
         entered.set()
-        assert go_on.wait(60)
+        assert proceed.wait(60)
 
     sweeper = rj.Sweeper(journal, on_quarantine=hang)
     thread = threading.Thread(target=sweeper.run)
@@ -204,14 +208,14 @@ def test_no_recovery_waits_for_a_hook(open_journal: OpenJournal) -> None:
         change(journal, "UPDATE leases SET loss = 'reported' WHERE attempt_id = 'a-good'")
         until(lambda: types_of(journal, "a-good")[-1] == "ReadyForDispatch", "the recovery")
     finally:
-        go_on.set()
+        proceed.set()
         sweeper.stop()
         thread.join(60)
 
-    assert untold(journal) == []
+    assert pending(journal) == []
 
 
-def test_a_sweeper_tells_of_a_hook_that_fails(open_journal: OpenJournal) -> None:
+def test_a_sweeper_reports_a_hook_that_fails(open_journal: OpenJournal) -> None:
     journal = open_journal(limits=FAST)
     quarantine(journal)
     problems: list[Retry] = []
@@ -236,7 +240,7 @@ KEEP = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_bytes(sys.stdin.buf
 
 def command(tmp_path: Path, program: str, **settings: Any) -> rj.QuarantineCommand:
     (tmp_path / "hook.py").write_text(program)
-    words = f"{sys.executable} '{tmp_path / 'hook.py'}' '{tmp_path / 'told'}'"
+    words = f"{sys.executable} '{tmp_path / 'hook.py'}' '{tmp_path / 'input'}'"
     return rj.QuarantineCommand(words, **{"limit_s": 60.0, **settings})
 
 
@@ -245,10 +249,10 @@ def test_a_command_is_given_the_attempt_as_json(journal: rj.Journal, tmp_path: P
 
     assert journal.notify_quarantines(command(tmp_path, KEEP)) == 1
 
-    told = json.loads((tmp_path / "told").read_text())
-    assert (told["attempt_id"], told["cause"]) == ("a-1", "corrupt")
-    assert told["options"] == ["retry", "parent", "restart"]
-    assert "has digest" in told["explanation"]
+    notified = json.loads((tmp_path / "input").read_text())
+    assert (notified["attempt_id"], notified["cause"]) == ("a-1", "corrupt")
+    assert notified["options"] == ["retry", "parent", "restart"]
+    assert "has digest" in notified["explanation"]
 
 
 FAILING = {
@@ -258,7 +262,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("program", FAILING)
-def test_a_command_that_fails_is_told(journal: rj.Journal, tmp_path: Path, program: str) -> None:
+def test_a_failing_command_is_reported(journal: rj.Journal, tmp_path: Path, program: str) -> None:
     quarantine(journal)
     problems: list[HookFailed] = []
 
@@ -286,14 +290,14 @@ def test_a_command_that_reads_nothing_is_as_good(journal: rj.Journal, tmp_path: 
     assert journal.notify_quarantines(command(tmp_path, "pass")) == 1
 
 
-def test_a_command_that_does_not_start_is_told(journal: rj.Journal) -> None:
+def test_a_command_that_does_not_start_is_reported(journal: rj.Journal) -> None:
     quarantine(journal)
     problems: list[HookFailed] = []
     hook = rj.QuarantineCommand("/no/such/program", limit_s=1.0)
 
     assert journal.notify_quarantines(hook, on_problem=problems.append) == 0
 
-    assert "found that it does not start" in str(problems[0])
+    assert "found a program that does not start" in str(problems[0])
     assert CommandFailed.__name__ not in str(problems[0])
 
 
@@ -310,7 +314,7 @@ pathlib.Path(sys.argv[1]).write_text(json.dumps(dict(os.environ)))
 LEADING = ("RECOVERY_JOURNAL_DSN", "PGPASSWORD", "PGHOST", "PGSERVICE", "PGPASSFILE")
 
 
-def test_a_command_gets_nothing_that_leads_to_the_database(
+def test_a_command_gets_nothing_that_names_the_database(
     journal: rj.Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quarantine(journal)
@@ -319,7 +323,7 @@ def test_a_command_gets_nothing_that_leads_to_the_database(
 
     assert journal.notify_quarantines(command(tmp_path, ENVIRONMENT)) == 1
 
-    found = json.loads((tmp_path / "told").read_text())
+    found = json.loads((tmp_path / "input").read_text())
     assert found["KEPT"] == "secret"
     assert not set(LEADING) & set(found)
 
@@ -332,6 +336,6 @@ def test_a_command_gets_the_dsn_where_that_is_asked_for(
 
     assert journal.notify_quarantines(hook) == 1
 
-    given = json.loads((tmp_path / "told").read_text())["RECOVERY_JOURNAL_DSN"]
+    given = json.loads((tmp_path / "input").read_text())["RECOVERY_JOURNAL_DSN"]
     with psycopg.connect(given) as theirs, psycopg.connect(server_dsn) as ours:
         assert theirs.info.dsn == ours.info.dsn

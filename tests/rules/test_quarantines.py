@@ -34,7 +34,7 @@ from tests.rules.scenes import (
     worked,
 )
 
-BY = {"by": "on-call", "reason": "looked at"}
+BY = {"by": "on-call", "reason": "checked"}
 Damage = Callable[[rj.Journal], object]
 
 
@@ -102,7 +102,7 @@ def test_a_step_missing_from_the_middle_of_the_tail_is_found(journal: rj.Journal
     assert quarantine(journal, lose_a_step_in_between).cause is QuarantineCause.DIVERGED
 
 
-def test_a_state_that_cannot_be_decoded_holds_up_nobody(
+def test_a_state_that_cannot_be_decoded_holds_up_no_other(
     open_journal: OpenJournal,
 ) -> None:
     journal = open_journal(reducers={"sum": sum_up})
@@ -124,7 +124,7 @@ def test_a_state_that_cannot_be_decoded_holds_up_nobody(
 
 
 @pytest.mark.parametrize("cause", DAMAGES)
-def test_a_mended_store_is_tried_again(journal: rj.Journal, cause: QuarantineCause) -> None:
+def test_a_repaired_store_is_tried_again(journal: rj.Journal, cause: QuarantineCause) -> None:
     lease = long_run(journal)
     for table in ("checkpoints", "run_steps"):
         change(journal, f"CREATE TABLE kept_{table} AS SELECT * FROM {table}")  # noqa: S608
@@ -140,10 +140,10 @@ def test_a_mended_store_is_tried_again(journal: rj.Journal, cause: QuarantineCau
     claim = claim_one(journal)
     assert claim.state == {"sum": 6}
     assert [step.output for step in claim.tail] == [{"n": 4}, {"n": 5}]
-    go_on_to_the_end(journal, claim)
+    continue_to_the_end(journal, claim)
 
 
-def test_a_store_that_was_not_mended_is_quarantined_again(journal: rj.Journal) -> None:
+def test_a_store_that_was_not_repaired_is_quarantined_again(journal: rj.Journal) -> None:
     quarantine(journal, corrupt_the_newest_state)
 
     swept = journal.lift_quarantine("a-1", LiftOption.RETRY, **BY)
@@ -163,7 +163,7 @@ def test_a_lost_tip_may_be_accepted_as_it_is(journal: rj.Journal) -> None:
     assert [step.ordinal for step in claim.tail] == [2]
     claim.lease.record_step("step-3", {"n": 3})
     assert claim.lease.step_key == "run of a-1/3"
-    go_on_to_the_end(journal, claim)
+    continue_to_the_end(journal, claim)
 
 
 def test_a_divergence_may_be_accepted_as_it_is(journal: rj.Journal) -> None:
@@ -175,7 +175,7 @@ def test_a_divergence_may_be_accepted_as_it_is(journal: rj.Journal) -> None:
     claim = claim_one(journal)
     assert [step.output for step in claim.tail] == [1, {"n": 5}]
     claim.lease.checkpoint({"sum": "accepted"})
-    go_on_to_the_end(journal, claim)
+    continue_to_the_end(journal, claim)
 
 
 def test_a_corrupt_state_may_be_set_aside_for_its_parent(journal: rj.Journal) -> None:
@@ -189,7 +189,7 @@ def test_a_corrupt_state_may_be_set_aside_for_its_parent(journal: rj.Journal) ->
     assert [step.ordinal for step in claim.tail] == [2, 3, 4, 5]
     claim.lease.checkpoint({"sum": 15})
     assert claim.lease.progress.checkpoint_count == 3
-    go_on_to_the_end(journal, claim)
+    continue_to_the_end(journal, claim)
 
 
 def test_parents_that_are_corrupt_too_are_set_aside_one_by_one(journal: rj.Journal) -> None:
@@ -200,7 +200,7 @@ def test_parents_that_are_corrupt_too_are_set_aside_one_by_one(journal: rj.Journ
 
     claim = claim_one(journal)
     assert (claim.state, len(claim.tail)) == (None, 5)
-    go_on_to_the_end(journal, claim)
+    continue_to_the_end(journal, claim)
 
 
 @pytest.mark.parametrize("cause", DAMAGES)
@@ -219,11 +219,11 @@ def test_any_damage_may_be_answered_by_starting_over(
     claim.lease.record_step("step-1, again", {"n": 1})
     # No key of an effect is used twice.
     assert claim.lease.step_key == f"run of a-1/{stored['last'] + 1}"
-    go_on_to_the_end(journal, claim)
+    continue_to_the_end(journal, claim)
 
 
-def go_on_to_the_end(journal: rj.Journal, claim: rj.Claim) -> None:
-    """The attempt goes on like any other: it may be lost once more, and completes."""
+def continue_to_the_end(journal: rj.Journal, claim: rj.Claim) -> None:
+    """The attempt proceeds like any other: it may be lost again, and completes."""
     worked(claim.lease, step_count=2, checkpoint_at=None)
     report(journal, claim.lease)
     assert types_of(journal)[-1] == "ReadyForDispatch"
@@ -368,17 +368,17 @@ def test_retries_back_off(open_journal: OpenJournal) -> None:
 
 
 @pytest.mark.parametrize("option", [LiftOption.RETRY, LiftOption.RESTART])
-def test_after_the_reducer_was_mended_the_attempt_goes_on(
+def test_after_the_reducer_was_fixed_the_attempt_proceeds(
     open_journal: OpenJournal, option: LiftOption
 ) -> None:
     once = rj.Limits(ttl_s=60.0, grace_s=0.0, policy=rj.Policy(raise_limit=1))
     broken = open_journal(limits=once, reducers={"sum": raising})
     report(broken, worked(held(broken, kind="sum"), step_count=3))
-    mended = open_journal(limits=once, reducers={"sum": sum_up})
+    repaired = open_journal(limits=once, reducers={"sum": sum_up})
 
-    assert mended.lift_quarantine("a-1", option, **BY).is_ready
+    assert repaired.lift_quarantine("a-1", option, **BY).is_ready
 
-    claim = claim_one(mended)
+    claim = claim_one(repaired)
     assert claim.folded_state == ({"sum": 6} if option is LiftOption.RETRY else None)
     claim.lease.complete()
 

@@ -1,4 +1,4 @@
-"""A journal that was restored to an earlier point: what it refuses, and what makes it go on.
+"""A journal that was restored to an earlier point: its refusals, and how it is accepted again.
 
 One server is restored once; each test has a schema of its own in it, with the same past, and the
 leases of the future that the restore has undone.
@@ -54,7 +54,7 @@ def accept(journal: rj.Journal) -> rj.Restored:
 
 @dataclass(frozen=True)
 class Lost:
-    """What a lost future knew of a journal."""
+    """The parts of a lost future of a journal."""
 
     leases: dict[str, LeaseTerms]
     epoch: int
@@ -86,7 +86,7 @@ class Restored:
 
 
 def live_until_the_point(journal: rj.Journal) -> dict[str, LeaseTerms]:
-    """What the backup has."""
+    """The content of the backup."""
     make_ready(journal, "a-ready")
     return {
         attempt_id: worked(held(journal, attempt_id)).terms
@@ -95,7 +95,7 @@ def live_until_the_point(journal: rj.Journal) -> dict[str, LeaseTerms]:
 
 
 def live_on(journal: rj.Journal, leases: dict[str, LeaseTerms]) -> Lost:
-    """What the restore undoes: a step, a completion, a claim, a new attempt."""
+    """The events that the restore undoes: a step, a completion, a claim, a new attempt."""
     journal.adopt(leases["a-held"]).record_step("step-3", {"n": 3})
     journal.adopt(leases["a-completed"]).complete("done")
     leases = {
@@ -153,7 +153,7 @@ def test_a_restored_journal_is_refused_with_the_command_that_helps(restored: Res
     assert "recovery-journal after-restore --by NAME --reason TEXT" in said
 
 
-def test_its_status_may_be_looked_at_and_says_so(restored: Restored) -> None:
+def test_its_status_may_be_queried_and_says_so(restored: Restored) -> None:
     with restored.open(must_be_accepted=False) as journal:
         first = journal.status().delays[0]
 
@@ -238,7 +238,7 @@ def test_no_position_of_the_lost_future_is_given_out_again(
     ]
 
 
-def test_a_reader_of_the_lost_future_is_told_and_does_not_go_on_silently(
+def test_a_reader_of_the_lost_future_gets_an_error_and_does_not_continue_silently(
     journal: rj.Journal, restored: Restored
 ) -> None:
     held(journal, "a-next")
@@ -247,7 +247,7 @@ def test_a_reader_of_the_lost_future_is_told_and_does_not_go_on_silently(
         journal.log(after=restored.lost.position)
 
 
-def test_asked_again_it_is_no_news(restored: Restored) -> None:
+def test_it_is_idempotent(restored: Restored) -> None:
     restored.accept()
     with restored.open() as journal:
         before = [entry.position for entry in journal.log()]
@@ -260,7 +260,7 @@ def test_asked_again_it_is_no_news(restored: Restored) -> None:
         assert len(rows(journal, "SELECT FROM accepted_servers")) == 2
 
 
-def test_where_nothing_was_lost_every_lease_goes_on(restored: Restored) -> None:
+def test_where_nothing_was_lost_every_lease_continues(restored: Restored) -> None:
     """And this is what a restore without a fence would let the workers of a lost future do."""
     with restored.open(must_be_accepted=False) as journal:
         report = journal.after_restore(by="hook", reason="an upgrade", is_nothing_lost=True)
@@ -272,7 +272,7 @@ def test_where_nothing_was_lost_every_lease_goes_on(restored: Restored) -> None:
         assert types_of(journal, "a-completed")[-1] == "LeaseEnded"
 
 
-def test_killed_before_the_end_it_is_asked_again(
+def test_killed_before_the_end_it_is_retried(
     restored: Restored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_given: object, **_named: object) -> None:

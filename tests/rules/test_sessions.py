@@ -60,7 +60,7 @@ def declared(journal: rj.Journal, lock: SessionLock, attempt_id: str = "a-1") ->
 
 
 def end(journal: rj.Journal, lock: SessionLock) -> None:
-    """What the server does when the process dies."""
+    """End the session, as the server does when the process dies."""
     query = """
         SELECT count(*) AS count
         FROM pg_locks
@@ -118,7 +118,7 @@ def test_a_loss_by_ttl_has_no_session_as_evidence(journal: rj.Journal, take_lock
     assert (lost.loss, lost.session) == (rj.LossReason.TTL, None)
 
 
-def test_a_lock_that_nobody_saw_held_proves_nothing(
+def test_a_lock_that_was_never_seen_held_proves_nothing(
     journal: rj.Journal, take_lock: TakeLock
 ) -> None:
     lock = take_lock(journal)
@@ -319,7 +319,7 @@ def test_one_of_many_that_dies_is_no_loss_of_the_fleet(
     assert journal.recovery("a-0").recoveries_without_progress == 1
 
 
-def test_a_look_says_when_to_look_again(journal: rj.Journal, take_lock: TakeLock) -> None:
+def test_a_poll_says_when_to_observe_again(journal: rj.Journal, take_lock: TakeLock) -> None:
     lock = take_lock(journal)
     declared(journal, lock)
     assert journal.watch_sessions() == journal.limits.session_poll_s

@@ -1,4 +1,4 @@
-"""A damaged or forged event stops its own attempt, and no other; a person can go on past it."""
+"""A damaged or forged event stops its own attempt, and no other; a person can skip it."""
 
 import pytest
 
@@ -84,11 +84,11 @@ def test_a_sweep_passes_over_a_stream_that_it_cannot_use(damaged: rj.Journal, ki
 
 
 @every_kind
-def test_a_restore_goes_on_past_a_stream_that_it_cannot_use(damaged: rj.Journal, kind: str) -> None:
+def test_a_restore_passes_a_stream_that_it_cannot_use(damaged: rj.Journal, kind: str) -> None:
     for attempt_id in ("a-1", "a-2", "a-3"):
         held(damaged, attempt_id)
     forge(damaged, "a-2", kind)
-    forge(damaged, "nobody's", kind)
+    forge(damaged, "no-one's", kind)
 
     restored = damaged.after_restore(by="on-call", reason="disk", is_restored=True)
 
@@ -227,7 +227,7 @@ def test_after_a_skip_the_attempt_is_recovered_as_if_nothing_had_been_there(
 
 
 @every_kind
-def test_after_a_skip_a_living_worker_goes_on_undisturbed(damaged: rj.Journal, kind: str) -> None:
+def test_after_a_skip_a_living_worker_continues_undisturbed(damaged: rj.Journal, kind: str) -> None:
     lease = worked(held(damaged, "a-2"))
     position = forge(damaged, "a-2", kind)
 
@@ -363,7 +363,7 @@ def test_the_journals_own_stream_is_no_attempts(damaged: rj.Journal) -> None:
 
 
 @pytest.mark.parametrize("kind", ["no JSON", "completed", "an unknown tag", "a second grant"])
-def test_a_forged_event_in_the_journals_own_stream_stops_nobody(
+def test_a_forged_event_in_the_journals_own_stream_stops_no_process(
     damaged: rj.Journal, kind: str
 ) -> None:
     make_ready(damaged, "a-1")
@@ -396,8 +396,8 @@ def test_a_forged_skip_takes_nothing_out_of_sight(damaged: rj.Journal) -> None:
     assert isinstance(damaged.history_of_journal()[0].event, rj.events.EventSkipped)
 
 
-def test_a_stream_without_a_lease_row_disturbs_nobody(damaged: rj.Journal) -> None:
-    positions = [forge(damaged, f"nobody's {kind}", kind) for kind in ILLEGIBLE]
+def test_a_stream_without_a_lease_row_disturbs_no_attempt(damaged: rj.Journal) -> None:
+    positions = [forge(damaged, f"no-one's {kind}", kind) for kind in ILLEGIBLE]
     make_ready(damaged, "a-1")
 
     assert claim_one(damaged).lease.attempt_id == "a-1"

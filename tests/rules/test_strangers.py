@@ -218,7 +218,7 @@ def test_a_stranger_counts_as_one_sleeper_at_most(
     assert row["concat_ws"].endswith(":1 2")
 
 
-def test_nobody_who_may_merely_connect_keeps_a_journal_from_being_made(
+def test_no_role_that_may_merely_connect_keeps_a_journal_from_being_made(
     server_dsn: str, stranger: psycopg.Connection
 ) -> None:
     schema = f"made_{uuid4().hex[:12]}"
@@ -250,7 +250,7 @@ def test_a_rebuild_names_the_stranger_who_has_its_lock(
     stranger.execute("SELECT pg_advisory_unlock_all()")
     journal.rebuild()
     own = RebuildLock(journal.database)
-    assert own.take()
+    assert own.acquire()
     with journal.database.cursor() as cursor:
         assert is_under_way(cursor, schema)
     own.release()

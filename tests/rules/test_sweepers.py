@@ -176,7 +176,7 @@ def test_epochs_of_an_attempt_only_grow(journal: rj.Journal) -> None:
 
 
 @pytest.mark.parametrize("step", list(RecoveryStep.pipeline())[:3])
-def test_a_recovery_whose_sweeper_is_gone_goes_on_where_it_stood(
+def test_a_recovery_whose_sweeper_is_gone_resumes_where_it_stood(
     open_journal: OpenJournal, step: RecoveryStep
 ) -> None:
     class Gone(BaseException):

@@ -1,4 +1,4 @@
-"""A time with which nobody can compute is one attempt's trouble, and keeps nobody from looking."""
+"""A time that cannot be computed with sets its own attempt aside, and blocks no query."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ timeless = pytest.mark.parametrize("kind", TIMELESS)
 
 
 @timeless
-def test_an_event_with_such_a_time_stops_projections_and_no_look_at_them(
+def test_an_event_with_such_a_time_stops_projections_and_no_query_of_them(
     damaged: rj.Journal, kind: str
 ) -> None:
     held(damaged, "a-1")
@@ -72,7 +72,7 @@ def test_a_skip_takes_everybody_past_an_event_with_such_a_time(
 
 
 @pytest.mark.parametrize("kind", LEGIBLE)
-def test_whatever_can_be_read_can_be_looked_at(damaged: rj.Journal, kind: str) -> None:
+def test_every_event_that_can_be_read_can_be_shown(damaged: rj.Journal, kind: str) -> None:
     held(damaged, "a-1")
     make_ready(damaged, "b-1")
     forge(damaged, "a-1", kind)
@@ -85,7 +85,7 @@ def test_whatever_can_be_read_can_be_looked_at(damaged: rj.Journal, kind: str) -
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("look", LOOKS)
-def test_a_row_with_such_a_time_is_named_with_what_makes_it_anew(
+def test_a_row_with_such_a_time_is_named_with_what_makes_it_again(
     damaged: rj.Journal, row: str, look: str
 ) -> None:
     make_ready(damaged, "b-1")

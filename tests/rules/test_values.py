@@ -144,7 +144,7 @@ def test_changing_what_was_recorded_changes_nothing_that_a_recovery_reads(
 
 
 @pytest.mark.parametrize("bad", [Counter("a"), bytearray(b"a"), Currency.EUR, 2**64])
-def test_what_would_not_come_back_is_refused_and_the_lease_goes_on(
+def test_what_would_not_come_back_is_refused_and_the_lease_continues(
     journal: rj.Journal, bad: object
 ) -> None:
     lease = held(journal)
@@ -302,7 +302,7 @@ def test_a_claimer_that_gives_back_keeps_what_else_it_has_won(open_journal: Open
     assert [claim.lease.attempt_id for claim in claims] == ["a-2"]
 
 
-def test_an_attempt_whose_codec_nobody_has_is_a_persons_matter_after_a_long_wait(
+def test_an_attempt_whose_codec_no_process_has_is_a_persons_matter_after_a_long_wait(
     open_journal: OpenJournal,
 ) -> None:
     policy = rj.Policy(backoff_s=0.01, backoff_limit_s=0.02, version_wait_s=0.3)
@@ -326,7 +326,7 @@ def test_an_attempt_whose_codec_nobody_has_is_a_persons_matter_after_a_long_wait
 
 
 @pytest.mark.parametrize("place", ["input", "output", "state"])
-def test_a_sweeper_whose_reducer_lacks_the_codec_waits_and_blames_nobody(
+def test_a_sweeper_whose_reducer_lacks_the_codec_waits_and_blames_no_run(
     open_journal: OpenJournal, place: str
 ) -> None:
     knowing = open_journal(codecs=CODECS, reducers={KIND: collect}, limits=QUICK)
@@ -390,7 +390,7 @@ def test_a_result_without_its_codec_is_refused_in_words(open_journal: OpenJourna
     assert open_journal(codecs=[MONEY, CURRENCY]).result("a-1") == [PRICE]
 
 
-def test_a_damaged_value_with_a_codec_is_damaged_whoever_reads_it(
+def test_a_damaged_value_with_a_codec_is_damaged_for_every_reader(
     open_journal: OpenJournal,
 ) -> None:
     knowing, other = open_journal(codecs=CODECS, limits=QUICK), open_journal(limits=QUICK)
@@ -426,5 +426,5 @@ def test_a_time_zone_that_this_machine_does_not_know_is_waited_for(
     )
 
 
-def test_what_a_reducers_child_answers_can_be_told_from_an_error_of_the_users() -> None:
+def test_what_a_reducers_child_answers_can_be_distinguished_from_an_error_of_the_users() -> None:
     assert not Folded(error_class="CodecMissing").is_unreadable

@@ -42,7 +42,7 @@ from tests.rules.scenes import (
     worked,
 )
 
-# What docs/explanation.md says is not enough: nothing is locked, so a seize does not wait for it.
+# Insufficient, as docs/explanation.md says: nothing is locked, so a seize does not wait for it.
 UNLOCKED = """
 INSERT INTO run_steps (run_id, ordinal, name, output, chain, epoch)
 SELECT run_id, %(ordinal)s, %(name)s, %(output)s, %(chain)s, %(epoch)s
@@ -234,7 +234,7 @@ def test_a_write_after_the_end_is_refused(journal: rj.Journal, write: WriteKind)
     assert journal.recovery("a-1").stage is rj.Stage.ENDED
 
 
-def test_the_same_ending_twice_is_no_news(journal: rj.Journal) -> None:
+def test_the_same_ending_is_idempotent(journal: rj.Journal) -> None:
     lease = worked(held(journal))
 
     digests = {lease.complete({"sum": 2}) for _ in range(2)}

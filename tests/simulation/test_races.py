@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.planting import copy_with
-from scripts.simulation.plants import RACES
+from scripts.planting import copy_with, plants
 
+RACES = plants("simulation/races.toml")
 LIMIT_S = 120
 
 pytestmark = pytest.mark.timeout(2 * LIMIT_S)

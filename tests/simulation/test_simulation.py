@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from scripts.planting import copy_with
+from scripts.planting import copy_with, plants
 from scripts.simulation.faults import FaultKind, written
-from scripts.simulation.plants import PLANTS
 from scripts.simulation.run import simulate
 
+PLANTS = plants("simulation/plants.toml")
 SEEDS_TO_FIND = 1_000
 LIMIT_S = 600
 

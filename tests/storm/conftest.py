@@ -9,10 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 import recovery_journal as rj
+from scripts.harness.job import FOLDED, KINDS, Run, folded, work
+from scripts.harness.life import Setting
+from scripts.harness.parts import LIMITS
 from scripts.storming.evidence import Evidence, gather
 from scripts.storming.history import History
-from scripts.storming.job import FOLDED, KINDS, Run, folded, work
-from scripts.storming.life import LIMITS, Setting
 from scripts.storming.storm import Survived
 from scripts.storming.watched import WatchedJournal
 from tests.schemas import own_schema

@@ -18,7 +18,7 @@ def test_a_short_storm_is_survived_and_leaves_nothing_behind(server_folder: Path
     figures = json.loads(output)
     assert (figures["seed"], figures["violations"]) == (7, [])
     assert figures["survived"]["kills"] > 0
-    assert figures["told"]["lease-ended"] == figures["survived"]["attempts"] > 0
+    assert figures["recorded"]["lease-ended"] == figures["survived"]["attempts"] > 0
     assert figures["checked"]["claims"] > 0
     assert "nothing lost, nothing owned twice" in said
     assert_nothing_left(server_folder)

@@ -18,7 +18,7 @@ Alter = Callable[[Evidence], Evidence]
 def test_nothing_is_violated_where_nothing_was_struck(evidence: Evidence) -> None:
     assert violations(evidence) == []
     assert len(evidence.attempts) == len(evidence.histories) == 2
-    assert evidence.told["lease-ended"] == 2
+    assert evidence.recorded["lease-ended"] == 2
     actions = {it.action for it in evidence.histories[ID]}
     assert actions == set(Action)
 

@@ -11,13 +11,13 @@ from typing import NoReturn
 import pytest
 
 from recovery_journal.worker import child as child_module
-from recovery_journal.worker.child import Child, ExitCode, Word
+from recovery_journal.worker.child import Child, ChildResult, ExitCode
 from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Outcome
 from tests.worker.functions import LIMIT_S, is_gone, mark, until
 
 FAR_S = 3600.0
-DONE = Word(outcome=Outcome.COMPLETED)
+DONE = ChildResult(outcome=Outcome.COMPLETED)
 
 
 def sleep_for_ever() -> NoReturn:
@@ -26,7 +26,7 @@ def sleep_for_ever() -> NoReturn:
 
 
 @contextmanager
-def child_of(work: Callable[[], Word], *, lasts_s: float = FAR_S) -> Iterator[Child]:
+def child_of(work: Callable[[], ChildResult], *, lasts_s: float = FAR_S) -> Iterator[Child]:
     child = Child(work, deadline=elapsed_s() + lasts_s)
     try:
         yield child
@@ -45,7 +45,7 @@ def child_of(work: Callable[[], Word], *, lasts_s: float = FAR_S) -> Iterator[Ch
     ],
 )
 def test_a_child_leaves_its_word_and_a_named_exit_code(outcome: Outcome, code: ExitCode) -> None:
-    word = Word(outcome=outcome, error_class="ValueError", message="é" * 2_000)
+    word = ChildResult(outcome=outcome, error_class="ValueError", message="é" * 2_000)
 
     with child_of(lambda: word) as child:
         assert child.is_gone_within(LIMIT_S)
@@ -57,20 +57,20 @@ def test_the_word_can_be_read_once_the_child_is_gone() -> None:
     with child_of(lambda: DONE) as child:
         assert child.is_gone_within(LIMIT_S)
 
-        assert child.last_word() == DONE
+        assert child.result() == DONE
 
 
 def test_a_child_that_lives_is_not_gone() -> None:
     with child_of(sleep_for_ever) as child:
         assert not child.is_gone_within(0)
-        assert child.last_word() is None
+        assert child.result() is None
 
 
 @pytest.mark.parametrize("stopping", [signal.SIGSTOP, signal.SIGTERM])
 def test_a_kill_ends_a_child_that_is_stopped_or_ignores_signals(
     tmp_path: Path, stopping: signal.Signals
 ) -> None:
-    def ignore() -> Word:
+    def ignore() -> ChildResult:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         mark(tmp_path / "ready")
         sleep_for_ever()
@@ -83,7 +83,7 @@ def test_a_kill_ends_a_child_that_is_stopped_or_ignores_signals(
 
         assert child.is_gone_within(0)
         assert child.death == "child died of signal 9"
-        assert child.last_word() is None
+        assert child.result() is None
 
 
 def test_a_child_kills_itself_at_its_deadline() -> None:
@@ -91,11 +91,11 @@ def test_a_child_kills_itself_at_its_deadline() -> None:
         assert child.is_gone_within(LIMIT_S)
 
         assert child.death == "child died of signal 9"
-        assert child.last_word() == Word(outcome=Outcome.FENCED)
+        assert child.result() == ChildResult(outcome=Outcome.FENCED)
 
 
 def test_a_deadline_can_be_extended(tmp_path: Path) -> None:
-    def wait_for_it() -> Word:
+    def wait_for_it() -> ChildResult:
         until((tmp_path / "later").exists, "the first deadline to pass")
         return DONE
 
@@ -106,24 +106,24 @@ def test_a_deadline_can_be_extended(tmp_path: Path) -> None:
         mark(tmp_path / "later")
         assert child.is_gone_within(LIMIT_S)
 
-        assert child.last_word() == DONE
+        assert child.result() == DONE
 
 
 def test_what_went_wrong_outside_of_the_work_leaves_no_word(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def fail() -> Word:
+    def fail() -> ChildResult:
         raise AssertionError("a flaw of ours")
 
     with child_of(fail) as child:
         assert child.is_gone_within(LIMIT_S)
 
-        assert child.last_word() is None
+        assert child.result() is None
     assert "a flaw of ours" in capfd.readouterr().err
 
 
 def test_a_child_has_the_signal_handlers_of_a_new_program(tmp_path: Path) -> None:
-    def work() -> Word:
+    def work() -> ChildResult:
         mark(tmp_path / "ready")
         sleep_for_ever()
 
@@ -145,7 +145,7 @@ def test_somebody_else_may_have_taken_the_status() -> None:
 
         assert child.is_gone_within(LIMIT_S)
         assert child.death == "child ended, and another part of the program took its status"
-        assert child.last_word() == DONE
+        assert child.result() == DONE
 
 
 def test_without_pidfds_the_end_is_noticed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_without_pidfds_the_end_is_noticed_as_well(monkeypatch: pytest.MonkeyPat
     with child_of(lambda: DONE) as child:
         assert child.is_gone_within(LIMIT_S)
 
-        assert child.last_word() == DONE
+        assert child.result() == DONE
         assert child.death == "child left with code 0"
 
 
@@ -179,13 +179,13 @@ def test_a_child_dies_with_its_parent(
     else:
         monkeypatch.setattr(sys, "platform", "another")
 
-    def work() -> Word:
+    def work() -> ChildResult:
         mark(tmp_path / "child", str(os.getpid()))
         sleep_for_ever()
 
     kept = []  # a forgotten child's link is closed, which ends it
 
-    def be_parent() -> Word:
+    def be_parent() -> ChildResult:
         kept.append(Child(work, deadline=elapsed_s() + FAR_S))
         sleep_for_ever()
 

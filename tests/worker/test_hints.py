@@ -90,8 +90,8 @@ def test_a_session_lock_survives_every_payload(
 ) -> None:
     notify(stranger, channel, payload)
 
-    until(lambda: not lock.is_lost() and lock.has_heard, "the notification")
-    assert lock.heard() == FOR_EVERYBODY
+    until(lambda: not lock.is_lost() and lock.has_notice, "the notification")
+    assert lock.take_notice() == FOR_EVERYBODY
 
     notify(stranger, channel, payload)
     lock.sleep(is_asleep=True)  # it comes with the answer to a statement
@@ -104,9 +104,9 @@ def test_bytes_in_another_encoding_are_heard_as_a_hint_too(lock: SessionLock) ->
     class Notice:
         relname, extra, be_pid = b"channel", b"\xff\xfe 1", 1
 
-    lock._hearing.hear(Notice())  # type: ignore[arg-type]  # as a server without encodings sends it
+    lock._listener.receive(Notice())  # type: ignore[arg-type]  # as a server without encodings sends it
 
-    assert lock.heard() == FOR_EVERYBODY
+    assert lock.take_notice() == FOR_EVERYBODY
 
 
 def test_one_reading_is_bounded_and_loses_nothing_that_is_not_a_flood(
@@ -122,7 +122,7 @@ def test_one_reading_is_bounded_and_loses_nothing_that_is_not_a_flood(
     rounds, last = 0, None
     while last != ReadyNotice(ready_count=3, asleep_count=4):
         assert not lock.is_lost()
-        last = lock.heard() or last
+        last = lock.take_notice() or last
         rounds += 1
 
     assert rounds > 10
@@ -136,7 +136,7 @@ def test_a_flood_is_left_for_a_session_that_does_not_listen(
 
     until(lock.is_lost, "the flood to be noticed")
 
-    assert (lock.number, lock.file, lock.has_heard) == (None, None, False)
+    assert (lock.number, lock.file, lock.has_notice) == (None, None, False)
     assert first in locks_of(journal), "the server must not believe that this worker is dead"
     (problem,) = lock.problems()
     assert problem.startswith("cannot listen for ready attempts: found more than 2,000 ")
@@ -147,13 +147,13 @@ def test_a_flood_is_left_for_a_session_that_does_not_listen(
     until(lambda: locks_of(journal) == [lock.number], "the session that was left to end")
     notify(stranger, channel, "5 ", count=3 * ready_listener.FLOOD_COUNT)
     assert not lock.is_lost()
-    assert not lock.has_heard
+    assert not lock.has_notice
 
 
 def test_after_a_flood_it_listens_again_once_it_is_over(
     lock: SessionLock, stranger: psycopg.Connection, channel: str
 ) -> None:
-    lock._hearing._deaf_s = 0.1
+    lock._listener._pause_s = 0.1
     notify(stranger, channel, "5 ", count=3 * ready_listener.FLOOD_COUNT)
     until(lock.is_lost, "the flood to be noticed")
     assert lock.take()
@@ -161,18 +161,18 @@ def test_after_a_flood_it_listens_again_once_it_is_over(
     assert not lock.is_listening
     until(lambda: not lock.listen_again() and lock.is_listening, "it to listen")
     notify(stranger, channel, "7 8")
-    until(lambda: not lock.is_lost() and lock.has_heard, "the next call")
-    assert lock.heard() == ReadyNotice(ready_count=7, asleep_count=8)
+    until(lambda: not lock.is_lost() and lock.has_notice, "the next call")
+    assert lock.take_notice() == ReadyNotice(ready_count=7, asleep_count=8)
 
 
 def test_each_flood_is_followed_by_a_longer_silence_up_to_a_limit() -> None:
-    ear = ready_listener.Hearing()
+    ear = ready_listener.ReadyListener()
 
-    deaf = [ear.turn_deaf() for _ in range(10)]
+    deaf = [ear.pause() for _ in range(10)]
 
-    assert deaf[0] == ready_listener.SHORTEST_DEAFNESS_S
+    assert deaf[0] == ready_listener.SHORTEST_LISTENING_PAUSE_S
     assert deaf == sorted(deaf)
-    assert deaf[-1] == ready_listener.LONGEST_DEAFNESS_S
+    assert deaf[-1] == ready_listener.LONGEST_LISTENING_PAUSE_S
 
 
 def test_falling_asleep_is_not_held_up_by_a_flood(
@@ -197,7 +197,7 @@ def test_hints_without_end_cost_about_as_many_claims_as_none(
     lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each end of a pause is a claim. There is always another hint, and none of them is true."""
-    monkeypatch.setattr(lock, "heard", lambda: FOR_EVERYBODY)
+    monkeypatch.setattr(lock, "take_notice", lambda: FOR_EVERYBODY)
     waits = pause(lock)
     count, until_s = 0, time.monotonic() + 2.0
     while time.monotonic() < until_s:
@@ -212,7 +212,7 @@ def test_a_call_that_one_need_not_come_to_does_not_make_a_pause_longer(
     lock: SessionLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ReadyNotice, "wake_delay_s", lambda _self, **_: None)
-    monkeypatch.setattr(lock, "heard", lambda: FOR_EVERYBODY)
+    monkeypatch.setattr(lock, "take_notice", lambda: FOR_EVERYBODY)
 
     pause(lock).wait(LONGEST_PAUSE_S)  # ends by itself
 
@@ -228,7 +228,7 @@ def test_a_first_call_ends_a_pause_at_once(
 
     waits.wait(7_200.0)
 
-    assert not lock.has_heard
+    assert not lock.has_notice
 
 
 def locks_of(journal: Journal) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 
 import recovery_journal as rj
 from recovery_journal.read_models.rebuild.processes import side_by_side
-from recovery_journal.worker.child import Child, Word
+from recovery_journal.worker.child import Child, ChildResult
 from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Outcome
 from recovery_journal.worker.session_lock import SessionLock
@@ -49,9 +49,9 @@ def list_sockets(_state: Any, _name: str, output: Any) -> Any:
 
 
 def in_a_function(_journal: rj.Journal, path: Path) -> None:
-    def work() -> Word:
+    def work() -> ChildResult:
         path.write_text("\n".join(sockets()))
-        return Word(outcome=Outcome.COMPLETED)
+        return ChildResult(outcome=Outcome.COMPLETED)
 
     child = Child(work, deadline=elapsed_s() + 60)
     assert child.is_gone_within(60)
@@ -59,7 +59,7 @@ def in_a_function(_journal: rj.Journal, path: Path) -> None:
 
 
 def in_a_program_of_a_function(_journal: rj.Journal, path: Path) -> None:
-    def work() -> Word:
+    def work() -> ChildResult:
         told = subprocess.run(
             ["ls", "-l", "/proc/self/fd"],
             close_fds=False,
@@ -68,7 +68,7 @@ def in_a_program_of_a_function(_journal: rj.Journal, path: Path) -> None:
             check=True,
         ).stdout
         path.write_text("\n".join(word for word in told.split() if word.startswith("socket:")))
-        return Word(outcome=Outcome.COMPLETED)
+        return ChildResult(outcome=Outcome.COMPLETED)
 
     child = Child(work, deadline=elapsed_s() + 60)
     assert child.is_gone_within(60)
@@ -136,11 +136,11 @@ def test_a_child_has_no_socket_of_its_parents_and_ends_no_session_of_its(
 def test_a_child_opens_a_connection_of_its_own(journal: rj.Journal, tmp_path: Path) -> None:
     parent = journal.database.connection().info.backend_pid
 
-    def work() -> Word:
+    def work() -> ChildResult:
         with journal.database.cursor() as cursor:
             row = cursor.execute("SELECT pg_backend_pid() AS pid").fetchone()
         (tmp_path / "pid").write_text(str(row and row["pid"]))
-        return Word(outcome=Outcome.COMPLETED)
+        return ChildResult(outcome=Outcome.COMPLETED)
 
     child = Child(work, deadline=elapsed_s() + 60)
     assert child.is_gone_within(60)

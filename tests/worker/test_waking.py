@@ -174,14 +174,14 @@ def test_calls_of_another_journal_are_not_heard(desk: Desk, server_dsn: str, sch
     with psycopg.connect(server_dsn, autocommit=True) as elsewhere:
         elsewhere.execute("NOTIFY recovery_journal_ready_1")
     assert not lock.is_lost()
-    heard_of_another = lock.heard()
+    heard_of_another = lock.take_notice()
 
     notify_ready(other, 3)
-    until(lambda: not lock.is_lost() and lock.has_heard, "the call of the own journal")
+    until(lambda: not lock.is_lost() and lock.has_notice, "the call of the own journal")
 
     assert heard_of_another is None
-    assert lock.heard() == ReadyNotice(ready_count=3, asleep_count=0)
-    assert lock.heard() is None
+    assert lock.take_notice() == ReadyNotice(ready_count=3, asleep_count=0)
+    assert lock.take_notice() is None
     other.close()
     lock.close()
 
@@ -205,10 +205,10 @@ def test_sleepers_are_counted_as_long_as_they_sleep(desk: Desk) -> None:
     waking.sleep(is_asleep=False)
 
     notify_ready(desk.journal.database, 1)
-    until(lambda: not sleeper.is_lost() and sleeper.has_heard, "the call")
+    until(lambda: not sleeper.is_lost() and sleeper.has_notice, "the call")
 
     assert (sleeper.is_asleep, waking.is_asleep) == (True, False)
-    assert sleeper.heard() == ReadyNotice(ready_count=1, asleep_count=1)
+    assert sleeper.take_notice() == ReadyNotice(ready_count=1, asleep_count=1)
     sleeper.close()
     waking.close()
 

@@ -107,8 +107,8 @@ class Follower:
         self._batch_events = batch_events
         self._longest_pause_s = longest_pause_s
         self._on_problem = on_problem
-        self._given_up: set[tuple[str, int]] = set()
-        self._told: set[OutdatedProjection] = set()
+        self._stopped: set[tuple[str, int]] = set()
+        self._reported: set[OutdatedProjection] = set()
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -169,14 +169,14 @@ class Follower:
         if projection is None:
             return False
         if not place.is_of(projection):
-            self._tell(outdated(place, projection))
+            self._report_once(outdated(place, projection))
             return False
         is_stopped = place.state is FollowingState.STOPPED
-        return not (is_stopped and (place.projection, place.position) in self._given_up)
+        return not (is_stopped and (place.projection, place.position) in self._stopped)
 
-    def _tell(self, found: OutdatedProjection) -> None:
-        if found not in self._told:
-            self._told.add(found)
+    def _report_once(self, found: OutdatedProjection) -> None:
+        if found not in self._reported:
+            self._reported.add(found)
             self._on_problem(found.error())
 
     def _follow(self, projections: Sequence[Projection[Any]], after: int) -> int:
@@ -184,7 +184,7 @@ class Follower:
             page = self._reader.read(after, self._batch_events)
         except (UnknownEvent, CorruptEvent, TailLost) as error:
             for projection in projections:
-                self._give_up(projection, after, error)
+                self._stop_at(projection, after, error)
             return 0
         if page.settled == after:
             return 0
@@ -206,7 +206,7 @@ class Follower:
             failed = _failure(projection, records[0], error)
         before = [record for record in records if record.position < failed.position]
         event_count = self._commit(projection, after, before, failed.position - 1)
-        self._give_up(projection, failed.position - 1, failed)
+        self._stop_at(projection, failed.position - 1, failed)
         return event_count
 
     def _fold_halves(
@@ -232,13 +232,13 @@ class Follower:
                 self._tracking.advance(cursor, projection.name, upto)
         return len(records)
 
-    def _give_up(self, projection: Projection[Any], position: int, error: Exception) -> None:
+    def _stop_at(self, projection: Projection[Any], position: int, error: Exception) -> None:
         with self._database.transaction() as cursor:
             place = self._tracking.lock(cursor, projection.name)
             if place is None or place.position != position or not place.is_of(projection):
                 return
             self._tracking.stop(cursor, projection.name, str(error))
-        self._given_up.add((projection.name, position))
+        self._stopped.add((projection.name, position))
         self._on_problem(error)
 
 

@@ -15,8 +15,8 @@ from psycopg.rows import DictRow, args_row
 from psycopg.sql import SQL, Identifier, Literal
 
 from recovery_journal.domain.events import AnyEvent, tag_of
-from recovery_journal.log.appender import EventKey
 from recovery_journal.log.mapper import decode
+from recovery_journal.log.streams import EventKey
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.fold_hash import fold_hash
 from recovery_journal.projections.projection import Fold, Projection, Record, StreamRow
@@ -136,7 +136,7 @@ def _record(row: _Unseen, own: Mapping[EventKey, AnyEvent]) -> Record:
         assert row.tag is not None, row
         assert row.state is not None, row
         event = decode(
-            attempt_id=row.stream,
+            stream=row.stream,
             version=row.version,
             tag=row.tag,
             state=row.state,

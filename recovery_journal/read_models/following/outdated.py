@@ -40,7 +40,7 @@ class OutdatedProjection(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return (
             f"the rows of projection {self.projection!r} were made by {self._found}, this program "
-            f"has {self._needed}; they are not followed here until they are of one version: "
+            f"has {self._needed}; this program does not follow them until both are of one version: "
             f"{self.do}"
         )
 

@@ -1,50 +1,26 @@
-"""How far each projection has followed the log: the library's tracking contract, with additions.
+"""How far each projection has followed the log."""
 
-The library calls what is tracked an application and its place a notification id; here they are a
-projection and its position.
-"""
-
-import threading
-import time
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
-from eventsourcing.persistence import (
-    IntegrityError,
-    Tracking,
-    TrackingRecorder,
-    WaitInterruptedError,
-)
 from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.domain.errors import PositionNotReached
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.back_off import BackOff
 from recovery_journal.projections.fold_hash import fold_hash
 from recovery_journal.projections.projection import Projection
 
 TABLE: Final = files(__package__).joinpath("tracking.sql")
-SHORTEST_PAUSE_S: Final = 0.005
-LONGEST_PAUSE_S: Final = 0.2
 
 REGISTER = """
 INSERT INTO projection_tracking (projection, position, fold_version, fold_hash)
 VALUES (%(projection)s, 0, %(fold_version)s, %(fold_hash)s)
 ON CONFLICT (projection) DO NOTHING
-"""
-
-INSERT = """
-INSERT INTO projection_tracking AS tracking (projection, position)
-VALUES (%(projection)s, %(position)s)
-ON CONFLICT (projection) DO UPDATE
-SET position = EXCLUDED.position, changed_at = clock_timestamp()
-WHERE tracking.position < EXCLUDED.position
-RETURNING position
 """
 
 READ = """
@@ -79,6 +55,17 @@ WHERE projection = %(projection)s
 """
 
 
+# Rows of an unknown fold are left alone until a rebuild.
+DISOWN: Final = """
+UPDATE projection_tracking
+SET fold_version = 0,
+    fold_hash = %(reason)s,
+    position = least(position, (SELECT coalesce(max(notification_id), 0) FROM journal_events)),
+    changed_at = clock_timestamp()
+WHERE projection = ANY(%(projections)s)
+"""
+
+
 class FollowingState(StrEnum):
     """Whether a projection is followed or stopped."""
 
@@ -106,52 +93,11 @@ class Followed(Struct, frozen=True, kw_only=True):
         return (self.fold_version, self.fold_hash) == (projection.version, fold_hash(projection))
 
 
-class ProjectionTracking(TrackingRecorder):
+class ProjectionTracking:
     """The table of positions. Methods with a cursor work inside of the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    # -- the library's contract ------------------------------------------------------------
-
-    def insert_tracking(self, tracking: Tracking) -> None:
-        """Record a position that is greater than the recorded one, else IntegrityError."""
-        place = {"projection": tracking.application_name, "position": tracking.notification_id}
-        with self._database.cursor() as cursor:
-            if cursor.execute(INSERT, place).fetchone() is None:
-                raise IntegrityError(
-                    f"cannot track position {tracking.notification_id} of projection "
-                    f"{tracking.application_name!r}: found it there or further, needed a lower one"
-                )
-
-    def max_tracking_id(self, application_name: str) -> int | None:
-        """The projection's position; None where it is not known."""
-        followed = self.find(application_name)
-        return None if followed is None else followed.position
-
-    def wait(
-        self,
-        application_name: str,
-        notification_id: int | None,
-        timeout: float = 1.0,
-        interrupt: threading.Event | None = None,
-    ) -> None:
-        """Return once the projection has reached the position.
-
-        Raises `PositionNotReached` (also a TimeoutError) after `timeout` seconds, and the library's
-        WaitInterruptedError as soon as `interrupt` is set.
-        """
-        deadline = time.monotonic() + timeout
-        back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
-        never = threading.Event()
-        while not self.has_tracking_id(application_name, notification_id):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise self._not_reached(application_name, notification_id or 0, timeout)
-            if (interrupt or never).wait(min(back_off.pause_s(), left_s)):
-                raise WaitInterruptedError
-
-    # -- and more --------------------------------------------------------------------------
 
     def create(self, cursor: Cursor[DictRow]) -> None:
         """Make the table, if it is not there."""
@@ -159,7 +105,7 @@ class ProjectionTracking(TrackingRecorder):
 
     def register(self, cursor: Cursor[DictRow], projection: Projection[Any]) -> None:
         """Register the projection at the beginning of the log, unless it is known already."""
-        cursor.execute(REGISTER, _fold_of(projection))
+        cursor.execute(REGISTER, fold_of(projection))
 
     def find(self, projection: str) -> Followed | None:
         """One projection's place; None where it is not known."""
@@ -193,20 +139,15 @@ class ProjectionTracking(TrackingRecorder):
 
     def restart(self, cursor: Cursor[DictRow], projection: Projection[Any], position: int) -> None:
         """Record, in the transaction of the switch, the position that rebuilt rows have reached."""
-        cursor.execute(RESTART, {**_fold_of(projection), "position": position})
+        cursor.execute(RESTART, {**fold_of(projection), "position": position})
 
-    def _not_reached(self, projection: str, needed: int, timeout_s: float) -> PositionNotReached:
-        followed = self.find(projection)
-        return PositionNotReached(
-            projection,
-            found=0 if followed is None else followed.position,
-            needed=needed,
-            timeout_s=timeout_s,
-            do=f"it stopped: {followed.error}" if followed and followed.error else "",
-        )
+    def disown(self, cursor: Cursor[DictRow], projections: Sequence[str], reason: str) -> None:
+        """Mark rows as those of no fold, because they contain events that are lost or skipped."""
+        cursor.execute(DISOWN, {"projections": list(projections), "reason": reason})
 
 
-def _fold_of(projection: Projection[Any]) -> dict[str, Any]:
+def fold_of(projection: Projection[Any]) -> dict[str, Any]:
+    """A projection's fold, in the order and by the names of the columns that record one."""
     return {
         "projection": projection.name,
         "fold_version": projection.version,

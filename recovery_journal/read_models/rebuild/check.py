@@ -1,6 +1,10 @@
 """Compares live rows with a fold of the log from scratch."""
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, Generic
 
 import msgspec
@@ -9,23 +13,25 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.log.block import BLOCK_EVENTS, END, LogBlocks
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import WITHOUT_LIMIT, Database, one
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import PrimaryKey, Projection, Record, RowT
 from recovery_journal.projections.stream_fold import folded
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 from recovery_journal.read_models.rebuild.progress import Phase, ProgressObserver, RebuildProgress
-from recovery_journal.read_models.rebuild.row_digest import REPEATABLE_READ, RowDigest
 from recovery_journal.read_models.tables.projection_table import ProjectionTable, table_of
-from recovery_journal.read_models.tables.read_errors import translating_read_errors
+from recovery_journal.read_models.tables.row_errors import (
+    translating_read_errors,
+    translating_write_errors,
+)
 from recovery_journal.read_models.tables.table_definition import TablePlace
-from recovery_journal.read_models.tables.write_errors import translating_write_errors
 
 DIFFERENCES_SHOWN: Final = 10
 
-WITHOUT_LIMIT = "SET LOCAL statement_timeout = 0"
+# Not read-only, because of the temporary table.
+REPEATABLE_READ: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 
-NEWEST_POSITION = """
+NEWEST_POSITION: Final = """
 SELECT max(notification_id) AS position
 FROM journal_events
 WHERE originator_id = %(stream)s
@@ -92,7 +98,7 @@ class Check:
             expected = self._expected(cursor, projection, position)
             comparison = _Comparison(projection, cursor, position)
             with translating_write_errors(projection):
-                return comparison.of(_legible_rows(cursor, projection), expected)
+                return comparison.of(_stored_rows(cursor, projection), expected)
 
     def _expected(
         self, cursor: Cursor[DictRow], projection: Projection[RowT], position: int
@@ -102,14 +108,16 @@ class Check:
             # Followed rows are compared at the follower's position, inline ones at the end of the
             # log.
             upto = END if projection.is_inline else position
-            return folded(projection, self._told(blocks.by_stream(upto=upto), projection, position))
+            return folded(
+                projection, self._reported(blocks.by_stream(upto=upto), projection, position)
+            )
         scratch = ProjectionTable(projection, TablePlace.CHECK)
         scratch.create(cursor)
-        for block in self._told(blocks.by_position(upto=position), projection, position):
+        for block in self._reported(blocks.by_position(upto=position), projection, position):
             scratch.apply(cursor, block)
         return scratch.rows(cursor)
 
-    def _told(
+    def _reported(
         self, blocks: Iterator[list[Record]], projection: Projection[Any], position: int
     ) -> Iterator[list[Record]]:
         """The blocks; each is reported when it is read."""
@@ -127,7 +135,7 @@ class Check:
             yield block
 
 
-def _legible_rows(cursor: Cursor[DictRow], projection: Projection[RowT]) -> Iterator[RowT]:
+def _stored_rows(cursor: Cursor[DictRow], projection: Projection[RowT]) -> Iterator[RowT]:
     with translating_read_errors(projection):
         yield from table_of(projection).rows(cursor)
 
@@ -142,7 +150,8 @@ class _Comparison(Generic[RowT]):
         self._form = table_of(projection).form
         self._cursor = cursor
         self._position = position
-        self._digest = RowDigest()
+        self._digest = sha256()
+        self._row_count = 0
         self._pending_count = 0
         self._difference_count = 0
         self._shown: list[RowDifference] = []
@@ -151,14 +160,15 @@ class _Comparison(Generic[RowT]):
         for key, left, right in self._pairs(stored, expected):
             found = None if left is None else self._form.to_bytes(left)
             if found is not None:
-                self._digest.add(found)
+                self._digest.update(found + b"\n")
+                self._row_count += 1
             if found is None or right is None or found != self._form.to_bytes(right):
                 self._note(key, left, right)
         return CheckedProjection(
             projection=self._projection.name,
             position=self._position,
-            row_count=self._digest.row_count,
-            digest=str(self._digest),
+            row_count=self._row_count,
+            digest=f"rows1:{self._digest.hexdigest()}",
             pending_count=self._pending_count,
             difference_count=self._difference_count,
             differences=tuple(self._shown),
@@ -168,16 +178,13 @@ class _Comparison(Generic[RowT]):
         self, stored: Iterator[RowT], expected: Iterator[RowT]
     ) -> Iterator[tuple[PrimaryKey, RowT | None, RowT | None]]:
         """The rows of each key that either has."""
-        key_of = self._projection.primary_key
-        left, right = next(stored, None), next(expected, None)
-        while left is not None or right is not None:
-            keys = [key_of(row) for row in (left, right) if row is not None]
-            key = min(keys)
-            here = left if left is not None and key_of(left) == key else None
-            there = right if right is not None and key_of(right) == key else None
-            yield key, here, there
-            left = next(stored, None) if here is not None else left
-            right = next(expected, None) if there is not None else right
+        primary_key = self._projection.primary_key
+        left = ((primary_key(row), True, row) for row in stored)
+        right = ((primary_key(row), False, row) for row in expected)
+        key_of = itemgetter(0)
+        for key, rows in groupby(merge(left, right, key=key_of), key=key_of):
+            found = {is_stored: row for _, is_stored, row in rows}
+            yield key, found.get(True), found.get(False)
 
     def _note(self, key: PrimaryKey, stored: RowT | None, expected: RowT | None) -> None:
         if self._is_pending(key):
@@ -195,8 +202,7 @@ class _Comparison(Generic[RowT]):
         inline."""
         if not self._projection.is_inline:
             return False
-        row = self._cursor.execute(NEWEST_POSITION, {"stream": key[0]}).fetchone()
-        newest = row["position"] if row else None
+        newest = one(self._cursor.execute(NEWEST_POSITION, {"stream": key[0]}))["position"]
         return newest is not None and newest > self._position
 
     def _readable(self, row: RowT | None) -> dict[str, Any] | None:

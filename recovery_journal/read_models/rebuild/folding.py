@@ -13,17 +13,14 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.log.block import LogBlocks
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import WITHOUT_LIMIT, Database
 from recovery_journal.projections.projection import Projection, Record, RowT
 from recovery_journal.projections.stream_fold import StreamFold
 from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
 from recovery_journal.read_models.tables.projection_table import shadow_of
-from recovery_journal.read_models.tables.write_errors import translating_write_errors
+from recovery_journal.read_models.tables.row_errors import translating_write_errors
 
 COPY_BYTES: Final = 2 * 1024 * 1024
-
-# Folding a range or a block may take any time.
-WITHOUT_LIMIT = "SET LOCAL statement_timeout = 0"
 
 # A server that crashes may lose the rows of a range together with the record that it is done, never
 # one of the two. The switch, which is a later transaction, makes all of them durable.

@@ -47,10 +47,10 @@ def side_by_side(work: Work, process_count: int, on_count: Count) -> None:
 
         work(0, count)
         return
-    _Crew(work, process_count).run(on_count)
+    _ProcessGroup(work, process_count).run(on_count)
 
 
-class _Crew:
+class _ProcessGroup:
     def __init__(self, work: Work, process_count: int) -> None:
         self._counts = _context.RawArray(c_longlong, process_count)
         self._links: list[Connection] = []
@@ -64,21 +64,21 @@ class _Crew:
                 self._start(no)
             while running := [it.sentinel for it in self._processes if it.exitcode is None]:
                 wait(running, timeout=TICK_S)
-                self._look(on_count)
+                self._check(on_count)
             # They may have reported more between the last poll and their ends.
-            self._look(on_count)
+            self._check(on_count)
         finally:
             self._end()
 
-    def _look(self, on_count: Count) -> None:
+    def _check(self, on_count: Count) -> None:
         on_count(sum(self._counts))
         for process, link in zip(self._processes, self._links, strict=True):
-            _require_well(process, link)
+            _require_healthy(process, link)
 
     def _start(self, no: int) -> None:
         here, there = _context.Pipe(duplex=False)
         given = (self._work, no, self._counts, there, os.getpid())
-        process = _context.Process(target=_live, args=given, daemon=True)
+        process = _context.Process(target=_run, args=given, daemon=True)
         process.start()
         there.close()
         self._links.append(here)
@@ -93,7 +93,7 @@ class _Crew:
             link.close()
 
 
-def _require_well(process: BaseProcess, link: Connection) -> None:
+def _require_healthy(process: BaseProcess, link: Connection) -> None:
     """Raise what a process raised. A report is read also from one that has ended."""
     if link.poll():
         try:
@@ -106,7 +106,7 @@ def _require_well(process: BaseProcess, link: Connection) -> None:
         raise ProcessLost("rebuild", process_id=process.pid or 0, exit_code=process.exitcode)
 
 
-def _live(work: Work, no: int, counts: "Sequence[int]", link: Connection, parent_id: int) -> None:
+def _run(work: Work, no: int, counts: "Sequence[int]", link: Connection, parent_id: int) -> None:
     """The child's whole life."""
     for number in SIGNALS:  # the parent's handlers are not ours
         signal.signal(number, signal.SIG_DFL)
@@ -127,7 +127,7 @@ def _live(work: Work, no: int, counts: "Sequence[int]", link: Connection, parent
 
 def _pickled(error: Exception) -> bytes:
     try:
-        pickle.loads(said := pickle.dumps(error))  # noqa: S301 - our own bytes
+        pickle.loads(pickled := pickle.dumps(error))  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - a user's exception may be anything
         return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-    return said
+    return pickled

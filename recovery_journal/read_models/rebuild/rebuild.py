@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from psycopg import Cursor
@@ -19,11 +20,12 @@ from psycopg.rows import DictRow
 from recovery_journal.domain.errors import RebuildUnderWay, ServerUnavailable, StoreBusy
 from recovery_journal.log.block import BLOCK_EVENTS
 from recovery_journal.log.reader import SettledReader
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import WITHOUT_LIMIT, Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection
+from recovery_journal.read_models.following.settled_position import SettledPosition
 from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.rebuild.folding import WITHOUT_LIMIT, RangeFolding
+from recovery_journal.read_models.rebuild.folding import RangeFolding
 from recovery_journal.read_models.rebuild.indexing import WAIT_FOR_STRANGERS, index_shadows
 from recovery_journal.read_models.rebuild.processes import Count, side_by_side
 from recovery_journal.read_models.rebuild.progress import (
@@ -81,7 +83,7 @@ class Rebuild:
         self._begun: RebuildState | None = None
         self._done_before = 0
         self._read_count = 0
-        self._told = 0.0
+        self._reported_at = 0.0
         self._switch_s: dict[str, float] = {}
 
     def run(self) -> RebuildReport:
@@ -99,14 +101,14 @@ class Rebuild:
                 with self._alone():
                     return self._run(started)
             except ServerUnavailable:
-                is_over = time.monotonic() - self._told > OUTAGE_LIMIT_S
+                is_over = time.monotonic() - self._reported_at > OUTAGE_LIMIT_S
                 if self._begun is None or is_over:
                     raise
             time.sleep(PAUSE_S)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        if not self._lock.take():
+        if not self._lock.acquire():
             raise self._under_way()
         try:
             yield
@@ -135,15 +137,15 @@ class Rebuild:
             self._done_before = begun.read_count // self._reading_count
         left = [it for it in self._projections if it.name not in begun.switched]
         event_count = self._fold(begun, left)
-        self._tell(Phase.INDEXING)
+        self._report(Phase.INDEXING)
         index_shadows(self._database, left, self._process_count)
         for projection in left:
             self._replace(projection, begun)
         as_of_s = self._index_for_as_of()
-        rebuilt = tuple(self._described(projection) for projection in self._projections)
+        rebuilt = tuple(self._result_of(projection) for projection in self._projections)
         with self._transaction() as cursor:
             self._registry.end(cursor)
-        self._tell(Phase.DONE)
+        self._report(Phase.DONE)
         return RebuildReport(
             event_count=event_count,
             done_before=self._done_before,
@@ -162,7 +164,7 @@ class Rebuild:
                 table_of(projection).require_no_views(cursor)
             found = self._registry.find(cursor)
             if found is not None and found.is_of(self._projections):
-                self._registry.go_on(cursor)
+                self._registry.resume(cursor)
             else:
                 if found is not None:
                     drop_shadows(cursor, found.projections)
@@ -183,16 +185,10 @@ class Rebuild:
                 shadow.create_bare(cursor)
             else:
                 shadow.create(cursor)
-        upto = self._settled_position()
+        upto = SettledPosition(self._database, self._reader).now()
         share = upto // (self._process_count * RANGES_PER_PROCESS)
         range_events = min(max(share, FEWEST_EVENTS), MOST_EVENTS)
         self._registry.begin(cursor, self._projections, upto=upto, range_events=range_events)
-
-    def _settled_position(self) -> int:
-        # A follower's position is settled by construction; a reader that has just started may know
-        # less.
-        followed = [place.position for place in self._tracking.all()]
-        return max([self._reader.settled_position(), *followed])
 
     # -- the phases ------------------------------------------------------------------------
 
@@ -201,32 +197,27 @@ class Rebuild:
         holds. Returns how many events the log has."""
         deadline = time.monotonic() + STRANGER_LIMIT_S
         while True:
-            self._fold_once(begun, projections)
+            self._read_count = before = begun.read_count
+            self._report(Phase.FOLDING)
+
+            def report(count: int, before: int = before) -> None:
+                self._read_count = before + count
+                self._report(Phase.FOLDING)
+
+            work = partial(self._work, begun, projections)
+            side_by_side(work, self._process_count, report)
             with self._transaction() as cursor:
                 found = self._registry.find(cursor)
-            assert found is not None, "nobody else ends a rebuild while its lock is held"
+            assert found is not None, "no other process ends a rebuild while its lock is held"
             self._read_count = found.read_count
             if not found.open_range_count:
                 return max(found.event_count, found.mixed_event_count)
             if found.open_range_count < begun.open_range_count:
                 deadline = time.monotonic() + STRANGER_LIMIT_S
             if time.monotonic() > deadline:
-                raise StoreBusy("take the last ranges of streams", limit=f"{STRANGER_LIMIT_S:g} s")
+                raise StoreBusy("fold the last ranges of streams", limit=f"{STRANGER_LIMIT_S:g} s")
             begun = found
             time.sleep(PAUSE_S)
-
-    def _fold_once(self, begun: RebuildState, projections: Sequence[Projection[Any]]) -> None:
-        before = begun.read_count
-
-        def tell(count: int) -> None:
-            self._read_count = before + count
-            self._tell(Phase.FOLDING)
-
-        def work(no: int, count: Count) -> None:
-            self._work(begun, projections, no, count)
-
-        tell(0)
-        side_by_side(work, self._process_count, tell)
 
     def _work(
         self, begun: RebuildState, projections: Sequence[Projection[Any]], no: int, count: Count
@@ -252,9 +243,9 @@ class Rebuild:
             upto=begun.upto,
             note=lambda cursor: self._registry.note_switch(cursor, projection.name),
         )
-        self._tell(Phase.CATCHING_UP, projection)
+        self._report(Phase.CATCHING_UP, projection)
         switch.catch_up()
-        self._tell(Phase.SWITCHING, projection)
+        self._report(Phase.SWITCHING, projection)
         self._switch_s[projection.name] = switch.run().seconds
 
     def _index_for_as_of(self) -> float:
@@ -262,12 +253,12 @@ class Rebuild:
         started = time.monotonic()
         for projection in self._projections:
             if projection.listing is not None:
-                self._tell(Phase.INDEXING_AS_OF, projection)
+                self._report(Phase.INDEXING_AS_OF, projection)
                 with self._database.cursor() as cursor:
                     table_of(projection).add_as_of_index_beside_writers(cursor)
         return time.monotonic() - started
 
-    def _described(self, projection: Projection[Any]) -> RebuiltProjection:
+    def _result_of(self, projection: Projection[Any]) -> RebuiltProjection:
         place = self._tracking.find(projection.name)
         with self._transaction() as cursor:
             row_count = table_of(projection).count(cursor)
@@ -289,8 +280,8 @@ class Rebuild:
             cursor.execute(WAIT_FOR_STRANGERS)
             yield cursor
 
-    def _tell(self, phase: Phase, projection: Projection[Any] | None = None) -> None:
-        self._told = time.monotonic()
+    def _report(self, phase: Phase, projection: Projection[Any] | None = None) -> None:
+        self._reported_at = time.monotonic()
         self._on_progress(
             RebuildProgress(
                 phase=phase,

@@ -6,9 +6,9 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import ServerUnavailable
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 
-TAKE: Final = """
+ACQUIRE: Final = """
 SELECT pg_try_advisory_lock(hashtextextended('recovery_journal rebuild ' || %(schema)s, 0)) AS found
 """
 
@@ -40,9 +40,9 @@ class RebuildLock:
         self._database = database
         self._session_no = 0
 
-    def take(self) -> bool:
-        """Try to take the lock; return whether this session now holds it. Never waits."""
-        is_ours = self._ask(TAKE)
+    def acquire(self) -> bool:
+        """Try to acquire the lock; return whether this session now holds it. Never waits."""
+        is_ours = self._call(ACQUIRE)
         if is_ours:
             self._session_no = self._database.session_no()
         return is_ours
@@ -50,17 +50,17 @@ class RebuildLock:
     def release(self) -> None:
         """Release the lock, if it did not end with its session."""
         if self._database.session_no() == self._session_no:
-            self._ask(RELEASE)
+            self._call(RELEASE)
 
     def require_held(self) -> None:
         """Raise `ServerUnavailable` where its session is gone, and with it the right to write."""
         if self._database.session_no() != self._session_no:
             raise ServerUnavailable(server=self._database.server, reason="the session gone")
 
-    def _ask(self, statement: str) -> bool:
+    def _call(self, statement: str) -> bool:
         with self._database.cursor() as cursor:
-            row = cursor.execute(statement.encode(), {"schema": self._database.schema}).fetchone()
-        return row is not None and bool(row["found"])
+            row = one(cursor.execute(statement.encode(), {"schema": self._database.schema}))
+        return bool(row["found"])
 
 
 def holder(cursor: Cursor[DictRow], schema: str) -> str | None:

@@ -12,83 +12,56 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.log.numbers import SKIPPED
+from recovery_journal.postgres.database import one
 from recovery_journal.process.identity import incarnation
-from recovery_journal.projections.fold_hash import fold_hash
 from recovery_journal.projections.projection import Projection
+from recovery_journal.read_models.following.tracking import fold_of
 
 TABLES: Final = files(__package__).joinpath("registry.sql")
 
-READ = f"""
-SELECT rebuild_no,
-    upto,
-    begun_at,
-    host,
-    process_id,
-    started_at,
-    (
-        SELECT coalesce(json_agg(json_build_array(projection, fold_version, fold_hash)), '[]')
-        FROM rebuild_projections
-        WHERE rebuild_no = rebuilds.rebuild_no
-    ) AS folds,
-    (
-        SELECT coalesce(json_agg(projection), '[]')
-        FROM rebuild_projections
-        WHERE rebuild_no = rebuilds.rebuild_no
-            AND switched_at IS NOT NULL
-    ) AS switched,
-    (
-        SELECT coalesce(max(position), 0)
-        FROM rebuild_projections
-        WHERE rebuild_no = rebuilds.rebuild_no
-            AND switched_at IS NULL
-    ) AS position,
-    upto - (
-        SELECT coalesce(sum(skipped_to_position - last_position), 0)::bigint
-        FROM ({SKIPPED}) AS skipped
-        WHERE skipped_to_position <= upto
-    ) AS position_count,
-    (
-        SELECT coalesce(max(event_count), 0)
-        FROM rebuild_projections
-        WHERE rebuild_no = rebuilds.rebuild_no
-    ) AS mixed_event_count,
-    (
-        SELECT count(*)
-        FROM rebuild_ranges
-        WHERE rebuild_no = rebuilds.rebuild_no
-    ) AS range_count,
-    (
-        SELECT count(*)
-        FROM rebuild_ranges
-        WHERE rebuild_no = rebuilds.rebuild_no
-            AND done_at IS NULL
-    ) AS open_range_count,
-    (
-        SELECT coalesce(sum(event_count), 0)::bigint
-        FROM rebuild_ranges
-        WHERE rebuild_no = rebuilds.rebuild_no
-    ) AS event_count
+READ: Final = f"""
+SELECT rebuilds.*, projections.*, ranges.*, upto - skipped_count AS position_count
 FROM rebuilds
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_agg(json_build_array(projection, fold_version, fold_hash)), '[]') AS folds,
+        coalesce(json_agg(projection) FILTER (WHERE switched_at IS NOT NULL), '[]') AS switched,
+        coalesce(max(position) FILTER (WHERE switched_at IS NULL), 0) AS position,
+        coalesce(max(event_count), 0) AS mixed_event_count
+    FROM rebuild_projections
+    WHERE rebuild_no = rebuilds.rebuild_no
+) AS projections
+CROSS JOIN LATERAL (
+    SELECT count(*) AS range_count,
+        count(*) FILTER (WHERE done_at IS NULL) AS open_range_count,
+        coalesce(sum(event_count), 0)::bigint AS event_count
+    FROM rebuild_ranges
+    WHERE rebuild_no = rebuilds.rebuild_no
+) AS ranges
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(skipped_to_position - last_position), 0)::bigint AS skipped_count
+    FROM ({SKIPPED}) AS skipped
+    WHERE skipped_to_position <= upto
+) AS skipped
 """
 
-BEGIN = """
+BEGIN: Final = """
 INSERT INTO rebuilds (upto, host, process_id)
 VALUES (%(upto)s, %(host)s, %(process_id)s)
 RETURNING rebuild_no
 """
 
-CONTINUE = """
+RESUME: Final = """
 UPDATE rebuilds
 SET host = %(host)s, process_id = %(process_id)s, started_at = clock_timestamp()
 """
 
-ADD_PROJECTION = """
+ADD_PROJECTION: Final = """
 INSERT INTO rebuild_projections (rebuild_no, projection, fold_version, fold_hash)
 VALUES (%(rebuild_no)s, %(projection)s, %(fold_version)s, %(fold_hash)s)
 """
 
 # Positions that were skipped after a restore hold no event, and may be millions of millions.
-ADD_RANGES = f"""
+ADD_RANGES: Final = f"""
 INSERT INTO rebuild_ranges (rebuild_no, range_no, after_position, last_position)
 SELECT %(rebuild_no)s,
     row_number() OVER (ORDER BY after),
@@ -107,7 +80,7 @@ CROSS JOIN generate_series(span.since, span.last - 1, %(range_events)s) AS after
 
 # A process locks the row of its range until its transaction ends, which the loss of its connection
 # ends too.
-TAKE_RANGE = """
+TAKE_RANGE: Final = """
 SELECT range_no AS no, after_position AS after, last_position AS last
 FROM rebuild_ranges
 WHERE rebuild_no = %(rebuild_no)s
@@ -117,14 +90,14 @@ LIMIT 1
 FOR UPDATE SKIP LOCKED
 """
 
-FINISH_RANGE = """
+FINISH_RANGE: Final = """
 UPDATE rebuild_ranges
 SET event_count = %(event_count)s, done_at = clock_timestamp()
 WHERE rebuild_no = %(rebuild_no)s
     AND range_no = %(range_no)s
 """
 
-POSITION = """
+POSITION: Final = """
 SELECT position
 FROM rebuild_projections
 WHERE rebuild_no = %(rebuild_no)s
@@ -132,14 +105,14 @@ WHERE rebuild_no = %(rebuild_no)s
 FOR UPDATE
 """
 
-ADVANCE = """
+ADVANCE: Final = """
 UPDATE rebuild_projections
 SET position = %(position)s, event_count = event_count + %(event_count)s
 WHERE rebuild_no = %(rebuild_no)s
     AND projection = ANY(%(projections)s)
 """
 
-SWITCHED = """
+SWITCHED: Final = """
 UPDATE rebuild_projections
 SET switched_at = clock_timestamp()
 WHERE projection = %(projection)s
@@ -186,7 +159,7 @@ class RebuildState(Struct, frozen=True, kw_only=True):
 
     def is_of(self, projections: Sequence[Projection[Any]]) -> bool:
         """Whether it prepares the rows of exactly these projections, by their present folds."""
-        return self.folds == {_fold_of(projection) for projection in projections}
+        return self.folds == {tuple(fold_of(projection).values()) for projection in projections}
 
 
 class Registry:
@@ -211,24 +184,16 @@ class Registry:
     ) -> None:
         """Begin from scratch; delete what another rebuild has left."""
         self.end(cursor)
-        row = cursor.execute(BEGIN, {"upto": upto, **_who()}).fetchone()
-        assert row is not None
-        rebuild_no = row["rebuild_no"]
+        begun = one(cursor.execute(BEGIN, {"upto": upto, **_this_process()}))
         for projection in projections:
-            name, version, digest = _fold_of(projection)
-            fold = {"projection": name, "fold_version": version, "fold_hash": digest}
-            cursor.execute(ADD_PROJECTION, {"rebuild_no": rebuild_no, **fold})
+            cursor.execute(ADD_PROJECTION, {**begun, **fold_of(projection)})
         if any(projection.is_stream_keyed for projection in projections):
-            wanted = {
-                "rebuild_no": rebuild_no,
-                "range_events": range_events,
-                "upto": upto,
-            }
+            wanted = {**begun, "range_events": range_events, "upto": upto}
             cursor.execute(ADD_RANGES, wanted)
 
-    def go_on(self, cursor: Cursor[DictRow]) -> None:
+    def resume(self, cursor: Cursor[DictRow]) -> None:
         """Record that this process now runs the rebuild."""
-        cursor.execute(CONTINUE, _who())
+        cursor.execute(RESUME, _this_process())
 
     def end(self, cursor: Cursor[DictRow]) -> None:
         """Delete the rebuild: nothing is left to do, or another one begins."""
@@ -279,10 +244,6 @@ class Registry:
         cursor.execute(SWITCHED, {"projection": projection})
 
 
-def _fold_of(projection: Projection[Any]) -> tuple[str, int, str]:
-    return projection.name, projection.version, fold_hash(projection)
-
-
-def _who() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     life = incarnation()
     return {"host": life.host, "process_id": life.pid}

@@ -122,7 +122,7 @@ class Switch:
             cursor.execute(BE_BRIEF, limits)
             place = self._tracking.lock(cursor, self._projection.name, is_patient=True)
             assert place is not None, "a rebuild registers its projections first"
-            asked = time.monotonic()
+            requested = time.monotonic()
             self._live.lock(cursor)
             held = time.monotonic()
             self._live.require_no_views(cursor)
@@ -143,7 +143,7 @@ class Switch:
             self._tracking.restart(cursor, self._projection, upto)
             self._note(cursor)
             _require_brief(held, hold_s)
-        seconds = time.monotonic() - asked
+        seconds = time.monotonic() - requested
         with self._database.transaction() as cursor:
             self._old.drop(cursor)
         return Switched(position=upto, seconds=seconds)

@@ -17,18 +17,14 @@ from typing import Final
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from recovery_journal.read_models.tables.listing_form import AS_OF
+from recovery_journal.postgres.database import one
+from recovery_journal.read_models.tables.definition_rules import AS_OF
 
 # The index leaves out entries that are still on the list, so that entering costs nothing.
-ADD = """
-CREATE INDEX {name} ON {table} ({stay_bits}, entered_position, left_position)
-WHERE left_position IS NOT NULL
-"""
-
-ADD_BESIDE_WRITERS = """
-CREATE INDEX CONCURRENTLY {name} ON {table} ({stay_bits}, entered_position, left_position)
+ADD: Final = """
+CREATE INDEX {concurrently} {name} ON {table} ({stay_bits}, entered_position, left_position)
 WHERE left_position IS NOT NULL
 """
 
@@ -36,31 +32,27 @@ STAY_BITS: Final = SQL("length(ltrim((left_position - entered_position)::bit(64)
 """The number of bits in the length of a stay. A query must use this exact expression for the index
 to apply."""
 
-IS_VALID = """
+IS_VALID: Final = """
 SELECT indisvalid AS is_valid
 FROM pg_index
 WHERE indexrelid = to_regclass(%(name)s)
 """
 
-DROP = "DROP INDEX CONCURRENTLY {name}"
+DROP: Final = "DROP INDEX CONCURRENTLY {name}"
 
-RENAME = "ALTER INDEX IF EXISTS {name} RENAME TO {new_name}"
+RENAME: Final = "ALTER INDEX IF EXISTS {name} RENAME TO {new_name}"
+
+# Returns the limits that it replaces.
+SET_LIMITS: Final = """
+SELECT current_setting('statement_timeout') AS statement_timeout,
+    current_setting('lock_timeout') AS lock_timeout,
+    set_config('statement_timeout', %(statement_timeout)s, false),
+    set_config('lock_timeout', %(lock_timeout)s, false)
+"""
 
 # The locks allow all other sessions to read and write, and wait for older transactions: a check of
 # ten million events is one.
-PATIENT = """
-SELECT set_config('statement_timeout', '6h', false), set_config('lock_timeout', '1h', false)
-"""
-
-LIMITS = """
-SELECT current_setting('statement_timeout') AS statement_timeout,
-    current_setting('lock_timeout') AS lock_timeout
-"""
-
-RESTORE = """
-SELECT set_config('statement_timeout', %(statement_timeout)s, false),
-    set_config('lock_timeout', %(lock_timeout)s, false)
-"""
+PATIENT: Final = {"statement_timeout": "6h", "lock_timeout": "1h"}
 
 
 class AsOfIndex:
@@ -72,7 +64,7 @@ class AsOfIndex:
 
     def create(self, cursor: Cursor[DictRow]) -> None:
         """Create it in the caller's transaction; meanwhile no session can write to the table."""
-        cursor.execute(self._sql(ADD))
+        cursor.execute(self._sql(ADD, concurrently=SQL("")))
 
     def create_beside_writers(self, cursor: Cursor[DictRow]) -> None:
         """Create it, if it does not exist, while other sessions read and write.
@@ -83,15 +75,14 @@ class AsOfIndex:
         validity = self._validity(cursor)
         if validity is True:
             return
-        limits = cursor.execute(LIMITS).fetchone()
-        cursor.execute(PATIENT)
+        limits = one(cursor.execute(SET_LIMITS, PATIENT))
         try:
             if validity is False:
                 cursor.execute(self._sql(DROP))
-            cursor.execute(self._sql(ADD_BESIDE_WRITERS))
+            cursor.execute(self._sql(ADD, concurrently=SQL("CONCURRENTLY")))
         finally:
             if not cursor.connection.closed:
-                cursor.execute(RESTORE, limits)
+                cursor.execute(SET_LIMITS, limits)
 
     def is_valid(self, cursor: Cursor[DictRow]) -> bool:
         """Whether it exists and is complete."""
@@ -105,7 +96,7 @@ class AsOfIndex:
         row = cursor.execute(IS_VALID, {"name": self._name}, prepare=True).fetchone()
         return None if row is None else row["is_valid"]
 
-    def _sql(self, statement: str, **parts: Identifier) -> Composed:
+    def _sql(self, statement: str, **parts: Composable) -> Composed:
         return SQL(statement).format(
             name=Identifier(self._name),
             table=Identifier(self._table),

@@ -1,25 +1,32 @@
 """The rows of a projection's table, written and read whole batches at a time."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
-from typing import Final
+from typing import Any, Final
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from recovery_journal.domain.events import AnyEvent
 from recovery_journal.postgres.arrays import array
+from recovery_journal.postgres.database import one
 from recovery_journal.projections.projection import Fold, PrimaryKey, Projection, Record, RowT
-from recovery_journal.read_models.tables.table_definition import TableDefinition, TablePlace
-from recovery_journal.read_models.tables.write_errors import translating_write_errors
+from recovery_journal.read_models.tables.row_errors import translating_write_errors
+from recovery_journal.read_models.tables.table_definition import TableDefinition, TablePlace, listed
 
 PAGE_ROWS: Final = 2000
 
+# One text for all rows of a query: msgspec decodes it, so that no Python runs per column.
+AS_JSON: Final = """
+SELECT coalesce(json_agg(page), '[]')::text AS rows
+FROM (
+    {query}
+) AS page
+"""
+
 # The newest row of each key: one descent of the primary key's index per key.
-NEWEST = """
-SELECT coalesce(json_agg(newest), '[]')::text AS rows
+NEWEST: Final = """
+SELECT newest.*
 FROM unnest(%(keys)s::text[]) AS wanted(key)
 CROSS JOIN LATERAL (
     SELECT *
@@ -31,7 +38,7 @@ CROSS JOIN LATERAL (
 """
 
 # The rows are sorted by key, so that two writers take their row locks in the same order.
-UPSERT = """
+UPSERT: Final = """
 INSERT INTO {table} AS live ({fields})
 SELECT {fields}
 FROM json_to_recordset(%(rows)s::json) AS given({given})
@@ -40,17 +47,16 @@ SET ({fields}) = ROW({excluded})
 WHERE live.{guard} < EXCLUDED.{guard}
 """
 
-COPY = "COPY {table} ({fields}) FROM STDIN (FORMAT csv, QUOTE '\"', ESCAPE '\\', NULL 'null')"
+COPY: Final = (
+    "COPY {table} ({fields}) FROM STDIN (FORMAT csv, QUOTE '\"', ESCAPE '\\', NULL 'null')"
+)
 
-PAGE = """
-SELECT coalesce(json_agg(page), '[]')::text AS rows
-FROM (
-    SELECT *
-    FROM {table}
-    {only}
-    ORDER BY {key}
-    LIMIT {limit}
-) AS page
+PAGE: Final = """
+SELECT *
+FROM {table}
+WHERE {only}
+ORDER BY {key}
+LIMIT {limit}
 """
 
 
@@ -81,9 +87,9 @@ class ProjectionTable(TableDefinition[RowT]):
         """The newest row of each of these keys that has one."""
         if not keys:
             return {}
-        cursor.execute(self._newest_sql, {"keys": array(keys)}, prepare=True)
+        rows = self.fetch(cursor, self._newest_sql, {"keys": array(keys)})
         first = self.projection.key_fields[0]
-        return {getattr(row, first): row for row in self._fetched(cursor)}
+        return {getattr(row, first): row for row in rows}
 
     def upsert(self, cursor: Cursor[DictRow], rows: Sequence[RowT]) -> None:
         """Store rows sorted by primary key; a row that is older than the stored one has no effect.
@@ -102,6 +108,16 @@ class ProjectionTable(TableDefinition[RowT]):
                 copy.write(piece)
 
     # -- reading ---------------------------------------------------------------------------
+
+    def fetch(
+        self,
+        cursor: Cursor[DictRow],
+        statement: bytes | Composed,
+        values: Mapping[str, Any] | None = None,
+    ) -> list[RowT]:
+        """The rows of this table that a statement returns, which `as_json` has made."""
+        found = one(cursor.execute(statement, values, prepare=values is not None))
+        return self.form.from_json(found["rows"])
 
     def rows(self, cursor: Cursor[DictRow], *, page_rows: int = PAGE_ROWS) -> Iterator[RowT]:
         """All rows in order of the primary key, one page in memory at a time.
@@ -126,54 +142,44 @@ class ProjectionTable(TableDefinition[RowT]):
     ) -> list[RowT]:
         """The first rows in order of the primary key: of all, or of those after a primary key, or
         of those with this key."""
-        wanted = []
+        wanted: list[Composable] = [SQL("true")]
         if after is not None:
-            wanted.append(self._sql("({key}) > ({after})", after=_values(after)))
+            values = SQL(", ").join(map(Literal, after))
+            wanted.append(self._sql("({key}) > ({after})", after=values))
         if key is not None:
             first = Identifier(self.projection.key_fields[0])
             wanted.append(SQL("{} = {}").format(first, Literal(key)))
-        only = SQL("WHERE {}").format(SQL(" AND ").join(wanted)) if wanted else SQL("")
-        return self._fetched(cursor.execute(self._sql(PAGE, only=only, limit=Literal(limit))))
+        only = SQL(" AND ").join(wanted)
+        return self.fetch(cursor, as_json(self._sql(PAGE, only=only, limit=Literal(limit))))
 
     # -- statements ------------------------------------------------------------------------
 
     @cached_property
     def _newest_sql(self) -> bytes:
-        first, *others = (Identifier(field) for field in self.projection.key_fields)
-        newest_first = [SQL("{} DESC").format(field) for field in others or [first]]
-        return self._bytes(NEWEST, first=first, newest_first=SQL(", ").join(newest_first))
+        first, *others = self.projection.key_fields
+        order = others or [first]
+        newest_first = listed(order, descending=order)
+        query = self._sql(NEWEST, first=Identifier(first), newest_first=newest_first)
+        return as_json(query).as_bytes(None)
 
     @cached_property
     def _upsert_sql(self) -> bytes:
-        excluded = SQL(", ").join(SQL("EXCLUDED.{}").format(field) for field in self._fields)
+        excluded = SQL(", ").join(Identifier("excluded", field) for field in self.form.columns)
         given = SQL(", ").join(
             SQL("{} {}").format(Identifier(field), SQL(kind.removesuffix(" NOT NULL")))
             for field, kind in self.form.columns.items()
         )
         guard = Identifier(self.projection.guard)
-        return self._bytes(UPSERT, excluded=excluded, given=given, guard=guard)
+        return self._sql(UPSERT, excluded=excluded, given=given, guard=guard).as_bytes(None)
 
     @cached_property
     def _copy_sql(self) -> bytes:
-        return self._bytes(COPY)
-
-    def _bytes(self, statement: str, **parts: Composable) -> bytes:
-        return self._sql(statement, **parts).as_bytes(None)
-
-    def _fetched(self, cursor: Cursor[DictRow]) -> list[RowT]:
-        row = cursor.fetchone()
-        assert row is not None
-        return self.form.from_json(row["rows"])
+        return self._sql(COPY).as_bytes(None)
 
 
-def apply(
-    cursor: Cursor[DictRow],
-    projection: Projection[RowT],
-    records: Iterable[tuple[AnyEvent, int, datetime]],
-) -> int:
-    """Fold (event, position, recorded at), in order, into the projection's rows, in the caller's
-    transaction. Returns how many rows changed. Raises `FoldFailed`."""
-    return table_of(projection).apply(cursor, [Record(*record) for record in records])
+def as_json(query: Composable) -> Composed:
+    """The statement that returns all rows of a query as one JSON array."""
+    return SQL(AS_JSON).format(query=query)
 
 
 def shadow_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
@@ -186,7 +192,3 @@ def table_of(projection: Projection[RowT]) -> ProjectionTable[RowT]:
     """The projection's live table; one object for each projection, so that statements are built
     once."""
     return ProjectionTable(projection)
-
-
-def _values(key: PrimaryKey) -> Composed:
-    return SQL(", ").join(Literal(value) for value in key)

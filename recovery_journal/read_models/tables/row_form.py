@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 
 from recovery_journal.domain.wording import message_of
 from recovery_journal.projections.projection import RowT
-from recovery_journal.read_models.tables.write_errors import RowUnfit
+from recovery_journal.read_models.tables.row_errors import RowUnfit
 
 TEXT = 'text COLLATE "C"'  # the order of bytes, which is also Python's
 

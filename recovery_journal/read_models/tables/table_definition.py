@@ -1,7 +1,6 @@
 """The definition of a projection's table: columns, key and indexes, from its row type."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final, Generic
@@ -11,44 +10,43 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from recovery_journal.domain.errors import InvalidInput
+from recovery_journal.postgres.database import one
 from recovery_journal.projections.projection import Index, Projection, RowT
 from recovery_journal.read_models.tables.as_of_index import AsOfIndex
-from recovery_journal.read_models.tables.definition_form import require_definition
-from recovery_journal.read_models.tables.listing_form import ACTIVE, require_listing
+from recovery_journal.read_models.tables.definition_rules import (
+    ACTIVE,
+    KEY,
+    require_definition,
+    require_listing,
+)
 from recovery_journal.read_models.tables.row_form import RowForm
 
-NAME: Final = re.compile(r"[a-z](_?[a-z0-9])*")
-LONGEST_NAME: Final = 30
-LONGEST_INDEX_NAME: Final = 12
-TAKEN: Final = ("tracking",)  # projection_tracking holds the positions of them all
-KEY: Final = "key"
+CREATE: Final = "CREATE TABLE {table} ({columns})"
 
-CREATE = "CREATE TABLE {table} ({columns})"
-
-CREATE_TEMPORARY = "CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DROP"
+CREATE_TEMPORARY: Final = "CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DROP"
 
 # The index comes first, because several indexes of one table may be made at once, and then
 # becomes the primary key at no cost.
-ADD_KEY_INDEX = "CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {table} ({key})"
+ADD_KEY_INDEX: Final = "CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {table} ({key})"
 
-ADD_KEY = "ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}"
+ADD_KEY: Final = "ALTER TABLE {table} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}"
 
-ADD_INDEX = "CREATE INDEX IF NOT EXISTS {name} ON {table} ({fields}) {where}"
+ADD_INDEX: Final = "CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns}) {where}"
 
-HAS_KEY = """
-SELECT EXISTS (
-    SELECT
-    FROM pg_index
-    WHERE indexrelid = to_regclass(%(name)s)
-        AND indisprimary
-) AS found
+HAS_KEY: Final = """
+SELECT
+FROM pg_index
+WHERE indexrelid = to_regclass(%(name)s)
+    AND indisprimary
 """
 
-RENAME_TABLE = "ALTER TABLE {table} RENAME TO {name}"
+EXISTS: Final = "SELECT to_regclass(%(name)s) IS NOT NULL AS found"
 
-RENAME_INDEX = "ALTER INDEX IF EXISTS {index} RENAME TO {name}"
+RENAME_TABLE: Final = "ALTER TABLE {table} RENAME TO {name}"
 
-VIEWS = """
+RENAME_INDEX: Final = "ALTER INDEX IF EXISTS {index} RENAME TO {name}"
+
+VIEWS: Final = """
 SELECT DISTINCT rules.ev_class::regclass::text AS view
 FROM pg_depend AS needs
 JOIN pg_rewrite AS rules ON rules.oid = needs.objid
@@ -77,7 +75,6 @@ class TableDefinition(Generic[RowT]):
 
     def __init__(self, projection: Projection[RowT], place: TablePlace = TablePlace.LIVE) -> None:
         require_definition(projection)
-        _check(projection)
         self.projection = projection
         self.form = RowForm(projection.row_type)
         require_listing(projection, self.form.columns)
@@ -122,8 +119,7 @@ class TableDefinition(Generic[RowT]):
 
     def add_key(self, cursor: Cursor[DictRow]) -> None:
         """Make the first index the primary key, unless it is."""
-        row = cursor.execute(HAS_KEY, {"name": f"{self.name}__{KEY}"}).fetchone()
-        if row is None or not row["found"]:
+        if not cursor.execute(HAS_KEY, {"name": f"{self.name}__{KEY}"}).rowcount:
             cursor.execute(self._sql(ADD_KEY, name=self._index_name(KEY)))
 
     def add_as_of_index(self, cursor: Cursor[DictRow]) -> None:
@@ -143,14 +139,12 @@ class TableDefinition(Generic[RowT]):
         others."""
         indexed = [field for index in self._indexes for field in index.fields]
         fields = dict.fromkeys((*self.projection.key_fields, *indexed))
-        names = SQL(", ").join(Identifier(field) for field in fields)
-        cursor.execute(self._sql("ANALYZE {table} ({indexed})", indexed=names))
+        cursor.execute(self._sql("ANALYZE {table} ({columns})", columns=listed(fields)))
 
     def count(self, cursor: Cursor[DictRow]) -> int:
         """The number of rows."""
-        row = cursor.execute(self._sql("SELECT count(*) AS count FROM {table}")).fetchone()
-        assert row is not None
-        count: int = row["count"]
+        statement = self._sql("SELECT count(*) AS count FROM {table}")
+        count: int = one(cursor.execute(statement))["count"]
         return count
 
     def require_no_views(self, cursor: Cursor[DictRow]) -> None:
@@ -167,9 +161,7 @@ class TableDefinition(Generic[RowT]):
 
     def exists(self, cursor: Cursor[DictRow]) -> bool:
         """Whether the table exists."""
-        cursor.execute("SELECT to_regclass(%(name)s) IS NOT NULL AS found", {"name": self.name})
-        row = cursor.fetchone()
-        return row is not None and bool(row["found"])
+        return bool(one(cursor.execute(EXISTS, {"name": self.name}))["found"])
 
     def drop(self, cursor: Cursor[DictRow]) -> None:
         """Drop the table, if it exists."""
@@ -182,9 +174,8 @@ class TableDefinition(Generic[RowT]):
     def take_name(self, cursor: Cursor[DictRow], name: str) -> None:
         """Rename the table and its indexes: the old name does not exist afterwards."""
         for index in self.index_names:
-            of_index = Identifier(f"{name}__{index}")
-            rename = self._sql(RENAME_INDEX, index=self._index_name(index), name=of_index)
-            cursor.execute(rename)
+            new_name = Identifier(f"{name}__{index}")
+            cursor.execute(self._sql(RENAME_INDEX, index=self._index_name(index), name=new_name))
         AsOfIndex(self.name).rename(cursor, name)
         cursor.execute(self._sql(RENAME_TABLE, name=Identifier(name)))
 
@@ -199,20 +190,12 @@ class TableDefinition(Generic[RowT]):
         active = Index(ACTIVE, listing.order, listing.descending, "left_position")
         return (*self.projection.indexes, active)
 
-    @property
-    def _fields(self) -> list[Identifier]:
-        return [Identifier(field) for field in self.form.columns]
-
     def _add_index(self, index: Index) -> Composed:
-        fields = [
-            SQL("{} DESC" if field in index.descending else "{}").format(Identifier(field))
-            for field in index.fields
-        ]
         where: Composable = SQL("")
         if index.only_while_null is not None:
             where = SQL("WHERE {} IS NULL").format(Identifier(index.only_while_null))
-        name = self._index_name(index.name)
-        return self._sql(ADD_INDEX, name=name, fields=SQL(", ").join(fields), where=where)
+        name, columns = self._index_name(index.name), listed(index.fields, index.descending)
+        return self._sql(ADD_INDEX, name=name, columns=columns, where=where)
 
     def _index_name(self, name: str) -> Identifier:
         return Identifier(f"{self.name}__{name}")
@@ -220,11 +203,19 @@ class TableDefinition(Generic[RowT]):
     def _sql(self, statement: str, **parts: Composable) -> Composed:
         given: dict[str, Any] = {
             "table": Identifier(self.name),
-            "fields": SQL(", ").join(self._fields),
-            "key": SQL(", ").join(Identifier(field) for field in self.projection.key_fields),
+            "fields": listed(self.form.columns),
+            "key": listed(self.projection.key_fields),
             **parts,
         }
         return SQL(statement).format(**given)
+
+
+def listed(fields: Iterable[str], descending: Collection[str] = ()) -> Composed:
+    """These fields, separated by commas, as columns or as an order."""
+    return SQL(", ").join(
+        SQL("{} DESC" if field in descending else "{}").format(Identifier(field))
+        for field in fields
+    )
 
 
 def drop_shadows(cursor: Cursor[DictRow], projections: Iterable[str]) -> None:
@@ -237,25 +228,3 @@ def drop_shadows(cursor: Cursor[DictRow], projections: Iterable[str]) -> None:
 
 def _table_name(projection: str, place: TablePlace) -> str:
     return f"projection_{projection}{place}"
-
-
-def _check(projection: Projection[Any]) -> None:
-    """Names end up in identifiers, which PostgreSQL cuts at 63 bytes without an error."""
-    limits = [(projection.name, LONGEST_NAME)]
-    limits += [(index.name, LONGEST_INDEX_NAME) for index in projection.indexes]
-    for name, longest in limits:
-        if not NAME.fullmatch(name) or len(name) > longest or name in TAKEN:
-            raise InvalidInput(
-                f"a name of projection {projection.name!r}",
-                found=repr(name),
-                needed=f"at most {longest} small letters, digits and single underscores, "
-                f"not {' or '.join(TAKEN)}",
-                do="choose another name",
-            )
-    if projection.is_stream_keyed and projection.key_fields[0] != "attempt_id":
-        raise InvalidInput(
-            f"the key of projection {projection.name!r}",
-            found=f"{projection.key_fields[0]!r} first",
-            needed="'attempt_id' first, for rows that derive from one stream",
-            do="name it first, or make the rows PositionRows",
-        )

@@ -1,0 +1,89 @@
+"""A server that takes the connections of a whole fleet, and whose load is sampled."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ClassVar, Final
+
+import psutil
+import psycopg
+from psycopg.rows import dict_row
+
+from scripts.benchmark.figures import BYTES_PER_MB
+from scripts.harness.server import Server
+
+SAMPLE_S: Final = 0.05
+SPARE_CONNECTIONS: Final = 50
+"""For sweepers, the bench itself, and what the server keeps for its owner."""
+
+ACTIVITY: Final = """
+SELECT count(*) AS clients,
+    count(*) FILTER (WHERE wait_event_type = 'Lock') AS lock_waits,
+    count(*) FILTER (WHERE wait_event_type = 'LWLock') AS latch_waits
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+
+DEADLOCKS: Final = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
+
+class WatchedServer(Server):
+    """With its defaults, but for the number of connections."""
+
+    stop_mode: ClassVar = "fast"
+
+    def __init__(self, folder: Path, *, connections: int) -> None:
+        super().__init__(folder, f"max_connections = {connections + SPARE_CONNECTIONS}\n")
+
+    def processor_s(self) -> float:
+        """Processor time of all its living processes."""
+        total = 0.0
+        for process in self.cluster.processes():
+            with suppress(psutil.NoSuchProcess):  # a vacuum's, which has ended
+                total += sum(process.cpu_times()[:2])
+        return total
+
+    def core_share(self, seconds: float) -> float:
+        """The share of one core that the server uses, over so many seconds."""
+        begun, before = time.monotonic(), self.processor_s()
+        time.sleep(seconds)
+        return (self.processor_s() - before) / (time.monotonic() - begun)
+
+    def memory_mb(self) -> float:
+        """Memory of all its processes, pages that they share counted once."""
+        total = 0
+        for process in self.cluster.processes():
+            with suppress(psutil.NoSuchProcess):  # likewise
+                memory = process.memory_full_info()
+                total += getattr(memory, "pss", memory.rss)
+        return total / BYTES_PER_MB
+
+    def deadlocks(self) -> int:
+        """How many there have been."""
+        [row] = self.rows(DEADLOCKS)
+        return int(row["deadlocks"])
+
+    @contextmanager
+    def watched(self) -> Iterator[Counter[str]]:
+        """Meanwhile, the most clients, and the most that waited at one moment, and for what."""
+        most: Counter[str] = Counter()
+        is_over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(most, is_over))
+        watcher.start()
+        try:
+            yield most
+        finally:
+            is_over.set()
+            watcher.join()
+
+    def _watch(self, most: Counter[str], is_over: threading.Event) -> None:
+        with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as connection:
+            while not is_over.wait(SAMPLE_S):
+                row = connection.execute(ACTIVITY).fetchone() or {}
+                for name, count in row.items():
+                    most[name] = max(most[name], count)
+                most["samples"] += 1
+                most["samples_with_lock_waits"] += bool(row["lock_waits"])

@@ -1,0 +1,135 @@
+"""The processes of the demonstration: their orders, and what they report while they work."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from typing import Final
+
+from msgspec import Struct
+
+import recovery_journal as rj
+from scripts.demonstration.job import Moment, Statistics
+from scripts.harness.fleet import Fleet, Member
+from scripts.harness.life import Role
+
+READY_LIMIT_S: Final = 60
+TICK_S: Final = 0.1
+
+
+class Trouble(Exception):
+    """Something did not happen that the demonstration waits for, or happened by itself."""
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """What a process is to do. A worker with a `run_id` acquires that run and ends with it; one
+    without claims recovered attempts. At `places` it waits for permission to continue."""
+
+    role: Role
+    name: str
+    executions: str
+    limits: rj.Limits = rj.Limits()
+    run_id: str | None = None
+    given: Statistics = {}
+    places: tuple[tuple[Moment, int], ...] = ()
+
+
+class Ready(Struct, frozen=True):
+    """The process has started."""
+
+
+class Arrived(Struct, frozen=True, kw_only=True):
+    """A worker's child is at a moment of its work; it waits there, unless it has just started."""
+
+    moment: Moment
+    ordinal: int
+    process_id: int
+
+
+class Said(Struct, frozen=True, kw_only=True):
+    """A sentence for people."""
+
+    text: str
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How a worker's turn at the job ended."""
+
+    outcome: str
+
+
+Message = Ready | Arrived | Said | Ended
+
+
+class Channel:
+    """Messages from one process and its children; permission for it to continue."""
+
+    def __init__(self) -> None:
+        self.messages, self._sender = Pipe(duplex=False)
+        self._permission, self._permitter = Pipe(duplex=False)
+
+    def send(self, message: Message) -> None:
+        """Send in one write, so that messages of a worker and its child never mix."""
+        self._sender.send(message)
+
+    def wait(self) -> None:
+        """Wait for permission to continue."""
+        self._permission.recv()
+
+    def release(self) -> None:
+        """Let the process continue from the place where it waits."""
+        self._permitter.send(None)
+
+
+class Player:
+    """A member of the fleet and its channel."""
+
+    def __init__(self, fleet: Fleet, order: Order) -> None:
+        # Imported here: a process that is started imports that module, which imports this one.
+        from scripts.demonstration.member import play
+
+        self.name = order.name
+        self.channel = Channel()
+        part = partial(play, order, self.channel)
+        self.member: Member = fleet.start(order.role, order.name, part)
+
+
+class Players:
+    """All processes of the demonstration."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._players: list[Player] = []
+
+    def start(self, order: Order) -> Player:
+        """Start a process."""
+        self._players.append(Player(self._fleet, order))
+        return self._players[-1]
+
+    def start_idle(self, *orders: Order) -> None:
+        """Start processes that have nothing to do yet; return when all of them are ready."""
+        waiting = {self.start(order) for order in orders}
+        deadline = time.monotonic() + READY_LIMIT_S
+        while waiting and time.monotonic() < deadline:
+            waiting -= {player for player, it in self.listen() if isinstance(it, Ready)}
+        if waiting:
+            names = ", ".join(sorted(player.name for player in waiting))
+            raise Trouble(f"{names} did not start within {READY_LIMIT_S} s")
+
+    def listen(self) -> Iterator[tuple[Player, Message]]:
+        """The messages that have arrived, as soon as there is one, or none after a tick.
+
+        Raises `Trouble` where a process has ended that was neither killed nor dismissed.
+        """
+        if wrong := next(filter(None, (it.failure() for it in self._fleet.members)), None):
+            raise Trouble(wrong)
+        ready = wait([player.channel.messages for player in self._players], TICK_S)
+        for player in self._players:
+            if player.channel.messages in ready:
+                yield player, player.channel.messages.recv()
+
+    def dismiss(self) -> None:
+        """Ask all processes to end, and require that they do so in good order."""
+        if wrongs := self._fleet.dismiss():
+            raise Trouble(", ".join(wrongs))

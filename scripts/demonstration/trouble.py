@@ -1,5 +1,0 @@
-"""What ends the demonstration before its proof."""
-
-
-class Trouble(Exception):
-    """Something did not happen that the demonstration waits for, or happened by itself."""
