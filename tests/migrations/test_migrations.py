@@ -180,7 +180,7 @@ def test_init_migrates_once(
     assert codes == [0, 0, 0]
     assert (first["migrated_from"], first["version"]) == (FIRST_VERSION, FIRST_VERSION + 1)
     assert (second["migrated_from"], second["is_made"]) == (None, False)
-    assert "The journal is there already" in said
+    assert "The journal exists already" in said
 
 
 def test_init_says_from_where_it_has_migrated(
