@@ -7,10 +7,10 @@ outside of any transaction and in any order.
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from psycopg.rows import args_row
+from psycopg.rows import tuple_row
 
 from recovery_journal.domain.events import FIRST_VERSION
-from recovery_journal.log.rows import COLUMNS, Row, decode_rows
+from recovery_journal.log.rows import COLUMNS, RowTuple, decode_rows
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.projection import Record
 
@@ -94,7 +94,7 @@ class LogBlocks:
         connection = self._database.connection()
         connection.execute(PLAINLY)
         places = {"after": after, "last": last, "upto": upto, "first_version": FIRST_VERSION}
-        with connection.cursor("begun", binary=True, row_factory=args_row(Row)) as cursor:
+        with connection.cursor("begun", binary=True, row_factory=tuple_row) as cursor:
             cursor.execute(BEGUN, places)
             while rows := cursor.fetchmany(self._block_events):
                 yield from _decoded(rows)
@@ -103,21 +103,21 @@ class LogBlocks:
         """After one position and up to another, in the log's order."""
         while rows := self._read(BY_POSITION, after=after, upto=upto):
             yield from _decoded(rows)
-            after = rows[-1].position
+            after = rows[-1][4]
 
-    def _read(self, statement: str, **places: object) -> list[Row]:
+    def _read(self, statement: str, **places: object) -> list[RowTuple]:
         places["limit"] = self._block_events
         connection = self._database.connection()
         with (
             self._database.translated(),
-            connection.cursor(binary=True, row_factory=args_row(Row)) as cursor,
+            connection.cursor(binary=True, row_factory=tuple_row) as cursor,
         ):
             return cursor.execute(statement, places, prepare=True).fetchall()
 
 
-def _decoded(rows: Sequence[Row]) -> Iterator[list[Record]]:
+def _decoded(rows: Sequence[RowTuple]) -> Iterator[list[Record]]:
     """The block, or the part before its first event that cannot be read, and its error."""
-    records, error = decode_rows([row for row in rows if row.is_of_an_attempt])
+    records, error = decode_rows([row for row in rows if row[0] and not row[6]])
     if records:
         yield records
     if error is not None:

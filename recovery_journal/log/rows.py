@@ -7,7 +7,7 @@ not as it should be in a block is then found row by row.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from recovery_journal.domain.errors import StreamUnusable
 from recovery_journal.domain.events import AnyEvent
@@ -18,6 +18,10 @@ from recovery_journal.projections.projection import Record
 COLUMNS: Final = """originator_id, originator_version, topic, state, notification_id, recorded_at,
     notification_id IN (SELECT position FROM skipped_events) AS is_skipped"""
 """What every query of whole rows selects, in the order of the fields of `Row`."""
+
+
+RowTuple: TypeAlias = tuple[str, int, str, bytes, int, datetime, bool]
+"""A row as it is read in blocks: naming its columns would take as long as decoding its event."""
 
 
 class Row(NamedTuple):
@@ -62,7 +66,7 @@ _record: Final[Callable[[tuple[AnyEvent, int, datetime]], Record]] = partial(tup
 """`Record._make`, without the Python in it."""
 
 
-def decode_rows(rows: Sequence[Row]) -> tuple[list[Record], StreamUnusable | None]:
+def decode_rows(rows: Sequence[RowTuple]) -> tuple[list[Record], StreamUnusable | None]:
     """The events of attempts in these rows: all of them, or those before the first that cannot be
     read, and its error."""
     if not rows:
@@ -75,11 +79,11 @@ def decode_rows(rows: Sequence[Row]) -> tuple[list[Record], StreamUnusable | Non
     return list(map(_record, zip(events, positions, times, strict=True))), None
 
 
-def _one_by_one(rows: Sequence[Row]) -> tuple[list[Record], StreamUnusable | None]:
+def _one_by_one(rows: Sequence[RowTuple]) -> tuple[list[Record], StreamUnusable | None]:
     records: list[Record] = []
     for row in rows:
         try:
-            records.append(row.record())
+            records.append(Row(*row).record())
         except StreamUnusable as error:
             return records, error
     return records, None

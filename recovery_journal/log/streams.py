@@ -10,13 +10,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 from psycopg import Cursor
-from psycopg.rows import DictRow, args_row
+from psycopg.rows import DictRow, tuple_row
 
 from recovery_journal.domain.contradictions import contradiction
 from recovery_journal.domain.errors import CorruptEvent, ImpossibleEvent, StreamUnusable
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery, evolve
-from recovery_journal.log.rows import COLUMNS, Row, decode_rows
+from recovery_journal.log.rows import COLUMNS, Row, RowTuple, decode_rows
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.projection import Record
 
@@ -136,7 +136,7 @@ def find(
         "versions": array([version for _, version in places]),
     }
     found: dict[EventKey, Record | StreamUnusable] = {}
-    for row in _rows(cursor, FIND, wanted):
+    for row in map(Row._make, _rows(cursor, FIND, wanted)):
         try:
             found[row.stream, row.version] = row.record()
         except StreamUnusable as error:
@@ -151,22 +151,22 @@ def last_versions(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> dict[s
     return {row["originator_id"]: row["version"] or 0 for row in rows}
 
 
-def _rows(cursor: Cursor[DictRow], statement: str, wanted: dict[str, str]) -> list[Row]:
-    with cursor.connection.cursor(binary=True, row_factory=args_row(Row)) as reading:
+def _rows(cursor: Cursor[DictRow], statement: str, wanted: dict[str, str]) -> list[RowTuple]:
+    with cursor.connection.cursor(binary=True, row_factory=tuple_row) as reading:
         return reading.execute(statement, wanted, prepare=True).fetchall()
 
 
-def _streams(rows: Iterable[Row]) -> dict[str, Stream]:
+def _streams(rows: Iterable[RowTuple]) -> dict[str, Stream]:
     found: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        found[row.stream].append(row)
+        found[row[0]].append(Row(*row))
     return {attempt_id: Stream(of_one) for attempt_id, of_one in found.items()}
 
 
-def _all_at_once(rows: Sequence[Row]) -> dict[str, Recovery | StreamUnusable] | None:
+def _all_at_once(rows: Sequence[RowTuple]) -> dict[str, Recovery | StreamUnusable] | None:
     """The attempts, decoded in one call; None where one of their events must be examined alone."""
     records, error = decode_rows(rows)
-    if error is not None or any(row.is_skipped for row in rows):
+    if error is not None or any(row[6] for row in rows):
         return None
     found: dict[str, Recovery | StreamUnusable] = {}
     recovery: Recovery | None = None

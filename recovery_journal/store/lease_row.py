@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from os import urandom
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from msgspec import Struct
 from psycopg import Cursor
@@ -130,7 +130,7 @@ BRIEFLY: Final = f"SELECT set_config('lock_timeout', '{BRIEF}', true)"
 FIND_LEASE: Final = f"SELECT {COLUMNS} FROM leases WHERE attempt_id = %(attempt_id)s"
 
 
-class LockedLease(NamedTuple):
+class LockedLease(Struct, frozen=True, gc=False):
     """A lease row that this transaction has locked, the time just after that, and a new fence that
     was drawn for it: its epoch is larger than any before."""
 

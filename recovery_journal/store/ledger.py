@@ -8,8 +8,9 @@ list, each in order of key (rule R8).
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow, tuple_row
@@ -66,7 +67,7 @@ Answer = Recovery | RecoveryJournalError
 """An attempt after a decision, or why there is none."""
 
 
-class Owned(NamedTuple):
+class Owned(Struct, frozen=True, gc=False):
     """A lease row that still has the fence of the sweeper that recovers the attempt, locked: the
     last event that changed the row, and the time."""
 

@@ -1,7 +1,7 @@
 """How an attempt's next events change its lease row, and the pending notices of quarantines."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 from psycopg import Cursor
@@ -28,68 +28,81 @@ from recovery_journal.domain.recovery import RECOVERING, Recovery, Stage
 from recovery_journal.postgres.arrays import array
 from recovery_journal.process.identity import sweeper_holder
 
+MOVED: Final = {
+    "attempt_id": "text",
+    "version": "bigint",
+    "is_confirmed": "boolean",
+    "status": "text",
+    "epoch": "bigint",
+    "lease_id": "text",
+    "worker_id": "text",
+    "host": "text",
+    "boot_id": "text",
+    "pid": "bigint",
+    "process_started": "text",
+    "recovery_no": "integer",
+    "dispatch_id": "text",
+    "lasts_s": "double precision",
+    "ttl_s": "double precision",
+    "retry_at": "timestamptz",
+    "is_deadline_waived": "boolean",
+    "has_ended": "boolean",
+    "code_version": "text",
+}
+"""What a move sets in its lease row: names and types, in the order of `_row`."""
+
+NOTED: Final = {"attempt_id": "text", "version": "bigint", "is_confirmed": "boolean"}
+"""What a note sets."""
+
+
+def _given(columns: Mapping[str, str]) -> str:
+    """Rows that are given as one array for each column."""
+    arrays = ", ".join(f"%({name})s::{kind}[]" for name, kind in columns.items())
+    return f"unnest({arrays}) AS given({', '.join(columns)})"
+
+
 # With a null in `lasts_s` nothing can expire. When the fence changes, the lease counts as newly
 # granted, and its holder has to declare its session lock again.
-MOVE = """
+MOVE: Final = f"""
 UPDATE leases
-SET status = moved.status,
-    version = moved.version,
-    granted_at = CASE WHEN leases.epoch = moved.epoch THEN granted_at ELSE clock_timestamp() END,
+SET status = given.status,
+    version = given.version,
+    granted_at = CASE WHEN leases.epoch = given.epoch THEN granted_at ELSE clock_timestamp() END,
     renewed_at = clock_timestamp(),
-    epoch = moved.epoch,
-    lease_id = moved.lease_id,
-    worker_id = moved.worker_id,
-    host = moved.host,
-    boot_id = moved.boot_id,
-    pid = moved.pid,
-    process_started = moved.process_started,
-    session_lock = CASE WHEN leases.epoch = moved.epoch THEN session_lock END,
-    recovery_no = moved.recovery_no,
-    dispatch_id = moved.dispatch_id,
-    code_version = moved.code_version,
-    is_confirmed = moved.is_confirmed,
+    epoch = given.epoch,
+    lease_id = given.lease_id,
+    worker_id = given.worker_id,
+    host = given.host,
+    boot_id = given.boot_id,
+    pid = given.pid,
+    process_started = given.process_started,
+    session_lock = CASE WHEN leases.epoch = given.epoch THEN session_lock END,
+    recovery_no = given.recovery_no,
+    dispatch_id = given.dispatch_id,
+    code_version = given.code_version,
+    is_confirmed = given.is_confirmed,
     expires_at = coalesce(
-        moved.retry_at,
-        clock_timestamp() + make_interval(secs => moved.lasts_s)
+        given.retry_at,
+        clock_timestamp() + make_interval(secs => given.lasts_s)
     ),
-    retry_at = moved.retry_at,
-    ttl_s = coalesce(moved.ttl_s, leases.ttl_s),
-    deadline_at = CASE WHEN moved.is_deadline_waived THEN NULL ELSE deadline_at END,
-    ended_at = CASE WHEN moved.has_ended THEN clock_timestamp() END,
+    retry_at = given.retry_at,
+    ttl_s = coalesce(given.ttl_s, leases.ttl_s),
+    deadline_at = CASE WHEN given.is_deadline_waived THEN NULL ELSE deadline_at END,
+    ended_at = CASE WHEN given.has_ended THEN clock_timestamp() END,
     loss = NULL,
     loss_reason = NULL
-FROM unnest(
-    %(attempt_id)s::text[], %(status)s::text[], %(version)s::bigint[], %(epoch)s::bigint[],
-    %(lease_id)s::text[], %(worker_id)s::text[], %(host)s::text[], %(boot_id)s::text[],
-    %(pid)s::bigint[], %(process_started)s::text[], %(recovery_no)s::integer[],
-    %(dispatch_id)s::text[], %(is_confirmed)s::boolean[], %(lasts_s)s::double precision[],
-    %(ttl_s)s::double precision[], %(retry_at)s::timestamptz[],
-    %(is_deadline_waived)s::boolean[], %(has_ended)s::boolean[], %(code_version)s::text[]
-) AS moved(
-    attempt_id, status, version, epoch, lease_id, worker_id, host, boot_id, pid, process_started,
-    recovery_no, dispatch_id, is_confirmed, lasts_s, ttl_s, retry_at, is_deadline_waived, has_ended,
-    code_version
-)
-WHERE leases.attempt_id = moved.attempt_id
+FROM {_given(MOVED)}
+WHERE leases.attempt_id = given.attempt_id
 """
 
-# For events that concern a lease without moving it: they renew no lease.
-NOTE_EVENTS = """
+# They renew no lease.
+NOTE: Final = f"""
 UPDATE leases
-SET version = noted.version,
-    is_confirmed = noted.is_confirmed
-FROM unnest(%(attempt_id)s::text[], %(version)s::bigint[], %(is_confirmed)s::boolean[])
-    AS noted(attempt_id, version, is_confirmed)
-WHERE leases.attempt_id = noted.attempt_id
+SET version = given.version,
+    is_confirmed = given.is_confirmed
+FROM {_given(NOTED)}
+WHERE leases.attempt_id = given.attempt_id
 """
-
-NOTED = ("attempt_id", "version", "is_confirmed")
-MOVED = (
-    *("attempt_id", "version", "is_confirmed", "status", "epoch", "lease_id"),
-    *("worker_id", "host", "boot_id", "pid", "process_started"),
-    *("recovery_no", "dispatch_id", "lasts_s", "ttl_s", "retry_at"),
-    *("is_deadline_waived", "has_ended", "code_version"),
-)
 
 STATUS_OF_STAGE = {
     Stage.HELD: LeaseStatus.HELD,
@@ -147,7 +160,7 @@ def change_rows(
             moves.append((move, after))
     if notes:
         noted = [(after.attempt_id, after.version, after.is_confirmed) for after in notes]
-        cursor.execute(NOTE_EVENTS, _columns(NOTED, noted))
+        cursor.execute(NOTE, _columns(NOTED, noted))
     if moves:
         sweeper = sweeper_holder()
         rows = [_row(move, after, sweeper, sweeper_ttl_s) for move, after in moves]
@@ -223,6 +236,6 @@ def _is_deadline_waived(move: Move) -> bool:
     )
 
 
-def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, str]:
+def _columns(names: Iterable[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, str]:
     """The rows as one array per column."""
     return {name: array(column) for name, column in zip(names, zip(*rows), strict=True)}

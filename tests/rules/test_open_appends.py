@@ -14,7 +14,9 @@ from recovery_journal.domain.errors import AppendBlocked, StreamOccupied, TailLo
 from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.log import open_writers
 from recovery_journal.log.appender import FEW
+from recovery_journal.log.open_writers import BRIEF
 from recovery_journal.monitoring.delays import DelayKind
+from recovery_journal.recovery import loss
 from recovery_journal.store import set_aside
 from recovery_journal.store.lease import Lease
 from tests.rules.forgeries import KINDS, forge, next_version, put
@@ -49,10 +51,14 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(set_aside, "BE_BRIEF", "SET LOCAL lock_timeout = '50ms'")
     monkeypatch.setattr(open_writers, "BRIEF", "50ms")
     monkeypatch.setattr(open_writers, "LOCK_WAIT_S", 0.05)
-    for module in ("recovery.loss", "recovery.cohort", "restore.fencing"):
+    for module in ("recovery.cohort", "restore.fencing"):
         monkeypatch.setattr(
             f"recovery_journal.{module}.BE_BRIEF", "SET LOCAL lock_timeout = '50ms'"
         )
+    for name in ("TAKE_LOST", "TAKE_ORPHANED", "TAKE_OVERDUE", "TAKE_MISSED"):
+        brief = getattr(loss, name).replace(f"'{BRIEF}'", "'50ms'")
+        assert brief != getattr(loss, name)
+        monkeypatch.setattr(loss, name, brief)
 
 
 @contextmanager
