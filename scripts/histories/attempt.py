@@ -1,4 +1,4 @@
-"""One attempt of a fleet. Its fate is made up; every event is decided by the domain's own
+"""One attempt of a fleet. Its story is made up; every event is decided by the domain's own
 commands."""
 
 from collections.abc import Iterable, Iterator
