@@ -1,26 +1,14 @@
 """The limits within which a recovery decides, all of them named."""
 
 from datetime import datetime, timedelta
+from typing import Annotated, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from recovery_journal.domain.bounds import LARGEST_NUMBER
-from recovery_journal.domain.ranges import (
-    YEAR_S,
-    Ranges,
-    require_kind,
-    require_number,
-    require_within,
-)
+from recovery_journal.domain.bounds import LARGEST_NUMBER, Seconds
+from recovery_journal.domain.ranges import require_kind, require_number, require_settings
 
-RANGES: Ranges = {
-    "crash_loop_count": (1, 1_000_000),
-    "excuse_limit": (1, 1_000_000),
-    "raise_limit": (1, 1_000_000),
-    "backoff_s": (0.0, YEAR_S),
-    "backoff_limit_s": (0.0, YEAR_S),
-    "version_wait_s": (0.0, YEAR_S),
-}
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -44,19 +32,17 @@ class Policy(Struct, frozen=True, kw_only=True):
     `is_timeout_quarantined`: quarantine attempts past their execution timeout, else end them.
     """
 
-    crash_loop_count: int = 5
-    excuse_limit: int = 20
-    raise_limit: int = 5
-    backoff_s: float = 1.0
-    backoff_limit_s: float = 300.0
-    version_wait_s: float = 24 * 3600.0
+    crash_loop_count: Count = 5
+    excuse_limit: Count = 20
+    raise_limit: Count = 5
+    backoff_s: Seconds = 1.0
+    backoff_limit_s: Seconds = 300.0
+    version_wait_s: Seconds = 24 * 3600.0
     may_restart: bool = True
     is_timeout_quarantined: bool = False
 
     def __post_init__(self) -> None:
-        require_within(self, RANGES)
-        for name in ("may_restart", "is_timeout_quarantined"):
-            require_kind(name, getattr(self, name), bool, "True or False")
+        require_settings(self)
 
     def has_waited(self, since: datetime | None, now: datetime) -> bool:
         """Whether the wait for another version has begun, and has been long enough."""

@@ -1,25 +1,28 @@
 """The ranges of numbers that an operator may set, validated when they are set: NaN is within no
 range."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import fields
 
 from recovery_journal.domain.errors import InvalidInput
 from recovery_journal.domain.wording import shown
 
 YEAR_S: Final = 365 * 24 * 3600.0
 
-Ranges = Mapping[str, tuple[float, float]]
-"""The lowest and the highest value of each setting; where both are integers, the value must be
-one."""
 
-
-def require_within(settings: Struct, ranges: Ranges) -> None:
-    """Refuse settings that lie outside of their ranges. Raises `InvalidInput`."""
-    for name, (lowest, highest) in ranges.items():
-        require_number(name, getattr(settings, name), lowest, highest)
+def require_settings(settings: Struct) -> None:
+    """Refuse settings outside the ranges that their fields declare by `Meta(ge=…, le=…)`, or of
+    another class than their fields'. Where both limits are integers, so must the value be. Raises
+    `InvalidInput`."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        limits = getattr(field.type, "__metadata__", ())
+        for limit in limits:
+            require_number(field.name, value, limit.ge, limit.le)
+        if not limits:
+            require_kind(field.name, value, field.type, field.type.__name__)
 
 
 def require_number(name: str, value: object, lowest: float, highest: float) -> None:

@@ -1,25 +1,16 @@
 """Every duration and count that bounds the journal's work, with its default."""
 
-from msgspec import Struct
+from typing import Annotated, TypeAlias
 
+from msgspec import Meta, Struct
+
+from recovery_journal.domain.bounds import Seconds
 from recovery_journal.domain.error_texts import ErrorTexts
 from recovery_journal.domain.policy import Policy
-from recovery_journal.domain.ranges import YEAR_S, Ranges, require_kind, require_within
+from recovery_journal.domain.ranges import YEAR_S, require_settings
 
-RANGES: Ranges = {
-    "ttl_s": (0.1, YEAR_S),
-    "grace_s": (0.0, YEAR_S),
-    "session_grace_s": (0.0, YEAR_S),
-    "session_poll_s": (0.001, YEAR_S),
-    "sweeper_ttl_s": (0.1, YEAR_S),
-    "cohort_size": (1, 10_000),
-    "reducer_s": (0.01, YEAR_S),
-    "hook_s": (0.01, YEAR_S),
-    "state_bytes": (1, 1024**3),
-    "claim_bytes": (1, 1024**4),
-    "fleet_workers": (1, 1_000_000),
-    "fleet_share": (0.0, 1.0),
-}
+Ttl: TypeAlias = Annotated[float, Meta(ge=0.1, le=YEAR_S)]
+Deadline: TypeAlias = Annotated[float, Meta(ge=0.01, le=YEAR_S)]
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -52,25 +43,23 @@ class Limits(Struct, frozen=True, kw_only=True):
     `log` for ever.
     """
 
-    ttl_s: float = 30.0
-    grace_s: float = 5.0
-    session_grace_s: float = 0.75
-    session_poll_s: float = 0.1
-    sweeper_ttl_s: float = 30.0
-    cohort_size: int = 1_000
-    reducer_s: float = 10.0
-    hook_s: float = 30.0
-    state_bytes: int = 64 * 1024 * 1024
-    claim_bytes: int = 64 * 1024 * 1024
-    fleet_workers: int = 3
-    fleet_share: float = 0.5
+    ttl_s: Ttl = 30.0
+    grace_s: Seconds = 5.0
+    session_grace_s: Seconds = 0.75
+    session_poll_s: Annotated[float, Meta(ge=0.001, le=YEAR_S)] = 0.1
+    sweeper_ttl_s: Ttl = 30.0
+    cohort_size: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    reducer_s: Deadline = 10.0
+    hook_s: Deadline = 30.0
+    state_bytes: Annotated[int, Meta(ge=1, le=1024**3)] = 64 * 1024 * 1024
+    claim_bytes: Annotated[int, Meta(ge=1, le=1024**4)] = 64 * 1024 * 1024
+    fleet_workers: Annotated[int, Meta(ge=1, le=1_000_000)] = 3
+    fleet_share: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.5
     error_texts: ErrorTexts = ErrorTexts.TABLE
     policy: Policy = Policy()
 
     def __post_init__(self) -> None:
-        require_within(self, RANGES)
-        require_kind("error_texts", self.error_texts, ErrorTexts, "one of ErrorTexts")
-        require_kind("policy", self.policy, Policy, "a Policy")
+        require_settings(self)
 
 
 DEFAULTS = Limits()

@@ -63,7 +63,7 @@ def restore_links(package: Path) -> None:
 
 
 def wanted() -> str:
-    """What the environment depends on: the checkout's place, the lock, pyproject.toml."""
+    """A digest of what the environment depends on: the checkout's place, lock, pyproject.toml."""
     digest = hashlib.sha256(os.fsencode(ROOT))
     for path in (LOCK, ROOT / "pyproject.toml"):
         digest.update(path.read_bytes())

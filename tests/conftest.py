@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def server_dsn() -> Iterator[str]:
     """A server shared by all tests: the one that the environment names, else the embedded one.
 
-    Tests look at all sessions of their database, and end them. So processes that run side by side
+    Tests query all sessions of their database, and end them. So processes that run side by side
     on one server have a database each.
     """
     named = os.environ.get(DSN_VARIABLE)

@@ -44,7 +44,7 @@ def backed_up(server: PrivateServer, name: str) -> Cluster:
 
 
 def name_point(server: PrivateServer, name: str) -> None:
-    """What happens from now on is not there after a restore to this point."""
+    """Events from now on are not there after a restore to this point."""
     _execute(server, sql.SQL("SELECT pg_create_restore_point({})").format(name))
 
 

@@ -115,7 +115,7 @@ def modules_of(layer: str) -> list[tuple[str, Path]]:
     """The modules of a layer; the launchers among the scripts have no suffix."""
     folder = ROOT / FOLDERS.get(layer, layer)
     files = [path for path in folder.rglob("*.py") if "__pycache__" not in path.parts]
-    if layer == "recovery_journal":  # without what its links lead to, whatever walks into them
+    if layer == "recovery_journal":  # without the targets of its links, which some globs enter
         files = [path for path in files if path.relative_to(folder).parts[0] not in LINKED]
     if layer == "scripts":
         files += [path for path in folder.iterdir() if path.is_file() and not path.suffix]
@@ -183,7 +183,7 @@ def rank_of(module: str) -> int:
 
 
 def modules_named_by(source: str, module: str) -> Iterator[str]:
-    """What of our package a module imports; `from package import module` names the module."""
+    """Our modules that a module imports; `from package import module` names the module."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module == "recovery_journal":
             yield from (f"recovery_journal.{alias.name}" for alias in node.names)
@@ -330,7 +330,7 @@ def python_in(page: str) -> Iterator[str]:
 
 
 def beyond_the_surface(source: str) -> list[str]:
-    """What a user would have to know of our inside: anything but the one name."""
+    """The inner modules that a user would have to know: all but the one name."""
     return [
         imported
         for imported in imports_of(ast.parse(source), "user")

@@ -23,11 +23,11 @@ from recovery_journal.projections.stream_fold import folded
 from recovery_journal.read_models.schema import create_projections
 from recovery_journal.read_models.tables.projection_table import ProjectionTable
 from scripts.benchmark.apart import SAMPLE_S, run_apart, run_watched
-from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.growth import FLAT
 from scripts.benchmark.library_runner import follow, make_tables, settings
 from scripts.benchmark.library_view import PROJECTIONS, RECORDED_AT
 from scripts.benchmark.log_reading import read_positions, read_streams
+from scripts.benchmark.measuring import fresh_schema
 from scripts.histories.log import fill
 
 EVENT_COUNT: Final = 3_000
@@ -153,7 +153,7 @@ def has_schema(dsn: str, name: str) -> bool:
 
 @pytest.fixture
 def filled(server_dsn: str, schema: str) -> Iterator[Database]:
-    """A journal whose log is filled and whose rows nobody has followed."""
+    """A journal whose log is filled and whose rows no follower has made."""
     database = Database(server_dsn, schema)
     schemas.create(database, partial(create_projections, database))
     fill(server_dsn, schema, event_count=EVENT_COUNT, process_count=1)
@@ -326,7 +326,7 @@ def test_what_runs_apart_answers_and_its_memory_is_seen() -> None:
 
 def memory_of(megabytes: int) -> int:
     held = bytes(1) * (megabytes * 1_000_000)
-    time.sleep(10 * SAMPLE_S)  # nothing tells us that the watcher has looked
+    time.sleep(10 * SAMPLE_S)  # nothing shows that the watcher has sampled
     return len(held)
 
 

@@ -20,9 +20,15 @@ from scripts.demonstration import checks
 from scripts.demonstration.__main__ import conclude, main, perform
 from scripts.demonstration.channel import Order, Players, Trouble
 from scripts.demonstration.evidence import Evidence
-from scripts.demonstration.executions import Executions
 from scripts.demonstration.fault import Kind, plan
-from scripts.demonstration.job import Statistics, job_input, merged, standard_library, statistics_of
+from scripts.demonstration.job import (
+    Executions,
+    Statistics,
+    job_input,
+    merged,
+    standard_library,
+    statistics_of,
+)
 from scripts.demonstration.rows import TableRows
 from scripts.harness.fleet import Fleet
 from scripts.harness.interruption import handled, leave
@@ -48,7 +54,7 @@ def shown(on: Screen) -> str:
 
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
-    """What a small performance leaves."""
+    """The evidence of a small performance."""
     given = job_input(standard_library(), checkpoint_every=CHECKPOINT_EVERY, file_limit=FILE_COUNT)
     return perform(given, screen())
 
@@ -78,7 +84,7 @@ def test_each_worker_that_was_struck_is_replaced_from_its_checkpoint(evidence: E
     assert starts >= {(5, 6), (10, 15), (20, 22), (30, 31)}
 
 
-def test_where_all_holds_the_exit_code_is_zero_and_the_story_is_told(evidence: Evidence) -> None:
+def test_where_all_holds_the_exit_code_is_zero_and_the_story_is_shown(evidence: Evidence) -> None:
     on = screen()
 
     code = conclude(evidence, on)
@@ -109,7 +115,7 @@ def one_fault_missing(evidence: Evidence) -> Evidence:
     return replace(evidence, struck=tuple(spared))
 
 
-def nobody_took_over(evidence: Evidence) -> Evidence:
+def no_worker_took_over(evidence: Evidence) -> Evidence:
     *others, last = evidence.recoveries
     return replace(evidence, recoveries=(*others, replace(last, dispatched_to="")))
 
@@ -130,7 +136,7 @@ def killed_after_the_checkpoint(evidence: Evidence) -> Evidence:
     return replace(evidence, recoveries=(first, late, *others))
 
 
-def begun_anew(evidence: Evidence) -> Evidence:
+def begun_again(evidence: Evidence) -> Evidence:
     *others, last = evidence.executions
     return replace(evidence, executions=(*others, (3, *last)))
 
@@ -200,11 +206,11 @@ def no_rows(evidence: Evidence) -> Evidence:
         (no_digest, "the same result"),
         (one_loss_unrecovered, "every loss recovered"),
         (one_fault_missing, "every loss recovered"),
-        (nobody_took_over, "every loss recovered"),
+        (no_worker_took_over, "every loss recovered"),
         (other_evidence_of_a_loss, "every loss recovered"),
         (one_replay_unverified, "every replay verified"),
         (killed_after_the_checkpoint, "every replay verified"),
-        (begun_anew, "no work done again"),
+        (begun_again, "no work done again"),
         (done_again, "no work done again"),
         (one_file_left_out, "no work done again"),
         (doubt_kept_secret, "no work done again"),
@@ -340,7 +346,7 @@ def test_executions_are_kept_apart_by_run(tmp_path: Path) -> None:
 
     assert executions.of("one") == {os.getpid(): (1, 2, 2)}
     assert executions.file_count("one") == 2
-    assert executions.of("nobody") == {}
+    assert executions.of("unknown") == {}
 
 
 @pytest.mark.parametrize("file_count", [100, 101, 347, 601, 1_000, 4_999])

@@ -15,7 +15,7 @@ from recovery_journal.postgres.account import server_account
 from recovery_journal.postgres.embedded import FOLDER_VARIABLE, EmbeddedServer, embedded_cluster
 from recovery_journal.postgres.programs import NEEDED, PROGRAMS_VARIABLE, programs
 
-USE_UNTIL_TOLD = """
+USE_UNTIL_RELEASED = """
 import sys
 from pathlib import Path
 from recovery_journal.postgres.embedded import EmbeddedServer
@@ -24,12 +24,12 @@ server = EmbeddedServer.start(Path(sys.argv[1]))
 print(server.dsn, flush=True)
 sys.stdin.readline()
 """
-"""Another process that uses the server: it ends, and so closes, when it is told."""
+"""Another process that uses the server: it ends, and so closes, when it is released."""
 
 
 def user(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", USE_UNTIL_TOLD, str(folder)],
+        [sys.executable, "-c", USE_UNTIL_RELEASED, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -117,7 +117,7 @@ def test_a_second_start_finds_the_data_of_the_first(server_folder: Path) -> None
     assert found == 42
 
 
-def test_half_of_a_data_folder_is_made_anew(server_folder: Path) -> None:
+def test_half_of_a_data_folder_is_made_again(server_folder: Path) -> None:
     unfinished = server_folder / "data.unfinished"
     unfinished.mkdir()
     (unfinished / "PG_VERSION").write_text("18")

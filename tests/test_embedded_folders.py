@@ -1,4 +1,4 @@
-"""What the embedded server does to folders, and what it refuses."""
+"""The folders that the embedded server makes, and those that it refuses."""
 
 import os
 import pwd

@@ -57,7 +57,7 @@ def streams_of(events: list[AnyEvent]) -> dict[str, list[AnyEvent]]:
     return streams
 
 
-def test_the_same_seed_tells_the_same_events(events: list[AnyEvent]) -> None:
+def test_the_same_seed_makes_the_same_events(events: list[AnyEvent]) -> None:
     again = list(islice(fleet_events(1), 1_000))
     other = list(islice(fleet_events(2), 1_000))
 
@@ -66,7 +66,7 @@ def test_the_same_seed_tells_the_same_events(events: list[AnyEvent]) -> None:
 
 
 def test_no_two_fleets_share_a_stream_an_epoch_or_a_worker() -> None:
-    def told(fleet_no: int) -> list[AnyEvent]:
+    def made(fleet_no: int) -> list[AnyEvent]:
         return list(islice(fleet_events(1, fleet_no=fleet_no, fleet_count=2), 3_000))
 
     def drawn(events: list[AnyEvent]) -> set[object]:
@@ -75,7 +75,7 @@ def test_no_two_fleets_share_a_stream_an_epoch_or_a_worker() -> None:
         workers = [event.holder.worker_id for event in grants]
         return {*fences, *workers, *(event.originator_id for event in events)}
 
-    first, second = drawn(told(0)), drawn(told(1))
+    first, second = drawn(made(0)), drawn(made(1))
 
     assert first
     assert second
@@ -187,8 +187,8 @@ def test_a_filled_log_holds_every_event_once_and_each_stream_in_order(
     assert [row["notification_id"] for row in rows] == list(range(1, 10_002))
     assert all_in_order(rows)
     stream = rows[0]["originator_id"]
-    told = [event for (attempt, _), event in sorted_by_version(expected) if attempt == stream]
-    assert application.recovery(stream) == project(None, told)
+    stored = [event for (attempt, _), event in sorted_by_version(expected) if attempt == stream]
+    assert application.recovery(stream) == project(None, stored)
 
 
 def test_one_stream_holds_all_events_of_an_attempt_that_is_lost_again_and_again(

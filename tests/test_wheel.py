@@ -114,7 +114,7 @@ def test_the_wheel_has_one_name_at_its_top(wheel: Path) -> None:
 
 
 def files_below(place: str) -> dict[str, bytes]:
-    """What the wheel must hold of one folder of the checkout."""
+    """The files of one folder of the checkout that the wheel must hold."""
     return {
         path.relative_to(ROOT).as_posix(): path.read_bytes()
         for path in (ROOT / place).rglob("*")
@@ -137,7 +137,7 @@ def test_every_file_ships_byte_for_byte_as_it_was_reviewed(wheel: Path) -> None:
     assert any(name.endswith(".sql") for name in shipped)
 
 
-def test_the_links_of_the_checkout_lead_to_the_packages_at_its_top() -> None:
+def test_the_links_of_the_checkout_point_to_the_packages_at_its_top() -> None:
     for name in LINKED:
         assert (ROOT / "recovery_journal" / name).is_symlink()
         assert (ROOT / "recovery_journal" / name).resolve() == ROOT / name

@@ -267,7 +267,7 @@ class Claims:
         return []
 
     def _take_turn(self, wanted: ClaimRequest) -> tuple[list[tuple[LeaseTerms, Recovery]], bool]:
-        """What was won, and whether any attempt was ready. Where another transaction has locked
+        """The attempts won, and whether any was ready. Where another transaction has locked
         one of them, the first attempts won are the answer: they must not wait for others."""
         has_found = False
         parts = Halving(None)

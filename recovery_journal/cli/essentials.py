@@ -109,7 +109,7 @@ def _expired(event: events.LeaseExpired) -> Iterable[str]:
         yield f"reported step {lease.progress.ordinal} {digest(lease.progress.digest)}"
     yield "" if lease.is_confirmed else "never confirmed"
     yield "with most of the fleet" if event.is_fleet_wide else ""
-    yield f"taken back {_machine(event.recorded_by)}"
+    yield f"declared lost {_machine(event.recorded_by)}"
 
 
 def _reloaded(event: events.CheckpointReloaded) -> Iterable[str]:

@@ -77,7 +77,7 @@ def _lines(found: Restored, *, is_check: bool) -> Iterator[RenderableType]:
             f"Epochs continue above {epochs.skipped_to:,} (found {epochs.last:,}), positions above "
             f"{positions.skipped_to:,} (found {positions.last:,})."
         )
-        yield page.text(f"Took back {words.plural(found.fenced_count, 'lease')}.")
+        yield page.text(f"Fenced {words.plural(found.fenced_count, 'lease')}.")
     if found.swept:
         yield page.text(f"{summary(found.swept)}.")
         for one in [one for one in found.swept if one.error][:LISTED]:

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from traceback import extract_tb
 from typing import Final
 
 import typer
@@ -143,11 +144,7 @@ def _guarded(app: str, call: Callable[[], object]) -> object:
     except RecoveryJournalError:
         raise
     except (Exception, SystemExit) as error:  # it may be a program that was not made to be imported
-        place = ""
-        traceback = error.__traceback__
-        while traceback is not None:
-            frame = traceback.tb_frame
-            place = f" at {os.path.relpath(frame.f_code.co_filename)}:{traceback.tb_lineno}"
-            traceback = traceback.tb_next
+        frames = extract_tb(error.__traceback__)
+        place = f" at {os.path.relpath(frames[-1].filename)}:{frames[-1].lineno}"
         found = f"{type(error).__name__}: {message_of(error)}{place}"
         raise inputs.refused(f"--app {app}", found, NEEDED, "fix it") from error

@@ -93,7 +93,7 @@ def append_cohort(
     while left:
         done = write(cursor, left)
         left = [batch for batch in left if batch.stream not in done]
-        # What is left and not stale got its predecessor, or lost its rival, meanwhile.
+        # A batch that is left and not stale got its predecessor, or lost its rival, meanwhile.
         refused |= _stale(cursor, left)
         left = [batch for batch in left if batch.stream not in refused]
     return [

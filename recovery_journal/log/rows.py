@@ -17,7 +17,7 @@ from recovery_journal.projections.projection import Record
 
 COLUMNS: Final = """originator_id, originator_version, topic, state, notification_id, recorded_at,
     notification_id IN (SELECT position FROM skipped_events) AS is_skipped"""
-"""What every query of whole rows selects, in the order of the fields of `Row`."""
+"""The columns that every query of whole rows selects, in the order of the fields of `Row`."""
 
 
 RowTuple: TypeAlias = tuple[str, int, str, bytes, int, datetime, bool]

@@ -307,7 +307,9 @@ class Database:
             # A new connection here would continue outside of the transaction that was lost.
             raise ServerUnavailable(server=self.server, reason="the transaction's connection gone")
         if self._is_closed:
-            raise InvalidInput("this database", found="it closed", needed="it open", do="open anew")
+            raise InvalidInput(
+                "this database", found="it closed", needed="it open", do="open it again"
+            )
         if session is not None:
             session.close()
         thread.session = self._open(thread)

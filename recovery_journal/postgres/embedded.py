@@ -66,7 +66,7 @@ class EmbeddedServer:
             cluster.create()
             cluster.start()
             use = _try_lock(cluster.folder / "users", shared=True)
-        assert use is not None, "whoever takes this lock alone does so inside the gate"
+        assert use is not None, "a process takes this lock alone only inside the gate"
         return cls(cluster, use)
 
     @property
@@ -142,7 +142,7 @@ def named_folder(folder: Path | None) -> Path:
         return folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise EmbeddedServerUnavailable(
-            f"the folder {shown(str(folder))} cannot be looked for: {error}"
+            f"the folder {shown(str(folder))} cannot be inspected: {error}"
         ) from error
 
 

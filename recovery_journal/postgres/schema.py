@@ -138,8 +138,10 @@ def migrate(database: Database, *, must_be_own: bool = False) -> None:
     """
     require_safe(database, must_belong=must_be_own)
     with database.cursor() as cursor:
-        found = _version(cursor, database.schema)
-    while found is not None and FIRST_VERSION <= found < newest_version():
+        if not _is_true(cursor, HAS_VERSION, database.schema):
+            return
+        found = _version_there(cursor, database.schema)
+    while FIRST_VERSION <= found < newest_version():
         found = _migrate_once(database, found)
 
 
@@ -157,11 +159,9 @@ def check(database: Database, *, must_be_own: bool = False) -> None:
 
 
 def require_usable(place: Place, schema: str) -> None:
-    """Raise `SchemaMissing`, `SchemaTooNew` or `SchemaTooOld` unless this program can use the
-    schema: for every new connection, because the schema may have been migrated meanwhile."""
-    found = _version(place, schema)
-    if found is None:
-        raise SchemaMissing(schema)
+    """Raise `SchemaTooNew` or `SchemaTooOld` unless this program can use the journal that is there:
+    for every new connection, because the schema may have been migrated meanwhile."""
+    found = _version_there(place, schema)
     if found < newest_version():
         owner = _owner(place, schema) if found >= FIRST_VERSION else None
         raise SchemaTooOld(schema, found=found, needed=newest_version(), owner=owner)
@@ -170,17 +170,14 @@ def require_usable(place: Place, schema: str) -> None:
 def _is_usable(database: Database, *, must_be_own: bool = False) -> bool:
     require_safe(database, must_belong=must_be_own)
     with database.cursor() as cursor:
-        try:
-            require_usable(cursor, database.schema)
-        except SchemaMissing:
+        if not _is_true(cursor, HAS_VERSION, database.schema):
             return False
+        require_usable(cursor, database.schema)
     return True
 
 
-def _version(place: Place, schema: str) -> int | None:
-    """The version found, if there is a journal. Raises `SchemaOccupied`, `SchemaTooNew`."""
-    if not _is_true(place, HAS_VERSION, schema):
-        return None
+def _version_there(place: Place, schema: str) -> int:
+    """The version of the journal that is there. Raises `SchemaOccupied`, `SchemaTooNew`."""
     row = place.execute(VERSION_FOUND).fetchone()
     if row is None:  # for example a dump without its data
         raise SchemaOccupied(schema, found="the tables of a journal, and no rows that belong there")
@@ -208,7 +205,7 @@ def _migrate_once(database: Database, found: int) -> int:
         with database.transaction() as cursor:
             cursor.execute(BECOME_OWNER, {"owner": owner, "statement_timeout": limit})
             lock(cursor)
-            found = _version(cursor, schema) or found
+            found = _version_there(cursor, schema)
             if found < newest_version():
                 MIGRATIONS[found - FIRST_VERSION](cursor)
                 found += 1
@@ -232,6 +229,6 @@ def _create_schema(cursor: Cursor[DictRow], schema: str) -> None:
         cursor.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
 
 
-def _is_true(place: Place, question: str, schema: str) -> bool:
-    row = place.execute(question.encode(), {"schema": schema}).fetchone()
+def _is_true(cursor: Cursor[DictRow], question: str, schema: str) -> bool:
+    row = cursor.execute(question.encode(), {"schema": schema}).fetchone()
     return row is not None and bool(row["found"])

@@ -71,7 +71,7 @@ class _Seen(threading.local):
 
     sight: SessionObservations | None = None
     holders: Mapping[tuple[int, int], LockHolder | None] = MappingProxyType({})
-    is_told: bool = False
+    is_reported: bool = False
 
 
 class SessionWatch:
@@ -160,8 +160,8 @@ class SessionWatch:
         session, which must be unbroken."""
         if self._database.is_direct():
             return False
-        if not self._seen.is_told:
-            self._seen.is_told = True
+        if not self._seen.is_reported:
+            self._seen.is_reported = True
             _log.warning(
                 "cannot watch session locks through %s: found a connection pooler before the "
                 "server, needed a direct connection; workers' deaths are noticed by the TTL alone",

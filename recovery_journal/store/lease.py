@@ -62,7 +62,7 @@ class Lease:
         writes: LeaseWrites,
         endings: LeaseEndings,
         runs: RunStore,
-        go_on: Callable[[Recovery], object],
+        drive: Callable[[Recovery], object],
     ) -> None:
         require_kind("terms", terms, LeaseTerms, "LeaseTerms")
         self.attempt_id = terms.attempt_id
@@ -77,7 +77,7 @@ class Lease:
         self._writes = writes
         self._endings = endings
         self._runs = runs
-        self._go_on = go_on
+        self._drive = drive
 
     def __repr__(self) -> str:
         return (
@@ -226,7 +226,7 @@ class Lease:
         """Declare the worker's own lease lost on this evidence; the pipeline takes the attempt at
         once."""
         loss, reason = inputs.loss_reason(loss), inputs.text("reason", reason)
-        self._go_on(self._endings.give_up(self._held(), loss, reason))
+        self._drive(self._endings.give_up(self._held(), loss, reason))
 
     def _encode(self, value: Value, *, name: str) -> tuple[Payload, Value]:
         """Encode a value and decode the bytes again, before anything is written."""

@@ -61,7 +61,7 @@ FOR NO KEY UPDATE
 BEGIN_LATER: Final = "UPDATE leases SET version = %(version)s WHERE attempt_id = %(attempt_id)s"
 
 Events = tuple[AnyEvent, ...]
-"""What a command decides: the next events of one attempt; none where it was decided before."""
+"""The decision of a command: the next events of one attempt; none where it was decided before."""
 
 Answer = Recovery | RecoveryJournalError
 """An attempt after a decision, or why there is none."""

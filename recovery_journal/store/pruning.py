@@ -50,8 +50,8 @@ LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
 """
 
-# The lock was taken on what an older snapshot saw: an attempt may have been opened meanwhile.
-LOOK_AGAIN = """
+# The lock was taken by an older snapshot: an attempt may have been opened meanwhile.
+CHECK_ENDED = """
 SELECT run_id
 FROM unnest(%(run_ids)s::text[]) AS locked(run_id)
 WHERE NOT EXISTS (
@@ -194,7 +194,7 @@ class Pruning:
         with self._database.transaction() as cursor:
             taken = [row["run_id"] for row in cursor.execute(LOCK_RUNS, wanted).fetchall()]
             again = {"run_ids": taken, "cutoff": cutoff}
-            ended = [row["run_id"] for row in cursor.execute(LOOK_AGAIN, again).fetchall()]
+            ended = [row["run_id"] for row in cursor.execute(CHECK_ENDED, again).fetchall()]
             return taken, self._forget(cursor, ended)
 
     def _forget(self, cursor: Cursor[DictRow], run_ids: list[str]) -> Pruned:

@@ -11,12 +11,12 @@ from subprocess import CalledProcessError
 
 from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.cases import CASES
-from scripts.benchmark.figures import Line, say
 from scripts.benchmark.machine import describe_machine
+from scripts.benchmark.measuring import Line, say
 from scripts.benchmark.options import ALL, PROFILE, PROFILES, wanted_of
 from scripts.benchmark.profile import profile, table
 from scripts.benchmark.report import read_lines, write_report
-from scripts.benchmark.rivals.environment import rivals_python
+from scripts.benchmark.rivals.crash import rivals_python
 
 
 def main() -> None:

@@ -13,15 +13,15 @@ BYTES_PER_MB: Final = 1_000_000
 
 
 class Watched(NamedTuple):
-    """What the function returned, and the most memory that its process and all of its children
-    had together. Pages that they share are counted once, where the system can tell."""
+    """The function's result, and the most memory that its process and all of its children had
+    together. Pages that they share are counted once, where the system shows it."""
 
     answer: Any
     peak_mb: float
 
 
 def run_apart(function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - whatever the function returns
-    """What the function returns, or raises, called in a fresh process."""
+    """The function's result, or its exception, called in a fresh process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 

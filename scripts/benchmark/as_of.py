@@ -12,8 +12,14 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.moments import MOMENTS
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
-from scripts.benchmark.figures import BYTES_PER_MB, Line, ms_of, percentiles
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.measuring import (
+    BYTES_PER_MB,
+    Line,
+    fresh_schema,
+    ms_of,
+    one_row,
+    percentiles,
+)
 from scripts.benchmark.rebuild import EVENTS, MANY_EVENTS
 from scripts.histories.log import fill
 

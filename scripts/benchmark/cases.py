@@ -9,7 +9,6 @@ from scripts.benchmark.as_of import measure_as_of
 from scripts.benchmark.churn import measure_churn
 from scripts.benchmark.claim import measure_claim
 from scripts.benchmark.detect import measure_detect
-from scripts.benchmark.figures import Line
 from scripts.benchmark.fleet import measure_fleet
 from scripts.benchmark.fleet_herd import measure_herd
 from scripts.benchmark.fleet_idle import measure_idle
@@ -18,6 +17,7 @@ from scripts.benchmark.gap_check import measure_gap_check
 from scripts.benchmark.growth import measure_growth
 from scripts.benchmark.lease_budget import measure_budget
 from scripts.benchmark.mass_crash import measure_mass_crash
+from scripts.benchmark.measuring import Line
 from scripts.benchmark.rebuild import measure_rebuild
 from scripts.benchmark.wake import measure_wake
 
@@ -44,7 +44,7 @@ PARTS: Final[dict[str, Callable[..., Any]]] = {
 
 
 def description_of(case: str) -> str:
-    """What the figures of a case mean: the beginning of its docstring."""
+    """The meaning of a case's figures: the beginning of its docstring."""
     measure = {**CASES, **PARTS}.get(case)
     text = inspect.getdoc(measure) if measure else None
     return " ".join((text or "").partition("\n\n")[0].split())

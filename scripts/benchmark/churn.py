@@ -8,8 +8,7 @@ from recovery_journal.domain.policy import Policy
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.figures import BYTES_PER_MB, Line
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.measuring import BYTES_PER_MB, Line, fresh_schema, one_row
 from scripts.histories.lost import fill_lost
 
 LEASES: Final = 500

@@ -18,8 +18,7 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import embedded_cluster
 from scripts.benchmark.claim_script import claim_script
 from scripts.benchmark.crowd import Begin, Crowd
-from scripts.benchmark.figures import Line, Rounds
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.measuring import Line, Rounds, fresh_schema, one_row
 from scripts.histories.lost import TABLES, fill_lost
 from scripts.histories.rows import vacuum
 

@@ -1,7 +1,7 @@
 """A claim as a script of pgbench's: our own statements, their parameters named in its way.
 
-What ours sends as a COPY is an INSERT, which pgbench can send; and what the journal works out
-between the statements stands in them: the next versions, the list's rows, constants for the rest.
+The journal's COPY is an INSERT, which pgbench can send; and the values that the journal computes
+between the statements are in them: the next versions, the list's rows, constants for the rest.
 """
 
 # ruff: noqa: SLF001 - our own statements, to be sent by another program
@@ -9,51 +9,24 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
-from uuid import uuid4
 
 import msgspec
 
 from recovery_journal.claiming.claims import LOCK_READY
+from recovery_journal.domain.events import Dispatched, tag_of
 from recovery_journal.limits import DEFAULTS
 from recovery_journal.log.streams import STREAMS
 from recovery_journal.postgres.database import ONE_SNAPSHOT
+from recovery_journal.projections.corpus import corpus
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.read_models.following.inline import UNSEEN, InlineRows
 from recovery_journal.read_models.tables.projection_table import table_of
 from recovery_journal.store.move import MOVE
 from recovery_journal.store.tips import ANNOUNCED, INLINE_BYTES, NEWEST_CHECKPOINTS, TAILS
 
-TAG: Final = "dispatched"
-STATE: Final = msgspec.json.encode(
-    {
-        "type": TAG,
-        "originator_id": "attempt",
-        "originator_version": 1,
-        "event_id": uuid4().hex,
-        "run_id": "run-0123456789",
-        "recorded_by": {
-            "role": "worker",
-            "host": "host-1",
-            "pid": 12345,
-            "program": "recovery-journal 0.1.0",
-            "name": None,
-        },
-        "reason": "",
-        "trace_id": None,
-        "recovery_no": 1,
-        "holder": {
-            "worker_id": "worker-1",
-            "incarnation": {
-                "host": "host-1",
-                "boot_id": uuid4().hex,
-                "pid": 12345,
-                "started": "100.5",
-            },
-        },
-        "fence": {"epoch": 123456, "lease_id": uuid4().hex, "native": None},
-        "ttl_s": 30.0,
-        "dispatch_id": uuid4().hex,
-    }
+TAG: Final = tag_of(Dispatched)
+STATE: Final = next(
+    msgspec.json.encode(record.event) for record in corpus() if isinstance(record.event, Dispatched)
 )
 """The event of a claim: its tag, and its state as it is stored."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import recovery_journal as rj
-from scripts.benchmark.fresh_schema import drop_schema, one_row
+from scripts.benchmark.measuring import drop_schema, one_row
 from scripts.harness.fleet import Fleet, Member
 from scripts.harness.life import Role, Setting
 

@@ -11,7 +11,7 @@ from typing import Final
 import recovery_journal as rj
 from recovery_journal.domain.events import LeaseExpired
 from scripts.benchmark.crew import Crew, crew_at
-from scripts.benchmark.figures import Line, percentiles
+from scripts.benchmark.measuring import Line, percentiles
 
 FASTEST: Final = rj.Limits(session_grace_s=0.02, session_poll_s=0.01)
 """As docs/how-to/detect-dead-workers-faster.md has it."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from scripts.benchmark.figures import Line, say
 from scripts.benchmark.fleet_herd import host_count_of, measure_herd
 from scripts.benchmark.fleet_idle import measure_idle
 from scripts.benchmark.fleet_sweepers import measure_sweepers
+from scripts.benchmark.measuring import Line, say
 from scripts.benchmark.watched_server import WatchedServer
 
 CONNECTIONS_PER_WORKER: Final = 2

@@ -17,9 +17,8 @@ from recovery_journal.store.acquisition import terms_of
 from recovery_journal.store.lease import Lease, LeaseTerms
 from recovery_journal.store.lease_row import COLUMNS, read_leases
 from scripts.benchmark.crowd import PATIENCE_S, Begin, Crowd, Job
-from scripts.benchmark.figures import Line, percentiles
 from scripts.benchmark.fleet_sweepers import sweep_until
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.measuring import Line, fresh_schema, one_row, percentiles
 from scripts.benchmark.watched_server import WatchedServer
 from scripts.histories.lost import fill_lost
 

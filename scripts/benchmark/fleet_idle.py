@@ -14,9 +14,8 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.store.ready_notice import notify_ready
 from recovery_journal.worker.worker import Worker
 from scripts.benchmark.crowd import PATIENCE_S, Begin, Crowd
-from scripts.benchmark.figures import Line
 from scripts.benchmark.fleet_sweepers import sweep_until
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.measuring import Line, fresh_schema, one_row
 from scripts.benchmark.watched_server import WatchedServer
 
 WORKERS_PER_PROCESS: Final = 50

@@ -14,9 +14,8 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.sweeper import Sweeper
 from scripts.benchmark.crowd import Begin, Crowd
-from scripts.benchmark.figures import Line
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
 from scripts.benchmark.mass_crash import LIMITS
+from scripts.benchmark.measuring import Line, fresh_schema, one_row
 from scripts.benchmark.watched_server import WatchedServer
 from scripts.histories.lost import fill_lost
 
@@ -29,7 +28,7 @@ WHERE topic = 'ready-for-dispatch'
 """
 
 
-class Swept(NamedTuple):
+class Sweeping(NamedTuple):
     """How long it took, the most that waited at a moment, and how often a sweep was retried."""
 
     seconds: float
@@ -64,7 +63,7 @@ def measure_sweepers(server: WatchedServer, options: Namespace) -> Line:
     }
 
 
-def _sweep_all(server: WatchedServer, lease_count: int, sweeper_count: int) -> Swept:
+def _sweep_all(server: WatchedServer, lease_count: int, sweeper_count: int) -> Sweeping:
     with fresh_schema(server.dsn) as database:
         fill_lost(database, lease_count)
         sweep = partial(_sweep, server.dsn, database.schema)
@@ -75,7 +74,7 @@ def _sweep_all(server: WatchedServer, lease_count: int, sweeper_count: int) -> S
         found = one_row(database, COUNT)
         assert found == {"ready_count": lease_count, "attempt_count": lease_count}, found
         last_at = max(at for at, _ in results)
-        return Swept(last_at - begun, most, sum(retries for _, retries in results))
+        return Sweeping(last_at - begun, most, sum(retries for _, retries in results))
 
 
 def _sweep(dsn: str, schema: str, begin: Begin) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""What a check for gaps costs a reader at the head of the log, while no process writes."""
+"""The cost of a check for gaps for a reader at the head of the log, while no process writes."""
 
 import time
 from argparse import Namespace
@@ -9,8 +9,7 @@ from uuid import uuid4
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.claim_script import STATE, TAG
-from scripts.benchmark.figures import Line, percentiles
-from scripts.benchmark.fresh_schema import fresh_schema
+from scripts.benchmark.measuring import Line, fresh_schema, percentiles
 
 CHECKS: Final = 500
 

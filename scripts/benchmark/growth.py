@@ -14,8 +14,7 @@ from recovery_journal.cli.main import app
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.figures import Line, ms_of, say
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.measuring import Line, fresh_schema, ms_of, one_row, say
 from scripts.histories.lost import fill_lost
 from scripts.histories.rows import attempts_at, grow
 

@@ -9,9 +9,8 @@ import psutil
 
 from recovery_journal.journal import Journal
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.figures import Line
-from scripts.benchmark.fresh_schema import fresh_schema
 from scripts.benchmark.mass_crash import CLAIM_LIMIT, LIMITS
+from scripts.benchmark.measuring import Line, fresh_schema
 from scripts.histories.lost import fill_lost
 
 

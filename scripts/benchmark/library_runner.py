@@ -12,8 +12,8 @@ from psycopg import sql
 
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.tables.projection_table import ProjectionTable
-from scripts.benchmark.fresh_schema import drop_schema
 from scripts.benchmark.library_view import PROJECTIONS, LibraryView
+from scripts.benchmark.measuring import drop_schema
 
 POLL_S: Final = 0.05
 

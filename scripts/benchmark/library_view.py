@@ -72,7 +72,7 @@ class _Rows(Generic[RowT]):
         self._upsert = self._statement(UPSERT, schema)
 
     def are_concerned(self, event: AnyEvent) -> bool:
-        """Whether the fold looks at such events at all."""
+        """Whether the fold concerns such events at all."""
         events = self._projection.events
         return events is None or type(event) in events
 

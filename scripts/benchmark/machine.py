@@ -1,4 +1,4 @@
-"""What a run was made on: a page of figures is worth nothing without it."""
+"""The machine and the versions of a run: a page of figures is worth nothing without them."""
 
 import os
 import platform

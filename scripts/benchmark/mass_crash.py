@@ -14,8 +14,7 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.following.follower import Follower
 from scripts.benchmark.crowd import PATIENCE_S, Begin, Crowd
-from scripts.benchmark.figures import Line, Rounds
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
+from scripts.benchmark.measuring import Line, Rounds, fresh_schema, one_row
 from scripts.benchmark.rivals.crash import RIVALS
 from scripts.histories.lost import KIND, fill_lost, fold
 

@@ -11,11 +11,10 @@ from recovery_journal.log.application import JournalApplication
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
 from scripts.benchmark.apart import run_apart, run_watched
-from scripts.benchmark.figures import BYTES_PER_MB, Line, Rounds, say
-from scripts.benchmark.fresh_schema import fresh_schema, one_row
 from scripts.benchmark.library_runner import run_library
 from scripts.benchmark.library_view import PROJECTIONS
 from scripts.benchmark.log_reading import read_positions, read_streams
+from scripts.benchmark.measuring import BYTES_PER_MB, Line, Rounds, fresh_schema, one_row, say
 from scripts.histories.log import fill, fill_one_stream
 
 EVENTS: Final = (1_000_000,)

@@ -12,7 +12,7 @@ import psutil
 
 from recovery_journal.domain.events import ReadyForDispatch
 from scripts.benchmark.crew import Crew, crew_at
-from scripts.benchmark.figures import Line, percentiles
+from scripts.benchmark.measuring import Line, percentiles
 
 ASLEEP_S: Final = 2.0  # the longest pause of a worker that is notified
 SHORTEST_PAUSE_S: Final = 0.1

@@ -12,7 +12,7 @@ import psutil
 import psycopg
 from psycopg.rows import dict_row
 
-from scripts.benchmark.figures import BYTES_PER_MB
+from scripts.benchmark.measuring import BYTES_PER_MB
 from scripts.harness.server import Server
 
 SAMPLE_S: Final = 0.05

@@ -23,9 +23,8 @@ from scripts.demonstration.channel import (
     Said,
     Trouble,
 )
-from scripts.demonstration.executions import Executions
 from scripts.demonstration.fault import Fault, Kind, Struck, plan
-from scripts.demonstration.job import Moment, Statistics
+from scripts.demonstration.job import Executions, Moment, Statistics
 from scripts.harness.life import Role
 from scripts.harness.screen import Screen
 

@@ -23,7 +23,7 @@ class Trouble(Exception):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What a process is to do. A worker with a `run_id` acquires that run and ends with it; one
+    """The order of a process. A worker with a `run_id` acquires that run and ends with it; one
     without claims recovered attempts. At `places` it waits for permission to continue."""
 
     role: Role

@@ -13,8 +13,8 @@ from recovery_journal.events import (
     StaleWriteRefused,
 )
 from scripts.demonstration.acts import DISTURBED, UNDISTURBED, Plan, Waking
-from scripts.demonstration.executions import Executions
 from scripts.demonstration.fault import Struck
+from scripts.demonstration.job import Executions
 from scripts.demonstration.rows import Rebuilt
 
 
@@ -27,7 +27,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """What was found in the log, in the projections and in the world.
+    """The findings in the log, in the projections and in the world.
 
     `recoveries` are the rows of the disturbed attempt, the first loss first, and `losses` the
     events of these losses, by recovery number. `resumed_after` are the ordinals already recorded at

@@ -8,7 +8,7 @@ from scripts.demonstration.job import Moment
 
 
 class Kind(StrEnum):
-    """What happens to a worker."""
+    """The kind of a worker's fault."""
 
     KILL = "SIGKILL"
     KILL_CHILD = "SIGKILL for its child alone"

@@ -1,10 +1,11 @@
 """The durable job: token statistics over Python sources, a run step per file.
 
 Its input says everything, so any process can work on it: the folder, the files in it, and after
-how many of them a checkpoint is due.
+how many of them a checkpoint is due. Executions are also noted outside of the journal.
 """
 
 import io
+import os
 import sysconfig
 import tokenize
 from collections import Counter
@@ -14,7 +15,36 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import recovery_journal as rj
-from scripts.demonstration.executions import Executions
+
+
+class Executions:
+    """A folder with a file for each process, in which it notes the key of every run step that it
+    has executed. The journal knows nothing of it, so it can bear witness."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def note(self, key: str) -> None:
+        """Say that this process has executed the run step with that key."""
+        with (self._folder / str(os.getpid())).open("a", encoding="utf-8") as file:
+            file.write(f"{key}\n")
+
+    def of(self, run_id: str) -> dict[int, tuple[int, ...]]:
+        """The ordinals that each process has executed of a run, in order, by process id."""
+        found = {}
+        for path in self._folder.iterdir():
+            keys = path.read_text(encoding="utf-8").splitlines()
+            pairs = (key.rpartition("/") for key in keys)
+            ordinals = tuple(int(ordinal) for run, _slash, ordinal in pairs if run == run_id)
+            if ordinals:
+                found[int(path.name)] = ordinals
+        return found
+
+    def file_count(self, run_id: str) -> int:
+        """How many different run steps have been executed so far."""
+        return len({ordinal for ordinals in self.of(run_id).values() for ordinal in ordinals})
+
 
 KIND: Final = "token-statistics"
 
@@ -52,7 +82,7 @@ def job_input(root: Path, *, checkpoint_every: int, file_limit: int | None = Non
 
 
 def counting(executions: Executions, passing: Pass) -> Callable[[rj.Claim], Statistics]:
-    """What a worker runs: continue after the last recorded file, to the end."""
+    """The function of a worker: continue after the last recorded file, to the end."""
 
     def count(claim: rj.Claim) -> Statistics:
         lease, state = claim.lease, claim.folded_state

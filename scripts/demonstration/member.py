@@ -7,8 +7,7 @@ from pathlib import Path
 
 import recovery_journal as rj
 from scripts.demonstration.channel import Arrived, Channel, Ended, Order, Ready, Said
-from scripts.demonstration.executions import Executions
-from scripts.demonstration.job import KIND, Moment, Pass, counting, merged
+from scripts.demonstration.job import KIND, Executions, Moment, Pass, counting, merged
 from scripts.harness.life import Role, Setting
 
 

@@ -1,7 +1,7 @@
 """Fuzz for so many executions or seconds; say how far it came, or what was found and how to see it.
 
-Each execution takes one damaged log the whole way, from its bytes to a told history and to rows.
-The library (atheris, the extra `fuzz`) watches which branches an input reaches and goes on from
+Each execution takes one damaged log the whole way, from its bytes to a printed history and to rows.
+The library (atheris, the extra `fuzz`) watches which branches an input reaches and continues from
 those that reached new ones. Exit code 1 for a finding, 2 for a wrong option or a missing library.
 """
 
@@ -17,15 +17,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from scripts.fuzzing.seeds import put_seeds
+from scripts.fuzzing.stored import put_seeds
 from scripts.fuzzing.way import go
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 EXECUTIONS: Final = 200_000
 LONGEST_INPUT: Final = 24_000
 HANG_S: Final = 60
-TELL_EVERY_S: Final = 10.0
-TOLD_LINES: Final = 40
+REPORT_EVERY_S: Final = 10.0
+LINES_KEPT: Final = 40
 FINDINGS: Final = Path("fuzz-findings")
 KINDS: Final = ("crash", "timeout", "oom", "leak", "slow-unit")
 MISSING: Final = (
@@ -74,20 +74,20 @@ class Tally:
 
     def __init__(self) -> None:
         self.numbers = {"executions": 0, "branches": 0, "features": 0, "inputs": 0}
-        self.last_lines: deque[str] = deque(maxlen=TOLD_LINES)
-        self._told_at = time.monotonic()
+        self.last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._reported_at = time.monotonic()
 
     def take(self, line: str) -> None:
-        """One more line of it; every few seconds a word to who waits."""
+        """Read one more line of it; report progress every few seconds."""
         found = PULSE.match(line)
         if found is None:
             self.last_lines.append(line)
             return
         self.numbers = {name: int(number) for name, number in found.groupdict().items()}
-        if time.monotonic() - self._told_at >= TELL_EVERY_S:
-            self._told_at = time.monotonic()
-            told = ", ".join(f"{number:,} {name}" for name, number in self.numbers.items())
-            sys.stderr.write(f"fuzz: {told}\n")
+        if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+            self._reported_at = time.monotonic()
+            text = ", ".join(f"{number:,} {name}" for name, number in self.numbers.items())
+            sys.stderr.write(f"fuzz: {text}\n")
 
 
 def _fuzz(options: argparse.Namespace, kept: Path, seeds: Path, tally: Tally) -> int:

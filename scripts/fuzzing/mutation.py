@@ -121,7 +121,7 @@ def _change_place(holder: Any, name: Any, random: Random, rows: list[Row]) -> No
 
 
 def _value(before: Any, random: Random) -> Any:  # noqa: ANN401 - JSON
-    """Mostly of the same kind, for that is what goes on behind the decoder."""
+    """Mostly of the same kind, because those pass the decoder."""
     if random.random() < OTHER_KIND_SHARE:
         return random.choice((*NUMBERS, *TIMES, *TEXTS, *OTHERS))
     match before:
@@ -142,7 +142,7 @@ def _value(before: Any, random: Random) -> Any:  # noqa: ANN401 - JSON
 
 
 def _elsewhere(rows: list[Row], random: Random) -> Any:  # noqa: ANN401 - JSON
-    """What stands somewhere in the state of another row."""
+    """A part of the state of another row."""
     try:
         state = json.loads(random.choice(rows)[-1])
     except (ValueError, RecursionError):
@@ -195,7 +195,7 @@ def _swap(rows: list[Row], random: Random) -> None:
 
 
 def _deepen(rows: list[Row], random: Random) -> None:
-    """A field that nobody knows, nested deeper than anybody needs."""
+    """An unknown field, nested deeper than any real one."""
     row = random.choice(rows)
     depth = random.choice(DEEP)
     row[-1] = row[-1].replace(b"{", b'{"zz":' + b"[" * depth + b"]" * depth + b",", 1)

@@ -6,12 +6,15 @@ is lost: a part that no column could hold becomes the nearest that one can.
 """
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from recovery_journal.domain.events import tag_of
 from recovery_journal.log.mapper import encode
+from recovery_journal.projections.corpus import corpus
 from recovery_journal.projections.projection import Record
 
 PART: Final = b"|"
@@ -37,7 +40,7 @@ class StoredRow(NamedTuple):
 
 
 def read(log: bytes) -> list[StoredRow]:
-    """The rows of a log, as many as one is worth looking at."""
+    """The rows of a log, up to a limit."""
     return [_row(line) for line in log.split(LINE)[:LONGEST_LOG] if line]
 
 
@@ -75,3 +78,24 @@ def _text(part: bytes) -> str:
 def _number(part: bytes) -> int:
     found = NUMBER.fullmatch(part)
     return min(max(int(found[0]), -LARGEST - 1), LARGEST) if found else 0
+
+
+SHORT: Final = 5
+
+
+def seeds() -> Iterator[bytes]:
+    """Each event alone, each with the few before it in its stream, and each stream whole."""
+    streams: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in corpus():
+        tale = streams[record.event.originator_id]
+        tale.append(record)
+        yield written([record])
+        yield written(tale[-SHORT:])
+    for tale in streams.values():
+        yield written(tale)
+
+
+def put_seeds(folder: Path) -> None:
+    """Each in a file of its own."""
+    for number, seed in enumerate(seeds()):
+        (folder / f"seed-{number:03}").write_bytes(seed)

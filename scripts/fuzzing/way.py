@@ -1,7 +1,7 @@
-"""The whole way of stored bytes: decoded, folded to attempts and to rows, told to a person.
+"""The whole way of stored bytes: decoded, folded to attempts and to rows, printed for a person.
 
-What may come of any bytes: events that encode to the same meaning again, or `UnknownEvent` or
-`CorruptEvent`. Everything else that is raised here is a finding.
+The only outcomes of any bytes are events that encode to the same meaning again, `UnknownEvent`
+and `CorruptEvent`. Everything else that is raised here is a finding.
 """
 
 import csv
@@ -106,7 +106,7 @@ def _columns(rows: Sequence[StoredRow]) -> tuple[list[str], list[int], list[str]
 
 
 def _encode_again(event: AnyEvent) -> None:
-    """What was decoded is written as it would be appended, and says the same again."""
+    """A decoded event is encoded as it would be appended, and decodes to the same again."""
     stored = _mapper.to_stored_event(event)
     again = _mapper.to_domain_event(stored)
     assert again == event, (event, again)
@@ -145,18 +145,18 @@ def _attempts(records: Iterable[Record]) -> None:
         except CorruptEvent:  # a stream that does not begin with its grant
             continue
         assert recovery is not None
-        _look_at(recovery)
-        _tell(stream)
+        _inspect(recovery)
+        _print(stream)
 
 
-def _look_at(recovery: Recovery) -> None:
+def _inspect(recovery: Recovery) -> None:
     assert recovery.stage in Stage
     assert recovery.is_fenced in (True, False)
     if recovery.reloaded is not None:
         assert recovery.context().expected == recovery.reported
 
 
-def _tell(stream: Sequence[Record]) -> None:
+def _print(stream: Sequence[Record]) -> None:
     """As `history` and `show` do."""
     entries = [
         HistoryEntry(position=position, recorded_at=recorded_at, event=event)

@@ -84,7 +84,7 @@ class Member:
             self._suspended = []
 
     def failure(self) -> str | None:
-        """What is wrong where it has ended and was neither killed nor relieved."""
+        """A sentence where it has ended and was neither killed nor relieved."""
         code = self._process.exitcode
         if code is None or self._is_struck or (self._is_relieved and code in ENDED_WELL):
             return None

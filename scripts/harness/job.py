@@ -83,7 +83,7 @@ def folded(state: State, name: str, made: State) -> State:
 
 
 def work(claim: rj.Claim) -> State:
-    """What a worker runs: continue after the last recorded run step, to the end."""
+    """The function of a worker: continue after the last recorded run step, to the end."""
     lease, given = claim.lease, claim.input
     state: State = claim.folded_state or reduce(
         lambda before, step: folded(before, step.name, step.output),

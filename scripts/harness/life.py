@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
 
 
 class Role(StrEnum):
-    """What a process does."""
+    """The part of a process."""
 
     WORKER = "worker"
     SWEEPER = "sweeper"
@@ -62,7 +62,7 @@ class Setting(Struct, frozen=True, kw_only=True):
 
 
 Part: TypeAlias = Callable[[str, Setting], None]
-"""What a process does under its name until it is asked to end."""
+"""The function of a process, which runs under its name until it is asked to end."""
 
 
 def live(part: Part, name: str, setting: Setting) -> None:
@@ -91,6 +91,6 @@ def asked_to_end() -> threading.Event:
 
 
 def report(what: object) -> None:
-    """Write into the log of this process, for a person who looks for the cause of a violation."""
+    """Write into the log of this process, for a person who seeks the cause of a violation."""
     text = str(what) if isinstance(what, str | rj.Notice) else f"{type(what).__name__}: {what}"
     os.write(sys.stderr.fileno(), f"{time.monotonic():.3f} {os.getpid()} {text}\n".encode())

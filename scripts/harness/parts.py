@@ -29,7 +29,7 @@ LIMITS: Final = rj.Limits(
     session_poll_s=0.05,
     sweeper_ttl_s=2.0,
     reducer_s=1.0,
-    # A chaos test hits the same run again and again, which is no fault of the run's.
+    # A chaos test hits the same run repeatedly, which is no fault of the run's.
     policy=rj.Policy(crash_loop_count=1_000, raise_limit=1_000, backoff_s=0.1, backoff_limit_s=1),
 )
 

@@ -55,7 +55,7 @@ class Screen:
         self.console.print(Padding(text, (0, 0, 0, INDENT), expand=False))
 
     def caption(self, text: str) -> None:
-        """What happens now, with markup."""
+        """A line with the time and the present act, with markup."""
         self.columns([(f"[dim]{self.time:>6}[/dim]", text)])
 
     def columns(self, rows: Iterable[tuple[str, ...]]) -> None:

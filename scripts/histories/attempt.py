@@ -1,5 +1,5 @@
-"""One attempt of a fleet. What happens to it is made up; every event is what the domain's own
-commands decide about it."""
+"""One attempt of a fleet. Its story is made up; every event is decided by the domain's own
+commands."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta

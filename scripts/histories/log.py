@@ -3,7 +3,7 @@ for the same seed.
 
 Many attempts are under way at once, so the events of one stream stand apart in the log. Four
 events to a recovery, on average: many losses of a foreign runtime are false alarms, some runs
-crash again and again, the others are lost once and go on.
+crash repeatedly, the others are lost once and continue.
 """
 
 import multiprocessing
@@ -56,15 +56,15 @@ def fleet_events(seed: int, *, fleet_no: int = 0, fleet_count: int = 1) -> Itera
 
 
 def one_stream(seed: int) -> Iterator[AnyEvent]:
-    """Events without end of one attempt, which is lost and recovered again and again."""
+    """Events without end of one attempt, which is lost and recovered repeatedly."""
     return Attempt(Fleet(seed)).lost_for_ever()
 
 
 def fill(dsn: str, schema: str, *, event_count: int, seed: int = 1, process_count: int = 2) -> None:
     """Append so many events to the empty log of a schema, with as many fleets as processes.
 
-    The same arguments make the same streams; only the order in which the fleets' events come to
-    stand in the log is the processes' own. Then the log is vacuumed and analysed, as autovacuum
+    The same arguments make the same streams; only the order of the fleets' events in the log is the
+    processes' own. Then the log is vacuumed and analysed, as autovacuum
     would have done in the meantime.
     """
     fleets = range(process_count)
@@ -107,7 +107,7 @@ def _new_story(fleet: Fleet) -> Story:
 def _write(
     dsn: str, schema: str, seed: int, fleet_no: int, fleet_count: int, event_count: int
 ) -> None:
-    """What one process appends: one fleet's events."""
+    """Append one fleet's events, in a process of its own."""
     events = fleet_events(seed, fleet_no=fleet_no, fleet_count=fleet_count)
     _append_all(dsn, schema, islice(events, event_count))
 

@@ -53,7 +53,7 @@ LAST_EPOCH: Final = "SELECT setval('epochs', %(epoch)s)"
 
 
 class LostAttempt(Struct, frozen=True, kw_only=True):
-    """What a dead worker has left of one attempt."""
+    """The remains of one attempt of a dead worker."""
 
     granted: LeaseGranted
     confirmed: tuple[AnyEvent, ...]

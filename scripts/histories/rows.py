@@ -1,4 +1,4 @@
-"""What a history leaves beside the log: runs, lease rows, projections.
+"""The traces of a history beside the log: runs, lease rows, projections.
 
 They are made from the log itself, one for each attempt of ours whose last event is of a certain
 type. The lease of a false alarm is a foreign runtime's, which keeps it itself; the few attempts
@@ -7,6 +7,7 @@ that are under way where a long log ends are left out.
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain, islice
 from typing import Final
 
 from psycopg import Cursor
@@ -14,7 +15,9 @@ from psycopg.rows import DictRow
 
 from recovery_journal.journal import Journal
 from recovery_journal.postgres.database import Database
-from scripts.histories.log import fill
+from scripts.histories.attempt import Attempt
+from scripts.histories.fleet import Fleet
+from scripts.histories.log import append, fill
 
 FINISHED: Final = ("lease-ended", "quarantined")
 
@@ -91,7 +94,7 @@ SELECT attempt_id,
 FROM histories
 """
 
-# What stands on the list where the log ends has no lease row, and so may not stand there.
+# Attempts on the list where the log ends have no lease row, and so may not be there.
 LEAVE: Final = """
 UPDATE projection_dispatch_ready
 SET left_position = entered_position + 1
@@ -173,3 +176,20 @@ def attempts_at(database: Database, positions: list[int], *, limit: int) -> list
     with database.cursor() as cursor:
         rows = cursor.execute(SAMPLE, {"positions": positions, "limit": limit}).fetchall()
     return [row["attempt_id"] for row in rows]
+
+
+SEED: Final = 1
+BATCH: Final = 500
+
+
+def make_past(dsn: str, schema: str, attempt_count: int) -> None:
+    """So many finished attempts in the empty journal of a schema."""
+    fleet = Fleet(SEED)
+    attempts = (Attempt(fleet) for _ in range(attempt_count))
+    database = Database(dsn, schema)
+    while batch := list(islice(attempts, BATCH)):
+        with database.cursor() as cursor:
+            append(cursor, list(chain.from_iterable(it.lost_once() for it in batch)))
+    add_finished(database, after=0)
+    vacuum(database)
+    database.close()

@@ -1,4 +1,4 @@
-"""Run many seeds side by side; say what was survived, or what broke and how to see it again."""
+"""Run many seeds side by side; report what was survived, or what broke and how to reproduce it."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from multiprocessing.queues import SimpleQueue
@@ -17,10 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recovery_journal.domain.errors import RecoveryJournalError
-from scripts.simulation.faults import Fault, read, written
+from scripts.simulation.faults import Fault, read, shrink, written
 from scripts.simulation.run import Outcome, simulate
 from scripts.simulation.server import simulation_server
-from scripts.simulation.shrink import shrink
 
 SEEDS_PER_PROCESS: Final = 100
 """A process is replaced after so many: what a run leaves behind goes with it."""
@@ -38,59 +37,40 @@ def main() -> int:
     except RecoveryJournalError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    tally = Tally()
+    done: list[Outcome] = []
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(TERMINATED))
     process_count = max(1, min(options.processes, options.seeds))
     with ExitStack() as stack:
         # One for each process: what a server cleans up, and so the order of rows that were asked
         # for in none, depends on the oldest transaction in any of its databases.
         dsns = [stack.enter_context(simulation_server()) for _ in range(process_count)]
-        broken = None
         with closing(_outcomes(dsns, options, faults)) as outcomes:
             for outcome in outcomes:
-                tally.add(outcome)
+                done.append(outcome)
                 if outcome.violation:
-                    broken = outcome
                     break
-        if broken is not None:
-            _tell(dsns[0], broken, is_to_shrink=not options.no_shrink)
-    sys.stdout.write(f"{json.dumps(tally.line())}\n")
-    return 1 if tally.violation_count else 0
+        if done and done[-1].violation:
+            _report(dsns[0], done[-1], is_to_shrink=not options.no_shrink)
+    result = summary(done)
+    sys.stdout.write(f"{json.dumps(result)}\n")
+    return 1 if result["violations"] else 0
 
 
-class Tally:
-    """What all runs together went through."""
-
-    def __init__(self) -> None:
-        self.run_count = 0
-        self.violation_count = 0
-        self._call_count = 0
-        self._event_count = 0
-        self._seconds = 0.0
-        self._faults: Counter[str] = Counter()
-        self._statuses: Counter[str] = Counter()
-
-    def add(self, outcome: Outcome) -> None:
-        """One more run."""
-        self.run_count += 1
-        self.violation_count += bool(outcome.violation)
-        self._call_count += outcome.call_count
-        self._event_count += outcome.event_count
-        self._seconds += outcome.seconds
-        self._faults.update(str(fault.kind) for fault in outcome.faults.values())
-        self._statuses.update(outcome.statuses)
-
-    def line(self) -> dict[str, Any]:
-        """As one JSON object."""
-        return {
-            "seeds": self.run_count,
-            "violations": self.violation_count,
-            "simulated_s": round(self._seconds),
-            "calls": self._call_count,
-            "events": self._event_count,
-            "faults": dict(sorted(self._faults.items())),
-            "attempts": dict(sorted(self._statuses.items())),
-        }
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All runs together, as one JSON object."""
+    faults = Counter(str(fault.kind) for it in outcomes for fault in it.faults.values())
+    statuses: Counter[str] = Counter()
+    for it in outcomes:
+        statuses.update(it.statuses)
+    return {
+        "seeds": len(outcomes),
+        "violations": sum(bool(it.violation) for it in outcomes),
+        "simulated_s": round(sum(it.seconds for it in outcomes)),
+        "calls": sum(it.call_count for it in outcomes),
+        "events": sum(it.event_count for it in outcomes),
+        "faults": dict(sorted(faults.items())),
+        "attempts": dict(sorted(statuses.items())),
+    }
 
 
 def _options() -> argparse.Namespace:
@@ -99,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=0, help="the first run's seed")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--faults", help="these faults alone, as a failed run prints them")
-    parser.add_argument("--no-shrink", action="store_true", help="tell a failure as it came")
+    parser.add_argument("--no-shrink", action="store_true", help="report a failure as it came")
     return parser.parse_args()
 
 
@@ -122,11 +102,11 @@ def _outcomes(
 
 
 _servers: "list[SimpleQueue[str]]" = []
-"""In a process of the pool: where to find a server that nobody uses."""
+"""In a process of the pool: where to find an idle server."""
 
 
 def _begin(idle: "SimpleQueue[str]") -> None:
-    """A process of the pool ends where it is told to; only the first one has something to clear."""
+    """A process of the pool ends at SIGTERM; only the first one has something to clean up."""
     _servers.append(idle)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -151,7 +131,7 @@ def _progress() -> Progress:
     )
 
 
-def _tell(dsn: str, outcome: Outcome, *, is_to_shrink: bool) -> None:
+def _report(dsn: str, outcome: Outcome, *, is_to_shrink: bool) -> None:
     sys.stderr.write(f"seed {outcome.seed} broke a promise: {outcome.violation}\n")
     faults = outcome.faults
     if is_to_shrink:

@@ -1,4 +1,4 @@
-"""Who acts in a run: workers, sweepers, followers, an operator, and somebody who rebuilds.
+"""The actors of a run: workers, sweepers, followers, an operator and a rebuilder.
 
 Each runs the product's own code with a journal of its own, as a process would; only the loops
 around it are ours, for those of the product wait for signals and threads.
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What it comes to, however often its worker dies."""
+        """Its result, however often its worker dies."""
         return {"run": self.run_id, "items": self.item_count}
 
 
@@ -86,7 +86,7 @@ class Cast:
     def incarnation(self) -> Incarnation:
         """Stands for the product's function of that name: a life of the current actor."""
         actor = self.world.current
-        name, life_no = (actor.name, actor.life_no) if actor else ("nobody", 1)
+        name, life_no = (actor.name, actor.life_no) if actor else ("no actor", 1)
         return Incarnation(host="simulated", boot_id=name, pid=life_no, started=str(life_no))
 
     # Workers ---------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class Cast:
                 return lease
 
     def _load(self, journal: Journal, lease: Lease) -> list[Claim]:
-        """What a lease that was just acquired begins with. If its worker hears of it so late that
+        """The claim of a lease that was just acquired. If its worker hears of it so late that
         others had the attempt meanwhile, their checkpoint may have been damaged."""
         try:
             return [journal.load(lease)]
@@ -194,7 +194,7 @@ class Cast:
                 self._insist(lease, lambda: lease.heartbeat(session_lock=lock.number))
 
     def _insist(self, lease: Lease, call: Callable[[], Answer]) -> Answer:
-        """Ask again while the lease can still hold, as a worker's child does."""
+        """Retry while the lease can still hold, as a worker's child does."""
         give_up_at = self.world.now_s + lease.ttl_s
         while True:
             try:

@@ -94,7 +94,7 @@ class SimulatedConnection(Connection[DictRow]):
         except StopIteration as end:
             return end.value
         finally:
-            with suppress(psycopg.Error):  # what it still wants to say, nobody hears
+            with suppress(psycopg.Error):  # its last messages have no reader
                 gen.close()
 
     def is_still_blocked(self) -> bool:
@@ -146,7 +146,7 @@ class SimulatedConnection(Connection[DictRow]):
             self.network.monitor.await_gone([backend_id])
 
     def close(self) -> None:
-        """Close, unless a call is still under way in nobody's name; then nothing is left of it in
+        """Close, unless a call is still under way without its caller; then nothing is left of it in
         the server, for what others see must not depend on how fast it is."""
         if self.is_given_up:
             return
@@ -180,7 +180,7 @@ class SimulatedConnection(Connection[DictRow]):
         world = self.network.world
         self._blocked_since_s = world.now_s
         self.network.monitor.hold(self.info.backend_pid)
-        world.later(LOCK_S + 0.001, lambda: None)  # so that its limit is looked at in time
+        world.later(LOCK_S + 0.001, lambda: None)  # so that its limit is checked in time
         world.wait_for(self)
 
     def _ready(self, state: int, limit_s: float) -> int:

@@ -1,11 +1,12 @@
-"""What may go wrong at a call to the server, and when: drawn from a seed, or given by hand.
+"""The faults of calls to the server: drawn from a seed, or given by hand.
 
 Whether call number n meets a fault depends on the seed and on n alone, so that a run in which some
 faults are left out still meets the others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from itertools import count
 from random import Random
 from typing import Final, NamedTuple
 
@@ -13,7 +14,7 @@ from recovery_journal.domain.errors import InvalidInput
 
 
 class FaultKind(StrEnum):
-    """What goes wrong. All but the last three concern the one process whose call it is."""
+    """A kind of fault. All but the last three concern the one process whose call it is."""
 
     CRASH_BEFORE = "crash-before"
     """The process dies; the server never hears of the call."""
@@ -72,7 +73,7 @@ class SeededFaults:
         }
 
     def at(self, call_no: int) -> Fault | None:
-        """What goes wrong at this call."""
+        """The fault at this call."""
         draw = Random(f"fault {self._seed} {call_no}")
         left = draw.random()
         for kind, rate in self._rates.items():
@@ -89,7 +90,7 @@ class GivenFaults:
         self._faults = faults
 
     def at(self, call_no: int) -> Fault | None:
-        """What goes wrong at this call."""
+        """The fault at this call."""
         return self._faults.get(call_no)
 
 
@@ -116,3 +117,34 @@ def read(text: str) -> dict[int, Fault]:
             needed="call:kind:severity,… as a failed run prints them, or none",
             do="copy the command that the failed run printed",
         ) from None
+
+
+MOST_TRIES: Final = 80
+
+Fails = Callable[[Mapping[int, Fault]], bool]
+
+
+def shrink(
+    faults: Mapping[int, Fault], fails: Fails, *, most_tries: int = MOST_TRIES
+) -> dict[int, Fault]:
+    """Faults with which the run still fails, none of whose parts that were tried can be missed:
+    halves first, then ever smaller pieces. `fails` runs the seed with faults of our choice."""
+    left = dict(sorted(faults.items()))
+    piece_size = max(1, len(left) // 2)
+    tries = count(1)
+    while left:
+        is_smaller = False
+        calls = list(left)
+        for start in range(0, len(calls), piece_size):
+            piece = set(calls[start : start + piece_size])
+            fewer = {no: fault for no, fault in left.items() if no not in piece}
+            if len(fewer) == len(left):
+                continue
+            if next(tries) > most_tries:
+                return left
+            if fails(fewer):
+                left, is_smaller = fewer, True
+        if piece_size == 1 and not is_smaller:
+            return left
+        piece_size = max(1, piece_size // 2)
+    return left

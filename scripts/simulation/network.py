@@ -51,7 +51,7 @@ class Network:
         self.faults = GivenFaults({})
 
     def open(self, connect: Callable[[], SimulatedConnection]) -> SimulatedConnection:
-        """Connect the current actor, if it and the server are there; or whoever comes after all."""
+        """Connect the current actor, if it and the server are there; without an actor, at once."""
         actor = self.world.current
         if actor is None:
             return connect()
@@ -138,7 +138,7 @@ class Network:
         self.world.sleep(seconds)
 
     def _restart(self, seconds: float) -> None:
-        """All sessions end now; nobody connects for a while, and then the server is a new one."""
+        """All sessions end now; none begins for a while, and then the server is a new one."""
         self._cut([one for group in self._connections.values() for one in group])
         self._up_at_s = self.world.now_s + seconds
         self.monitor.set_start(self._up_at_s + self._offset_s)
@@ -161,7 +161,7 @@ class Network:
     def _send_late(
         self, connection: SimulatedConnection, gen: PQGen[Any], *, is_commit: bool
     ) -> None:
-        """The call goes on its way in the name of nobody, and the caller believes it lost."""
+        """The call is under way without its caller, who believes it lost."""
         connection.is_given_up = True
         self._of(connection.actor).discard(connection)
 
@@ -176,7 +176,7 @@ class Network:
                     else:
                         connection.drive(gen)
                     self._on_commit()
-            except psycopg.Error:  # nobody is there to hear of it
+            except psycopg.Error:  # it has no caller any more
                 pass
             finally:
                 gen.close()

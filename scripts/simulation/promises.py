@@ -1,7 +1,7 @@
-"""What must be true after every commit, whoever made it, and what must be true in the end.
+"""The invariants after every commit of any process, and those at the end.
 
-The oracle sees what the server holds and what workers were told, and knows nothing else. It has its
-own idea of an owner: the epoch that a lease row had before a write.
+The oracle knows the contents of the database and the acknowledgements of workers, and nothing else.
+It has its own idea of an owner: the epoch that a lease row had before a write.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ from recovery_journal.store.lease import Lease
 from scripts.simulation.server import Monitor
 from scripts.simulation.world import Violation
 
-# One round trip after each commit. A run is small, so everything is looked at each time.
+# One round trip after each commit. A run is small, so everything is checked each time.
 LOOK: Final = """
 SELECT
     (SELECT coalesce(json_agg(row ORDER BY row.attempt_id), '[]') FROM (
@@ -104,7 +104,7 @@ class EventSeen(Struct, frozen=True):
 
 
 class Acknowledged(Struct, frozen=True):
-    """A run step that a worker was told is recorded, and under which epoch."""
+    """A run step whose record was acknowledged to a worker, and under which epoch."""
 
     output: str
     epoch: int
@@ -154,18 +154,18 @@ class Promises:
         self._damaged.add(run_id)
 
     def require_doubted(self, run_id: str, problem: PayloadCorrupt) -> None:
-        """A worker was told that a checkpoint is damaged, so it has to be."""
+        """Damage of a checkpoint was reported to a worker, so it has to be damaged."""
         if run_id not in self._damaged:
             self._fail(f"{problem} although nothing of run {run_id} was damaged")
 
     def acknowledge_step(self, lease: Lease, output: str) -> None:
-        """A worker was told that its newest run step is recorded."""
+        """The record of a worker's newest run step was acknowledged."""
         key = (lease.run_id, lease.progress.ordinal)
         self._acknowledged[key] = Acknowledged(output, lease.fence.epoch)
         self._require_recorded(key)
 
     def acknowledge_completion(self, lease: Lease) -> None:
-        """A worker was told that its attempt is completed."""
+        """The completion of an attempt was acknowledged to its worker."""
         self._completed.add(lease.attempt_id)
 
     def receive(self, claim: Claim) -> None:
@@ -187,7 +187,7 @@ class Promises:
             )
 
     def end(self) -> None:
-        """What must be true once everybody has come to rest."""
+        """Check the invariants of the end, when all actors are at rest."""
         self.look()
         for key in self._acknowledged:
             self._require_recorded(key)
@@ -238,7 +238,7 @@ class Promises:
             stream.recovery = evolve(before, event)
 
     def _require_evidence(self, event: LeaseExpired) -> None:
-        """Nobody is declared dead too early, and what he had done is told as it was."""
+        """No worker is declared dead too early, and its progress is recorded as it was."""
         lease = event.lease
         grace, ttl = timedelta(seconds=lease.grace_s), timedelta(seconds=lease.ttl_s)
         if event.loss is LossReason.TTL:
@@ -255,14 +255,14 @@ class Promises:
             self._fail(f"{lease} names another progress than run step {recorded}")
 
     def _require_cause(self, event: Quarantined, run_id: str) -> None:
-        """Nobody is bothered without a reason: crashes of these runs may look like a loop, and
-        everything else has to be the work of whoever damages checkpoints."""
+        """No attempt is quarantined without a reason: crashes of these runs may look like a loop,
+        and every other cause has to be a damaged checkpoint."""
         if event.cause is not QuarantineCause.CRASH_LOOP and run_id not in self._damaged:
             self._fail(f"{event} although nothing of run {run_id} was damaged")
 
     @property
     def _owners(self) -> dict[str, int]:
-        """By run, the epoch of whoever held it before the last commit."""
+        """By run, the epoch of its owner before the last commit."""
         return {
             lease.run_id: lease.epoch
             for lease in self._leases.values()
@@ -270,7 +270,7 @@ class Promises:
         }
 
     def _require_saved(self, checkpoints: Iterable[CheckpointSeen]) -> None:
-        """A new checkpoint was written by whoever owned its attempt just before."""
+        """A new checkpoint was written by the owner of its attempt just before."""
         owners = self._owners
         for one in checkpoints:
             key = (one.run_id, one.checkpoint_no)
@@ -279,7 +279,7 @@ class Promises:
             self._checkpoints.add(key)
 
     def _require_owned(self, steps: Iterable[StepSeen]) -> None:
-        """A new run step was written by whoever owned its attempt just before."""
+        """A new run step was written by the owner of its attempt just before."""
         held = self._owners
         found = {(step.run_id, step.ordinal): step for step in steps}
         for key, step in found.items():

@@ -30,7 +30,7 @@ from scripts.simulation.world import Violation, VirtualTime, World
 
 TROUBLE_S: Final = 25.0
 REST_LIMIT_S: Final = 120.0
-"""How long after the last fault every attempt must have come to its end."""
+"""How long after the last fault every attempt must have ended."""
 
 # The newest checkpoint of some run; one that a transaction has locked is passed over.
 DAMAGED: Final = """
@@ -54,12 +54,12 @@ RETURNING checkpoints.run_id
 
 
 ORIGINALS: Final = (time, random, uuid4, urandom, identity.incarnation, Thread)
-"""What the product's modules have under the names of our stand-ins; others are left alone."""
+"""The originals that our stand-ins replace in the product's modules; others are left alone."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What a run came to. `trace` is a digest of who did what in which order: equal seeds have
-    equal traces."""
+    """The outcome of a run. `trace` is a digest of all calls of all actors in their order: equal
+    seeds have equal traces."""
 
     seed: int
     violation: str
@@ -144,7 +144,7 @@ class _Simulation:
 
     def _reckon(self) -> None:
         """Nothing acknowledged is missing, every result is right, and every row of a projection
-        is what a fold of the log from its beginning comes to."""
+        is that of a fold of the log from its beginning."""
         self._promises.end()
         journal = self._cast.journal()
         try:
@@ -161,7 +161,7 @@ class _Simulation:
         if self._promises.statuses.get(run.attempt_id) == "completed":
             result = journal.result(run.attempt_id)
             if result != run.result:
-                raise Violation(f"{run.run_id} came to {result}, and not to {run.result}")
+                raise Violation(f"{run.run_id} has the result {result}, and not {run.result}")
 
     def _is_at_rest(self) -> bool:
         statuses = self._promises.statuses

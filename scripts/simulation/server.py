@@ -24,8 +24,8 @@ from psycopg.rows import TupleRow
 
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
-from recovery_journal.postgres.embedded import embedded_cluster
 from recovery_journal.read_models.schema import create_projections
+from scripts.harness.server import Server
 
 SCHEMA: Final = "journal"
 TEMPLATE: Final = "simulated"
@@ -117,20 +117,16 @@ def simulation_server() -> Iterator[str]:
     """A throw-away cluster with the template of every run; where to connect."""
     home = MEMORY if MEMORY.is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=home))
-    cluster = embedded_cluster(folder)
     try:
-        cluster.create()
-        with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
-            settings.write(SETTINGS)
-        clocks = cluster.data / CLOCKS
+        server = Server(folder, SETTINGS)
+        clocks = server.cluster.data / CLOCKS
         clocks.mkdir()
         clocks.chmod(0o755)
         _begin(clocks / TEMPLATE)
-        cluster.start()
-        _make_template(cluster.dsn)
-        yield cluster.dsn
+        with server:
+            _make_template(server.dsn)
+            yield server.dsn
     finally:
-        cluster.stop("immediate")
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -174,7 +170,7 @@ def fresh_database(dsn: str) -> Iterator[str]:
 
 
 class Monitor:
-    """The simulation's own session: it sets the clock, looks at locks and ends sessions."""
+    """The simulation's own session: it sets the clock, checks locks and ends sessions."""
 
     def __init__(self, dsn: str) -> None:
         self.connection: Connection[TupleRow] = psycopg.connect(dsn, autocommit=True)
@@ -203,7 +199,7 @@ class Monitor:
     def is_deadlocked(self, backend_id: int) -> bool:
         """Whether it waits for somebody who, in the end, waits for it.
 
-        The server would find that out too, and end the call of whoever looks first, which is a
+        The server would find that out too, and end the call of the first that does, which is a
         matter of real time: its own search is put off for ever.
         """
         found = self.one(IS_DEADLOCKED, backend_id, backend_id)
@@ -211,12 +207,12 @@ class Monitor:
 
     def hold(self, backend_id: int) -> None:
         """Let a backend that waits for a lock stand still, so that of many who get what they wait
-        for at the same moment one at a time goes on."""
+        for at the same moment one at a time continues."""
         os.kill(backend_id, signal.SIGSTOP)
         self._held.add(backend_id)
 
     def let_go(self, backend_id: int) -> None:
-        """Let it go on, if it was held."""
+        """Let it continue, if it was held."""
         if backend_id in self._held:
             self._held.remove(backend_id)
             os.kill(backend_id, signal.SIGCONT)
@@ -229,8 +225,8 @@ class Monitor:
     def terminate(self, backend_ids: list[int]) -> None:
         """End sessions; returns once they are gone.
 
-        Whoever waits for another of them ends before it: else it depended on how fast the server is
-        whether a waiting call still comes to its end.
+        A session that waits for another of them ends before it: else it depended on the speed of
+        the server whether a waiting call is still finished.
         """
         while backend_ids:
             waited_for = self.one(WAITED_FOR, backend_ids)
@@ -256,7 +252,7 @@ class Monitor:
         return row[0]
 
     def close(self) -> None:
-        """Let everybody go on, and end the session."""
+        """Let all backends continue, and end the session."""
         for backend_id in list(self._held):
             self.let_go(backend_id)
         self.connection.close()

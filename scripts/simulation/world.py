@@ -1,8 +1,8 @@
 """A scheduler and a clock: many actors in one process, of which one at a time does one thing.
 
 An actor is ordinary code of the product in a greenlet. It gives way wherever it calls the server
-or sleeps; a seeded draw says who goes on. Time passes only here: a little with each call, and in
-one leap where everybody sleeps.
+or sleeps; a seeded draw says which continues. Time passes only here: a little with each call, and
+in one leap where all actors sleep.
 """
 
 import heapq
@@ -25,14 +25,14 @@ class Violation(Exception):
 
 
 class Blocked(Protocol):
-    """What an actor waits for in the server, which is another's lock."""
+    """A lock of another actor, for which an actor waits in the server."""
 
     def is_still_blocked(self) -> bool:
-        """Whether it goes on waiting; returns only once that is certain."""
+        """Whether it still waits; returns only once that is certain."""
 
 
 class Actor:
-    """One process: it lives, may die at any call, and is started anew after a while."""
+    """One process: it lives, may die at any call, and is started again after a while."""
 
     def __init__(self, name: str, live: Callable[["Actor"], None]) -> None:
         self.name = name
@@ -82,7 +82,7 @@ class World:
         self._hub.switch()
 
     def wait_for(self, blocked: Blocked) -> None:
-        """Give way until the server lets the current actor's call go on."""
+        """Give way until the server lets the current actor's call continue."""
         assert self.current is not None
         self.current.waits_for = blocked
         self._hub.switch()
@@ -153,7 +153,7 @@ class World:
             self._settle()
 
     def _settle(self) -> None:
-        """Let every call that is no longer blocked come to its end, before anybody else acts: so
+        """Let every call that is no longer blocked finish, before another actor acts: so
         what happens never depends on how fast the server is."""
         for actor in self.actors:
             if actor.waits_for is not None and not actor.waits_for.is_still_blocked():

@@ -11,8 +11,8 @@ from scripts.harness.life import Setting
 from scripts.harness.parts import LIMITS
 from scripts.harness.program import run, started_fleet, started_server
 from scripts.harness.screen import Screen
+from scripts.histories.rows import make_past
 from scripts.soaking.leak import Leak, with_leaks
-from scripts.soaking.past import make_past
 from scripts.soaking.report import conclude
 from scripts.soaking.server import SoakServer
 from scripts.soaking.soak import Soak, Soaked

@@ -1,4 +1,4 @@
-"""What is measured, of whom, and how much of it may come together."""
+"""The figures that are measured, and how much of each is allowed."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,11 +9,11 @@ from msgspec import Struct
 from scripts.soaking.trend import Limit
 
 SERVER_FILES_KEPT: Final = 64
-"""The fewest that a server can be told to keep open."""
+"""The smallest limit of open files that a server accepts."""
 
 
 class Figure(StrEnum):
-    """What is measured: of a process, of the server as a whole, of a table."""
+    """A figure of a process, of the server as a whole, or of a table."""
 
     MEMORY = "memory, MB"
     FILES = "open files"
@@ -35,7 +35,7 @@ LIMITS: Final = {
     # Threads that come and go have some of each; of many, as of a server's connections, chance
     # makes more and fewer.
     Figure.FILES: Limit(floor=6, per_hour=6),
-    # A server's process keeps the files of tables open, as many as it was told it may.
+    # A server's process keeps the files of tables open, up to its limit.
     Figure.SERVER_FILES: Limit(floor=SERVER_FILES_KEPT, per_hour=6),
     Figure.THREADS: Limit(floor=5, per_hour=6),
     Figure.CHILDREN: Limit(floor=3, share=0.3, per_hour=6),
@@ -52,7 +52,7 @@ LIMITS: Final = {
 
 
 class Observation(Struct, frozen=True, kw_only=True):
-    """Somebody at one moment: `life` tells one life of it from the next, `role` is what it has in
+    """A process at one moment: `life` distinguishes it from later ones, `role` is what it has in
     common with those that come after it."""
 
     role: str
@@ -62,7 +62,7 @@ class Observation(Struct, frozen=True, kw_only=True):
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """Everybody at one moment; `at_s` counts from the beginning of the soak."""
+    """All processes at one moment; `at_s` counts from the beginning of the soak."""
 
     at_s: float
     observations: tuple[Observation, ...]

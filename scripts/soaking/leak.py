@@ -17,7 +17,7 @@ CONNECTION_LIMIT: Final = 100  # the fleet needs some as well
 
 
 class Leak(StrEnum):
-    """What is never given back."""
+    """A resource that is never released."""
 
     MEMORY = "memory"
     FILES = "files"
@@ -67,4 +67,4 @@ LEAKS: Final[Mapping[Leak, Callable[[str], object]]] = {
     Leak.FILES: lambda _dsn: os.open(os.devnull, os.O_RDONLY),
     Leak.CONNECTIONS: lambda dsn: psycopg.connect(dsn, autocommit=True),
 }
-"""What makes one more of it."""
+"""The function that leaks one more piece of it."""

@@ -22,7 +22,7 @@ REBUILD_PAUSE_S: Final = 5.0
 READ_PAUSE_S: Final = 1.0
 CALL_PAUSE_S: Final = 0.5
 THREADS: Final = 4
-LOOKED_AT: Final = 20
+CONTEXTS_READ: Final = 20
 
 FAILING: Final = "failing"
 """A kind of run whose function raises."""
@@ -35,7 +35,7 @@ CALLS: Final = "called"
 
 
 class JobFailed(Exception):
-    """What a job raises that is made to fail."""
+    """The error of a job that is made to fail."""
 
 
 def fail(claim: rj.Claim) -> State:
@@ -65,7 +65,7 @@ def _reader(name: str, setting: Setting) -> None:
                 _read(journal, name, setting)
                 report(f"{READ} round")
             # A journal that is opened for one command is a cycle of objects. Garbage of several MB
-            # comes together before Python looks at its oldest generation; only what is kept counts.
+            # comes together before Python collects its oldest generation; only what is kept counts.
             gc.collect()
 
 
@@ -73,7 +73,7 @@ def _read(journal: rj.Journal, name: str, setting: Setting) -> None:
     journal.status()
     journal.quarantined()
     journal.dispatch_ready()
-    known = journal.contexts(limit=LOOKED_AT)
+    known = journal.contexts(limit=CONTEXTS_READ)
     if not known:
         return
     attempt_id = random.choice(known).attempt_id  # noqa: S311 - any will do

@@ -23,7 +23,7 @@ class Process(Struct, frozen=True, kw_only=True):
 
     @property
     def life(self) -> str:
-        """What no other process has."""
+        """An id that no other process has."""
         return f"{self.pid}:{self.started}"
 
     @classmethod

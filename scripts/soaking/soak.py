@@ -62,7 +62,7 @@ class Soak:
     def last(self, length_s: float, show: Callable[[float, str], object]) -> None:
         """Continue for so long; `show` is called with the seconds so far and a summary."""
         # A successor inherits the open files that this process has for all others; from the first
-        # look on, all of those who come and go do.
+        # sample on, all of those that come and go do.
         for member in self._passing:
             member.relieve()
         began_at = time.monotonic()

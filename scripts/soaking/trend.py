@@ -4,8 +4,8 @@ The slope is that of Theil and Sen: the median of the slopes of all pairs of poi
 the points may be anything without moving it, and it needs no idea of how the noise is distributed:
 garbage collection, a vacuum or a machine that is busy elsewhere make noise far from normal.
 
-One step is no leak: a cache that has filled, an arena that was mapped. A slope cannot tell one from
-a leak, so growth counts without its largest rise. A leak that comes in steps has more than one.
+One step is no leak: a cache that has filled, an arena that was mapped. A slope cannot distinguish
+one from a leak, so growth counts without its largest rise. A leak in steps has more than one.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from msgspec import Struct
 MOST_POINTS: Final = 60
 """Of a longer series, medians of so many equal parts are judged: for pairs are many."""
 PARTS: Final = 6
-"""Between the medians of so many parts of the series, rises are looked for."""
+"""Between the medians of so many parts of the series, rises are searched for."""
 STEADY_SHARE: Final = 0.5
 """Of what may come together, how much has to be left without the largest rise."""
 FEWEST_POINTS: Final = 2 * PARTS
@@ -34,19 +34,19 @@ class Point(NamedTuple):
 
 class Limit(Struct, frozen=True, kw_only=True):
     """How much may come together: `floor`, or `share` of what there was at first if that is more,
-    at whatever rate; and `per_hour`, however long it goes on."""
+    at whatever rate; and `per_hour`, however long it lasts."""
 
     floor: float
     per_hour: float
     share: float = 0.0
 
     def allowed(self, first: float) -> float:
-        """What may come together where there was so much at first."""
+        """How much is allowed where there was so much at first."""
         return max(self.floor, self.share * first)
 
 
 class Trend(Struct, frozen=True, kw_only=True):
-    """What a series comes to. `first` and `last` are the medians of its first and last part, `rise`
+    """The trend of a series. `first` and `last` are the medians of its first and last part, `rise`
     is from one to the other without the largest rise between two neighbouring parts."""
 
     first: float
@@ -57,7 +57,7 @@ class Trend(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, series: Sequence[Point]) -> "Trend | None":
-        """That of a series in order of time; None where that is too short to tell."""
+        """That of a series in order of time; None where that is too short for one."""
         points = _thinned(series)
         if len(points) < FEWEST_POINTS:
             return None

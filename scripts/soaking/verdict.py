@@ -1,4 +1,4 @@
-"""What grows for good, in whom; and whether the soak had anything to look at."""
+"""Which figures grow for good, and of which process; and whether the fleet did its work."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from scripts.soaking.trend import Point, Trend
 WARM_UP_SHARE: Final = 1 / 3
 """Of the soak, at its beginning: programs are loaded and caches filled then."""
 STEADY_SHARE: Final = 0.9
-"""Whoever was seen in so many of the looks is judged alone, the others of a role together."""
+"""A process in so many of the samples is judged alone, the others of a role together."""
 
 NEEDED: Final = (
     "completed",
@@ -24,7 +24,7 @@ NEEDED: Final = (
     "reader: read",
     "caller: called",
 )
-"""What must have been done at all: a fleet that stands still leaks nothing."""
+"""Work that must have been done at all: a fleet that stands still leaks nothing."""
 
 Series = Mapping[Figure, Sequence[Point]]
 
@@ -43,7 +43,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """For whoever has to find out why."""
+        """For a person who has to find the cause."""
         trend = self.trend
         limit = LIMITS[self.figure]
         return (
@@ -66,7 +66,7 @@ def judged(samples: Sequence[Sample]) -> list[Judged]:
 
 
 def idle(done: Mapping[str, int]) -> list[str]:
-    """What was not done."""
+    """Sentences on work that was not done."""
     return [f"nothing was {what}" for what in NEEDED if not done.get(what)]
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Kind(StrEnum):
-    """What kind of fault it is."""
+    """The kind of a fault."""
 
     KILL_WORKER = "worker killed"
     KILL_CHILD = "worker's child killed"

@@ -1,4 +1,4 @@
-"""What every process believes to have done, one JSON object a line: written before each call and
+"""The calls of every process and their replies, a JSON object a line: written before each call and
 after it, so that a process killed in between leaves a call that may have happened or not.
 
 The clock is the machine's monotonic one, which all its processes share.
@@ -21,7 +21,7 @@ import recovery_journal as rj
 
 
 class Action(StrEnum):
-    """What was called."""
+    """The call."""
 
     ACQUIRE = "acquire"
     CLAIM = "claim"
@@ -35,7 +35,7 @@ class Action(StrEnum):
 
 
 class Answer(StrEnum):
-    """What came of it. After UNKNOWN it may have happened, or may yet happen."""
+    """The reply. After UNKNOWN the call may have happened, or may still happen."""
 
     DONE = "done"
     REFUSED = "refused"
@@ -109,8 +109,7 @@ class History:
 
 
 def operations(folder: Path) -> list[Operation]:
-    """All calls of all processes. Of a claim that won nothing, or of which nobody knows what it
-    won, there is nothing to say."""
+    """All calls of all processes, without claims that won nothing or whose result is unknown."""
     calls: dict[tuple[str, int], Operation] = {}
     first_asked: dict[str, int] = {}
     for path in sorted(folder.glob("*.jsonl")):

@@ -33,7 +33,7 @@ Apply = Callable[[StateT, CallT], StateT | None]
 
 
 class Verdict(Struct, Generic[StateT, CallT], frozen=True, kw_only=True):
-    """Whether an order was found. If not: the longest beginning of one, the state it leads to, and
+    """Whether an order was found. If not: the longest beginning of one, its state, and
     the calls of which one would have to come next. Undecided where the search was given up."""
 
     is_linearizable: bool
@@ -58,7 +58,7 @@ def linearized(
     *,
     step_limit: int = STEP_LIMIT,
 ) -> Verdict[StateT, CallT]:
-    """Look for an order of the calls that the object allows and that no clock contradicts; give
+    """Search for an order of the calls that the object allows and that no clock contradicts; give
     up after so many places."""
     returned = sorted((it for it in calls if it.returned_ns is not None), key=_invoked)
     pending = sorted((it for it in calls if it.returned_ns is None), key=_invoked)

@@ -16,7 +16,7 @@ from scripts.storming.linearizability import Verdict, linearized
 
 class Ownership(Struct, frozen=True, kw_only=True):
     """`epoch` is that of the last owner, 0 before the first; `is_held` says whether it may still
-    write. `result` is the digest of what the attempt came to."""
+    write. `result` is the digest of the attempt's result."""
 
     epoch: int = 0
     is_held: bool = False
@@ -56,14 +56,14 @@ def _is_owner(before: Ownership, operation: Operation) -> bool:
 
 
 def _refused(before: Ownership, operation: Operation) -> Ownership | None:
-    """The lease is gone for good, whether or not anybody else has one already."""
+    """The lease is void for ever, whether or not there is another owner already."""
     if operation.epoch > before.epoch:
         return None
     return replace(before, is_held=before.is_held and operation.epoch < before.epoch)
 
 
 def _claimed(before: Ownership, operation: Operation) -> Ownership | None:
-    """Whoever owns it next is handed all that was accepted before."""
+    """The next owner is handed all that was accepted before."""
     found = (operation.ordinal, operation.checkpoint_count)
     is_handed_all = found == (before.ordinal, before.checkpoint_count)
     if before.result or operation.epoch <= before.epoch or not before.epoch or not is_handed_all:
@@ -72,7 +72,7 @@ def _claimed(before: Ownership, operation: Operation) -> Ownership | None:
 
 
 def _completed(before: Ownership, operation: Operation) -> Ownership | None:
-    """Its own owner may ask for the same again: it does so after a lost reply."""
+    """Its own owner may repeat it, as after a lost reply."""
     if _is_owner(before, operation):
         return replace(before, is_held=False, result=operation.digest)
     is_same = operation.epoch == before.epoch and operation.digest == before.result

@@ -20,7 +20,7 @@ WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 ORDER BY pid
 """
 
-# What every new session finds: each broke a promise before sessions were pinned.
+# Settings of every new session: each broke a promise before sessions were pinned.
 CHANGED_SETTINGS: Final = (
     "synchronous_commit = off",
     "standard_conforming_strings = off",

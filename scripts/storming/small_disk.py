@@ -46,11 +46,11 @@ class SmallDisk:
                 _write_until_full(file.fileno(), b"\0" * size)
 
     def free(self) -> None:
-        """Take away what it was filled with; again, it is no news."""
+        """Remove what it was filled with. Idempotent."""
         self._filler.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Unmount it, once nobody works on it any more. What was on it is gone."""
+        """Unmount it, once no process works on it. Its contents are gone."""
         subprocess.run(("umount", str(self._folder)), capture_output=True, check=True)
 
 

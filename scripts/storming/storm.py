@@ -40,7 +40,7 @@ SUSPENDED: Final = {
     Kind.SUSPEND_SWEEPER: (True, False),
     Kind.SUSPEND_CHILD: (False, True),
 }
-"""What is suspended: the process itself, its children."""
+"""Whether the process itself and its children are suspended."""
 
 
 class Survived(Struct, kw_only=True):
@@ -70,7 +70,7 @@ class Storm:
         self._fleet = fleet
         self._server_back_at: float | None = None
         self._disk_free_at: float | None = None
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self.survived = Survived(struck=Counter())
 
     def rage(self, seed: int, length_s: float, show: Callable[[float, str], object]) -> None:
@@ -94,7 +94,7 @@ class Storm:
         began_at = time.monotonic()
         self._free_disk()
         self._server_back_at = None
-        self._looked_at = -LOOK_S
+        self._checked_at = -LOOK_S
         self._fleet.calm()
         self._tend()
         while not self._server.reset_settings() and time.monotonic() < began_at + CALM_LIMIT_S:
@@ -122,9 +122,9 @@ class Storm:
         if self._server_back_at is not None and now >= self._server_back_at:
             self._server_back_at = None
         is_meant_to_be_away = self._server_back_at is not None or self._disk_free_at is not None
-        if is_meant_to_be_away or now < self._looked_at + LOOK_S:
+        if is_meant_to_be_away or now < self._checked_at + LOOK_S:
             return
-        self._looked_at = now
+        self._checked_at = now
         if not self._server.is_ready():
             self._server.start()
             self.survived.restart_count += 1

@@ -1,4 +1,4 @@
-"""A run that adds up an invoice, and waits over a change of the clocks: its arithmetic tells
+"""A run that adds up an invoice, and waits over a change of the clocks: its arithmetic shows
 whether a value came back as something else."""
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def begin(journal: rj.Journal) -> rj.Claim:
     return journal.load(lease)
 
 
-def go_on(claim: rj.Claim, reach: Callable[[str], object] = lambda _boundary: None) -> None:
-    """What is left to do, from the last checkpoint on; the same, disturbed or not."""
+def work_on(claim: rj.Claim, reach: Callable[[str], object] = lambda _boundary: None) -> None:
+    """Do the rest, from the last checkpoint on; the same, disturbed or not."""
     lease, lines = claim.lease, claim.input["lines"]
     state: Any = claim.state or {"total": Decimal(0), "tags": {"checked"}, "steps": ()}
     for step in claim.tail:

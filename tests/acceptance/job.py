@@ -19,7 +19,7 @@ def begin(journal: rj.Journal) -> rj.Lease:
     return journal.acquire(attempt_id="a-1", run_id="r-1", kind="sum", worker_id="w-1", ttl=TTL)
 
 
-def go_on(
+def work_on(
     lease: rj.Lease,
     state: Any = None,
     tail: Sequence[TailStep] = (),

@@ -1,6 +1,6 @@
 """A worker or a sweeper that meets poison: `python -m tests.acceptance.poison_program <settings>`.
 
-It goes on until it is killed or asked to end. Runs are named by what is wrong with them.
+It runs until it is killed or asked to end. Runs are named by what is wrong with them.
 """
 
 import os
@@ -32,7 +32,7 @@ TOUCHED: Final = "touched"
 
 
 def good(claim: rj.Claim) -> str:
-    """What everybody else does."""
+    """The function of all other runs."""
     claim.lease.record_step(TOUCHED)
     return RESULT
 

@@ -82,7 +82,7 @@ def launched(module: str, settings: Settings) -> Iterator[Program]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it goes on: a process that has ended and is not reaped does not."""
+    """Whether it runs: a process that has ended and is not reaped does not."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

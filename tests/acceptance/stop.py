@@ -1,4 +1,4 @@
-"""Where a program of these tests stands still, until its test kills it or lets it go on."""
+"""Where a program of these tests stands still, until its test kills or releases it."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program is told: where the journal is, and the boundary at which to stand still."""
+    """The settings of a program: where the journal is, and the boundary at which to stand still."""
 
     dsn: str
     schema: str

@@ -32,7 +32,7 @@ WHERE status = 'completed' AND attempt_id LIKE 'honest%%'
 """
 ATTACKED: Final = ("attacked and ready", "attacked and lost", "attacked and held")
 
-# What the issue names, and of each kind some that it does not.
+# Damages of each kind.
 FORGERIES: Final = (
     "seized with the largest epoch",
     "dispatched to a stranger",
@@ -127,7 +127,7 @@ def test_every_honest_attempt_ends_beside_forged_events(
 ) -> None:
     scene(journal)
     positions = []
-    for attempt_id in (*ATTACKED, "nobody's", ""):
+    for attempt_id in (*ATTACKED, "no-one's", ""):
         version = next_version(journal, attempt_id)
         forger.execute(APPEND, [attempt_id, version, *KINDS[kind](journal, attempt_id)])
         forger.commit()
@@ -136,7 +136,7 @@ def test_every_honest_attempt_ends_beside_forged_events(
     with fleet(journal, server_dsn) as programs:
         assert_honest_ones_end(journal, programs)
         assert_all_are_set_aside(journal)
-        # A person goes on past each, and these attempts end as well.
+        # A person skips each, and these attempts end as well.
         for position in positions[:-1]:
             journal.skip(position, by="on-call", reason="a forger")
         until(
@@ -175,7 +175,7 @@ def test_every_honest_attempt_ends_beside_inserts_that_are_left_open(
 
 
 def follow_and_check(journal: rj.Journal) -> None:
-    """The follower has come to the end, and its rows are those of a fold from scratch."""
+    """The follower has reached the end, and its rows are those of a fold from scratch."""
     rj.Follower(journal).catch_up(30)
     stale = [it.name for it in journal.status().projections if it.state != "following"]
     if stale:

@@ -31,7 +31,7 @@ PERSON = {"by": "on-call", "reason": "the old workers are gone for good"}
 
 
 class Fleet:
-    """Programs in their roles; whoever was killed is started again when it is asked for."""
+    """Programs in their roles; a killed one is started again on request."""
 
     def __init__(self, stack: ExitStack, dsn: str, schema: str) -> None:
         self._stack = stack
@@ -93,7 +93,7 @@ def begin_all(journal: rj.Journal, *kinds: str) -> list[rj.Lease]:
 
 
 def lose(journal: rj.Journal, leases: list[rj.Lease]) -> None:
-    """Their worker drains: whoever sweeps takes them."""
+    """Their worker drains: any sweeper takes them."""
     attempts = [lease.attempt_id for lease in leases]
     drained = "UPDATE leases SET loss = 'handed_back' WHERE attempt_id = ANY(%(attempts)s)"
     assert change(journal, drained, {"attempts": attempts}) == len(attempts)

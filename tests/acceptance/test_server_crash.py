@@ -1,4 +1,4 @@
-"""What was acknowledged survives a crash of the server, whatever the role's settings say."""
+"""Acknowledged writes survive a crash of the server, whatever the role's settings say."""
 
 from contextlib import suppress
 from typing import LiteralString

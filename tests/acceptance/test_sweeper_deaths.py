@@ -7,7 +7,7 @@ import pytest
 import recovery_journal as rj
 from recovery_journal.domain.events import Dispatched, LeaseExpired, Seized
 from recovery_journal.values.payload import encode
-from tests.acceptance.job import RESULT, begin, go_on
+from tests.acceptance.job import RESULT, begin, work_on
 from tests.acceptance.programs import started
 from tests.acceptance.stop import Settings
 from tests.rules.scenes import events_of, rows, types_of, until
@@ -31,7 +31,7 @@ def crash_a_worker(journal: rj.Journal) -> None:
             raise Silence
 
     with pytest.raises(Silence):
-        go_on(lease, reach=fall_silent)
+        work_on(lease, reach=fall_silent)
 
 
 def settings(journal: rj.Journal, dsn: str, stop_at: str) -> Settings:
@@ -58,7 +58,7 @@ def finish(journal: rj.Journal) -> None:
     (claim,) = claims
     assert [effect.key for effect in claim.in_doubt] == ["r-1/4"]
     assert claim.state == {"sum": 3}
-    go_on(claim.lease, claim.state, claim.tail)
+    work_on(claim.lease, claim.state, claim.tail)
 
 
 def assert_recovered_once(journal: rj.Journal, stop_at: str) -> None:

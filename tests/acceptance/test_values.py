@@ -1,4 +1,4 @@
-"""Values across a kill -9: another process goes on with what the first one would have seen."""
+"""Values across a kill -9: the next process gets the values that the first one would have seen."""
 
 import pickle
 from pathlib import Path
@@ -27,7 +27,7 @@ KEEPING = "tests.acceptance.values_program"
 SEEDS = range(1, 4)
 
 
-def told(journal: rj.Journal, dsn: str, stop_at: str) -> Settings:
+def settings_of(journal: rj.Journal, dsn: str, stop_at: str) -> Settings:
     return Settings(dsn=dsn, schema=journal.database.schema, stop_at=stop_at)
 
 
@@ -49,7 +49,7 @@ def test_any_accepted_values_of_a_killed_worker_are_read_as_they_were(
         own_schema(server_dsn) as schema,
         rj.open(server_dsn, schema=schema, limits=LIMITS, codecs=CODECS) as journal,
     ):
-        with started(KEEPING, told(journal, server_dsn, "recorded")) as worker:
+        with started(KEEPING, settings_of(journal, server_dsn, "recorded")) as worker:
             worker.kill()
         assert sweep_until(journal).is_ready
 
@@ -68,11 +68,11 @@ def test_a_bill_is_the_same_whether_or_not_its_worker_was_killed(
     journal: rj.Journal, server_dsn: str, stop_at: str
 ) -> None:
     if stop_at != "never":
-        with started(BILLING, told(journal, server_dsn, stop_at)) as worker:
+        with started(BILLING, settings_of(journal, server_dsn, stop_at)) as worker:
             worker.kill()
         assert sweep_until(journal).is_ready
 
-    with launched(BILLING, told(journal, server_dsn, "")) as worker:
+    with launched(BILLING, settings_of(journal, server_dsn, "")) as worker:
         worker.until_said("completed")
 
     assert shape(journal.result("a-1")) == shape(billing.RESULT)
@@ -90,10 +90,10 @@ def test_a_reducer_that_iterates_a_set_is_not_taken_for_one_that_diverged(
     lease.record_step("read again", set(WORDS))
 
     monkeypatch.setenv("PYTHONHASHSEED", str(seed))
-    with started(FOLDING, told(journal, server_dsn, "ready")) as sweeper:
+    with started(FOLDING, settings_of(journal, server_dsn, "ready")) as sweeper:
         order_of_sweeper = sweeper.said()
     monkeypatch.setenv("PYTHONHASHSEED", str(seed + 100))
-    with started(FOLDING, told(journal, server_dsn, "1 claimed")) as claimer:
+    with started(FOLDING, settings_of(journal, server_dsn, "1 claimed")) as claimer:
         order_of_claimer = claimer.said()
 
     assert order_of_sweeper != order_of_claimer

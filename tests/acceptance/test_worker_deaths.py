@@ -7,7 +7,7 @@ import pytest
 import recovery_journal as rj
 from recovery_journal.domain.events import LeaseExpired, StaleWriteRefused
 from recovery_journal.values.payload import encode
-from tests.acceptance.job import RESULT, STEP_COUNT, go_on
+from tests.acceptance.job import RESULT, STEP_COUNT, work_on
 from tests.acceptance.programs import started
 from tests.acceptance.stop import Settings
 from tests.rules.scenes import events_of, rows, sweep_until, types_of
@@ -27,7 +27,7 @@ def recover_and_finish(journal: rj.Journal, stop_at: str) -> None:
     (claim,) = journal.claim(worker_id="w-2", ttl=timedelta(seconds=30))
     assert [effect.key for effect in claim.in_doubt] == IN_DOUBT.get(stop_at, [])
     assert claim.state == ({"sum": 3} if stop_at in CHECKPOINTED else None)
-    go_on(claim.lease, claim.state, claim.tail)
+    work_on(claim.lease, claim.state, claim.tail)
 
 
 def assert_finished_once(journal: rj.Journal) -> None:

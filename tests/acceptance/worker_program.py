@@ -1,7 +1,7 @@
 """A worker in a process of its own: `python -m tests.acceptance.worker_program <settings>`."""
 
 import recovery_journal as rj
-from tests.acceptance.job import LIMITS, begin, go_on
+from tests.acceptance.job import LIMITS, begin, work_on
 from tests.acceptance.stop import Stop, say, settings
 
 given = settings()
@@ -10,7 +10,7 @@ with rj.open(given.dsn, schema=given.schema, limits=LIMITS) as journal:
     lease = begin(journal)
     stop.reach("acquired")
     try:
-        go_on(lease, reach=stop.reach)
+        work_on(lease, reach=stop.reach)
     except rj.LeaseLost:
         say("lease lost")
     else:

@@ -14,8 +14,7 @@ import recovery_journal as rj
 from recovery_journal.cli.exits import ExitCode
 from recovery_journal.cli.main import main
 from scripts.fuzzing.mutation import mutate
-from scripts.fuzzing.seeds import seeds
-from scripts.fuzzing.stored import StoredRow, read
+from scripts.fuzzing.stored import StoredRow, read, seeds
 from tests.bad_input.scene import assert_refusal
 from tests.bad_input.test_public_calls import TOLERANT
 from tests.schemas import own_schema

@@ -16,8 +16,7 @@ from recovery_journal.library_adapter import LibraryMapper
 from recovery_journal.projections.corpus import corpus
 from scripts.fuzzing import __main__ as program
 from scripts.fuzzing.mutation import crossed, mutate
-from scripts.fuzzing.seeds import seeds
-from scripts.fuzzing.stored import read, written
+from scripts.fuzzing.stored import read, seeds, written
 from scripts.fuzzing.way import go
 from scripts.planting import copy_with, plants
 

@@ -55,7 +55,7 @@ def test_it_says_what_it_has_done_and_then_there_is_nothing_to_do(
 
     assert (first.code, second.code) == (0, 0)
     assert first.out.startswith("Accepted the server with system identifier ")
-    assert "Took back 1 lease." in first.out
+    assert "Fenced 1 lease." in first.out
     assert "1 attempt: 1 ready." in first.out
     assert "Leases and log agree." in first.out
     assert second.out.startswith("Nothing to do: the server with ")
@@ -86,7 +86,7 @@ def test_where_nothing_was_lost_leases_continue(command: Command, restored: Jour
     said = command("after-restore", *BY, "--nothing-lost")
 
     assert said.code == 0
-    assert "Took back" not in said.out
+    assert "Fenced" not in said.out
     assert restored.recovery("a-1").stage == "held"
     assert command("sweep").code == 0
 
@@ -98,7 +98,7 @@ def test_a_copy_that_looks_the_same_is_taken_for_one_if_a_person_says_so(
 
     said = command("after-restore", *BY, "--restored")
 
-    assert "Took back 1 lease." in said.out
+    assert "Fenced 1 lease." in said.out
     assert journal.recovery("a-1").stage == "ready"
 
 

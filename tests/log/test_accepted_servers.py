@@ -20,7 +20,7 @@ MOVE = b"UPDATE accepted_servers SET timeline = timeline + 1"
 
 @pytest.fixture
 def plain_role(server_dsn: str) -> Iterator[str]:
-    """A role that is nobody special, and may make schemas in this database."""
+    """An ordinary role that may make schemas in this database."""
     role = f"plain_{uuid.uuid4().hex[:12]}"
     name = sql.Identifier(role)
     with psycopg.connect(server_dsn, autocommit=True) as connection:
@@ -62,9 +62,7 @@ def test_where_a_journal_is_made_it_is_accepted(database: Database) -> None:
     assert comparison.found == comparison.accepted
 
 
-def test_a_role_that_is_nobody_special_may_use_and_accept_it(
-    server_dsn: str, plain_role: str
-) -> None:
+def test_a_ordinary_role_may_use_and_accept_it(server_dsn: str, plain_role: str) -> None:
     dsn = make_conninfo(server_dsn, options=f"-c role={plain_role}")
 
     with rj.open(dsn, schema=plain_role) as journal:

@@ -116,7 +116,7 @@ def test_several_streams_are_appended_all_or_none(application: JournalApplicatio
     assert stored(application, "a-1") == []
 
 
-def test_nothing_to_append_is_no_news(application: JournalApplication) -> None:
+def test_nothing_to_append_has_no_effect(application: JournalApplication) -> None:
     assert append(application, []) == []
 
 
@@ -335,7 +335,7 @@ def test_in_a_cohort_of_single_events_each_stream_answers_for_itself(
     assert stored(application, "d") == []
 
 
-def test_a_cohort_goes_on_when_somebody_is_faster_with_one_stream(
+def test_a_cohort_continues_when_another_is_faster_with_one_stream(
     application: JournalApplication, database: Database, other: Database
 ) -> None:
     # The stale stream comes first, so that the others are already being appended one by one.
@@ -401,7 +401,7 @@ def test_many_streams_are_loaded_in_one_query(application: JournalApplication) -
     append(application, a_stream("a", 2))
     append(application, a_stream("b", 3))
 
-    found = application.load_many(["b", "nobody", "a"])
+    found = application.load_many(["b", "unknown", "a"])
 
     assert {name: len(records) for name, records in found.items() if isinstance(records, list)} == {
         "a": 2,
@@ -411,7 +411,7 @@ def test_many_streams_are_loaded_in_one_query(application: JournalApplication) -
 
 def test_an_unknown_attempt_is_said_so(application: JournalApplication) -> None:
     with pytest.raises(UnknownAttempt):
-        application.recovery("nobody")
+        application.recovery("unknown")
 
 
 def test_a_decision_is_found_by_its_id(application: JournalApplication) -> None:

@@ -1,4 +1,4 @@
-"""The log refuses whatever would change, reorder or forge it, whoever asks (R2)."""
+"""The log refuses all that would change, reorder or forge it, from every role (R2)."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ CHANGES: list[LiteralString] = [
     "UPDATE journal_events SET topic = 'forged'",
     "UPDATE journal_events SET topic = 'forged' WHERE false",
     "DELETE FROM journal_events",
-    "DELETE FROM journal_events WHERE originator_id = 'nobody'",
+    "DELETE FROM journal_events WHERE originator_id = 'unknown'",
     "TRUNCATE journal_events",
     (
         "INSERT INTO journal_events (originator_id, originator_version, topic, state) "
@@ -106,7 +106,7 @@ def test_the_owner_changes_nothing(database: Database, change: LiteralString) ->
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_nobody_changes_anything_in_the_role_of_a_replica(
+def test_no_statement_changes_anything_in_the_role_of_a_replica(
     replica: Database, change: LiteralString
 ) -> None:
     before = rows(replica)
@@ -179,7 +179,7 @@ def test_a_duplicate_is_refused(database: Database) -> None:
 def test_the_gap_check_looks_rows_up_however_small_the_log_was_at_first(
     database: Database,
 ) -> None:
-    # The session has planned the check on a nearly empty log, and nobody has analysed it since.
+    # The session has planned the check on a nearly empty log, and it was not analysed since.
     with database.transaction() as cursor:
         append_cohort([a_stream(f"s-{number}", 5) for number in range(2000)], cursor)
 

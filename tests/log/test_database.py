@@ -181,7 +181,7 @@ def test_a_session_speaks_utc_and_read_committed(database: Database) -> None:
     assert isolation == {"transaction_isolation": "read committed"}
 
 
-def test_whoever_idles_in_a_transaction_is_cut_off(server_dsn: str, schema: str) -> None:
+def test_a_session_that_idles_in_a_transaction_is_cut_off(server_dsn: str, schema: str) -> None:
     database = Database(server_dsn, schema, idle_in_transaction_s=0.05)
     watch = Database(server_dsn, schema)
     pid = pid_of(database)

@@ -1,4 +1,4 @@
-"""What the log holds and this program cannot read stops a reader by name, and loses nothing."""
+"""An event that this program cannot read stops a reader, which names it, and loses nothing."""
 
 import re
 

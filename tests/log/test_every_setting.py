@@ -15,6 +15,9 @@ from recovery_journal.postgres.session_settings import REQUIRED
 from tests.log.test_session_settings import work_through
 from tests.schemas import own_database, own_role
 
+# `test_session_settings` tries those that are known to matter, in `.ci/run` too.
+pytestmark = pytest.mark.nightly
+
 PART_COUNT = 8
 FEWEST_VALUES = 100
 """Of the settings of any version, so that an empty list is not taken for a good one."""

@@ -1,4 +1,4 @@
-"""What is read of a row does not depend on the rows that are read with it."""
+"""The reading of a row does not depend on the rows that are read with it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -54,7 +54,7 @@ def cuts(text: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def alone(states: Sequence[bytes]) -> list[object] | None:
-    """What each state says by itself; None where one of them is no event."""
+    """The event of each state by itself; None where one of them is no event."""
     try:
         return [msgspec.json.decode(state, type=AnyEvent) for state in states]
     except ValueError:
@@ -62,7 +62,7 @@ def alone(states: Sequence[bytes]) -> list[object] | None:
 
 
 def together(states: Sequence[bytes]) -> list[object] | None:
-    """What they say when they are read at once; None where that is refused."""
+    """The events when all are read at once; None where that is refused."""
     try:
         return [*decode_states(states)]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The schema is made once, whoever comes, and one that is newer is left alone."""
+"""The schema is made once, by any number of programs, and one that is newer is left alone."""
 
 import threading
 

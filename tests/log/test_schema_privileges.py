@@ -1,4 +1,4 @@
-"""Nobody but its owner chooses what our statements mean in a schema."""
+"""Only its owner chooses what our statements mean in a schema."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +72,7 @@ def stranger(server_dsn: str) -> Iterator[Stranger]:
 
 
 def use(stranger: Stranger) -> None:
-    """What a superuser may do with a journal, by each of the ways in which it is opened."""
+    """The uses of a journal by a superuser, by each of the ways in which it is opened."""
     for must_exist in (False, True):
         with rj.open(stranger.superuser_dsn, schema=SCHEMA, must_exist=must_exist) as journal:
             journal.rebuild(process_count=1)

@@ -66,7 +66,7 @@ def mallory(server_dsn: str) -> Iterator[Mallory]:
 
 
 def work(dsn: str) -> None:
-    """What a superuser may be asked to run: init, rebuild --check, run."""
+    """The commands that a superuser may be asked to run: init, rebuild --check, run."""
     with rj.open(dsn) as journal:
         journal.acquire(attempt_id=uuid4().hex, run_id=uuid4().hex, worker_id="w-1").complete()
         journal.check()
@@ -168,7 +168,7 @@ CONDITIONS = {
 
 
 @pytest.mark.parametrize("condition", CONDITIONS.values(), ids=CONDITIONS)
-def test_a_trigger_with_a_condition_is_refused_whoever_owns_its_function(
+def test_a_trigger_with_a_condition_is_refused_by_whatever_owner_of_its_function(
     mallory: Mallory, condition: str
 ) -> None:
     rj.open(mallory.superuser_dsn).close()

@@ -1,4 +1,4 @@
-"""What a schema defines, as text, so that two schemas can be compared."""
+"""The definitions of a schema as text, so that two schemas can be compared."""
 
 from typing import Final
 

@@ -180,7 +180,7 @@ def test_init_migrates_once(
     assert codes == [0, 0, 0]
     assert (first["migrated_from"], first["version"]) == (FIRST_VERSION, FIRST_VERSION + 1)
     assert (second["migrated_from"], second["is_made"]) == (None, False)
-    assert "The journal is there already" in said
+    assert "The journal exists already" in said
 
 
 def test_init_says_from_where_it_has_migrated(
@@ -291,7 +291,7 @@ def test_an_older_program_that_still_runs_is_refused_when_it_reconnects(
             running.status()
 
 
-def test_a_role_without_the_right_is_told_which_role_runs_which_command(
+def test_a_role_without_the_right_is_refused_with_the_role_and_the_command_needed(
     server_dsn: str, schema: str, program: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with owner_and_other(server_dsn, schema) as (owner, other):

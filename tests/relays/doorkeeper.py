@@ -7,7 +7,7 @@ from tests.relays.relay import Relay
 
 
 class Doorkeeper(Relay):
-    """What came through before it swallows goes on."""
+    """Connections from before it swallows continue."""
 
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)

@@ -1,7 +1,7 @@
 """A proxy before PostgreSQL that loses one chosen request, or its reply, and the connection.
 
 It reads the frontend's messages, so that it knows which statement a reply belongs to. From the
-client's side both losses look the same: nobody told it whether the statement was committed.
+client's side both losses look the same: it does not learn whether the statement was committed.
 """
 
 import socket
@@ -15,14 +15,14 @@ READY_FOR_QUERY = b"Z"
 
 
 class Lost(StrEnum):
-    """What does not arrive. After REQUEST nothing happened, after REPLY everything did."""
+    """The lost message. After REQUEST nothing happened, after REPLY everything did."""
 
     REQUEST = "request"
     REPLY = "reply"
 
 
 class LossyProxy(Relay):
-    """Until told to lose something, it passes everything on."""
+    """Until it is set to lose something, it passes everything on."""
 
     def __init__(self, dsn: str) -> None:
         super().__init__(dsn)
@@ -79,7 +79,7 @@ class LossyProxy(Relay):
         shut(server)
 
     def _take_loss(self, message: bytes) -> Lost | None:
-        """What this message loses, if it is the one."""
+        """The loss of this message, if it is the one."""
         with self._lock:
             if self._pattern is None or self._pattern not in message:
                 return None

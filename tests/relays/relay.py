@@ -1,5 +1,5 @@
-"""What stands before a PostgreSQL server, on loopback: each client has a thread and an end of its
-own, and everything is closed in the end. What is done with a client is the subclass's."""
+"""A relay before a PostgreSQL server, on loopback: each client has a thread and an end of its
+own, and everything is closed in the end. The subclass serves the clients."""
 
 import socket
 import struct
@@ -49,7 +49,7 @@ class Relay:
         return server
 
     def serve(self, client: socket.socket) -> None:
-        """What becomes of a client, in its own thread."""
+        """Serve a client, in its own thread."""
         server = self.connect()
         threading.Thread(target=_pass_on, args=(server, client), daemon=True).start()
         _pass_on(client, server)
@@ -64,7 +64,7 @@ class Relay:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError, EOFError):  # either side has gone: there is nobody to tell
+        with suppress(OSError, EOFError):  # either side has gone: there is no peer left
             self.serve(client)
 
     def _keep(self, end: socket.socket) -> None:
@@ -87,7 +87,7 @@ def read_typed(end: socket.socket) -> bytes:
 
 
 def shut(end: socket.socket) -> None:
-    """Close a connection for whoever waits for it as well."""
+    """Close a connection also for a thread that waits for it."""
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()

@@ -1,4 +1,4 @@
-"""Who waits for whom in the server, and who goes on first, is as the scheduler has it: it never
+"""The order of waiting and of continuing in the server is the scheduler's: it never
 depends on how fast the server is."""
 
 from collections.abc import Callable, Iterator

@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery_journal.domain.errors import InvalidInput
-from scripts.simulation.faults import Fault, FaultKind, GivenFaults, SeededFaults, read, written
-from scripts.simulation.shrink import shrink
+from scripts.simulation.faults import (
+    Fault,
+    FaultKind,
+    GivenFaults,
+    SeededFaults,
+    read,
+    shrink,
+    written,
+)
 
 FAULTS = st.dictionaries(
     st.integers(1, 5_000),

@@ -1,4 +1,4 @@
-"""Bugs that no seed leads to: the test that is named beside each of them has to fail with it."""
+"""Bugs that no seed finds: the test that is named beside each of them has to fail with it."""
 
 import os
 import subprocess

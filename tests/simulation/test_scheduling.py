@@ -5,7 +5,7 @@ import pytest
 from scripts.simulation.world import Actor, Crash, Violation, World
 
 
-def told(world: World, said: list[str], *, steps: int = 5) -> None:
+def report(world: World, said: list[str], *, steps: int = 5) -> None:
     """Three actors who say what they do."""
 
     def live(actor: Actor) -> None:
@@ -21,7 +21,7 @@ def test_the_same_seed_lets_the_actors_act_in_the_same_order() -> None:
     orders = []
     for seed in (1, 1, 2):
         world, said = World(seed), list[str]()
-        told(world, said)
+        report(world, said)
         world.run(1.0)
         orders.append(said)
     assert orders[0] == orders[1]
@@ -59,7 +59,7 @@ def test_who_dies_ends_at_once_lets_go_of_what_he_had_and_lives_again() -> None:
     assert said == ["worker/1", "let go", "worker/2", "done"]
 
 
-def test_what_an_actor_raises_reaches_whoever_runs_the_world() -> None:
+def test_what_an_actor_raises_reaches_the_caller_of_run() -> None:
     world = World(0)
 
     def live(_actor: Actor) -> None:

@@ -14,6 +14,18 @@ PLANTS = plants("simulation/plants.toml")
 SEEDS_TO_FIND = 1_000
 LIMIT_S = 600
 
+# After up to some hundred seeds, which seed it is changes with every change of the product.
+FOUND_LATE = frozenset(
+    {
+        "fence-not-compared",
+        "gap-not-awaited",
+        "loss-without-a-lock",
+        "no-look-under-the-lock",
+        "orphans-left",
+        "seized-after-reload",
+    }
+)
+
 pytestmark = pytest.mark.timeout(LIMIT_S)
 
 
@@ -49,7 +61,13 @@ def test_every_kind_of_fault_is_met_in_a_few_seeds(simulation_dsn: str) -> None:
     pytest.fail(f"never met: {set(FaultKind) - kinds}")
 
 
-@pytest.mark.parametrize("name", PLANTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in sorted(FOUND_LATE)),
+        *(name for name in PLANTS if name not in FOUND_LATE),
+    ],
+)
 def test_a_planted_bug_is_found_and_the_command_that_is_printed_shows_it_again(name: str) -> None:
     with copy_with(PLANTS[name].edits) as copy:
         command = [sys.executable, "-m", "scripts.simulation"]

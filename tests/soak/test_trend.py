@@ -93,7 +93,7 @@ def test_one_step_is_no_trend_wherever_it_is(at: float) -> None:
 
 
 @pytest.mark.parametrize("shape", [falling, vacuumed])
-def test_what_falls_or_comes_to_rest_is_no_trend(shape: Shape) -> None:
+def test_what_falls_or_levels_off_is_no_trend(shape: Shape) -> None:
     assert not trend_of(shape).exceeds(LIMIT)
 
 

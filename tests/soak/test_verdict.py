@@ -1,4 +1,4 @@
-"""Who is judged alone and who together, and what is told of whoever grows."""
+"""Which processes are judged alone and which together, and the report of those that grow."""
 
 from collections.abc import Callable
 
@@ -64,18 +64,18 @@ def test_one_that_is_small_when_it_is_young_is_no_leak() -> None:
     assert not growing(lambda no: [seen("worker", "w", str(no // 5), memory=40.0 + no % 5)])
 
 
-def test_files_threads_children_and_connections_are_looked_at_as_well() -> None:
+def test_files_threads_children_and_connections_are_checked_as_well() -> None:
     for figure in ("files", "threads", "children", "connections", "advisory_locks"):
         found = growing(lambda no: [seen("caller", "c-1", "1", **{figure: 5 + no // 6})])  # noqa: B023 - called at once
 
         assert found == [("c-1", Figure[figure.upper()])]
 
 
-def test_without_a_look_there_is_nothing_to_judge() -> None:
+def test_without_a_sample_there_is_nothing_to_judge() -> None:
     assert judged([]) == []
 
 
-def test_what_was_not_done_is_told() -> None:
+def test_work_that_was_not_done_is_reported() -> None:
     done = dict.fromkeys(NEEDED, 1)
 
     assert idle(done) == []

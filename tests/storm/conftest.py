@@ -1,4 +1,4 @@
-"""What a small calm sea leaves: two runs without any blow, watched, finished and gathered."""
+"""The evidence of two runs without any fault, watched, finished and gathered."""
 
 import time
 from collections import Counter
@@ -14,11 +14,11 @@ from scripts.harness.life import Setting
 from scripts.harness.parts import LIMITS
 from scripts.storming.evidence import Evidence, gather
 from scripts.storming.history import History
+from scripts.storming.member import WatchedJournal
 from scripts.storming.storm import Survived
-from scripts.storming.watched import WatchedJournal
 from tests.schemas import own_schema
 
-# A reducer may take its time on a busy machine, and an attempt that is never ready is told of.
+# A reducer may take its time on a busy machine, and an attempt that is never ready is reported.
 CALM_LIMITS: Final = replace(LIMITS, reducer_s=30.0)
 LONGEST_WAIT_S: Final = 60.0
 

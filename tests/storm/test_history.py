@@ -1,4 +1,4 @@
-"""What processes write down of their calls, and what is read of it."""
+"""The records that processes keep of their calls, and how they are read."""
 
 from pathlib import Path
 

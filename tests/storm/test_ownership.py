@@ -23,7 +23,7 @@ LOST = (*HELD, record(2, 3, 1, 1))
 GOOD: dict[str, tuple[Operation, ...]] = {
     "nothing": (),
     "an undisturbed run": (*LOST, checkpoint(4, 5, 1, 1, 1), complete(6, 7, 1), look(8, 9, "d")),
-    "a worker dies and another goes on": (*LOST, claim(10, 11, 2, 1), complete(12, 13, 2)),
+    "a worker dies and another resumes": (*LOST, claim(10, 11, 2, 1), complete(12, 13, 2)),
     "a sleeper is refused": (
         *LOST,
         claim(10, 11, 2, 1),
@@ -108,7 +108,7 @@ BAD: dict[str, tuple[Operation, ...]] = {
     "an epoch goes back": (*HELD, claim(10, 11, 3), claim(12, 13, 2)),
     "an epoch is given twice": (*HELD, claim(10, 11, 2), claim(12, 13, 2)),
     "a result is seen before it is written": (*HELD, look(2, 3, "d"), complete(4, 5, 1)),
-    "a result that nobody wrote": (*HELD, look(2, 3, "d")),
+    "a result without a write": (*HELD, look(2, 3, "d")),
     "a lost completion": (*HELD, complete(2, 3, 1), look(4, 5)),
     "a completed attempt is claimed": (*HELD, complete(2, 3, 1), claim(10, 11, 2)),
     "another result than the one completed": (*HELD, complete(2, 3, 1), look(4, 5, "e")),
@@ -148,7 +148,7 @@ def test_what_cannot_have_happened_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_history_stays_bad_whatever_else_goes_on(name: str) -> None:
+def test_a_bad_history_stays_bad_whatever_else_happens(name: str) -> None:
     without_an_answer = (complete(3, None, 9), record(3, None, 9, 1), heartbeat(3, None, 1))
 
     assert not judged((*BAD[name], *without_an_answer)).is_linearizable

@@ -1,4 +1,4 @@
-"""Each check of a storm, on what a calm sea leaves, and on the same altered."""
+"""Each check of a chaos test, on the evidence of a run without faults, and on altered evidence."""
 
 from collections.abc import Callable
 
@@ -97,7 +97,7 @@ def checkpoints_gone(evidence: Evidence) -> Evidence:
 
 
 def zombie(evidence: Evidence) -> Evidence:
-    """The first owner writes once more, after the second has begun."""
+    """The first owner writes again, after the second has begun."""
 
     def also(operations: list[Operation]) -> list[Operation]:
         granted = next(it for it in operations if it.action is Action.ACQUIRE)

@@ -1,8 +1,8 @@
-"""What absurd-sdk does in a mass crash; a program for the rivals' own environment.
+"""The part of absurd-sdk in a mass crash; a program for the rivals' own environment.
 
 `hold`: a worker claims every task, checkpoints a state and five steps of each, says so and waits
 to be killed. `recover`: a new worker, started in the documented way, until the function of every
-task stands behind its checkpointed steps, with what they came to. `claim`: no worker, only the
+task stands behind its checkpointed steps, with their results. `claim`: no worker, only the
 call with which one begins; it takes what is lost and loads no checkpoint.
 """
 
@@ -35,7 +35,7 @@ def hold(dsn: str, count: int, claim_timeout_s: int) -> None:
 
 
 def _never(_params: Any, _context: Any) -> None:  # noqa: ANN401 - as they are given
-    """Whoever spawns a task names it; who works on it is another process."""
+    """The process that spawns a task names it; another process works on it."""
 
 
 async def _hold(dsn: str, count: int, claim_timeout_s: int) -> None:
@@ -85,7 +85,7 @@ async def recover(dsn: str, number: int) -> None:
         for ordinal in range(1, TAIL_STEPS + 1):
             assert await context.step(f"step-{ordinal}", not_again) == {"n": ordinal}
         count, last_at = count + 1, time.monotonic()
-        # It would go on here. So it makes room for the next one, and nothing is written for it.
+        # It would continue here. So it makes room for the next one, and nothing is written for it.
         raise SuspendTask
 
     async def stop_when_idle() -> None:

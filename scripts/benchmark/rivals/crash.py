@@ -1,4 +1,4 @@
-"""A mass crash of the rivals': what a worker holds is lost by a real SIGKILL, then claimed anew.
+"""A mass crash of the rivals': what a worker holds is lost by a real SIGKILL, then claimed again.
 
 Each has a database of its own on the same server, is set up by its own tools and called by its own
 API. The time is that from the start of two new workers to the last claim.
@@ -6,7 +6,9 @@ API. The time is that from the start of two new workers to the last claim.
 
 import os
 import subprocess
+import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,29 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from recovery_journal.postgres.embedded import embedded_cluster
-from scripts.benchmark.rivals.environment import PYTHON, rivals_python
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+VENV: Final = ROOT / ".venv-rivals"
+PYTHON: Final = VENV / "bin" / "python"
+STAMP: Final = VENV / "rivals.stamp"
+
+
+def rivals_python() -> Path:
+    """The Python that knows the rivals; installed at first use, and when their ranges change."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted: list[str] = project["dependency-groups"]["rivals"]
+    if not STAMP.exists() or STAMP.read_text(encoding="utf-8") != "\n".join(wanted):
+        sys.stderr.write("mass-crash: installing the rivals into .venv-rivals (once)\n")
+        _run(sys.executable, "-m", "venv", "--clear", str(VENV))
+        options = ("--quiet", "--disable-pip-version-check", "--no-input")
+        _run(str(PYTHON), "-m", "pip", "install", *options, *wanted)
+        STAMP.write_text("\n".join(wanted), encoding="utf-8")
+    return PYTHON
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+
 
 HERE: Final = Path(__file__).parent
 SHORTEST_CLAIM_S: Final = 20
@@ -82,12 +106,12 @@ def _recover(rival: str, verb: str, dsn: str, count: int, process_count: int) ->
     for worker in workers:
         _require_line(worker, "ready")
     begun = time.monotonic()
-    ends = [worker.communicate()[0].split() for worker in _told(workers)]
+    ends = [worker.communicate()[0].split() for worker in _started(workers)]
     assert sum(int(claimed) for claimed, _ in ends) == count, ends
     return max(float(last_at) for _, last_at in ends) - begun
 
 
-def _told(workers: "list[subprocess.Popen[str]]") -> "list[subprocess.Popen[str]]":
+def _started(workers: "list[subprocess.Popen[str]]") -> "list[subprocess.Popen[str]]":
     """All of them start before one is waited for."""
     for worker in workers:
         assert worker.stdin is not None

@@ -1,4 +1,4 @@
-"""What pgqueuer does in a mass crash; a program for the rivals' own environment.
+"""The part of pgqueuer in a mass crash; a program for the rivals' own environment.
 
 `hold`: a worker takes every job, each with a state of 1 kB as its payload, says so and waits to be
 killed. `recover`: a new worker takes what has no heartbeat any more, until nothing more is. It
@@ -40,7 +40,7 @@ async def recover(dsn: str) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     count, last_at = 0, time.monotonic()
-    # What this worker takes has a new heartbeat, so it is not taken twice in so short a time.
+    # A job that this worker takes has a new heartbeat, so it is not taken twice in so short a time.
     timeout_s = float(sys.argv[4])
     while time.monotonic() < last_at + PATIENCE_S:
         jobs = await _dequeue(queries, worker, heartbeat_timeout_s=timeout_s)
