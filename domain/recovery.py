@@ -13,37 +13,12 @@ from typing import Any, Final, TypeVar, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from recovery_journal.domain import events
 from recovery_journal.domain.errors import CorruptEvent, LeaseLost, WrongStage
-from recovery_journal.domain.events import (
-    CODEC_MISSING,
-    Abandoned,
-    AbandonReason,
-    AnyEvent,
-    CheckpointReloaded,
-    Confirmed,
-    Dispatched,
-    Ending,
-    LeaseEnded,
-    LeaseExpired,
-    LeaseGranted,
-    LiftOption,
-    QuarantineCause,
-    Quarantined,
-    QuarantineLifted,
-    ReadyForDispatch,
-    RecoveryEvent,
-    Replayed,
-    Resumed,
-    Seized,
-    StaleWriteRefused,
-    StepFailed,
-    WriteKind,
-    tag_of,
-)
 from recovery_journal.domain.lease import Actor, Fence, Holder, LossReason, Progress
 from recovery_journal.domain.pipeline import RecoveryContext
 
-EventT = TypeVar("EventT", bound=RecoveryEvent)
+EventT = TypeVar("EventT", bound=events.RecoveryEvent)
 
 
 class Stage(StrEnum):
@@ -62,7 +37,7 @@ class Stage(StrEnum):
 RECOVERING = (Stage.EXPIRED, Stage.RELOADED, Stage.REPLAYED)
 """The stages in which a sweeper owns the attempt."""
 
-WAIVING = (LiftOption.ACCEPT_TIP, LiftOption.RESTART)
+WAIVING = (events.LiftOption.ACCEPT_TIP, events.LiftOption.RESTART)
 """With these options a person accepts what the store shows as the truth, whatever was reported."""
 
 UNSTARTED: Final[dict[str, Any]] = {
@@ -98,7 +73,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     attempt_id: str
     version: int
     stage: Stage
-    granted: LeaseGranted
+    granted: events.LeaseGranted
     holder: Holder
     fence: Fence
     code_version: str = ""
@@ -109,19 +84,19 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     recoveries_without_progress: int = 0
     fleet_losses_without_progress: int = 0
     best_progress: tuple[int, int] = (0, 0)
-    lost: LeaseExpired | None = None
-    lifted: LiftOption | None = None
+    lost: events.LeaseExpired | None = None
+    lifted: events.LiftOption | None = None
     is_resumed: bool = False
-    reloaded: CheckpointReloaded | None = None
-    replayed: Replayed | None = None
-    ready: ReadyForDispatch | None = None
+    reloaded: events.CheckpointReloaded | None = None
+    replayed: events.Replayed | None = None
+    ready: events.ReadyForDispatch | None = None
     try_count: int = 0
     waits_since: datetime | None = None
     undecoded_since: datetime | None = None
     undecoded_count: int = 0
-    quarantined: Quarantined | None = None
-    refused: frozenset[tuple[int, WriteKind]] = frozenset()
-    ended: LeaseEnded | Abandoned | None = None
+    quarantined: events.Quarantined | None = None
+    refused: frozenset[tuple[int, events.WriteKind]] = frozenset()
+    ended: events.LeaseEnded | events.Abandoned | None = None
 
     @property
     def id(self) -> str:
@@ -144,7 +119,7 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
     def trusted_writer(self) -> int | None:
         """The newest epoch that may have written the tip; None where a person accepted the tip as
         it is."""
-        return None if self.lifted is LiftOption.ACCEPT_TIP else self.newest_writer
+        return None if self.lifted is events.LiftOption.ACCEPT_TIP else self.newest_writer
 
     @property
     def is_fenced(self) -> bool:
@@ -215,22 +190,22 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
-def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
+def evolve(recovery: Recovery | None, event: events.AnyEvent) -> Recovery:
     """The attempt after this event. Never refuses, except where nothing can have happened: raises
     `CorruptEvent` for a stream that does not begin with its grant."""
-    if isinstance(event, LeaseGranted):
+    if isinstance(event, events.LeaseGranted):
         return _granted(event)
     if recovery is None:
         raise _without_grant(event)
     version = event.originator_version
     match event:
-        case LeaseExpired():
+        case events.LeaseExpired():
             return _expired(recovery, event)
-        case Seized():
+        case events.Seized():
             return replace(recovery, version=version, fence=event.fence)
-        case CheckpointReloaded():
+        case events.CheckpointReloaded():
             return _reloaded(recovery, event)
-        case Replayed():
+        case events.Replayed():
             return replace(
                 recovery,
                 version=version,
@@ -239,11 +214,11 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
                 try_count=0,
                 waits_since=None,
             )
-        case ReadyForDispatch():
+        case events.ReadyForDispatch():
             return replace(recovery, version=version, stage=Stage.READY, ready=event)
-        case Dispatched():
+        case events.Dispatched():
             return _dispatched(recovery, event)
-        case Confirmed():
+        case events.Confirmed():
             return replace(
                 recovery,
                 version=version,
@@ -251,63 +226,63 @@ def evolve(recovery: Recovery | None, event: AnyEvent) -> Recovery:
                 undecoded_since=None,
                 undecoded_count=0,
             )
-        case StepFailed() if event.error_class == CODEC_MISSING and event.waits_since:
+        case events.StepFailed() if event.error_class == events.CODEC_MISSING and event.waits_since:
             return replace(
                 recovery,
                 version=version,
                 undecoded_since=recovery.undecoded_since or event.waits_since,
                 undecoded_count=recovery.undecoded_count + 1,
             )
-        case StepFailed():
+        case events.StepFailed():
             waits_since = event.waits_since or recovery.waits_since
             return replace(
                 recovery, version=version, try_count=event.try_count, waits_since=waits_since
             )
-        case Abandoned(why=AbandonReason.RENEWED_LATE):
+        case events.Abandoned(why=events.AbandonReason.RENEWED_LATE):
             return _held_on(recovery, event)
-        case Quarantined():
+        case events.Quarantined():
             return replace(recovery, version=version, stage=Stage.QUARANTINED, quarantined=event)
-        case QuarantineLifted():
+        case events.QuarantineLifted():
             return _lifted(recovery, event)
-        case Resumed():
+        case events.Resumed():
             return _reopened(recovery, version, event.fence, lifted=None)
-        case StaleWriteRefused():
+        case events.StaleWriteRefused():
             return replace(
                 recovery,
                 version=version,
                 refused=recovery.refused | {(event.fence.epoch, event.write)},
             )
-        case LeaseEnded(ending=Ending.WAITING):
+        case events.LeaseEnded(ending=events.Ending.WAITING):
             return replace(recovery, version=version, stage=Stage.WAITING, ended=event)
-        case LeaseEnded() | Abandoned():
+        case events.LeaseEnded() | events.Abandoned():
             return replace(recovery, version=version, stage=Stage.ENDED, ended=event)
         case _:
             assert_never(event)
 
 
-def fold(recovery: Recovery, events: Iterable[AnyEvent]) -> Recovery:
+def fold(recovery: Recovery, happened: Iterable[events.AnyEvent]) -> Recovery:
     """The attempt after these events."""
-    return reduce(evolve, events, recovery)
+    return reduce(evolve, happened, recovery)
 
 
-def project(recovery: Recovery | None, events: Iterable[Any]) -> Recovery | None:
+def project(recovery: Recovery | None, happened: Iterable[Any]) -> Recovery | None:
     """Fold a stream, in the form that the library's repository requires."""
-    return reduce(evolve, events, recovery)
+    return reduce(evolve, happened, recovery)
 
 
-def _without_grant(event: RecoveryEvent) -> CorruptEvent:
+def _without_grant(event: events.RecoveryEvent) -> CorruptEvent:
     """The log refuses gaps and only `grant` makes version 1, so no journal program wrote this
     stream."""
     return CorruptEvent(
         event.originator_id,
         version=event.originator_version,
-        tag=tag_of(event),
+        tag=events.tag_of(event),
         position=None,
         reason="a stream that does not begin with its grant",
     )
 
 
-def _granted(event: LeaseGranted) -> Recovery:
+def _granted(event: events.LeaseGranted) -> Recovery:
     return Recovery(
         attempt_id=event.originator_id,
         version=event.originator_version,
@@ -320,7 +295,7 @@ def _granted(event: LeaseGranted) -> Recovery:
     )
 
 
-def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
+def _expired(recovery: Recovery, event: events.LeaseExpired) -> Recovery:
     """A loss begins a recovery; hand-backs and fleet-wide losses are no evidence against the
     run."""
     progress = event.lease.progress
@@ -347,7 +322,7 @@ def _expired(recovery: Recovery, event: LeaseExpired) -> Recovery:
     )
 
 
-def _reloaded(recovery: Recovery, event: CheckpointReloaded) -> Recovery:
+def _reloaded(recovery: Recovery, event: events.CheckpointReloaded) -> Recovery:
     """The writer of an adopted tip is trusted from now on, whichever epoch that is."""
     return replace(
         recovery,
@@ -360,11 +335,11 @@ def _reloaded(recovery: Recovery, event: CheckpointReloaded) -> Recovery:
     )
 
 
-def _is_crash(event: LeaseExpired) -> bool:
+def _is_crash(event: events.LeaseExpired) -> bool:
     return event.loss is not LossReason.HANDED_BACK and not event.is_fleet_wide
 
 
-def _held_on(recovery: Recovery, event: Abandoned) -> Recovery:
+def _held_on(recovery: Recovery, event: events.Abandoned) -> Recovery:
     """The worker was alive all the time, so what counted as its crash no longer counts."""
     was_counted = recovery.lost is not None and _is_crash(recovery.lost)
     return replace(
@@ -376,7 +351,7 @@ def _held_on(recovery: Recovery, event: Abandoned) -> Recovery:
     )
 
 
-def _dispatched(recovery: Recovery, event: Dispatched) -> Recovery:
+def _dispatched(recovery: Recovery, event: events.Dispatched) -> Recovery:
     return replace(
         recovery,
         version=event.originator_version,
@@ -390,11 +365,11 @@ def _dispatched(recovery: Recovery, event: Dispatched) -> Recovery:
     )
 
 
-def _lifted(recovery: Recovery, event: QuarantineLifted) -> Recovery:
+def _lifted(recovery: Recovery, event: events.QuarantineLifted) -> Recovery:
     """A restart from the input is written into the store under the person's own fence."""
     cause = recovery.quarantined.cause if recovery.quarantined else None
-    is_any_code = cause is QuarantineCause.CODE_CHANGED and event.option in WAIVING
-    is_written = event.option is LiftOption.RESTART
+    is_any_code = cause is events.QuarantineCause.CODE_CHANGED and event.option in WAIVING
+    is_written = event.option is events.LiftOption.RESTART
     opened = _reopened(recovery, event.originator_version, event.fence, lifted=event.option)
     return replace(
         opened,
@@ -404,7 +379,7 @@ def _lifted(recovery: Recovery, event: QuarantineLifted) -> Recovery:
 
 
 def _reopened(
-    recovery: Recovery, version: int, fence: Fence, *, lifted: LiftOption | None
+    recovery: Recovery, version: int, fence: Fence, *, lifted: events.LiftOption | None
 ) -> Recovery:
     # After a person discarded the reported progress, later progress is not measured by it.
     is_set_back = lifted in WAIVING

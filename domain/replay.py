@@ -1,12 +1,18 @@
 """Replaying a run's tail: the digest chain is recomputed, and no user code runs."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 from recovery_journal.domain.checkpoint import Checkpoint, RunStep
 from recovery_journal.domain.digest import chain_next, same_codec
 from recovery_journal.domain.lease import Progress
+
+Reducer: TypeAlias = Callable[[Any, str, Any], Any]
+"""`(state, step_name, output) → state`: pure. The state before the first step is the run's input
+where no checkpoint was written."""
 
 
 class ReplayMode(StrEnum):

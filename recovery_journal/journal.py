@@ -21,9 +21,9 @@ from recovery_journal.domain.errors import (
 )
 from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import Holder, Incarnation, LeaseStatus
-from recovery_journal.domain.ports import Reducer
 from recovery_journal.domain.ranges import require_kind
 from recovery_journal.domain.recovery import Recovery
+from recovery_journal.domain.replay import Reducer
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.reader import SettledReader

@@ -10,7 +10,7 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 
 from recovery_journal import inputs
-from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.replay import Reducer
 from recovery_journal.journal import Journal, validate_settings
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.postgres import schema as schemas

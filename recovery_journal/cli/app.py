@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.replay import Reducer
 from recovery_journal.projections.projection import Projection
 from recovery_journal.values.codec import Codec
 

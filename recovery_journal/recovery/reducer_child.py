@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from recovery_journal.domain.errors import CodecMissing, RecoveryJournalError
-from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.replay import Reducer
 from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.process.callables import finished
 from recovery_journal.process.forks import SignalMask, fork_in_group

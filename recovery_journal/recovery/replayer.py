@@ -16,8 +16,13 @@ from msgspec.structs import replace
 from recovery_journal.domain.checkpoint import Checkpoint
 from recovery_journal.domain.errors import RecoveryJournalError
 from recovery_journal.domain.pipeline import RecoveryContext
-from recovery_journal.domain.ports import Reducer
-from recovery_journal.domain.replay import ReplayMode, ReplayOutcome, ReplayResult, replay_chain
+from recovery_journal.domain.replay import (
+    Reducer,
+    ReplayMode,
+    ReplayOutcome,
+    ReplayResult,
+    replay_chain,
+)
 from recovery_journal.domain.wording import message_of
 from recovery_journal.recovery.reducer_child import (
     DEADLINE_PASSED,
@@ -44,7 +49,7 @@ POSTPONED: Final = "Postponed"
 
 
 class TailReplayer:
-    """Recomputes chains, and folds where a reducer knows the run's kind. Implements `Replayer`."""
+    """Recomputes chains, and folds where a reducer knows the run's kind."""
 
     def __init__(
         self, runs: RunStore, reducers: Mapping[str, Reducer], *, reducer_s: float

@@ -49,10 +49,10 @@ MOVED: Final = {
     "has_ended": "boolean",
     "code_version": "text",
 }
-"""What a move sets in its lease row: names and types, in the order of `_row`."""
+"""The columns that a move sets in its lease row: names and types, in the order of `_row`."""
 
 NOTED: Final = {"attempt_id": "text", "version": "bigint", "is_confirmed": "boolean"}
-"""What a note sets."""
+"""The columns that a note sets."""
 
 
 def _given(columns: Mapping[str, str]) -> str:

@@ -130,7 +130,7 @@ class StoredStep(NamedTuple):
 
 
 class RunStore:
-    """Runs and what their workers recorded. Implements the `CheckpointStore` port."""
+    """Runs and what their workers recorded."""
 
     def __init__(self, database: Database, *, state_bytes: int, values: Values = BUILT_IN) -> None:
         self._database = database

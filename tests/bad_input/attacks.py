@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 import recovery_journal as rj
-from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.replay import Reducer
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from tests.bad_input.scene import Scene

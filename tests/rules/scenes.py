@@ -12,7 +12,7 @@ import psycopg
 
 from recovery_journal.claiming.loading import Claim
 from recovery_journal.domain.events import RecoveryEvent
-from recovery_journal.domain.ports import Reducer
+from recovery_journal.domain.replay import Reducer
 from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.recovery.sweep_result import SweepResult

@@ -5,11 +5,11 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Callable, Sequence
-from ctypes import c_longlong
+from collections.abc import Callable
+from ctypes import Array, c_longlong
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Final
+from typing import Final, TypeAlias
 
 from recovery_journal.domain.errors import ProcessLost
 from recovery_journal.process.signals import SIGNALS
@@ -24,6 +24,12 @@ FEWEST_FOR_COLLECTION: Final = 500_000
 Count = Callable[[int], object]
 Work = Callable[[int, Count], None]
 """Called with its number, from 0, and a function to which it reports how much more it has done."""
+
+_Counts: TypeAlias = "Array[c_longlong]"
+"""How much each process has done, in memory that all share."""
+
+_Child: TypeAlias = tuple[BaseProcess, Connection]
+"""A process, and the link on which it reports an error."""
 
 # A fork has the user's projections as they are, wherever they were defined.
 _context = multiprocessing.get_context("fork")
@@ -47,50 +53,36 @@ def side_by_side(work: Work, process_count: int, on_count: Count) -> None:
 
         work(0, count)
         return
-    _ProcessGroup(work, process_count).run(on_count)
+    counts = _context.RawArray(c_longlong, process_count)
+    children: list[_Child] = []
 
-
-class _ProcessGroup:
-    def __init__(self, work: Work, process_count: int) -> None:
-        self._counts = _context.RawArray(c_longlong, process_count)
-        self._links: list[Connection] = []
-        self._processes: list[BaseProcess] = []
-        self._work = work
-        self._process_count = process_count
-
-    def run(self, on_count: Count) -> None:
-        try:
-            for no in range(self._process_count):
-                self._start(no)
-            while running := [it.sentinel for it in self._processes if it.exitcode is None]:
-                wait(running, timeout=TICK_S)
-                self._check(on_count)
-            # They may have reported more between the last poll and their ends.
-            self._check(on_count)
-        finally:
-            self._end()
-
-    def _check(self, on_count: Count) -> None:
-        on_count(sum(self._counts))
-        for process, link in zip(self._processes, self._links, strict=True):
+    def check() -> None:
+        on_count(sum(counts))
+        for process, link in children:
             _require_healthy(process, link)
 
-    def _start(self, no: int) -> None:
-        here, there = _context.Pipe(duplex=False)
-        given = (self._work, no, self._counts, there, os.getpid())
-        process = _context.Process(target=_run, args=given, daemon=True)
-        process.start()
-        there.close()
-        self._links.append(here)
-        self._processes.append(process)
-
-    def _end(self) -> None:
-        for process in self._processes:
+    try:
+        children.extend(_started(work, no, counts) for no in range(process_count))
+        while running := [it.sentinel for it, _ in children if it.exitcode is None]:
+            wait(running, timeout=TICK_S)
+            check()
+        # They may have reported more between the last poll and their ends.
+        check()
+    finally:
+        for process, _ in children:
             process.kill()
-        for process in self._processes:
+        for process, link in children:
             process.join(DEATH_LIMIT_S)
-        for link in self._links:
             link.close()
+
+
+def _started(work: Work, no: int, counts: _Counts) -> _Child:
+    here, there = _context.Pipe(duplex=False)
+    given = (work, no, counts, there, os.getpid())
+    process = _context.Process(target=_run, args=given, daemon=True)
+    process.start()
+    there.close()
+    return process, here
 
 
 def _require_healthy(process: BaseProcess, link: Connection) -> None:
@@ -106,7 +98,7 @@ def _require_healthy(process: BaseProcess, link: Connection) -> None:
         raise ProcessLost("rebuild", process_id=process.pid or 0, exit_code=process.exitcode)
 
 
-def _run(work: Work, no: int, counts: "Sequence[int]", link: Connection, parent_id: int) -> None:
+def _run(work: Work, no: int, counts: _Counts, link: Connection, parent_id: int) -> None:
     """The child's whole life."""
     for number in SIGNALS:  # the parent's handlers are not ours
         signal.signal(number, signal.SIG_DFL)
@@ -115,7 +107,7 @@ def _run(work: Work, no: int, counts: "Sequence[int]", link: Connection, parent_
     gc.set_threshold(FEWEST_FOR_COLLECTION)
 
     def count(more: int) -> None:
-        counts[no] += more  # type: ignore[index]  # an array that is shared with the parent
+        counts[no] += more
         if os.getppid() != parent_id:
             os._exit(ORPHANED)
 
