@@ -79,32 +79,12 @@ class Allowance(NamedTuple):
     reason: str
 
 
-OLDER: Final = "its sentences are older than the vocabulary: rewrite them, then delete this line"
-
 ALLOWED: Final = (
     Allowance("scripts/vocabulary.py", ".*", "the table of words to avoid"),
     Allowance("tests/test_vocabulary.py", ".*", "shows that each of them is found"),
     Allowance("CHANGELOG.md", ".*", "names what public names were before"),
     Allowance("tests/test_embedded_folders.py", "nobody", "the account of that name"),
     Allowance("tests/test_shell.py", "nobody", "the account of that name"),
-    *(
-        Allowance(files, ".*", OLDER)
-        for files in (
-            "scripts/benchmark/*",
-            "scripts/bootstrap.py",
-            "scripts/demonstration/*",
-            "scripts/fuzz*",
-            "scripts/lock",
-            "scripts/planting.py",
-            "scripts/simulation/*",
-            "scripts/soaking/*",
-            "scripts/storming/*",
-            "tests/simulation/*",
-            "tests/soak/*",
-            "tests/storm/*",
-            "tests/test_demonstration.py",
-        )
-    ),
 )
 
 

@@ -10,7 +10,6 @@ import pytest
 from scripts.vocabulary import (
     ALLOWED,
     INSTEAD,
-    OLDER,
     RENAMED,
     ROOT,
     all_files,
@@ -123,8 +122,7 @@ def test_each_allowance_is_needed() -> None:
     files = all_files()
 
     for allowance in ALLOWED:
-        if allowance.reason != OLDER:
-            assert any(fnmatch(name, allowance.files) for name in files), allowance
+        assert any(fnmatch(name, allowance.files) for name in files), allowance
 
 
 def test_each_phrase_has_an_example_here(tmp_path: Path) -> None:
