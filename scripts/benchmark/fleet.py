@@ -24,5 +24,5 @@ def measure_fleet(_dsn: str, options: Namespace) -> Iterator[Line]:
         WatchedServer(Path(folder), connections=clients + options.sweepers) as server,
     ):
         for measure in (measure_herd, measure_idle, measure_sweepers):
-            say("fleet", measure.__name__)
+            say("fleet", measure.__name__.removeprefix("measure_"))
             yield measure(server, options)
