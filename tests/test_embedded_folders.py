@@ -223,3 +223,9 @@ def test_the_dsn_names_the_user_that_must_serve(server_folder: Path) -> None:
         owner = pwd.getpwuid((server_folder / "data").stat().st_uid).pw_name
 
         assert f"requirepeer={owner}" in server.dsn
+
+
+@pytest.mark.parametrize("length", [300, 5_000])
+def test_a_path_that_is_too_long_is_refused(server_folder: Path, length: int) -> None:
+    with pytest.raises(EmbeddedServerUnavailable, match="cannot be inspected: File name too long"):
+        EmbeddedServer.start(server_folder / ("x" * length))

@@ -139,11 +139,14 @@ def named_folder(folder: Path | None) -> Path:
     try:
         folder = folder.expanduser()
         require_no_foreign_link(folder.absolute())
-        return folder.resolve()
+        folder = folder.resolve()
+        folder.exists()  # raises where no such path can exist, as one that is too long
     except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise EmbeddedServerUnavailable(
-            f"the folder {shown(str(folder))} cannot be inspected: {error}"
+            f"the folder {shown(str(folder))} cannot be inspected: {reason}"
         ) from error
+    return folder
 
 
 def _made_by(data: Path) -> int | None:
