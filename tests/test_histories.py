@@ -21,7 +21,7 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import project
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.mapper import decode
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
@@ -181,14 +181,14 @@ def test_a_filled_log_holds_every_event_once_and_each_stream_in_order(
     fill(server_dsn, database.schema, event_count=10_001, seed=7, process_count=3)
 
     rows = rows_of(database)
-    application = JournalApplication(database)
+    event_log = EventLog(database)
     assert {(row["originator_id"], row["originator_version"]) for row in rows} == set(expected)
     assert len(rows) == len(expected) == 10_001
     assert [row["notification_id"] for row in rows] == list(range(1, 10_002))
     assert all_in_order(rows)
     stream = rows[0]["originator_id"]
     stored = [event for (attempt, _), event in sorted_by_version(expected) if attempt == stream]
-    assert application.recovery(stream) == project(None, stored)
+    assert event_log.recovery(stream) == project(None, stored)
 
 
 def test_one_stream_holds_all_events_of_an_attempt_that_is_lost_again_and_again(
@@ -198,8 +198,8 @@ def test_one_stream_holds_all_events_of_an_attempt_that_is_lost_again_and_again(
 
     fill_one_stream(server_dsn, database.schema, event_count=1_001, seed=7)
 
-    application = JournalApplication(database)
-    recovery = application.recovery(expected[0].originator_id)
+    event_log = EventLog(database)
+    recovery = event_log.recovery(expected[0].originator_id)
     assert recovery == project(None, expected)
     assert recovery is not None
     assert (recovery.version, recovery.recovery_no) == (1_001, 167)

@@ -19,7 +19,7 @@ POLL_S: Final = 0.05
 
 
 class LibraryApplication(Application[str]):
-    """The library's application, with the library's own recorder."""
+    """The library's event_log, with the library's own recorder."""
 
     name = "journal"  # its table is journal_events
     env: ClassVar[dict[str, str]] = {

@@ -29,8 +29,8 @@ LINES_KEPT: Final = 40
 FINDINGS: Final = Path("fuzz-findings")
 KINDS: Final = ("crash", "timeout", "oom", "leak", "slow-unit")
 MISSING: Final = (
-    "cannot fuzz: found no library for it, needed the extra `fuzz`: "
-    "pip install 'recovery-journal[fuzz]' (there is a wheel for Linux on x86-64 alone)"
+    "cannot fuzz: found no library for it, needed the dependency group `fuzz`: "
+    "install it with `pip install --group fuzz` (there is a wheel for Linux on x86-64 alone)"
 )
 
 # As in `#1024 NEW cov: 468 ft: 1550 corp: 237/661Kb lim: 6000 exec/s: 1505 rss: 74Mb …`.

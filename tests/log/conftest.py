@@ -1,11 +1,11 @@
-"""A schema with the journal's tables, and the application over it."""
+"""A schema with the journal's tables, and the event log over it."""
 
 from collections.abc import Iterator
 
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
 
@@ -28,9 +28,9 @@ def other(server_dsn: str, database: Database) -> Iterator[Database]:
 
 
 @pytest.fixture
-def application(database: Database) -> JournalApplication:
-    """The application over the log."""
-    return JournalApplication(database)
+def event_log(database: Database) -> EventLog:
+    """The event log."""
+    return EventLog(database)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import LiteralString
 
 from recovery_journal.domain.events import AnyEvent, Confirmed, WriteKind
 from recovery_journal.log.appender import append as append_within
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.event_log import EventLog
 from tests.domain.specimens import RUN_ID, SWEEPER, fence
 
 ALLOW_VERSION_0: LiteralString = (
@@ -33,15 +33,15 @@ def a_stream(attempt_id: str, count: int, *, first: int = 1) -> list[AnyEvent]:
     return [an_event(attempt_id, version) for version in range(first, first + count)]
 
 
-def append(application: JournalApplication, events: Sequence[AnyEvent]) -> list[int]:
+def append(event_log: EventLog, events: Sequence[AnyEvent]) -> list[int]:
     """Append these events in a transaction of their own; their positions."""
-    with application.database.transaction() as cursor:
+    with event_log.database.transaction() as cursor:
         append_within(events, cursor)
-        return [record.position for record in application.records(cursor, events)]
+        return [record.position for record in event_log.records(cursor, events)]
 
 
-def version_of(application: JournalApplication, attempt_id: str) -> int:
+def version_of(event_log: EventLog, attempt_id: str) -> int:
     """How far a stream has come."""
-    found = application.load_many([attempt_id]).get(attempt_id, [])
+    found = event_log.load_many([attempt_id]).get(attempt_id, [])
     assert isinstance(found, list), found
     return len(found)

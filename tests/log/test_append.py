@@ -16,7 +16,7 @@ from recovery_journal.domain.errors import (
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.appender import FEW, append_cohort
 from recovery_journal.log.appender import append as append_within
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.writes import retry_once
 from tests.log.events import a_stream, an_event, append, version_of
@@ -37,15 +37,15 @@ def proxy(server_dsn: str) -> Iterator[LossyProxy]:
 
 
 @pytest.fixture
-def far(proxy: LossyProxy, database: Database) -> Iterator[JournalApplication]:
-    """The application by a way that can be cut."""
+def far(proxy: LossyProxy, database: Database) -> Iterator[EventLog]:
+    """The event log by a way that can be cut."""
     far = Database(proxy.dsn, database.schema)
-    yield JournalApplication(far)
+    yield EventLog(far)
     far.close()
 
 
-def stored(application: JournalApplication, attempt_id: str) -> list[AnyEvent]:
-    found = application.load_many([attempt_id]).get(attempt_id, [])
+def stored(event_log: EventLog, attempt_id: str) -> list[AnyEvent]:
+    found = event_log.load_many([attempt_id]).get(attempt_id, [])
     assert isinstance(found, list)
     return [record.event for record in found]
 
@@ -53,75 +53,75 @@ def stored(application: JournalApplication, attempt_id: str) -> list[AnyEvent]:
 # All or nothing -------------------------------------------------------------------------------
 
 
-def test_appended_events_come_back_as_they_were(application: JournalApplication) -> None:
+def test_appended_events_come_back_as_they_were(event_log: EventLog) -> None:
     events = a_stream("a-1", 3)
 
-    positions = append(application, events)
+    positions = append(event_log, events)
 
     assert positions == sorted(positions)
-    assert stored(application, "a-1") == events
+    assert stored(event_log, "a-1") == events
 
 
 @pytest.mark.parametrize(
     "attempt_id", ["ü", "試行-1", "a 'quoted\" \\ one", "🐘" * 50, "á", "a/b%s"]
 )
-def test_an_id_may_be_any_unicode(application: JournalApplication, attempt_id: str) -> None:
+def test_an_id_may_be_any_unicode(event_log: EventLog, attempt_id: str) -> None:
     events = a_stream(attempt_id, 2)
 
-    append(application, events)
+    append(event_log, events)
 
-    assert stored(application, attempt_id) == events
+    assert stored(event_log, attempt_id) == events
 
 
 def test_a_taken_version_raises_the_conflict_with_the_stored_event(
-    application: JournalApplication,
+    event_log: EventLog,
 ) -> None:
     first = an_event("a-1", 1, "first")
-    append(application, [first])
+    append(event_log, [first])
 
     with pytest.raises(AppendConflict) as refused:
-        append(application, [an_event("a-1", 1, "second")])
+        append(event_log, [an_event("a-1", 1, "second")])
 
     assert refused.value.stored == first
 
 
 def test_the_same_event_id_is_a_conflict_like_any_other(
-    application: JournalApplication,
+    event_log: EventLog,
 ) -> None:
     events = a_stream("a-1", 2)
-    append(application, events)
+    append(event_log, events)
 
     with pytest.raises(AppendConflict) as refused:
-        append(application, events)
+        append(event_log, events)
 
     assert refused.value.stored == events[0]
-    assert stored(application, "a-1") == events
+    assert stored(event_log, "a-1") == events
 
 
-def test_a_gap_is_refused(application: JournalApplication) -> None:
-    append(application, [an_event("a-1", 1)])
+def test_a_gap_is_refused(event_log: EventLog) -> None:
+    append(event_log, [an_event("a-1", 1)])
 
     with pytest.raises(AppendConflict, match="the stream at version 1"):
-        append(application, [an_event("a-1", 3)])
+        append(event_log, [an_event("a-1", 3)])
 
-    assert len(stored(application, "a-1")) == 1
+    assert len(stored(event_log, "a-1")) == 1
 
 
-def test_several_streams_are_appended_all_or_none(application: JournalApplication) -> None:
-    append(application, [an_event("a-2", 1, "theirs")])
+def test_several_streams_are_appended_all_or_none(event_log: EventLog) -> None:
+    append(event_log, [an_event("a-2", 1, "theirs")])
 
     with pytest.raises(AppendConflict, match="'a-2'"):
-        append(application, [an_event("a-1", 1), an_event("a-2", 1, "ours")])
+        append(event_log, [an_event("a-1", 1), an_event("a-2", 1, "ours")])
 
-    assert stored(application, "a-1") == []
+    assert stored(event_log, "a-1") == []
 
 
-def test_nothing_to_append_has_no_effect(application: JournalApplication) -> None:
-    assert append(application, []) == []
+def test_nothing_to_append_has_no_effect(event_log: EventLog) -> None:
+    assert append(event_log, []) == []
 
 
 def test_events_commit_with_the_callers_transaction(database: Database, other: Database) -> None:
-    elsewhere = JournalApplication(other)
+    elsewhere = EventLog(other)
 
     with database.transaction() as cursor:
         append_within([an_event("a-1", 1)], cursor)
@@ -132,10 +132,10 @@ def test_events_commit_with_the_callers_transaction(database: Database, other: D
 
 
 def test_a_conflict_leaves_the_callers_transaction_as_it_was(
-    application: JournalApplication, database: Database
+    event_log: EventLog, database: Database
 ) -> None:
     first = an_event("a-1", 1)
-    append(application, [first])
+    append(event_log, [first])
 
     with database.transaction() as cursor:
         with pytest.raises(AppendConflict) as refused:
@@ -143,12 +143,12 @@ def test_a_conflict_leaves_the_callers_transaction_as_it_was(
         append_within([an_event("a-1", 2)], cursor)
 
     assert refused.value.stored == first
-    assert len(stored(application, "a-1")) == 2
-    assert stored(application, "a-2") == []
+    assert len(stored(event_log, "a-1")) == 2
+    assert stored(event_log, "a-2") == []
 
 
 def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
-    application = JournalApplication(database)
+    event_log = EventLog(database)
     together = threading.Barrier(2)
     won: list[int] = []
     lost: list[AppendConflict] = []
@@ -157,7 +157,7 @@ def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
         for version in range(1, 51):
             together.wait(timeout=20)
             try:
-                append(application, [an_event("a-1", version)])
+                append(event_log, [an_event("a-1", version)])
                 won.append(version)
             except AppendConflict as conflict:
                 lost.append(conflict)
@@ -173,17 +173,17 @@ def test_of_two_threads_with_equal_bytes_one_wins(database: Database) -> None:
 
 
 def test_appends_continue_after_a_transaction_of_their_thread_was_rolled_back(
-    database: Database, application: JournalApplication
+    database: Database, event_log: EventLog
 ) -> None:
-    append(application, [an_event("a-1", 1)])
+    append(event_log, [an_event("a-1", 1)])
     with database.transaction() as cursor:
         # psycopg forgets all prepared statements at a rollback, if it has prepared one itself.
         cursor.execute("SELECT 1", prepare=True)
         roll_back()
 
-    append(application, [an_event("a-1", 2)])
+    append(event_log, [an_event("a-1", 2)])
 
-    assert version_of(application, "a-1") == 2
+    assert version_of(event_log, "a-1") == 2
 
 
 def roll_back() -> None:
@@ -195,12 +195,12 @@ def test_events_are_appended_through_a_pooler_that_lends_a_backend_for_each_tran
 ) -> None:
     with Pooler.before(server_dsn, search_path=database.schema) as pooler:
         far = Database(pooler.dsn, database.schema)
-        application = JournalApplication(far)
+        event_log = EventLog(far)
 
         for version in range(1, 6):
-            append(application, [an_event("a-1", version)])
+            append(event_log, [an_event("a-1", version)])
 
-        assert version_of(application, "a-1") == 5
+        assert version_of(event_log, "a-1") == 5
         far.close()
 
 
@@ -212,7 +212,7 @@ def test_an_append_that_waits_too_long_for_another_writer_names_it(
         append_within([an_event("a-1", 1)], cursor)
 
         with pytest.raises(AppendBlocked):
-            append(JournalApplication(impatient), [an_event("a-1", 1, "another")])
+            append(EventLog(impatient), [an_event("a-1", 1, "another")])
 
     impatient.close()
 
@@ -221,7 +221,7 @@ def test_an_append_that_waits_too_long_for_another_writer_names_it(
 
 
 def test_a_decision_whose_commit_reply_was_lost_is_found_by_its_id(
-    far: JournalApplication, proxy: LossyProxy
+    far: EventLog, proxy: LossyProxy
 ) -> None:
     events = a_stream("a-1", 2)
     proxy.lose(b"COMMIT", Lost.REPLY)
@@ -236,7 +236,7 @@ def test_a_decision_whose_commit_reply_was_lost_is_found_by_its_id(
 
 @pytest.mark.parametrize("request_of", [b"COPY", b"COMMIT"])
 def test_a_decision_whose_request_was_lost_is_not_found_and_can_be_appended(
-    far: JournalApplication, proxy: LossyProxy, request_of: bytes
+    far: EventLog, proxy: LossyProxy, request_of: bytes
 ) -> None:
     append(far, [an_event("a-1", 1)])
     events = a_stream("a-1", 2, first=2)
@@ -252,10 +252,10 @@ def test_a_decision_whose_request_was_lost_is_not_found_and_can_be_appended(
 
 
 def test_after_a_lost_request_another_decision_in_the_way_is_a_conflict(
-    far: JournalApplication, proxy: LossyProxy, application: JournalApplication
+    far: EventLog, proxy: LossyProxy, event_log: EventLog
 ) -> None:
     append(far, [an_event("a-1", 1)])
-    append(application, [an_event("a-1", 2, "theirs")])
+    append(event_log, [an_event("a-1", 2, "theirs")])
     events = [an_event("a-1", 2, "ours"), an_event("a-1", 3, "ours")]
     proxy.lose(b"journal_events", Lost.REQUEST)
 
@@ -268,14 +268,14 @@ def test_after_a_lost_request_another_decision_in_the_way_is_a_conflict(
 
 
 def test_a_connection_cut_while_idle_is_opened_again(
-    application: JournalApplication, database: Database, other: Database
+    event_log: EventLog, database: Database, other: Database
 ) -> None:
     session_no = database.session_no()
     pid = database.connection().info.backend_pid
     with other.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
 
-    retry_once(lambda: append(application, [an_event("a-1", 1)]))
+    retry_once(lambda: append(event_log, [an_event("a-1", 1)]))
 
     assert database.session_no() > session_no
 
@@ -283,11 +283,11 @@ def test_a_connection_cut_while_idle_is_opened_again(
 def test_an_unreachable_server_is_said_so(database: Database, server_dsn: str) -> None:
     with LossyProxy.before(server_dsn) as proxy:
         far = Database(proxy.dsn, database.schema)
-        application = JournalApplication(far)
-        append(application, [an_event("a-1", 1)])
+        event_log = EventLog(far)
+        append(event_log, [an_event("a-1", 1)])
 
     with pytest.raises(ServerUnavailable):
-        append(application, [an_event("a-1", 2)])
+        append(event_log, [an_event("a-1", 2)])
 
     far.close()
 
@@ -296,10 +296,10 @@ def test_an_unreachable_server_is_said_so(database: Database, server_dsn: str) -
 
 
 def test_each_stream_of_a_cohort_answers_for_itself(
-    application: JournalApplication, database: Database
+    event_log: EventLog, database: Database
 ) -> None:
     theirs = an_event("b", 1, "theirs")
-    append(application, [theirs])
+    append(event_log, [theirs])
     batches = [a_stream("d", 1, first=3), a_stream("c", 3), a_stream("b", 2), a_stream("a", 1)]
 
     with database.transaction() as cursor:
@@ -309,17 +309,17 @@ def test_each_stream_of_a_cohort_answers_for_itself(
     assert isinstance(stale, AppendConflict)
     assert stale.stored == theirs
     assert (fresh, single) == (3, 1)
-    assert stored(application, "b") == [theirs]
-    assert stored(application, "c") == batches[1]
-    assert stored(application, "d") == []
+    assert stored(event_log, "b") == [theirs]
+    assert stored(event_log, "c") == batches[1]
+    assert stored(event_log, "d") == []
 
 
 @pytest.mark.parametrize("count", [FEW, FEW + 1])
 def test_in_a_cohort_of_single_events_each_stream_answers_for_itself(
-    application: JournalApplication, database: Database, count: int
+    event_log: EventLog, database: Database, count: int
 ) -> None:
     theirs = an_event("b", 1, "theirs")
-    append(application, [theirs])
+    append(event_log, [theirs])
     free = [[an_event(f"c-{number}", 1)] for number in range(count - 2)]
 
     with database.transaction() as cursor:
@@ -330,16 +330,16 @@ def test_in_a_cohort_of_single_events_each_stream_answers_for_itself(
     assert isinstance(stale, AppendConflict)
     assert stale.stored == theirs
     assert done == [1] * (count - 2)
-    assert stored(application, "b") == [theirs]
-    assert stored(application, "c-0") == free[0]
-    assert stored(application, "d") == []
+    assert stored(event_log, "b") == [theirs]
+    assert stored(event_log, "c-0") == free[0]
+    assert stored(event_log, "d") == []
 
 
 def test_a_cohort_continues_when_another_is_faster_with_one_stream(
-    application: JournalApplication, database: Database, other: Database
+    event_log: EventLog, database: Database, other: Database
 ) -> None:
     # The stale stream comes first, so that the others are already being appended one by one.
-    append(application, [an_event("a-stale", 1, "theirs")])
+    append(event_log, [an_event("a-stale", 1, "theirs")])
     batches = [a_stream("a-stale", 1), a_stream("b-raced", 2), a_stream("c-free", 2)]
     answers: list[int | AppendConflict] = []
     with other.transaction() as theirs:
@@ -351,8 +351,8 @@ def test_a_cohort_continues_when_another_is_faster_with_one_stream(
     ours.join()
 
     assert [type(answer) for answer in answers] == [AppendConflict, AppendConflict, int]
-    assert stored(application, "b-raced") == [an_event("b-raced", 1, "theirs")]
-    assert stored(application, "c-free") == batches[2]
+    assert stored(event_log, "b-raced") == [an_event("b-raced", 1, "theirs")]
+    assert stored(event_log, "c-free") == batches[2]
 
 
 def _cohort(database: Database, batches: list[list[AnyEvent]]) -> list[int | AppendConflict]:
@@ -397,11 +397,11 @@ def test_overlapping_cohorts_do_not_deadlock(database: Database) -> None:
 # Loading --------------------------------------------------------------------------------------
 
 
-def test_many_streams_are_loaded_in_one_query(application: JournalApplication) -> None:
-    append(application, a_stream("a", 2))
-    append(application, a_stream("b", 3))
+def test_many_streams_are_loaded_in_one_query(event_log: EventLog) -> None:
+    append(event_log, a_stream("a", 2))
+    append(event_log, a_stream("b", 3))
 
-    found = application.load_many(["b", "unknown", "a"])
+    found = event_log.load_many(["b", "unknown", "a"])
 
     assert {name: len(records) for name, records in found.items() if isinstance(records, list)} == {
         "a": 2,
@@ -409,13 +409,13 @@ def test_many_streams_are_loaded_in_one_query(application: JournalApplication) -
     }
 
 
-def test_an_unknown_attempt_is_said_so(application: JournalApplication) -> None:
+def test_an_unknown_attempt_is_said_so(event_log: EventLog) -> None:
     with pytest.raises(UnknownAttempt):
-        application.recovery("unknown")
+        event_log.recovery("unknown")
 
 
-def test_a_decision_is_found_by_its_id(application: JournalApplication) -> None:
-    append(application, [an_event("a-1", 1, "decided")])
+def test_a_decision_is_found_by_its_id(event_log: EventLog) -> None:
+    append(event_log, [an_event("a-1", 1, "decided")])
 
-    assert application.has_decision("a-1", "decided")
-    assert not application.has_decision("a-1", "other")
+    assert event_log.has_decision("a-1", "decided")
+    assert not event_log.has_decision("a-1", "other")

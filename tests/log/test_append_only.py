@@ -13,7 +13,7 @@ from psycopg.rows import DictRow
 
 from recovery_journal.log.appender import append as append_within
 from recovery_journal.log.appender import append_cohort
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.postgres.database import Database
 from tests.log.events import a_stream, an_event, append
 
@@ -34,8 +34,8 @@ WRITTEN: LiteralString = "originator_id, originator_version, topic, state"
 
 
 @pytest.fixture(autouse=True)
-def _two_events(application: JournalApplication) -> None:
-    append(application, a_stream("a-1", 2))
+def _two_events(event_log: EventLog) -> None:
+    append(event_log, a_stream("a-1", 2))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_gap_inside_one_statement_is_refused(database: Database) -> None:
 
 
 def test_a_predecessor_that_is_not_committed_is_none(
-    database: Database, other: Database, application: JournalApplication
+    database: Database, other: Database, event_log: EventLog
 ) -> None:
     with other.transaction() as theirs:
         append_within([an_event("a-1", 3)], theirs)
@@ -148,7 +148,7 @@ def test_a_predecessor_that_is_not_committed_is_none(
         with pytest.raises(CheckViolation), database.cursor() as cursor:
             insert(cursor, ("a-1", 4))
 
-    assert append(application, [an_event("a-1", 4)])
+    assert append(event_log, [an_event("a-1", 4)])
 
 
 def test_streams_begin_with_version_1(database: Database) -> None:
@@ -200,12 +200,12 @@ def _scanned(cursor: psycopg.Cursor[DictRow]) -> int:
 
 
 def test_a_temporary_table_of_the_same_name_hides_nothing(
-    database: Database, application: JournalApplication
+    database: Database, event_log: EventLog
 ) -> None:
     with database.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE journal_events (LIKE journal_events INCLUDING ALL)")
 
-    append(application, [an_event("a-1", 3)])
+    append(event_log, [an_event("a-1", 3)])
 
     assert len(rows(database)) == 3
 

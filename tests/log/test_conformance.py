@@ -27,7 +27,7 @@ from eventsourcing.tests.persistence import (
 
 from recovery_journal.domain.recovery import project
 from recovery_journal.library_adapter import LibraryMapper, LibraryRecorder, repository
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.postgres.database import Database
 from tests.domain.histories import granted, history
 from tests.log.events import ALLOW_VERSION_0, an_event, append, version_of
@@ -84,19 +84,19 @@ def store(database: Database) -> EventStore[str]:
 
 
 def test_the_repository_of_the_library_has_the_attempts_of_the_log(
-    application: JournalApplication, database: Database
+    event_log: EventLog, database: Database
 ) -> None:
-    append(application, history(granted(), attempt_id="a-1"))
+    append(event_log, history(granted(), attempt_id="a-1"))
 
     found: Any = repository(database).get("a-1", projector_func=project)
 
-    assert found == application.recovery("a-1")
+    assert found == event_log.recovery("a-1")
     with pytest.raises(AggregateNotFoundError):
         repository(database).get("unknown", projector_func=project)
 
 
 def test_a_store_of_the_library_appends_in_the_callers_transaction(
-    application: JournalApplication, database: Database, store: EventStore[str]
+    event_log: EventLog, database: Database, store: EventStore[str]
 ) -> None:
     def put_and_fail() -> None:
         with database.transaction() as cursor:
@@ -106,17 +106,17 @@ def test_a_store_of_the_library_appends_in_the_callers_transaction(
     with pytest.raises(psycopg.errors.DivisionByZero):
         put_and_fail()
 
-    assert version_of(application, "a-1") == 0
+    assert version_of(event_log, "a-1") == 0
 
 
 def test_an_event_that_the_library_appends_belongs_to_the_transaction_that_is_open(
-    application: JournalApplication, database: Database, store: EventStore[str]
+    event_log: EventLog, database: Database, store: EventStore[str]
 ) -> None:
     with database.transaction():
         store.put([an_event("a-1", 1)])
         raise_rollback()
 
-    assert version_of(application, "a-1") == 0
+    assert version_of(event_log, "a-1") == 0
 
 
 def raise_rollback() -> None:
@@ -133,16 +133,16 @@ def raise_rollback() -> None:
     ids=["a NUL in the stream", "a NUL in the tag", "a version too large"],
 )
 def test_what_a_column_cannot_hold_is_refused_and_not_cut(
-    application: JournalApplication, database: Database, event: StoredEvent
+    event_log: EventLog, database: Database, event: StoredEvent
 ) -> None:
     with pytest.raises(DataError):
         LibraryRecorder(database).insert_events([event])
 
-    assert application.reader.last_position() == 0
+    assert event_log.reader.last_position() == 0
 
 
 def test_settings_of_a_users_own_application_do_not_reach_the_journal(
-    application: JournalApplication,
+    event_log: EventLog,
     database: Database,
     store: EventStore[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -152,7 +152,7 @@ def test_settings_of_a_users_own_application_do_not_reach_the_journal(
     monkeypatch.setenv("MAPPER_TOPIC", "eventsourcing.persistence:Mapper")
     monkeypatch.setenv("IS_SNAPSHOTTING_ENABLED", "y")
 
-    append(application, [an_event("a-1", 1)])
+    append(event_log, [an_event("a-1", 1)])
 
     assert repository(database).snapshot_store is None
     assert list(store.get("a-1")) == [an_event("a-1", 1)]

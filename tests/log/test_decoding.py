@@ -11,7 +11,7 @@ from recovery_journal.domain.errors import CorruptEvent, RecoveryJournalError, U
 from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.library_adapter import LibraryMapper, repository
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.mapper import decode
 from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
@@ -43,14 +43,14 @@ def test_every_event_survives_the_mapper(event: AnyEvent) -> None:
 
 
 def test_a_stream_cannot_begin_before_its_first_version(
-    application: JournalApplication, database: Database
+    event_log: EventLog, database: Database
 ) -> None:
     with database.cursor() as cursor:
         cursor.execute(ALLOW_VERSION_0)
     put(database, "a-1", 0, TAG, msgspec.json.encode(an_event("a-1", 0)))
 
     with pytest.raises(CorruptEvent, match=r"'a-1', version 0.*>= 1"):
-        application.reader.read(0, 10)
+        event_log.reader.read(0, 10)
 
 
 def test_a_time_without_its_offset_is_none() -> None:
@@ -75,12 +75,12 @@ def read_alone(state: bytes) -> AnyEvent:
 
 
 def test_a_stream_that_does_not_begin_with_its_grant_answers_with_an_error(
-    application: JournalApplication, database: Database
+    event_log: EventLog, database: Database
 ) -> None:
-    append(application, [*a_stream("a-1", 2), granted()("b", 1)])
+    append(event_log, [*a_stream("a-1", 2), granted()("b", 1)])
 
     with pytest.raises(CorruptEvent, match="begin with its grant"):
-        application.recovery("a-1")
+        event_log.recovery("a-1")
     with database.transaction() as cursor:
         found = decidable(cursor, ["a-1", "b"])
 
@@ -112,38 +112,38 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("tag", "state", "error", "says"), DAMAGES)
 def test_a_reader_is_given_what_comes_before_a_damaged_event_and_then_its_name(
-    application: JournalApplication,
+    event_log: EventLog,
     database: Database,
     tag: str,
     state: bytes,
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    append(application, a_stream("a-1", 2))
+    append(event_log, a_stream("a-1", 2))
     put(database, "a-1", 3, tag, state)
 
-    before = application.reader.read(0, 10)
+    before = event_log.reader.read(0, 10)
 
     assert [record.position for record in before.records] == [1, 2]
     with pytest.raises(error, match=says) as refused:
-        application.reader.read(before.settled, 10)
+        event_log.reader.read(before.settled, 10)
     for part in ("position 3", "'a-1'", "version 3", tag):
         assert part in str(refused.value)
 
 
 @pytest.mark.parametrize(("tag", "state", "error", "says"), DAMAGES)
 def test_a_damaged_stream_answers_with_its_error_and_others_with_their_events(
-    application: JournalApplication,
+    event_log: EventLog,
     database: Database,
     tag: str,
     state: bytes,
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    append(application, [*a_stream("a-1", 2), *a_stream("b", 1)])
+    append(event_log, [*a_stream("a-1", 2), *a_stream("b", 1)])
     put(database, "a-1", 3, tag, state)
 
-    found = application.load_many(["a-1", "b"])
+    found = event_log.load_many(["a-1", "b"])
 
     damaged, intact = found["a-1"], found["b"]
     assert isinstance(damaged, error)
@@ -153,14 +153,14 @@ def test_a_damaged_stream_answers_with_its_error_and_others_with_their_events(
 
 @pytest.mark.parametrize(("tag", "state", "error", "says"), DAMAGES)
 def test_the_repository_stops_at_a_damaged_event(
-    application: JournalApplication,
+    event_log: EventLog,
     database: Database,
     tag: str,
     state: bytes,
     error: type[RecoveryJournalError],
     says: str,
 ) -> None:
-    append(application, a_stream("a-1", 2))
+    append(event_log, a_stream("a-1", 2))
     put(database, "a-1", 3, tag, state)
 
     with pytest.raises(error, match=says):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from recovery_journal.domain.errors import CorruptEvent
 from recovery_journal.domain.events import AnyEvent, tag_of
-from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.block import LogBlocks
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.mapper import decode_block, decode_states
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.corpus import corpus
@@ -106,13 +106,13 @@ def test_events_that_were_appended_are_read_at_once(count: int) -> None:
 @pytest.mark.parametrize("states", HALVES.values(), ids=HALVES)
 @pytest.mark.parametrize("limit", [1, 2, 10])
 def test_a_row_that_is_half_an_event_stops_a_reader_on_pages_of_any_length(
-    application: JournalApplication, database: Database, states: tuple[bytes, bytes], limit: int
+    event_log: EventLog, database: Database, states: tuple[bytes, bytes], limit: int
 ) -> None:
     for stream, state in zip("ab", states, strict=True):
         put(database, stream, 1, TAG, state)
 
     with pytest.raises(CorruptEvent, match="position 1"):
-        application.reader.read(0, limit)
+        event_log.reader.read(0, limit)
     with pytest.raises(CorruptEvent, match="position 1"):
         list(LogBlocks(database, block_events=limit).by_position())
-    assert all(isinstance(it, CorruptEvent) for it in application.load_many(["a", "b"]).values())
+    assert all(isinstance(it, CorruptEvent) for it in event_log.load_many(["a", "b"]).values())

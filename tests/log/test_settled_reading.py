@@ -23,7 +23,7 @@ from recovery_journal.library_adapter import LibraryRecorder
 from recovery_journal.log import reader as settled
 from recovery_journal.log.appender import append as append_within
 from recovery_journal.log.appender import append_cohort
-from recovery_journal.log.application import JournalApplication
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
@@ -38,7 +38,7 @@ class Writer:
 
     def __init__(self, dsn: str, schema: str) -> None:
         self.database = Database(dsn, schema)
-        self._application = JournalApplication(self.database)
+        self._event_log = EventLog(self.database)
         self.cursor = self.database.connection().cursor()
         self.cursor.execute("BEGIN")
 
@@ -46,7 +46,7 @@ class Writer:
         """Append without committing; the position."""
         event = an_event(attempt_id, version)
         append_within([event], self.cursor)
-        [record] = self._application.records(self.cursor, [event])
+        [record] = self._event_log.records(self.cursor, [event])
         return record.position
 
     def commit(self) -> None:
@@ -76,9 +76,9 @@ def reader(other: Database) -> SettledReader:
     return SettledReader(other, gap_wait_s=0)
 
 
-def leave_gap(application: JournalApplication) -> None:
+def leave_gap(event_log: EventLog) -> None:
     """Take a number that no event will have."""
-    with application.database.transaction() as cursor:
+    with event_log.database.transaction() as cursor:
         append_within([an_event("rolled back", 1)], cursor)
         roll_back()
 
@@ -102,15 +102,15 @@ def write_at_random(dsn: str, schema: str, seed: int) -> None:
     """Append to streams of one's own and to shared ones; dawdle, roll back, lose races."""
     chance = random.Random(seed)
     database = Database(dsn, schema)
-    application = JournalApplication(database)
+    event_log = EventLog(database)
     for turn in range(TRANSACTION_COUNT):
         shared = f"shared-{chance.randrange(SHARED_STREAM_COUNT)}"
-        last = version_of(application, shared)
+        last = version_of(event_log, shared)
         ours = a_stream(f"own-{seed}-{turn}", chance.randint(1, 4))
         theirs = [an_event(shared, last + 1, f"{seed}-{turn}")]
         if chance.random() < 0.2:
             with suppress(AppendConflict):  # the race is lost, and what its id left is a gap
-                append(application, theirs)
+                append(event_log, theirs)
             continue
         with database.transaction() as cursor:
             append_cohort([ours, theirs], cursor)
@@ -199,11 +199,11 @@ def test_a_naive_reader_loses_what_a_settled_one_waits_for(
 
 
 def test_what_comes_before_a_gap_is_read_and_nothing_after_it(
-    writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
+    writer: Callable[[], Writer], reader: SettledReader, event_log: EventLog
 ) -> None:
-    before = append(application, [an_event("a", 1)])
+    before = append(event_log, [an_event("a", 1)])
     writer().append("open")
-    append(application, [an_event("b", 1)])
+    append(event_log, [an_event("b", 1)])
 
     page = reader.read(0, 100)
 
@@ -212,11 +212,11 @@ def test_what_comes_before_a_gap_is_read_and_nothing_after_it(
 
 
 def test_a_rolled_back_append_holds_no_reader_up(
-    writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
+    writer: Callable[[], Writer], reader: SettledReader, event_log: EventLog
 ) -> None:
     undecided = writer()
     undecided.append("rolled back")
-    committed = append(application, [an_event("b", 1)])
+    committed = append(event_log, [an_event("b", 1)])
     undecided.roll_back()
 
     assert positions(reader) == committed
@@ -224,9 +224,9 @@ def test_a_rolled_back_append_holds_no_reader_up(
 
 
 def test_a_rolled_back_append_at_the_end_of_the_log_is_no_gap(
-    writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
+    writer: Callable[[], Writer], reader: SettledReader, event_log: EventLog
 ) -> None:
-    committed = append(application, [an_event("a", 1)])
+    committed = append(event_log, [an_event("a", 1)])
     undecided = writer()
     undecided.append("at the end")
 
@@ -238,23 +238,23 @@ def test_a_rolled_back_append_at_the_end_of_the_log_is_no_gap(
 
 
 def test_an_append_undone_by_a_savepoint_holds_no_reader_up(
-    writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
+    writer: Callable[[], Writer], reader: SettledReader, event_log: EventLog
 ) -> None:
     undecided = writer()
     undecided.cursor.execute("SAVEPOINT before")
     undecided.append("undone")
     undecided.cursor.execute("ROLLBACK TO SAVEPOINT before")
-    committed = append(application, [an_event("b", 1)])
+    committed = append(event_log, [an_event("b", 1)])
 
     assert positions(reader) == committed
 
 
 def test_writers_that_come_later_do_not_hold_up_a_reader_at_an_older_gap(
-    writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
+    writer: Callable[[], Writer], reader: SettledReader, event_log: EventLog
 ) -> None:
     slow = writer()
     slow.append("slow")
-    committed = append(application, [an_event("b", 1)])
+    committed = append(event_log, [an_event("b", 1)])
     at_the_gap = [positions(reader)]
     later = writer()
     later.append("later")
@@ -267,11 +267,11 @@ def test_writers_that_come_later_do_not_hold_up_a_reader_at_an_older_gap(
 
 
 def test_a_writer_that_only_reads_holds_no_reader_up(
-    writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
+    writer: Callable[[], Writer], reader: SettledReader, event_log: EventLog
 ) -> None:
-    leave_gap(application)
+    leave_gap(event_log)
     writer().cursor.execute("SELECT * FROM journal_events FOR SHARE")
-    committed = append(application, [an_event("b", 1)])
+    committed = append(event_log, [an_event("b", 1)])
 
     assert positions(reader) == committed
 
@@ -279,18 +279,18 @@ def test_a_writer_that_only_reads_holds_no_reader_up(
 def test_a_writer_that_begins_during_the_look_is_not_missed(
     writer: Callable[[], Writer],
     reader: SettledReader,
-    application: JournalApplication,
+    event_log: EventLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    leave_gap(application)
-    committed = append(application, [an_event("a", 1)])
+    leave_gap(event_log)
+    committed = append(event_log, [an_event("a", 1)])
     slow, look = writer(), settled._writers
     appended: list[int] = []
 
     def look_and_lose_a_moment(*args: Any, **kwargs: Any) -> frozenset[str]:
         found = look(*args, **kwargs)
         if not appended:
-            appended.extend([slow.append("slow"), *append(application, [an_event("b", 1)])])
+            appended.extend([slow.append("slow"), *append(event_log, [an_event("b", 1)])])
         return found
 
     monkeypatch.setattr(settled, "_writers", look_and_lose_a_moment)
@@ -302,12 +302,12 @@ def test_a_writer_that_begins_during_the_look_is_not_missed(
 
 
 def test_a_patient_reader_waits_for_the_gap_to_be_filled(
-    writer: Callable[[], Writer], other: Database, application: JournalApplication
+    writer: Callable[[], Writer], other: Database, event_log: EventLog
 ) -> None:
     patient = SettledReader(other, gap_wait_s=PATIENCE_S)
     slow = writer()
     first = slow.append("slow")
-    second = append(application, [an_event("b", 1)])[0]
+    second = append(event_log, [an_event("b", 1)])[0]
     seen: list[int] = []
 
     reading = threading.Thread(target=lambda: seen.extend(positions(patient)))
@@ -321,19 +321,19 @@ def test_a_patient_reader_waits_for_the_gap_to_be_filled(
 
 
 def test_a_cold_reader_passes_many_old_gaps_with_one_look(
-    reader: SettledReader, application: JournalApplication
+    reader: SettledReader, event_log: EventLog
 ) -> None:
     kept = []
     for number in range(20):
-        leave_gap(application)
-        kept += append(application, [an_event(f"a-{number}", 1)])
+        leave_gap(event_log)
+        kept += append(event_log, [an_event(f"a-{number}", 1)])
 
     assert positions(reader) == kept
     assert reader._mark == kept[-1]
 
 
-def test_pages_follow_on_each_other(reader: SettledReader, application: JournalApplication) -> None:
-    appended = append(application, a_stream("a", 7))
+def test_pages_follow_on_each_other(reader: SettledReader, event_log: EventLog) -> None:
+    appended = append(event_log, a_stream("a", 7))
 
     pages = []
     after = 0
@@ -345,12 +345,12 @@ def test_pages_follow_on_each_other(reader: SettledReader, application: JournalA
 
 
 def test_events_of_some_tags_are_as_settled_as_all(
-    writer: Callable[[], Writer], reader: SettledReader, application: JournalApplication
+    writer: Callable[[], Writer], reader: SettledReader, event_log: EventLog
 ) -> None:
-    before = append(application, [an_event("a", 1)])
+    before = append(event_log, [an_event("a", 1)])
     slow = writer()
     slow.append("slow")
-    append(application, [an_event("b", 1)])
+    append(event_log, [an_event("b", 1)])
 
     assert [row.position for row in reader.rows(0, 100, topics=["confirmed"])] == before
     assert reader.rows(0, 100, topics=["seized"]) == []
@@ -362,9 +362,9 @@ def test_events_of_some_tags_are_as_settled_as_all(
 
 
 def test_a_reader_ahead_of_the_log_learns_that_the_tail_is_lost(
-    reader: SettledReader, application: JournalApplication
+    reader: SettledReader, event_log: EventLog
 ) -> None:
-    last = append(application, a_stream("a", 3))[-1]
+    last = append(event_log, a_stream("a", 3))[-1]
 
     assert reader.read(last, 10).settled == last
     with pytest.raises(TailLost, match=f"position {last + 1} above the last event {last}"):
@@ -389,7 +389,7 @@ def test_a_prepared_transaction_is_still_a_writer(private_server: PrivateServer)
     reader = SettledReader(database, gap_wait_s=0)
     slow = Writer(private_server.dsn, "journal")
     first = slow.append("slow")
-    second = append(JournalApplication(database), [an_event("b", 1)])[0]
+    second = append(EventLog(database), [an_event("b", 1)])[0]
     before = positions(reader)
 
     slow.cursor.execute("PREPARE TRANSACTION 'slow'")
@@ -427,23 +427,23 @@ def test_a_standby_is_refused(private_server: PrivateServer, server_folder: Path
 
 
 def test_a_subscription_waits_at_a_gap_and_skips_nothing(
-    writer: Callable[[], Writer], application: JournalApplication
+    writer: Callable[[], Writer], event_log: EventLog
 ) -> None:
     slow = writer()
     first = slow.append("slow")
-    second = append(application, [an_event("b", 1)])[0]
+    second = append(event_log, [an_event("b", 1)])[0]
 
-    with LibraryRecorder(application.database).subscribe(timeout_s=0) as impatient:
+    with LibraryRecorder(event_log.database).subscribe(timeout_s=0) as impatient:
         assert list(impatient) == []
     slow.commit()
-    with LibraryRecorder(application.database).subscribe(timeout_s=0) as impatient:
+    with LibraryRecorder(event_log.database).subscribe(timeout_s=0) as impatient:
         assert [event.id for event in impatient] == [first, second]
 
 
 def test_a_subscription_that_waits_is_stopped_from_another_thread(
-    application: JournalApplication,
+    event_log: EventLog,
 ) -> None:
-    with LibraryRecorder(application.database).subscribe() as subscription:
+    with LibraryRecorder(event_log.database).subscribe() as subscription:
         seen: list[object] = []
         waiting = threading.Thread(target=lambda: seen.extend(subscription))
         waiting.start()
@@ -454,11 +454,11 @@ def test_a_subscription_that_waits_is_stopped_from_another_thread(
 
 
 def test_a_subscription_to_some_tags_does_not_read_the_others_again(
-    application: JournalApplication,
+    event_log: EventLog,
 ) -> None:
-    last = append(application, a_stream("a", 5))[-1]
+    last = append(event_log, a_stream("a", 5))[-1]
 
-    with LibraryRecorder(application.database).subscribe(
+    with LibraryRecorder(event_log.database).subscribe(
         topics=["seized"], timeout_s=0
     ) as subscription:
         assert list(subscription) == []

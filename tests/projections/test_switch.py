@@ -39,7 +39,7 @@ def test_an_inline_writer_that_waits_for_the_switch_writes_to_the_new_table(
             append(events, cursor)
             held.set()
             assert blocked.wait(30)
-            records = Writer(other).application.records(cursor, events)
+            records = Writer(other).event_log.records(cursor, events)
             table_of(DISPATCH_READY).apply(cursor, records)
 
     thread = threading.Thread(target=write_late)
@@ -166,7 +166,7 @@ def test_a_row_written_inline_before_the_switch_is_in_the_new_table(
     running = threading.Thread(target=switch.run)
 
     with other.transaction() as cursor:
-        late = Writer(other).application
+        late = Writer(other).event_log
         append(events, cursor)
         table_of(DISPATCH_READY).apply(cursor, late.records(cursor, events))
         running.start()

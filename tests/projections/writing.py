@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.appender import append
-from recovery_journal.log.application import JournalApplication
 from recovery_journal.log.block import LogBlocks
+from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
@@ -32,8 +32,8 @@ class Writer:
     ) -> None:
         self.database = database
         self.listed = InlineRows(listed)
-        self.application = JournalApplication(database)
-        self.reader = self.application.reader
+        self.event_log = EventLog(database)
+        self.reader = self.event_log.reader
 
     def write(self, events: list[AnyEvent], *, is_inline: bool = True) -> None:
         """Append the events; the dispatch-ready list inline, unless the program is an old one."""

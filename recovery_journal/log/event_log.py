@@ -29,7 +29,7 @@ class DecisionId(msgspec.Struct):
     event_id: str
 
 
-class JournalApplication:
+class EventLog:
     """The log of one schema. Safe to share between threads; its schema exists already."""
 
     _event_id_of = msgspec.json.Decoder(DecisionId).decode
