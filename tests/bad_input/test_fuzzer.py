@@ -78,7 +78,7 @@ def test_without_its_library_it_says_what_to_install(
 
     assert program.main() == 2
 
-    assert "pip install 'recovery-journal[fuzz]'" in capsys.readouterr().err
+    assert "pip install --group fuzz" in capsys.readouterr().err
 
 
 @pytest.mark.timeout(LIMIT_S)
