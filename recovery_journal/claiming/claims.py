@@ -36,7 +36,7 @@ from recovery_journal.domain.wording import message_of
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.log.streams import decidable
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.process.identity import actor
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.read_models.tables.row_errors import translating_read_errors
@@ -239,8 +239,7 @@ class Claims:
     def _find_or_take(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]]:
         with self._database.cursor() as cursor, translating_read_errors(DISPATCH_READY):
             parameters = _parameters(wanted) | _claim(wanted)
-            found_now = cursor.execute(FIND_OWN_CLAIM, parameters).fetchone()
-        assert found_now is not None
+            found_now = one(cursor.execute(FIND_OWN_CLAIM, parameters))
         if found_now["has_won"] and (found := self._find(wanted)):
             return found
         return self._take(wanted) if found_now["has_ready"] else []

@@ -16,6 +16,7 @@ from recovery_journal.domain.journal_events import (
 from recovery_journal.log.mapper import encode
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.log.rows import COLUMNS, Row
+from recovery_journal.postgres.database import one
 from recovery_journal.process.identity import actor
 
 # One act at a time: each takes the next version. The lock is on the table of skipped events,
@@ -62,8 +63,7 @@ def append(
 ) -> AnyJournalEvent:
     """Record a person's act, in the caller's transaction. Raises `AppendBlocked`."""
     cursor.execute(BE_ALONE)
-    row = cursor.execute(NEXT_VERSION, {"stream": JOURNAL_STREAM}).fetchone()
-    assert row is not None
+    row = one(cursor.execute(NEXT_VERSION, {"stream": JOURNAL_STREAM}))
     event = event_type(
         originator_version=row["version"],
         event_id=uuid4().hex,

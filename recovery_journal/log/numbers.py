@@ -7,6 +7,8 @@ from msgspec import Struct
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
+from recovery_journal.postgres.database import one
+
 RATE: Final = 1_000_000
 """More epochs or positions than the journal can give out in a second."""
 SHORTEST_S: Final = 1_000
@@ -89,10 +91,8 @@ def raise_numbers(cursor: Cursor[DictRow]) -> Raised:
     The call waits for no open transaction that has appended.
     """
     cursor.execute(LOCK)
-    lost = cursor.execute(LOST_S).fetchone()
-    last = cursor.execute(LAST).fetchone()
-    assert lost is not None
-    assert last is not None
+    lost = one(cursor.execute(LOST_S))
+    last = one(cursor.execute(LAST))
     margin = RATE * int(max(lost["lost_s"], SHORTEST_S))
     epoch, position = last["epoch"] or 0, last["position"] or 0
     raised = Raised(

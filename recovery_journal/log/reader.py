@@ -18,7 +18,7 @@ from psycopg.rows import DictRow, args_row
 from recovery_journal.domain.errors import ReadOnlyServer, TailLost
 from recovery_journal.log.numbers import Skipped, skipped_positions
 from recovery_journal.log.rows import COLUMNS, Row, decode_rows
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.process.back_off import BackOff
 from recovery_journal.projections.projection import Record
 
@@ -255,7 +255,5 @@ def _writers(cursor: Cursor[DictRow], *, of: frozenset[str] | None = None) -> fr
 
 
 def _position(cursor: Cursor[DictRow]) -> int:
-    row = cursor.fetchone()
-    assert row is not None
-    position: int = row["position"]
+    position: int = one(cursor)["position"]
     return position

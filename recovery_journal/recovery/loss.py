@@ -23,7 +23,7 @@ from recovery_journal.domain.events import SeizeReason
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.limits import Limits
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.process.identity import actor
 from recovery_journal.recovery.outage import Outage
 from recovery_journal.recovery.session_watch import SessionWatch
@@ -153,8 +153,7 @@ class Losses:
         """Check whether there is anything to take; on an idle fleet a sweep queries nothing
         else."""
         with self._database.transaction() as cursor:
-            row = cursor.execute(FIND_WORK, self._when(cursor)).fetchone()
-        assert row is not None
+            row = one(cursor.execute(FIND_WORK, self._when(cursor)))
         return SweepWork(**row)
 
     def end_overdue(self, after: str) -> dict[str, Answer]:
@@ -183,8 +182,7 @@ class Losses:
         smaller.
         """
         with self._database.transaction() as cursor:
-            found = cursor.execute(FLEET, self._when(cursor)).fetchone()
-        assert found is not None
+            found = one(cursor.execute(FLEET, self._when(cursor)))
         lost_count = found["lost_count"] + found["taken_count"]
         holding_count = found["holding_count"] + found["taken_count"]
         is_many = lost_count >= self._limits.fleet_workers

@@ -12,7 +12,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.postgres.accepted_servers import AcceptedServers
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 
 # A promotion changes the timeline but not the start time. The time of the promotion is unknown, so
 # it counts from the moment when the first sweep after it saw it.
@@ -57,8 +57,7 @@ class Outage:
         """
         self._servers.require(cursor)
         cursor.execute(SEE_LIFE)
-        row = cursor.execute(UP_SINCE).fetchone()
-        assert row is not None
+        row = one(cursor.execute(UP_SINCE))
         up_since: datetime = row["up_since"]
         seen, session_no = self._seen, self._database.session_no()
         exhaustion_count = self._database.exhaustion_count()

@@ -22,7 +22,7 @@ from recovery_journal.domain.session_observations import (
     observe_again,
 )
 from recovery_journal.limits import Limits
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 
 SHORTEST_PAUSE_S: Final = 0.001
 
@@ -86,8 +86,7 @@ class SessionWatch:
         """Poll once; return in how many seconds to poll again, 0 where a session has just ended."""
         session_no = self._database.session_no()
         with self._database.cursor() as cursor:
-            row = cursor.execute(SELECT_LOCKS).fetchone()
-        assert row is not None
+            row = one(cursor.execute(SELECT_LOCKS))
         before = self._seen.sight
         if self._database.session_no() != session_no or self._is_pooled():
             self._seen.sight = None

@@ -19,7 +19,7 @@ from recovery_journal.domain.events import LeaseGranted
 from recovery_journal.domain.lease import OPEN_STATUSES, Holder, Progress
 from recovery_journal.domain.recovery import Decision
 from recovery_journal.log.open_writers import BRIEF
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.process.identity import actor
 from recovery_journal.store.lease import LeaseTerms
 from recovery_journal.store.lease_row import (
@@ -132,8 +132,7 @@ class Acquisition:
                 by=actor("worker", request.holder.worker_id),
                 trace_id=request.trace_id,
             )
-            drawn = cursor.execute(DRAW, {"run_id": request.run_id}).fetchone()
-            assert drawn is not None
+            drawn = one(cursor.execute(DRAW, {"run_id": request.run_id}))
             event = grant(
                 decision,
                 attempt_id=request.attempt_id,

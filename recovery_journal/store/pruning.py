@@ -15,7 +15,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal import inputs
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.store.superseded_checkpoints import (
     DEFAULT_KEPT,
     FEWEST_KEPT,
@@ -173,8 +173,7 @@ class Pruning:
         )
         keep_count = inputs.whole_number("keep_checkpoints", keep_checkpoints, KEPT)
         with self._database.cursor() as cursor:
-            found = cursor.execute(CUTOFF, {"age_s": age_s}).fetchone()
-        assert found is not None
+            found = one(cursor.execute(CUTOFF, {"age_s": age_s}))
         superseded = self._superseded.prune(found["cutoff"], keep_count=keep_count)
         erased = self._erase_texts(found["cutoff"])
         return self._ended(found["cutoff"]) + erased + Pruned(superseded_checkpoints=superseded)

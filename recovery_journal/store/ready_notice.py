@@ -26,7 +26,7 @@ from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
 from recovery_journal.domain.errors import Retry
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 
 COMERS_PER_ATTEMPT: Final = 2
 MORE_COMERS: Final = 8
@@ -107,6 +107,5 @@ def notify_ready(database: Database, ready_count: int) -> None:
 
 def listen(connection: Connection[DictRow]) -> None:
     """Receive the notifications of this schema's journal on this connection from now on."""
-    row = connection.execute(CHANNEL).fetchone()
-    assert row is not None
+    row = one(connection.execute(CHANNEL))
     connection.execute(SQL("LISTEN {}").format(Identifier(row["name"])))

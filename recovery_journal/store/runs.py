@@ -16,7 +16,7 @@ from recovery_journal.domain.checkpoint import (
 )
 from recovery_journal.domain.errors import InvalidInput, PayloadCorrupt, RunMismatch, RunPruned
 from recovery_journal.domain.lease import Progress
-from recovery_journal.postgres.database import ONE_SNAPSHOT, Database
+from recovery_journal.postgres.database import ONE_SNAPSHOT, Database, one
 from recovery_journal.store.keeping import KEEP_NOTHING, KeepAlive
 from recovery_journal.store.tips import (
     INLINE_BYTES,
@@ -142,8 +142,7 @@ class RunStore:
         Raises `RunMismatch` for another kind or input, and `RunPruned`."""
         run = {"run_id": run_id, "kind": kind, "input_digest": given.digest}
         cursor.execute(OPEN_RUN, {**run, "input": given.encoded})
-        found = cursor.execute(LOCK_RUN, run).fetchone()
-        assert found is not None
+        found = one(cursor.execute(LOCK_RUN, run))
         _require_unpruned(run_id, found)
         if found["kind"] != kind:
             raise RunMismatch(run_id, what="kind", found=repr(found["kind"]), given=repr(kind))

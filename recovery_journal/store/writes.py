@@ -9,6 +9,7 @@ UPDATE's answer, so without the lock there is nothing to insert. Each write rene
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -164,7 +165,7 @@ class LeaseWrites:
             "is_declared": is_declared,
             "session_lock": session_lock if is_declared else None,
         }
-        row = self._execute(HEARTBEAT, {**held.parameters, **declared})
+        row = retry_once(partial(self._execute, HEARTBEAT, {**held.parameters, **declared}))
         if row is None:
             raise refusal(self._database, self._ledger, held, WriteKind.HEARTBEAT)
         return Renewal(**row)
@@ -172,7 +173,7 @@ class LeaseWrites:
     def announce(self, held: Held, *, ordinal: int, name: str) -> None:
         """Announce that a run step is about to have its effect."""
         values = {**held.parameters, "ordinal": ordinal, "name": name}
-        if self._execute(ANNOUNCE, values) is None:
+        if retry_once(partial(self._execute, ANNOUNCE, values)) is None:
             self._explain(held, WriteKind.ANNOUNCEMENT, f"announce run step {ordinal}")
 
     def record(
@@ -213,7 +214,7 @@ class LeaseWrites:
     def _write(self, held: Held, write: WriteKind, statement: str, values: dict[str, Any]) -> bool:
         """One statement; the first under a fence in one transaction with its `Confirmed`."""
         if held.is_confirmed:
-            return self._execute(statement, values) is not None
+            return retry_once(partial(self._execute, statement, values)) is not None
 
         def confirming() -> bool:
             with self._database.transaction() as cursor:
@@ -231,13 +232,8 @@ class LeaseWrites:
         return retry_once(confirming)
 
     def _execute(self, statement: str, values: dict[str, Any]) -> DictRow | None:
-        """One statement, repeated once after a lost reply; it must be idempotent."""
-        try:
-            with self._database.cursor() as cursor:
-                return cursor.execute(statement, values).fetchone()
-        except ServerUnavailable:
-            with self._database.cursor() as cursor:
-                return cursor.execute(statement, values).fetchone()
+        with self._database.cursor() as cursor:
+            return cursor.execute(statement, values).fetchone()
 
     def _explain(
         self,
@@ -257,7 +253,7 @@ class LeaseWrites:
             raise refusal(self._database, self._ledger, held, write)
         if done is not None:
             question, values, digest = done
-            found = self._execute(question, values)
+            found = retry_once(partial(self._execute, question, values))
             if found and (found["digest"], found["epoch"]) == (digest, held.fence.epoch):
                 return
         raise StepOutOfOrder(
