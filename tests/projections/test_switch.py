@@ -15,10 +15,11 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild.check import Check
 from recovery_journal.read_models.rebuild.switch import Switch
 from recovery_journal.read_models.tables.projection_table import shadow_of, table_of
 from tests.domain.histories import granted, history, ready, recovered
-from tests.projections.rebuilding import follow, on_thread, rebuild
+from tests.projections.rebuilding import follow, is_right, on_thread, rebuild
 from tests.projections.writing import Writer
 
 
@@ -114,6 +115,26 @@ def test_an_event_committed_after_the_switch_below_it_is_not_lost(
     for projection in BUILT_IN:
         assert writer.stored(projection) == writer.expected(projection)
     other.close()
+
+
+def test_rows_rebuilt_beside_an_open_writer_are_right_before_any_follower_goes_on(
+    writer: Writer, server_dsn: str
+) -> None:
+    other = Database(server_dsn, writer.database.schema)
+
+    with other.transaction() as cursor:
+        append(history(granted(), *recovered(lost_epoch=1, recovery_no=1)[:4]), cursor)
+        on_thread(writer.write_random)
+        on_thread(lambda: rebuild(writer).run())
+        on_thread(lambda: require_right(writer))
+
+    follow(writer)
+    assert is_right(writer)
+    other.close()
+
+
+def require_right(writer: Writer) -> None:
+    assert [it.differences for it in Check(writer.database).run() if not it.is_right] == []
 
 
 def test_a_switch_that_finds_no_quiet_moment_retries_and_then_succeeds(

@@ -127,11 +127,11 @@ class Switch:
             held = time.monotonic()
             self._live.require_no_views(cursor)
             upto = max(self._upto, place.position)
-            # Rows of single streams may include all that is visible, past gaps too: an event that
-            # is committed later brings its own inline row, or the follower adds it. Rows that mix
-            # streams would ignore that event for its lower position, so they stop at the settled
-            # position.
-            visible = END if self._projection.is_stream_keyed else upto
+            # Inline rows are claimed from at once, so they include all that is visible, past gaps
+            # too: an event that is committed later brings its own row, or the follower adds it.
+            # Followed rows are what the log folds to at their position, which is what a check and
+            # an operator's skip compare them with: they stop there.
+            visible = END if self._projection.is_inline else upto
             blocks = LogBlocks(self._database)
             for block in blocks.by_position(after=self._upto, upto=visible):
                 self._shadow.apply(cursor, block)
