@@ -25,7 +25,6 @@ from recovery_journal.domain.ranges import require_kind
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.domain.replay import Reducer
 from recovery_journal.limits import DEFAULTS, Limits
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.monitoring.history import History, HistoryEntry
 from recovery_journal.monitoring.positions import Positions
@@ -94,13 +93,13 @@ class Journal:
         self.database = database
         self.limits = limits
         self.projections = tuple(projections)
-        self.event_log = EventLog(database)
+        self.reader = SettledReader(database)
         self._on_close = on_close
         # A reducer or a codec is the user's code: its garbage is collected as usual.
         self._claiming = nullcontext if reducers or codecs else gc_paused
         self._has_codecs = bool(codecs)
         self._values = Values(codecs)
-        ledger = Ledger(self.event_log, limits)
+        ledger = Ledger(limits)
         self._ledger = ledger
         self._runs = RunStore(database, state_bytes=limits.state_bytes, values=self._values)
         self._replayer = TailReplayer(self._runs, dict(reducers or {}), reducer_s=limits.reducer_s)
@@ -113,12 +112,12 @@ class Journal:
         self._session_watch = SessionWatch(database, limits)
         losses = Losses(database, ledger, limits, self._session_watch)
         self._sweep = Sweep(losses, cohorts, self._session_watch, limits, observer)
-        self._history = History(database, self.event_log)
+        self._history = History(database, self.reader)
         self._reading = Reading(database, self._values)
-        self._positions = Positions(database, self.event_log.reader)
-        self._quarantined = QuarantineReading(database, self.event_log)
+        self._positions = Positions(database, self.reader)
+        self._quarantined = QuarantineReading(database)
         self._notifier = QuarantineNotifier(database, self._quarantined, limits)
-        self._status = StatusReading(database, self.event_log.reader, self.projections, limits)
+        self._status = StatusReading(database, self.reader, self.projections, limits)
         self._pruning = Pruning(database)
         self._restore = Restore(database, ledger, cohorts, limits)
         self._skipping = Skipping(database, ledger, cohorts, self.projections, limits)
@@ -139,11 +138,6 @@ class Journal:
         self.database.close()
         for close in self._on_close:
             close()
-
-    @property
-    def reader(self) -> SettledReader:
-        """Reads the log in order and skips no event."""
-        return self.event_log.reader
 
     # Workers ---------------------------------------------------------------------------------
 
@@ -527,7 +521,7 @@ class Journal:
         inputs.observer("on_progress", on_progress)
         return Rebuild(
             self.database,
-            self.event_log.reader,
+            self.reader,
             projections=inputs.projections(names, self.projections),
             process_count=process_count,
             on_progress=on_progress,

@@ -21,7 +21,6 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.policy import Policy
 from recovery_journal.domain.recovery import project
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.mapper import decode
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
@@ -32,6 +31,7 @@ from scripts.histories.log import (
     fleet_events,
     one_stream,
 )
+from tests.log.event_log import EventLog
 
 DIGEST: Final = re.compile(r"(cs1|ch1):[0-9a-f]{64}")
 FENCED: Final = (LeaseGranted, LeaseExpired, Dispatched)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+import msgspec
 from msgspec.structs import replace
 from psycopg import Cursor
 from psycopg.rows import DictRow, tuple_row
@@ -16,6 +17,7 @@ from recovery_journal.domain.contradictions import contradiction
 from recovery_journal.domain.errors import CorruptEvent, ImpossibleEvent, StreamUnusable
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.domain.recovery import Recovery, evolve
+from recovery_journal.log.mapper import UNREADABLE
 from recovery_journal.log.rows import COLUMNS, Row, RowTuple, decode_rows
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.projection import Record
@@ -26,6 +28,8 @@ FROM journal_events
 WHERE originator_id = ANY(%(streams)s::text[])
 ORDER BY originator_id, originator_version
 """
+
+STATES: Final = b"SELECT state FROM journal_events WHERE originator_id = %(stream)s"
 
 FIND: Final = f"""
 SELECT {COLUMNS}
@@ -46,6 +50,15 @@ FROM unnest(%(streams)s::text[]) AS wanted(originator_id)
 
 EventKey: TypeAlias = tuple[str, int]
 """Stream and version."""
+
+
+class _EventId(msgspec.Struct):
+    """The field that every event has, whatever else this program knows of it."""
+
+    event_id: str
+
+
+_event_id_in: Final = msgspec.json.Decoder(_EventId).decode
 
 
 class Stream(NamedTuple):
@@ -142,6 +155,20 @@ def find(
         except StreamUnusable as error:
             found[row.stream, row.version] = error
     return found
+
+
+def has_decision(cursor: Cursor[DictRow], attempt_id: str, event_id: str) -> bool:
+    """Whether a decision is in the stream, whether or not its events can be read: its reply was
+    lost then, and not its commit (rule R5)."""
+    rows = cursor.execute(STATES, {"stream": attempt_id}, prepare=True).fetchall()
+    return any(_event_id(row["state"]) == event_id for row in rows)
+
+
+def _event_id(state: bytes) -> str | None:
+    try:
+        return _event_id_in(state).event_id
+    except UNREADABLE:
+        return None
 
 
 def last_versions(cursor: Cursor[DictRow], attempt_ids: Sequence[str]) -> dict[str, int]:

@@ -12,8 +12,9 @@ from recovery_journal.domain.events import AnyEvent, LeaseEnded, Quarantined, St
 from recovery_journal.domain.journal_events import JOURNAL_STREAM, AnyJournalEvent
 from recovery_journal.domain.lease import Actor
 from recovery_journal.domain.recovery import Recovery
-from recovery_journal.log.event_log import EventLog
+from recovery_journal.log.reader import SettledReader
 from recovery_journal.log.rows import Row
+from recovery_journal.log.streams import Stream, streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.failure_texts import find_texts
 
@@ -50,14 +51,14 @@ class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class History:
     """Reads the log; no projection is queried."""
 
-    def __init__(self, database: Database, event_log: EventLog) -> None:
+    def __init__(self, database: Database, reader: SettledReader) -> None:
         self._database = database
-        self._event_log = event_log
+        self._reader = reader
 
     def of(self, attempt_id: str, *, version: int | None = None) -> list[HistoryEntry]:
         """Every event of an attempt, in order, up to its `version`-th. Raises `UnknownAttempt`,
         `UnknownEvent`, `CorruptEvent`, and `InvalidInput` for a version that does not exist yet."""
-        stream = self._event_log.streams([attempt_id]).get(attempt_id)
+        stream = self._stream(attempt_id)
         if stream is None:
             raise UnknownAttempt(attempt_id)
         last = stream.rows[-1].version
@@ -68,13 +69,16 @@ class History:
 
     def of_journal(self) -> list[HistoryEntry]:
         """Every event of the journal's own stream, in order."""
-        stream = self._event_log.streams([JOURNAL_STREAM]).get(JOURNAL_STREAM)
+        stream = self._stream(JOURNAL_STREAM)
         return [_entry(row) for row in stream.rows] if stream else []
 
     def recovery(self, attempt_id: str, *, version: int | None) -> Recovery:
         """An attempt after its `version`-th event, or now. Raises `UnknownAttempt`, and
         `InvalidInput` for a version that does not exist yet."""
-        recovery = self._event_log.recovery(attempt_id, version=version)
+        stream = self._stream(attempt_id)
+        recovery = stream.recovery(upto=version) if stream else None
+        if recovery is None:
+            raise UnknownAttempt(attempt_id)
         if version is not None and version != recovery.version:
             raise _to_come(attempt_id, version, recovery.version)
         return recovery
@@ -84,7 +88,7 @@ class History:
         stream: a part of the log that was read here never changes. The result ends before an event
         that cannot be read; its error is raised only when it comes first."""
         entries: list[HistoryEntry] = []
-        for row in self._event_log.reader.rows(after, limit):
+        for row in self._reader.rows(after, limit):
             try:
                 entries.append(_entry(row))
             except StreamUnusable:
@@ -92,6 +96,10 @@ class History:
                     raise
                 break
         return self._with_texts(entries)
+
+    def _stream(self, name: str) -> Stream | None:
+        with self._database.cursor() as cursor:
+            return streams(cursor, [name]).get(name)
 
     def _with_texts(self, entries: list[HistoryEntry]) -> list[HistoryEntry]:
         """The entries with the texts of their failures, as far as they are still there."""

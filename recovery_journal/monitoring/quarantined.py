@@ -8,8 +8,7 @@ from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import StreamUnusable
 from recovery_journal.domain.events import LiftOption, QuarantineCause, Quarantined
-from recovery_journal.log.event_log import EventLog
-from recovery_journal.log.streams import Stream
+from recovery_journal.log.streams import Stream, streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.failure_texts import Texts, find_texts
 
@@ -59,9 +58,8 @@ class QuarantinedAttempt(Struct, frozen=True, kw_only=True):
 class QuarantineReading:
     """Finds them by their lease rows and reads the log, so no read waits for a follower."""
 
-    def __init__(self, database: Database, event_log: EventLog) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._event_log = event_log
 
     def quarantined(self, *, limit: int) -> list[QuarantinedAttempt]:
         """The attempts in quarantine, the longest first."""
@@ -77,9 +75,9 @@ class QuarantineReading:
 
     def _read(self, cursor: Cursor[DictRow], rows: list[DictRow]) -> list[QuarantinedAttempt]:
         wanted = [row["attempt_id"] for row in rows if row["reason"] is None]
-        streams = self._event_log.streams(wanted, cursor)
+        found = streams(cursor, wanted)
         texts = find_texts(cursor, wanted)
-        return [_attempt(row, streams.get(row["attempt_id"]), texts) for row in rows]
+        return [_attempt(row, found.get(row["attempt_id"]), texts) for row in rows]
 
 
 def _attempt(row: DictRow, stream: Stream | None, texts: Texts) -> QuarantinedAttempt:

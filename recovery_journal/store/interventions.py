@@ -19,6 +19,7 @@ from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Decision, Recovery
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import appending_briefly
+from recovery_journal.log.streams import has_decision
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
 from recovery_journal.store.lease_row import LockedLease
@@ -115,7 +116,7 @@ class Interventions:
                 locked = self._ledger.lock_one(cursor, attempt_id)
                 if locked is None:
                     raise UnknownAttempt(attempt_id)
-                if is_again and self._ledger.has_decided(cursor, attempt_id, decision.event_id):
+                if is_again and has_decision(cursor, attempt_id, decision.event_id):
                     return self._ledger.inspect(cursor, attempt_id)
                 with appending_briefly(cursor, attempt_id):
                     after = self._ledger.decide_one(cursor, locked, command)

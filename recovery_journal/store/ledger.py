@@ -27,7 +27,6 @@ from recovery_journal.domain.lease import LeaseStatus
 from recovery_journal.domain.recovery import Recovery, fold
 from recovery_journal.limits import Limits
 from recovery_journal.log.appender import append, append_cohort
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.streams import decidable, streams
 from recovery_journal.postgres.arrays import array
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
@@ -84,8 +83,7 @@ LockedT = TypeVar("LockedT", LockedLease, Owned)
 class Ledger:
     """The log and the lease rows of one schema, changed together."""
 
-    def __init__(self, event_log: EventLog, limits: Limits) -> None:
-        self._event_log = event_log
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._texts = FailureTexts(limits.error_texts)
         self._listed = InlineRows(DISPATCH_READY)
@@ -251,10 +249,6 @@ class Ledger:
         """Load one attempt from its stream alone, for inspection and not for a decision. Raises
         `UnknownAttempt`, `StreamUnusable`."""
         return _only(self.load_from_log(cursor, [attempt_id]))
-
-    def has_decided(self, cursor: Cursor[DictRow], attempt_id: str, event_id: str) -> bool:
-        """Whether a decision is in the stream: its reply was lost and not its commit (rule R5)."""
-        return self._event_log.has_decision(attempt_id, event_id, cursor=cursor)
 
     def _difference(
         self, cursor: Cursor[DictRow], recovery: Recovery, row: Owned | LeaseRow

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 from uuid import uuid4
 
-from recovery_journal.log.event_log import EventLog
+from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.claim_script import STATE, TAG
 from scripts.benchmark.measuring import Line, fresh_schema, percentiles
@@ -28,7 +28,7 @@ def measure_gap_check(dsn: str, _options: Namespace) -> Iterator[Line]:
     which transactions write, and settles it.
     """
     with fresh_schema(dsn) as database:
-        reader = EventLog(database).reader
+        reader = SettledReader(database)
         # Of another connection: psycopg forgets its prepared statements at a rollback.
         writer = Database(dsn, database.schema)
         times_ms = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from recovery_journal.log.event_log import EventLog
+from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
 from scripts.benchmark.apart import run_apart, run_watched
@@ -114,7 +114,7 @@ def _measured(dsn: str, database: Database, options: Namespace, event_count: int
 def rebuild(dsn: str, schema: str, process_count: int) -> Timed:
     """One rebuild, as the command does it."""
     database = Database(dsn, schema)
-    reader = EventLog(database).reader
+    reader = SettledReader(database)
     begun = time.perf_counter()
     report = Rebuild(database, reader, projections=PROJECTIONS, process_count=process_count).run()
     seconds = time.perf_counter() - begun

@@ -33,7 +33,7 @@ def reach(progress: RebuildProgress) -> None:
 with rj.open(given.dsn, schema=given.schema) as journal:
     rebuild = Rebuild(
         journal.database,
-        journal.event_log.reader,
+        journal.reader,
         process_count=PROCESS_COUNT,
         block_events=BLOCK_EVENTS,
         on_progress=reach,

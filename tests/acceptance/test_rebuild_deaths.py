@@ -169,7 +169,7 @@ def assert_right(journal: rj.Journal) -> None:
     Follower(journal).catch_up(LIMIT_S)
     assert all(it.is_right and not it.pending_count for it in Check(journal.database).run())
     disturbed = all_rows(journal)
-    Rebuild(journal.database, journal.event_log.reader).run()
+    Rebuild(journal.database, journal.reader).run()
     assert all_rows(journal) == disturbed
 
 

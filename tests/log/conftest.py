@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 import recovery_journal as rj
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
+from tests.log.event_log import EventLog
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import LiteralString
 
 from recovery_journal.domain.events import AnyEvent, Confirmed, WriteKind
 from recovery_journal.log.appender import append as append_within
-from recovery_journal.log.event_log import EventLog
 from tests.domain.specimens import RUN_ID, SWEEPER, fence
+from tests.log.event_log import EventLog
 
 ALLOW_VERSION_0: LiteralString = (
     "ALTER TABLE journal_events DROP CONSTRAINT journal_events_originator_version_check"

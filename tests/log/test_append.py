@@ -16,9 +16,9 @@ from recovery_journal.domain.errors import (
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.appender import FEW, append_cohort
 from recovery_journal.log.appender import append as append_within
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.writes import retry_once
+from tests.log.event_log import EventLog
 from tests.log.events import a_stream, an_event, append, version_of
 from tests.relays.lossy_proxy import LossyProxy, Lost
 from tests.relays.pooler import Pooler

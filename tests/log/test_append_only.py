@@ -13,8 +13,8 @@ from psycopg.rows import DictRow
 
 from recovery_journal.log.appender import append as append_within
 from recovery_journal.log.appender import append_cohort
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.postgres.database import Database
+from tests.log.event_log import EventLog
 from tests.log.events import a_stream, an_event, append
 
 CHANGES: list[LiteralString] = [

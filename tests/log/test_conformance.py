@@ -27,9 +27,9 @@ from eventsourcing.tests.persistence import (
 
 from recovery_journal.domain.recovery import project
 from recovery_journal.library_adapter import LibraryMapper, LibraryRecorder, repository
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.postgres.database import Database
 from tests.domain.histories import granted, history
+from tests.log.event_log import EventLog
 from tests.log.events import ALLOW_VERSION_0, an_event, append, version_of
 
 

@@ -11,12 +11,12 @@ from recovery_journal.domain.errors import CorruptEvent, RecoveryJournalError, U
 from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.domain.recovery import Recovery
 from recovery_journal.library_adapter import LibraryMapper, repository
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.mapper import decode
 from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
 from tests.domain.any_event import events
 from tests.domain.histories import given, granted, recovered
+from tests.log.event_log import EventLog
 from tests.log.events import ALLOW_VERSION_0, a_stream, an_event, append
 
 TAG = tag_of(an_event("a", 1))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from recovery_journal.domain.errors import CorruptEvent
 from recovery_journal.domain.events import AnyEvent, tag_of
 from recovery_journal.log.block import LogBlocks
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.mapper import decode_block, decode_states
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.corpus import corpus
+from tests.log.event_log import EventLog
 from tests.log.events import an_event
 from tests.log.test_decoding import put
 

@@ -23,10 +23,10 @@ from recovery_journal.library_adapter import LibraryRecorder
 from recovery_journal.log import reader as settled
 from recovery_journal.log.appender import append as append_within
 from recovery_journal.log.appender import append_cohort
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
+from tests.log.event_log import EventLog
 from tests.log.events import a_stream, an_event, append, version_of
 from tests.servers import PrivateServer
 

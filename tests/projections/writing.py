@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.appender import append
 from recovery_journal.log.block import LogBlocks
-from recovery_journal.log.event_log import EventLog
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY, DispatchReadyRow
 from recovery_journal.projections.projection import Projection, Record
 from recovery_journal.read_models.following.inline import InlineRows
 from recovery_journal.read_models.tables.projection_table import table_of
+from tests.log.event_log import EventLog
 from tests.projections.logs import random_log, rows_of
 
 
