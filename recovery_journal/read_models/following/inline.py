@@ -24,7 +24,8 @@ from recovery_journal.read_models.tables.projection_table import ProjectionTable
 
 # A query that names the table locks it against a switch until the transaction ends. Only then,
 # possibly after a switch that it waited for, does the statement take the snapshot from which it
-# reads.
+# reads. It is a statement of its own, because a table of another fold may lack the columns that the
+# next one names.
 ARE_OURS: Final = """
 SELECT EXISTS (
     SELECT
