@@ -58,20 +58,15 @@ class ReplayOutcome(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def is_verified(self) -> bool:
         """Whether the replay reached the expected digest: always derived."""
-        return self._is_comparable and self.digest == self.expected_digest
+        return self.digest == self.expected_digest
 
     @property
     def has_diverged(self) -> bool:
         """Whether it says `DIVERGED`, or its two digests differ although it says `REPLAYED`."""
-        is_contradicted = self._is_comparable and self.digest != self.expected_digest
-        return self.result is ReplayResult.DIVERGED or (
-            self.result is ReplayResult.REPLAYED and is_contradicted
-        )
-
-    @property
-    def _is_comparable(self) -> bool:
+        if self.result is not ReplayResult.REPLAYED:
+            return self.result is ReplayResult.DIVERGED
         expected = self.expected_digest
-        return expected is not None and same_codec(self.digest, expected)
+        return expected not in (None, self.digest) and same_codec(self.digest, expected)
 
 
 def replay_chain(attempt_id: str, tip: Checkpoint, reported: Progress | None) -> ReplayOutcome:

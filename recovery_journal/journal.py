@@ -111,7 +111,7 @@ class Journal:
         cohorts = Cohorts(database, ledger, self._runs, self._replayer, limits, observer)
         self._session_watch = SessionWatch(database, limits)
         losses = Losses(database, ledger, limits, self._session_watch)
-        self._sweep = Sweep(losses, cohorts, self._session_watch, limits, observer)
+        self._sweep = Sweep(losses, cohorts, self._session_watch, observer)
         self._history = History(database, self.reader)
         self._reading = Reading(database, self._values)
         self._positions = Positions(database, self.reader)

@@ -260,53 +260,16 @@ class Claims:
         """Repeat until something is won or nothing more is ready: a turn that only sets attempts
         aside is no answer."""
         for _ in range(TURN_LIMIT):
-            won, has_found = self._take_turn(wanted)
-            if won or not has_found:
+            won = self._take_turn(wanted)
+            if won is None:
+                break
+            if won:
                 return won
         return []
 
-    def _take_turn(self, wanted: ClaimRequest) -> tuple[list[tuple[LeaseTerms, Recovery]], bool]:
-        """The attempts won, and whether any was ready. Where another transaction has locked
+    def _take_turn(self, wanted: ClaimRequest) -> list[tuple[LeaseTerms, Recovery]] | None:
+        """The attempts won; None where none was ready. Where another transaction has locked
         one of them, the first attempts won are the answer: they must not wait for others."""
-        has_found = False
-        parts = Halving(None)
-        for part in parts:
-            locked: list[LockedLease] = []
-            try:
-                with self._database.transaction() as cursor:
-                    with translating_read_errors(DISPATCH_READY):
-                        locked = self._lock_ready(cursor, wanted, part)
-                    if not locked:
-                        continue
-                    has_found = True
-                    won = self._dispatch(cursor, locked, wanted)
-                    self._declare(cursor, wanted)
-            except StoreBusy as error:
-                left_out = parts.halve([one.row.attempt_id for one in locked], error)
-                if left_out is not None:
-                    with self._database.transaction() as cursor:
-                        self._ledger.set_aside(cursor, {left_out: error})
-            else:
-                return won, has_found
-        return [], has_found
-
-    def _lock_ready(
-        self, cursor: Cursor[DictRow], wanted: ClaimRequest, attempt_ids: Sequence[str] | None
-    ) -> list[LockedLease]:
-        """Lock the ready leases, of these attempts or of all, in the order of the list: as many as
-        fit into `claim_bytes`, and always the first one. The others are free again once the claim
-        has committed."""
-        found = lock_leases(cursor, LOCK_READY, _parameters(wanted, attempt_ids))
-        if len(found) < 2:
-            return found
-        sizes = read_sizes(cursor, [one.row.run_id for one in found])
-        so_far = accumulate(sizes.get(one.row.run_id, 0) for one in found)
-        fitting = sum(size <= self._limits.claim_bytes for size in so_far)
-        return found[: max(fitting, 1)]
-
-    def _dispatch(
-        self, cursor: Cursor[DictRow], locked: Sequence[LockedLease], wanted: ClaimRequest
-    ) -> list[tuple[LeaseTerms, Recovery]]:
         decision = Decision(
             event_id=wanted.dispatch_id, by=actor("worker", wanted.holder.worker_id)
         )
@@ -321,12 +284,42 @@ class Claims:
                 dispatch_id=wanted.dispatch_id,
             )
 
-        answers = self._ledger.decide(cursor, locked, command)
-        return [
-            (_granted(one, wanted), answer)
-            for one in locked
-            if isinstance(answer := answers[one.row.attempt_id], Recovery)
-        ]
+        has_found = False
+        parts = Halving(None)
+        for part in parts:
+            locked: list[LockedLease] = []
+            try:
+                with self._database.transaction() as cursor:
+                    with translating_read_errors(DISPATCH_READY):
+                        locked = self._lock_ready(cursor, wanted, part)
+                    if not locked:
+                        continue
+                    has_found = True
+                    answers = self._ledger.decide(cursor, locked, command)
+                    self._declare(cursor, wanted)
+            except StoreBusy as error:
+                left_out = parts.halve([one.row.attempt_id for one in locked], error)
+                if left_out is not None:
+                    with self._database.transaction() as cursor:
+                        self._ledger.set_aside(cursor, {left_out: error})
+            else:
+                won = [(one, answers[one.row.attempt_id]) for one in locked]
+                return [(_granted(one, wanted), it) for one, it in won if isinstance(it, Recovery)]
+        return [] if has_found else None
+
+    def _lock_ready(
+        self, cursor: Cursor[DictRow], wanted: ClaimRequest, attempt_ids: Sequence[str] | None
+    ) -> list[LockedLease]:
+        """Lock the ready leases, of these attempts or of all, in the order of the list: as many as
+        fit into `claim_bytes`, and always the first one. The others are free again once the claim
+        has committed."""
+        found = lock_leases(cursor, LOCK_READY, _parameters(wanted, attempt_ids))
+        if len(found) < 2:
+            return found
+        sizes = read_sizes(cursor, [one.row.run_id for one in found])
+        so_far = accumulate(sizes.get(one.row.run_id, 0) for one in found)
+        fitting = sum(size <= self._limits.claim_bytes for size in so_far)
+        return found[: max(fitting, 1)]
 
     def _declare(self, cursor: Cursor[DictRow], wanted: ClaimRequest) -> None:
         """Declare which session lock is the claimer's, in all leases that this claim holds."""

@@ -124,9 +124,11 @@ def decidable(
 ) -> dict[str, Recovery | StreamUnusable]:
     """The attempts, for decisions; those that exist, or the reason why one cannot be decided on."""
     rows = _rows(cursor, STREAMS, {"streams": array(attempt_ids)})
-    at_once = _all_at_once(rows)
-    if at_once is not None:
-        return at_once
+    records, error = decode_rows(rows)
+    if error is None and not any(row[6] for row in rows):
+        folded = _folded(records)
+        if folded is not None:
+            return folded
     found: dict[str, Recovery | StreamUnusable] = {}
     for attempt_id, stream in _streams(rows).items():
         try:
@@ -190,11 +192,8 @@ def _streams(rows: Iterable[RowTuple]) -> dict[str, Stream]:
     return {attempt_id: Stream(of_one) for attempt_id, of_one in found.items()}
 
 
-def _all_at_once(rows: Sequence[RowTuple]) -> dict[str, Recovery | StreamUnusable] | None:
-    """The attempts, decoded in one call; None where one of their events must be examined alone."""
-    records, error = decode_rows(rows)
-    if error is not None or any(row[6] for row in rows):
-        return None
+def _folded(records: Sequence[Record]) -> dict[str, Recovery | StreamUnusable] | None:
+    """The attempts after these events; None where one of their streams must be examined alone."""
     found: dict[str, Recovery | StreamUnusable] = {}
     recovery: Recovery | None = None
     for event, _, _ in records:

@@ -8,7 +8,11 @@ Every step begins by locking the lease rows that still have this sweeper's fence
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from uuid import uuid4
+
+from psycopg import Cursor
+from psycopg.rows import DictRow
 
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointProblem
 from recovery_journal.domain.commands.pipeline import lose_tip, make_ready, reload, replay
@@ -149,8 +153,7 @@ class Cohorts:
             tip = at_hand[recovery.run_id].tip
             return reload(recovery, decision, tip, policy=policy, now=owned.seen_at)
 
-        with self._database.transaction() as cursor:
-            cursor.execute(BE_BRIEF)
+        with self._brief_transaction() as cursor:
             answers = self._ledger.advance(cursor, group, command)
             for answer in answers.values():
                 if isinstance(answer, Recovery) and answer.lifted is LiftOption.ACCEPT_TIP:
@@ -184,21 +187,26 @@ class Cohorts:
             assert isinstance(problem, CheckpointProblem)
             return lose_tip(recovery, decision, problem, policy=policy, now=now)
 
-        return self._advance(group, command)
+        with self._brief_transaction() as cursor:
+            return self._ledger.advance(cursor, group, command)
 
     def _make_ready(
         self, group: Sequence[Recovery], _at_hand: AtHand, _renew: Keeping
     ) -> dict[str, Answer]:
         decision = self._decision()
-        return self._advance(group, lambda it, owned: make_ready(it, decision, now=owned.seen_at))
 
-    def _advance(
-        self, group: Sequence[Recovery], command: Callable[[Recovery, Owned], Events]
-    ) -> dict[str, Answer]:
-        """One step of the attempts that this sweeper still owns, in one transaction."""
+        def command(recovery: Recovery, owned: Owned) -> Events:
+            return make_ready(recovery, decision, now=owned.seen_at)
+
+        with self._brief_transaction() as cursor:
+            return self._ledger.advance(cursor, group, command)
+
+    @contextmanager
+    def _brief_transaction(self) -> Iterator[Cursor[DictRow]]:
+        """One step is one transaction, which waits only briefly for the lock of one attempt."""
         with self._database.transaction() as cursor:
             cursor.execute(BE_BRIEF)
-            return self._ledger.advance(cursor, group, command)
+            yield cursor
 
     def _read(self, group: Sequence[Recovery], renew: Keeping) -> AtHand:
         """Read the snapshots of these runs, to be at hand until their replay."""
@@ -226,7 +234,8 @@ class Cohorts:
             )
 
         try:
-            return self._advance([recovery], command)
+            with self._brief_transaction() as cursor:
+                return self._ledger.advance(cursor, [recovery], command)
         except (StoreBusy, Stop) as second:
             with self._database.transaction() as cursor:
                 if self._ledger.lock_owned(cursor, [recovery]):

@@ -6,7 +6,7 @@ sweeper that takes it checks the loss again under the row's lock, draws a new fe
 evidence, all in one transaction. Once that has committed, the old owner can write nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 from uuid import uuid4
@@ -128,6 +128,10 @@ WHERE is_watched AND status = 'held'
 """
 
 
+Cohort = dict[str, Answer]
+"""The attempts of a cohort: each as it was taken, or why it could not be."""
+
+
 class SweepWork(Struct, frozen=True, kw_only=True):
     """Which kinds of work a sweep would find."""
 
@@ -138,7 +142,8 @@ class SweepWork(Struct, frozen=True, kw_only=True):
 
 
 class Losses:
-    """Takes lost leases back, for this process's sweeper."""
+    """Takes lost leases back, for this process's sweeper, in cohorts: the next is taken when it is
+    asked for."""
 
     def __init__(
         self, database: Database, ledger: Ledger, limits: Limits, session_watch: SessionWatch
@@ -156,23 +161,23 @@ class Losses:
             row = one(cursor.execute(FIND_WORK, self._when(cursor)))
         return SweepWork(**row)
 
-    def end_overdue(self, after: str) -> dict[str, Answer]:
+    def end_overdue(self) -> Iterator[Cohort]:
         """Fence attempts past their execution timeout, and end or quarantine them."""
         decision = self._decision("the execution timeout passed")
 
         def command(recovery: Recovery, _lost: LockedLease) -> Events:
             return time_out(recovery, decision, self._limits.policy)
 
-        return self._take(TAKE_OVERDUE, command, after)
+        return self._take(TAKE_OVERDUE, command)
 
-    def quarantine_missed(self, after: str) -> dict[str, Answer]:
+    def quarantine_missed(self) -> Iterator[Cohort]:
         """Quarantine ready attempts whose code version no worker has any more."""
         decision = self._decision("no worker of its code version came")
 
         def command(recovery: Recovery, _lost: LockedLease) -> Events:
             return quarantine_missing_version(recovery, decision, self._limits.policy)
 
-        return self._take(TAKE_MISSED, command, after)
+        return self._take(TAKE_MISSED, command)
 
     def is_fleet_wide(self) -> bool:
         """Whether the present losses are so much of the fleet that they are no evidence against the
@@ -189,12 +194,8 @@ class Losses:
         return bool(is_many and lost_count >= self._limits.fleet_share * holding_count)
 
     def take_lost(
-        self,
-        after: str,
-        *,
-        attempt_ids: Sequence[str] | None = None,
-        is_fleet_wide: bool = False,
-    ) -> dict[str, Answer]:
+        self, attempt_ids: Sequence[str] | None = None, *, is_fleet_wide: bool = False
+    ) -> Iterator[Cohort]:
         """Step 1: declare each lost lease lost, on the evidence of its row."""
         decision = cache(self._decision)  # one for all that were lost for the same reason
 
@@ -212,9 +213,9 @@ class Losses:
                 session=session,
             )
 
-        return self._take(TAKE_LOST, command, after, attempt_ids)
+        return self._take(TAKE_LOST, command, attempt_ids)
 
-    def take_orphaned(self, after: str) -> dict[str, Answer]:
+    def take_orphaned(self) -> Iterator[Cohort]:
         """Take recoveries whose sweeper is gone, or whose failed step is due again."""
         decision = self._decision()
 
@@ -222,18 +223,35 @@ class Losses:
             why = SeizeReason.RETRY_DUE if orphaned.row.retry_at else SeizeReason.SWEEPER_LOST
             return seize(recovery, decision, fence=orphaned.new_fence, why=why)
 
-        return self._take(TAKE_ORPHANED, command, after)
+        return self._take(TAKE_ORPHANED, command)
 
     def _take(
         self,
         statement: str,
         command: Callable[[Recovery, LockedLease], Events],
-        after: str,
         attempt_ids: Sequence[str] | None = None,
-    ) -> dict[str, Answer]:
+    ) -> Iterator[Cohort]:
+        """Cohort after cohort, each after the one before, until one that started from the first
+        lease is not full."""
+        after = ""
+        while True:
+            taken = self._cohort(statement, command, after, attempt_ids)
+            yield taken
+            is_full = len(taken) == self._limits.cohort_size
+            if not is_full and not after:
+                return
+            after = max(taken) if is_full else ""
+
+    def _cohort(
+        self,
+        statement: str,
+        command: Callable[[Recovery, LockedLease], Events],
+        after: str,
+        attempt_ids: Sequence[str] | None,
+    ) -> Cohort:
         """Lock the rows of a cohort `after` the one before, and decide on each. An attempt that
         another transaction has locked is left alone for now."""
-        taken: dict[str, Answer] = {}
+        taken: Cohort = {}
         parts = Halving(attempt_ids)
         for part in parts:
             locked: list[LockedLease] = []

@@ -1,16 +1,14 @@
 """One sweep: every lost attempt is taken back and driven through the pipeline."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from recovery_journal.domain.pipeline import RecoveryStep
 from recovery_journal.domain.recovery import RECOVERING, Recovery
-from recovery_journal.limits import Limits
 from recovery_journal.recovery.cohort import Cohorts
-from recovery_journal.recovery.loss import Losses
+from recovery_journal.recovery.loss import Cohort, Losses
 from recovery_journal.recovery.session_watch import SessionWatch
 from recovery_journal.recovery.sweep_result import StepObserver, StepTaken, SweepResult
-from recovery_journal.store.ledger import Answer
 
 
 class Sweep:
@@ -24,13 +22,11 @@ class Sweep:
         losses: Losses,
         cohorts: Cohorts,
         session_watch: SessionWatch,
-        limits: Limits,
         observer: StepObserver,
     ) -> None:
         self._losses = losses
         self._cohorts = cohorts
         self._session_watch = session_watch
-        self._limits = limits
         self._observer = observer
 
     def sweep(self, *, attempt_ids: Sequence[str] | None = None) -> list[SweepResult]:
@@ -38,38 +34,8 @@ class Sweep:
 
         With `attempt_ids`, only the losses among these.
         """
-        losses, swept = self._losses, list[SweepResult]()
-        if attempt_ids is None:
-            self._session_watch.poll()
-            found = losses.find()
-            if found.has_overdue:
-                swept += self._recover_all(losses.end_overdue)
-            if found.has_orphaned:
-                swept += self._recover_all(losses.take_orphaned)
-            if found.has_missed:
-                swept += self._recover_all(losses.quarantine_missed)
-            if not found.has_lost:
-                return swept
-        is_fleet_wide = attempt_ids is None and losses.is_fleet_wide()
-        take_lost = partial(losses.take_lost, attempt_ids=attempt_ids, is_fleet_wide=is_fleet_wide)
-        return swept + self._recover_all(take_lost, is_expiry=True)
-
-    def advance(self, recovery: Recovery) -> SweepResult:
-        """Take one attempt, whose lease this process owns, to the end of the pipeline."""
-        return self._cohorts.drive([recovery])[0]
-
-    def _recover_all(
-        self, take: Callable[[str], dict[str, Answer]], *, is_expiry: bool = False
-    ) -> list[SweepResult]:
-        """Take cohort after cohort, each after the one before, and drive it, until a cohort that
-        started from the first lease is not full."""
         swept: list[SweepResult] = []
-        after = ""
-        while True:
-            taken = take(after)
-            if taken and is_expiry:
-                step = StepTaken(step=RecoveryStep.LEASE_EXPIRED, attempt_ids=tuple(taken))
-                self._observer(step)
+        for taken in chain.from_iterable(self._due(attempt_ids)):
             recovering: list[Recovery] = []
             for attempt_id, answer in taken.items():
                 if not isinstance(answer, Recovery):
@@ -79,7 +45,31 @@ class Sweep:
                 else:
                     swept.append(SweepResult.of(answer))
             swept += self._cohorts.drive(recovering)
-            is_full = len(taken) == self._limits.cohort_size
-            if not is_full and not after:
-                return swept
-            after = max(taken) if is_full else ""
+        return swept
+
+    def advance(self, recovery: Recovery) -> SweepResult:
+        """Take one attempt, whose lease this process owns, to the end of the pipeline."""
+        return self._cohorts.drive([recovery])[0]
+
+    def _due(self, attempt_ids: Sequence[str] | None) -> Iterator[Iterator[Cohort]]:
+        """Each kind of loss there is, in cohorts. It is exhausted before the next kind begins."""
+        losses = self._losses
+        if attempt_ids is None:
+            self._session_watch.poll()
+            found = losses.find()
+            if found.has_overdue:
+                yield losses.end_overdue()
+            if found.has_orphaned:
+                yield losses.take_orphaned()
+            if found.has_missed:
+                yield losses.quarantine_missed()
+            if not found.has_lost:
+                return
+        is_fleet_wide = attempt_ids is None and losses.is_fleet_wide()
+        yield map(self._expired, losses.take_lost(attempt_ids, is_fleet_wide=is_fleet_wide))
+
+    def _expired(self, taken: Cohort) -> Cohort:
+        if taken:
+            step = StepTaken(step=RecoveryStep.LEASE_EXPIRED, attempt_ids=tuple(taken))
+            self._observer(step)
+        return taken

@@ -117,7 +117,7 @@ def test_an_event_committed_after_the_switch_below_it_is_not_lost(
     other.close()
 
 
-def test_rows_rebuilt_beside_an_open_writer_are_right_before_any_follower_goes_on(
+def test_rows_rebuilt_beside_an_open_writer_are_right_before_any_follower_continues(
     writer: Writer, server_dsn: str
 ) -> None:
     other = Database(server_dsn, writer.database.schema)

@@ -59,7 +59,7 @@ def fence_of(journal: Journal, stream: str) -> dict[str, Any]:
 
 
 def event(tag: str, **fields: Any) -> Forge:
-    """A legible event; the value "own fence" is the attempt's newest."""
+    """A readable event; the value "own fence" is the attempt's newest."""
 
     def made(journal: Journal, stream: str) -> tuple[str, bytes]:
         own = {

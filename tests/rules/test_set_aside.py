@@ -27,7 +27,7 @@ HONEST = ("a-1", "a-3")
 POSITIONS = "SELECT notification_id AS position FROM journal_events WHERE originator_id = %(id)s"
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
-legible = pytest.mark.parametrize("kind", LEGIBLE)
+readable = pytest.mark.parametrize("kind", LEGIBLE)
 illegible = pytest.mark.parametrize("kind", ILLEGIBLE)
 
 

@@ -96,7 +96,7 @@ def test_the_way_of_a_lost_lease_to_its_claim_is_short(journal: rj.Journal) -> N
 
     print(trace)  # noqa: T201 - for `pytest -s`
     assert len(trace.files) <= 52
-    assert len(trace.deepest) <= 14
+    assert len(trace.deepest) <= 12
 
 
 def test_the_way_of_a_run_step_is_short(journal: rj.Journal) -> None:
