@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from recovery_journal.domain import events
-from recovery_journal.domain.errors import CorruptEvent, LeaseLost, WrongStage
+from recovery_journal.domain.errors import DECIDE_AGAIN, CorruptEvent, LeaseLost, WrongStage
 from recovery_journal.domain.lease import Actor, Fence, Holder, LossReason, Progress
 from recovery_journal.domain.pipeline import RecoveryContext
 
@@ -179,13 +179,13 @@ class Recovery(Struct, frozen=True, kw_only=True, gc=False):
             found=f"epoch {self.fence.epoch}",
         )
 
-    def wrong_stage(self, wanted: str, *needed: Stage, do: str = "") -> WrongStage:
+    def wrong_stage(self, wanted: str, *needed: Stage, do: str = DECIDE_AGAIN) -> WrongStage:
         """The error to raise for a command in the wrong stage."""
         return WrongStage(
             self.attempt_id,
             wanted=wanted,
             found=self.stage.value,
-            needed=[stage.value for stage in needed],
+            needed=" or ".join(stage.value for stage in needed),
             do=do,
         )
 

@@ -219,7 +219,7 @@ def _require_fenced(recovery: Recovery) -> None:
             recovery.attempt_id,
             wanted="reload the checkpoint",
             found="expired, not yet seized",
-            needed=["expired and seized"],
+            needed="expired and seized",
             do="seize the lost lease first",
         )
 

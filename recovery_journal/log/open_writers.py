@@ -103,7 +103,7 @@ def blocked(cursor: Cursor[DictRow], stream: str) -> AppendBlocked:
     found = open_writers(cursor, open_s=LOCK_WAIT_S)
     names = [str(writer) for writer in found[:SHOWN_LIMIT]] + ["others"][: len(found) > SHOWN_LIMIT]
     return AppendBlocked(
-        stream,
+        stream=stream,
         limit=f"{LOCK_WAIT_S:g} s",
         found=" or ".join(names) or "a transaction that has ended meanwhile",
         do="; or ".join(writer.end for writer in found[:SHOWN_LIMIT]),

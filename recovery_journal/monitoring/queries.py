@@ -92,7 +92,7 @@ class Reading(ListReading):
                 attempt_id,
                 wanted="read the result",
                 found=row["status"],
-                needed=[LeaseStatus.COMPLETED.value],
+                needed=LeaseStatus.COMPLETED.value,
                 do="wait until it is completed",
             )
         if row["result"] is None:

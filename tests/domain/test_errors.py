@@ -66,12 +66,14 @@ EXAMPLES: list[RecoveryJournalError] = [
     UnknownAttempt("a-1"),
     AttemptExists("a-1", status="held", worker_id="w-1"),
     StreamOccupied("a-1", position=7),
-    AppendBlocked("a-1", limit="0.5 s", found="process 7", do="SELECT pg_terminate_backend(7)"),
+    AppendBlocked(
+        stream="a-1", limit="0.5 s", found="process 7", do="SELECT pg_terminate_backend(7)"
+    ),
     RunBusy("r-1", open_attempt_id="a-1", status="held"),
     RunMismatch("r-1", what="kind", found="'report'", given="'mail'"),
     ResultPruned("a-1", digest="cs1:1"),
     RunPruned("r-1", pruned_at="2026-01-05 12:00:00 UTC"),
-    WrongStage("a-1", wanted="replay the tail", found="held", needed=["reloaded"]),
+    WrongStage("a-1", wanted="replay the tail", found="held", needed="reloaded"),
     StepOutOfOrder(
         "r-1", wanted="record run step 4", found="2", needed="3 before it", do="record 3"
     ),

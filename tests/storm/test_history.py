@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import recovery_journal as rj
+from recovery_journal.errors import ServerUnavailable, StoreBusy
 from scripts.storming.history import Action, Answer, History, _decoder, by_attempt, operations
 
 
@@ -40,7 +41,7 @@ def test_a_call_in_whose_middle_its_process_dies_has_no_answer(
     ("error", "answer"),
     [
         (rj.LeaseLost("a-1", operation="heartbeat", epoch=3, found="nothing"), Answer.REFUSED),
-        (rj.Retry("the server is away"), Answer.UNKNOWN),
+        (StoreBusy("end a lease", limit="1 s"), Answer.UNKNOWN),
         (KeyboardInterrupt(), Answer.UNKNOWN),
     ],
 )
@@ -63,7 +64,7 @@ def test_a_claim_asked_for_again_begins_with_the_first_time(
         pytest.raises(rj.Retry),
         history.calling(Action.CLAIM, dispatch_id="claim-1"),
     ):
-        raise rj.Retry("the reply was lost")
+        raise ServerUnavailable(server="s", reason="a lost reply")
     with history.calling(Action.CLAIM, dispatch_id="claim-2"):
         pass  # it won nothing
     with history.calling(Action.CLAIM, dispatch_id="claim-1") as found:
