@@ -747,10 +747,3 @@ class PayloadCorrupt(Stop):
     needed: str
     do: str = "it was damaged after it was written: restore it from a backup"
     says = "cannot use {what}: found digest {found}, needed {needed}; {do}"
-
-
-__all__ = [  # every class above: users import them as `recovery_journal.errors`
-    name
-    for name, found in list(globals().items())
-    if isinstance(found, type) and issubclass(found, RecoveryJournalError)
-]
