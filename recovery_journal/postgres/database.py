@@ -8,7 +8,6 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from itertools import count
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -89,10 +88,8 @@ class _Session:
         return self.process_id == os.getpid() and not self.connection.closed
 
     def _close(self) -> None:
-        if self.process_id == os.getpid():
+        if self.process_id == os.getpid():  # a child's copy stays, see `OpenConnections`
             self.connection.close()
-        else:
-            _INHERITED.append(self)
 
 
 class _Thread:
@@ -107,11 +104,6 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.thread = _Thread()
-
-
-# Sessions of a parent process, which a child neither closes nor drops: if one were dropped,
-# psycopg's finalizer would run, which warns about open connections.
-_INHERITED: list[_Session] = []
 
 
 class Database:
@@ -279,13 +271,6 @@ class Database:
 
     def _reason(self, error: psycopg.Error) -> str:
         return _one_line(error) if self._given.is_certain else UNSAID
-
-    def server_started_at(self) -> datetime:
-        """When the server was started, by its own clock."""
-        with self.cursor() as cursor:
-            statement = "SELECT pg_postmaster_start_time() AS started"
-            started: datetime = one(cursor.execute(statement))["started"]
-        return started
 
     def server_version(self, connection: Connection[DictRow]) -> int:
         """The server's version as libpq counts it: 160002 is 16.2."""

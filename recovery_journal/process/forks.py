@@ -2,14 +2,13 @@
 
 import ctypes
 import os
-import select
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection, Pipe, wait
 from typing import Final, NoReturn, Protocol
 from weakref import WeakSet
 
@@ -109,9 +108,7 @@ class ForkedChild:
 
     def _has_ended(self, limit_s: float) -> bool:
         if self._pidfd is not None:
-            poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
-            return bool(poll.poll(limit_s * 1000))
+            return bool(wait([self._pidfd], limit_s))
         time.sleep(min(limit_s, POLL_S))
         return self._took_status(os.WNOHANG)
 

@@ -3,8 +3,8 @@
 Any role that may connect to the database may send them, as many as it likes.
 """
 
-import select
 import time
+from multiprocessing.connection import wait
 from typing import Final
 
 from psycopg import Connection
@@ -45,7 +45,7 @@ class ReadyListener:
         gone: its end may follow a last notification, so it is read as well."""
         libpq = connection.pgconn
         for _ in range(READS_AT_ONCE):
-            if self.is_flooded or not _is_readable(libpq.socket):
+            if self.is_flooded or not wait([libpq.socket], 0):
                 return
             libpq.consume_input()
             while notice := libpq.notifies():
@@ -81,9 +81,3 @@ class ReadyListener:
         self._pause_s = min(self._pause_s * 2, LONGEST_LISTENING_PAUSE_S)
         self._call, self._count = None, 0
         return pause_s
-
-
-def _is_readable(file: int) -> bool:
-    poll = select.poll()
-    poll.register(file, select.POLLIN)
-    return bool(poll.poll(0))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 
 import psycopg
 import pytest
@@ -179,7 +180,7 @@ def test_falling_asleep_is_not_held_up_by_a_flood(
     lock: SessionLock, stranger: psycopg.Connection, channel: str
 ) -> None:
     notify(stranger, channel, "5 ", count=20 * ready_listener.FLOOD_COUNT)
-    until(lambda: ready_listener._is_readable(lock.file or 0), "the flood to begin to arrive")
+    until(lambda: wait([lock.file or 0], 0), "the flood to begin to arrive")
 
     must_take_another = False
     while not must_take_another:
