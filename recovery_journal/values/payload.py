@@ -30,7 +30,6 @@ NEEDED: Final = (
 
 Value: TypeAlias = plain.Value
 
-
 Argument = TypeVar("Argument")
 Answer = TypeVar("Answer")
 
@@ -146,5 +145,3 @@ BUILT_IN: Final = Values()
 """The value codec of a journal without user codecs."""
 
 encode = BUILT_IN.encode
-decode = BUILT_IN.decode
-decode_digested = BUILT_IN.decode_digested
