@@ -5,22 +5,14 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from msgspec import Struct
 from rich.console import RenderableType
 from rich.text import Text
 
 from recovery_journal.cli import page, words
 from recovery_journal.cli.essentials import in_doubt
-from recovery_journal.cli.options import AsJson, At, Kinds, Moment, Tenants, moment_of
+from recovery_journal.cli.options import AsJson, At, Kinds, Tenants, moment_of
 from recovery_journal.cli.target import journal_of
 from recovery_journal.projections.dispatch_ready import DispatchReadyRow
-
-
-class ReadyDocument(Struct, frozen=True, kw_only=True):
-    """The output of `ready --at --json`: the list then, and the moment that was meant."""
-
-    at: Moment
-    rows: list[DispatchReadyRow]
 
 
 def ready(
@@ -44,7 +36,7 @@ def ready(
         return
     then = moment.time or now
     parts = [page.text(f"As of {moment}", "bold"), *_lines(rows, then, waits="waited")]
-    page.show_result(ReadyDocument(at=moment, rows=rows), parts, as_json=as_json)
+    page.show_result({"at": moment, "rows": rows}, parts, as_json=as_json)
 
 
 def _lines(

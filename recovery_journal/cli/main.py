@@ -38,10 +38,7 @@ from recovery_journal.postgres.connection_string import (
 from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.process.identity import program
 
-SERVING: Final = "Recovering"
-INSPECTING: Final = "Inspecting"
 DECIDING: Final = "Deciding (with --by and --reason, which the log keeps)"
-UPKEEP: Final = "Maintaining the journal"
 
 # These name the journal and not the action, so they may also stand after the command.
 GLOBAL_OPTIONS: Final = ("--dsn", "--schema", "--data", "--app", "--durability")
@@ -125,10 +122,10 @@ def journal(
 
 
 COMMANDS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
-    SERVING: (serving.init, serving.run, serving.sweep, serving.report_lost),
-    INSPECTING: (overview.status, listing.ready, attempts.history, attempts.show, log.log),
+    "Recovering": (serving.init, serving.run, serving.sweep, serving.report_lost),
+    "Inspecting": (overview.status, listing.ready, attempts.history, attempts.show, log.log),
     DECIDING: (people.resume, people.cancel, people.skip, restoring.after_restore),
-    UPKEEP: (upkeep.rebuild, upkeep.prune),
+    "Maintaining the journal": (upkeep.rebuild, upkeep.prune),
 }
 for panel, commands in COMMANDS.items():
     if panel is DECIDING:
