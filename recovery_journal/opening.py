@@ -23,11 +23,7 @@ from recovery_journal.postgres.server_settings import DurabilityWeakened, words_
 from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.outdated import ProjectionOutdated
-from recovery_journal.read_models.schema import (
-    add_projections,
-    catalogue,
-    create_projections,
-)
+from recovery_journal.read_models.schema import add_projections, catalogue, create_projections
 from recovery_journal.recovery.sweep_result import StepObserver
 from recovery_journal.values.codec import Codec
 
@@ -87,11 +83,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     folder = None if data is None else inputs.folder("data", data)
     limits = DEFAULTS if limits is None else limits
     validate_settings(
-        reducers=reducers,
-        codecs=codecs,
-        projections=projections,
-        limits=limits,
-        observer=observer,
+        reducers=reducers, codecs=codecs, projections=projections, limits=limits, observer=observer
     )
     inputs.flag("must_exist", must_exist)
     inputs.flag("must_be_accepted", must_be_accepted)

@@ -78,12 +78,7 @@ def lift(
 
 
 def resume(
-    context: typer.Context,
-    attempt: AttemptId,
-    *,
-    by: By,
-    reason: Reason,
-    as_json: AsJson = False,
+    context: typer.Context, attempt: AttemptId, *, by: By, reason: Reason, as_json: AsJson = False
 ) -> ExitCode:
     """Resume an attempt that waits for a person; it is recovered at once."""
     with journal_of(context) as journal:
@@ -92,12 +87,7 @@ def resume(
 
 
 def cancel(
-    context: typer.Context,
-    attempt: AttemptId,
-    *,
-    by: By,
-    reason: Reason,
-    as_json: AsJson = False,
+    context: typer.Context, attempt: AttemptId, *, by: By, reason: Reason, as_json: AsJson = False
 ) -> None:
     """End an attempt in any stage. Writes of its worker, if it has one, are refused from now on."""
     with journal_of(context) as journal:

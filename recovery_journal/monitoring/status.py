@@ -226,12 +226,7 @@ class StatusReading:
                 **one(cursor.execute(SERVER)),
             )
             delayed = delays(
-                cursor,
-                self._limits,
-                projections,
-                settled=settled,
-                last=last,
-                now=server.now,
+                cursor, self._limits, projections, settled=settled, last=last, now=server.now
             )
             return Status(
                 server=server,

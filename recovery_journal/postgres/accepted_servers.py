@@ -85,8 +85,7 @@ def compare(cursor: Cursor[DictRow] | Connection[DictRow]) -> Comparison:
     accepted = None
     if row["accepted_system_identifier"] is not None:
         accepted = Server(
-            system_identifier=row["accepted_system_identifier"],
-            timeline=row["accepted_timeline"],
+            system_identifier=row["accepted_system_identifier"], timeline=row["accepted_timeline"]
         )
     found = Server(system_identifier=row["system_identifier"], timeline=row["timeline"])
     return Comparison(found=found, accepted=accepted)

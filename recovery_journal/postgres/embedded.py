@@ -48,7 +48,6 @@ class EmbeddedServer:
     def __init__(self, cluster: Cluster, use: int) -> None:
         self._cluster = cluster
         self._use: int | None = use
-        self._process_id = os.getpid()
         atexit.register(self.close)
         leave_in_children(self)
 
@@ -82,7 +81,7 @@ class EmbeddedServer:
     def close(self) -> None:
         """Give up this use; the last one stops the server. Idempotent, and without effect in a
         forked child."""
-        if self._use is None or self._process_id != os.getpid():
+        if self._use is None:
             return
         with _gate(self._cluster.folder):
             _unlock(self._use)

@@ -84,7 +84,7 @@ class Restore:
             return _restored(comparison, is_done=False, differences=found)
         if is_nothing_lost:
             with self._database.transaction() as cursor:
-                _accept(cursor, comparison.found, by=by, reason=reason, is_nothing_lost=True)
+                _accept(cursor, comparison.found, by=by, reason=reason)
             return _restored(comparison, is_done=True, differences=found)
         return self._restore(comparison, found, by=by, reason=reason)
 
@@ -103,17 +103,7 @@ class Restore:
         recoveries = [one for one in fenced if isinstance(one, Recovery)]
         with self._database.transaction() as cursor:
             schemas.lock(cursor)
-            _accept(
-                cursor,
-                comparison.found,
-                by=by,
-                reason=reason,
-                is_nothing_lost=False,
-                fenced_count=len(recoveries),
-                differences=found,
-                skipped_to_epoch=raised.epochs.skipped_to,
-                skipped_to_position=raised.positions.skipped_to,
-            )
+            _accept(cursor, comparison.found, found, len(recoveries), raised, by=by, reason=reason)
         swept = [one for one in fenced if isinstance(one, SweepResult)]
         for start in range(0, len(recoveries), self._limits.cohort_size):
             swept += self._cohorts.drive(recoveries[start : start + self._limits.cohort_size])
@@ -150,15 +140,16 @@ def _ahead(cursor: Cursor[DictRow]) -> tuple[str, ...]:
 def _accept(
     cursor: Cursor[DictRow],
     server: Server,
+    found: Sequence[Difference] = (),
+    fenced_count: int = 0,
+    raised: Raised | None = None,
     *,
     by: str,
     reason: str,
-    fenced_count: int = 0,
-    differences: tuple[Difference, ...] = (),
-    **done: object,
 ) -> None:
-    """Accept the server, and record the act in the journal's own stream."""
-    accept(cursor, server, by=by, reason=reason, fenced_count=fenced_count, differences=differences)
+    """Accept the server, and record that in the journal's own stream; without `raised` numbers
+    nothing was lost."""
+    accept(cursor, server, by=by, reason=reason, fenced_count=fenced_count, differences=found)
     journal_stream.append(
         cursor,
         RestoreAccepted,
@@ -166,9 +157,11 @@ def _accept(
         reason=reason,
         system_identifier=str(server.system_identifier),
         timeline=server.timeline,
+        is_nothing_lost=raised is None,
         fenced_count=fenced_count,
-        difference_count=len(differences),
-        **done,
+        difference_count=len(found),
+        skipped_to_epoch=raised and raised.epochs.skipped_to,
+        skipped_to_position=raised and raised.positions.skipped_to,
     )
 
 

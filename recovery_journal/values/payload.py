@@ -133,12 +133,7 @@ def _written(writer: Writer, value: Value, name: str) -> bytes:
 
 
 def _refused(name: str, found: str, *, do: str = "convert it first") -> InvalidInput:
-    return InvalidInput(
-        name,
-        found=f"{found}, which cannot be encoded",
-        needed=NEEDED,
-        do=do,
-    )
+    return InvalidInput(name, found=f"{found}, which cannot be encoded", needed=NEEDED, do=do)
 
 
 BUILT_IN: Final = Values()

@@ -224,11 +224,7 @@ class Rebuild:
         """The share of one process. The first one reads the log in its order, and then helps with
         the ranges."""
         folding = RangeFolding(
-            self._database,
-            begun,
-            projections,
-            block_events=self._block_events,
-            count=count,
+            self._database, begun, projections, block_events=self._block_events, count=count
         )
         if no == 0:
             folding.fold_positions()
