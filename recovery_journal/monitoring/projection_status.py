@@ -15,7 +15,7 @@ from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.outdated import outdated
 from recovery_journal.read_models.following.tracking import Followed, FollowingState
 from recovery_journal.read_models.rebuild.rebuild_lock import is_under_way
-from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
+from recovery_journal.read_models.rebuild.registry import RebuildState, find
 
 LAG_COUNT_LIMIT: Final = 100_000
 
@@ -168,7 +168,7 @@ def _unfinished_rebuilds(
     """By name, those of its projections that are not switched yet; `known` are the program's
     own."""
     is_at_work = is_under_way(cursor, schema)
-    state = Registry().find(cursor)
+    state = find(cursor)
     if state is None:
         return {}
     found = {}

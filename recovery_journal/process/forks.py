@@ -54,12 +54,18 @@ class ForkedChild:
         """Wait for its end, up to a limit; an ended child is reaped."""
         deadline = time.monotonic() + limit_s
         while not self._is_gone:
-            left_s = deadline - time.monotonic()
-            if self._has_ended(max(left_s, 0)):
-                self._reap()
-            elif left_s <= 0:
-                return False
-        return True
+            left_s = max(deadline - time.monotonic(), 0)
+            if self._pidfd is None:
+                time.sleep(min(left_s, POLL_S))
+                self._is_gone = self._took_status(os.WNOHANG)
+            elif wait([self._pidfd], left_s):
+                # Until it is reaped its number is its own, so the signal cannot reach another
+                # group.
+                self._kill_group()
+                self._is_gone = self._took_status(0)
+            if left_s == 0:
+                break
+        return self._is_gone
 
     def kill(self) -> None:
         """Kill it and its group with SIGKILL, stopped or not; return once it is gone."""
@@ -105,19 +111,6 @@ class ForkedChild:
         with suppress(ProcessLookupError, PermissionError):  # the child has done it, or is gone
             os.setpgid(child_id, child_id)
         return child_id
-
-    def _has_ended(self, limit_s: float) -> bool:
-        if self._pidfd is not None:
-            return bool(wait([self._pidfd], limit_s))
-        time.sleep(min(limit_s, POLL_S))
-        return self._took_status(os.WNOHANG)
-
-    def _reap(self) -> None:
-        if self._pidfd is not None:
-            # Until it is reaped its number is its own, so the signal cannot reach another group.
-            self._kill_group()
-            self._took_status(0)
-        self._is_gone = True
 
     def _took_status(self, options: int) -> bool:
         try:

@@ -44,6 +44,15 @@ class Folded(Struct, frozen=True, kw_only=True):
     is_unreadable: bool = False
 
 
+def unfolded(error: RecoveryJournalError) -> Folded:
+    """The answer where a payload cannot be read, so that no reducer is called."""
+    return Folded(
+        error_class=type(error).__name__,
+        message=message_of(error),
+        is_unreadable=isinstance(error, CodecMissing),
+    )
+
+
 class ReducerChild(ForkedChild):
     """A fork that has the user's reducers as they are, lambdas too; it uses nothing else of its
     parent, and dies with it."""
@@ -107,11 +116,8 @@ def _folded(
             (name, values.decode_digested(output, what=f"the output of run step {ordinal}"))
             for ordinal, name, output in tail
         ]
-    except CodecMissing as lacking:
-        message, kind = message_of(lacking), type(lacking).__name__
-        return Folded(error_class=kind, message=message, is_unreadable=True)
     except RecoveryJournalError as error:
-        return Folded(error_class=type(error).__name__, message=message_of(error))
+        return unfolded(error)
     try:
         for name, output in outputs:
             state = finished("the reducer", reducer(state, name, output))

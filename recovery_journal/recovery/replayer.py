@@ -30,6 +30,7 @@ from recovery_journal.recovery.reducer_child import (
     Folded,
     ReducerChild,
     question,
+    unfolded,
 )
 from recovery_journal.store.keeping import KEEP_NOTHING, KeepAlive
 from recovery_journal.store.runs import RunStore, StoredStep
@@ -161,7 +162,7 @@ class TailReplayer:
             state = self.stored_start(tip, at_hand, keep_alive)
             tail = self._runs.stored_tail(tip, at_hand.outputs, keep_alive)
         except RecoveryJournalError as error:
-            return Folded(error_class=type(error).__name__, message=message_of(error))
+            return unfolded(error)
         return question(context.kind, state, tail, wants_state=False)
 
 
