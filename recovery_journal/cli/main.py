@@ -9,16 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from recovery_journal.cli import (
-    attempts,
-    listing,
-    log,
-    overview,
-    people,
-    restoring,
-    serving,
-    upkeep,
-)
+from recovery_journal.cli import attempts, log, overview, people, serving, upkeep
 from recovery_journal.cli.exits import ExitCode, report, table_for_help
 from recovery_journal.cli.output import (
     discard_output,
@@ -123,8 +114,8 @@ def journal(
 
 COMMANDS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
     "Recovering": (serving.init, serving.run, serving.sweep, serving.report_lost),
-    "Inspecting": (overview.status, listing.ready, attempts.history, attempts.show, log.log),
-    DECIDING: (people.resume, people.cancel, people.skip, restoring.after_restore),
+    "Inspecting": (overview.status, overview.ready, attempts.history, attempts.show, log.log),
+    DECIDING: (people.resume, people.cancel, people.skip, people.after_restore),
     "Maintaining the journal": (upkeep.rebuild, upkeep.prune),
 }
 for panel, commands in COMMANDS.items():
