@@ -270,7 +270,9 @@ class Database:
         return None
 
     def _reason(self, error: psycopg.Error) -> str:
-        return _one_line(error) if self._given.is_certain else UNSAID
+        if not self._given.is_certain:
+            return UNSAID
+        return " ".join(str(error).split()) or type(error).__name__
 
     def server_version(self, connection: Connection[DictRow]) -> int:
         """The server's version as libpq counts it: 160002 is 16.2."""
@@ -378,7 +380,3 @@ def _check_schema_name(schema: str) -> None:
 def above_debugging(record: logging.LogRecord) -> bool:
     """Whether a log record is above the debug level."""
     return record.levelno > logging.DEBUG
-
-
-def _one_line(error: psycopg.Error) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -57,11 +57,6 @@ class ReadyListener:
         return heard
 
     @property
-    def has_notice(self) -> bool:
-        """Whether there is one."""
-        return self._call is not None
-
-    @property
     def is_flooded(self) -> bool:
         """Whether so many arrive that reading them would keep a worker from its work."""
         return self._count > FLOOD_COUNT

@@ -152,11 +152,6 @@ class SessionLock:
         one."""
         return self._listener.take_notice()
 
-    @property
-    def has_notice(self) -> bool:
-        """Whether there is one."""
-        return self._listener.has_notice
-
     def settle(self) -> None:
         """Close the session that was abandoned to a flood, if there is one: no lease names its
         number any more."""
