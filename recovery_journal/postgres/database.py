@@ -320,14 +320,11 @@ class Database:
             return Connection[DictRow].connect(
                 "", autocommit=True, row_factory=dict_row, **{**self._options, **options}
             )
-        except psycopg.OperationalError as error:
+        except (psycopg.Error, ValueError) as error:
             # After a timeout psycopg's frames still hold the connection, in a cycle with the error:
             # the server, which may have accepted it meanwhile, would keep it until garbage is
             # collected.
             traceback.clear_frames(error.__traceback__)
-            if self._given.is_certain:
-                raise
-        except (psycopg.Error, ValueError):
             if self._given.is_certain:
                 raise
         # Raised here, so that no traceback shows the error whose message quotes the DSN.
