@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from recovery_journal.domain.replay import Reducer
 from recovery_journal.journal import Journal, validate_settings
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.postgres import schema as schemas
-from recovery_journal.postgres.accepted_servers import AcceptedServers
+from recovery_journal.postgres.accepted_servers import compare
 from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import EmbeddedServer
@@ -22,11 +23,7 @@ from recovery_journal.postgres.server_settings import DurabilityWeakened, words_
 from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.outdated import ProjectionOutdated
-from recovery_journal.read_models.schema import (
-    add_projections,
-    catalogue,
-    create_projections,
-)
+from recovery_journal.read_models.schema import add_projections, catalogue, create_projections
 from recovery_journal.recovery.sweep_result import StepObserver
 from recovery_journal.values.codec import Codec
 
@@ -84,12 +81,9 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     """
     _require(dsn=dsn, schema=schema)
     folder = None if data is None else inputs.folder("data", data)
+    limits = DEFAULTS if limits is None else limits
     validate_settings(
-        reducers=reducers,
-        codecs=codecs,
-        projections=projections,
-        limits=DEFAULTS if limits is None else limits,
-        observer=observer,
+        reducers=reducers, codecs=codecs, projections=projections, limits=limits, observer=observer
     )
     inputs.flag("must_exist", must_exist)
     inputs.flag("must_be_accepted", must_be_accepted)
@@ -98,37 +92,36 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     kept = inputs.durability(durability)
     schema = schema or os.environ.get(SCHEMA_VARIABLE) or DEFAULT_SCHEMA
     dsn = dsn or (None if folder else os.environ.get(DSN_VARIABLE))
-    server = None if dsn else EmbeddedServer.start(folder)
-    try:
+    with ExitStack() as on_error:
+        on_close = []
+        if not dsn:
+            server = EmbeddedServer.start(folder)
+            on_error.callback(server.close)
+            on_close.append(server.close)
+            dsn = server.dsn
         all_projections = catalogue(projections)
-        database = Database(dsn or _dsn_of(server), schema, durability=kept)
-        try:
-            if may_migrate:
-                schemas.migrate(database, must_be_own=must_be_own)
-            _make(database, all_projections, must_exist=must_exist, must_be_own=must_be_own)
-            database.guard(partial(_admit, database, must_be_accepted=must_be_accepted))
-            add_projections(database, all_projections)
-            journal = Journal(
-                database,
-                reducers=reducers,
-                codecs=codecs,
-                projections=all_projections,
-                limits=DEFAULTS if limits is None else limits,
-                observer=observer,
-                on_close=[server.close] if server else [],
-            )
-            for outdated in journal.outdated:
-                warnings.warn(str(outdated), ProjectionOutdated, stacklevel=2)
-            for name in journal.weakened:
-                warnings.warn(words_of(name), DurabilityWeakened, stacklevel=2)
-            return journal
-        except BaseException:
-            database.close()
-            raise
-    except BaseException:
-        if server:
-            server.close()
-        raise
+        database = Database(dsn, schema, durability=kept)
+        on_error.callback(database.close)
+        if may_migrate:
+            schemas.migrate(database, must_be_own=must_be_own)
+        _make(database, all_projections, must_exist=must_exist, must_be_own=must_be_own)
+        database.guard(partial(_admit, database, must_be_accepted=must_be_accepted))
+        add_projections(database, all_projections)
+        journal = Journal(
+            database,
+            reducers=reducers,
+            codecs=codecs,
+            projections=all_projections,
+            limits=limits,
+            observer=observer,
+            on_close=on_close,
+        )
+        for outdated in journal.outdated:
+            warnings.warn(str(outdated), ProjectionOutdated, stacklevel=2)
+        for name in journal.weakened:
+            warnings.warn(words_of(name), DurabilityWeakened, stacklevel=2)
+        on_error.pop_all()
+    return journal
 
 
 def _require(*, dsn: object, schema: object) -> None:
@@ -156,9 +149,4 @@ def _admit(database: Database, connection: Connection[DictRow], *, must_be_accep
     """Refuse a schema that was migrated, and a server that was replaced, since the last time."""
     schemas.require_usable(connection, database.schema)
     if must_be_accepted:
-        AcceptedServers(database).require(connection)
-
-
-def _dsn_of(server: EmbeddedServer | None) -> str:
-    assert server is not None
-    return server.dsn
+        compare(connection).require(database.schema)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
 from recovery_journal.monitoring.quarantine_notifier import Hook
 from recovery_journal.process.back_off import LONGEST_OUTAGE_PAUSE_S, BackOff, with_jitter
-from recovery_journal.process.signals import stopping_on_signals
+from recovery_journal.process.signals import running_beside, stopping_on_signals
 from recovery_journal.recovery.sweep_result import SweepResult
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ class Sweeper:
         self._on_swept = on_swept
         self._on_problem = on_problem
         self._on_quarantine = on_quarantine
-        self._failures: list[BaseException] = []
         self._longest_pause_s = longest_pause_s
         self._stop = threading.Event()
 
@@ -86,36 +86,20 @@ class Sweeper:
                     rest_s = 0.0
                 self._watch(max(back_off.pause_s(), rest_s))
 
-    @contextmanager
-    def _notifying(self) -> Iterator[None]:
-        """Within this context, a thread beside the sweeps calls the hook. The thread is a daemon,
-        so that a second request to stop never waits for the hook."""
+    def _notifying(self) -> AbstractContextManager[None]:
+        """Within this context, a thread beside the sweeps calls the hook, if there is one."""
         if self._on_quarantine is None:
-            yield
-            return
-        thread = threading.Thread(target=self._notify, args=(self._on_quarantine,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
-        if self._failures:
-            raise self._failures[0]
+            return nullcontext()
+        return running_beside(partial(self._notify, self._on_quarantine), stop=self._stop)
 
     def _notify(self, hook: Hook) -> None:
-        try:
-            while True:
-                try:
-                    self._journal.notify_quarantines(hook, on_problem=self._on_problem)
-                except Retry as problem:
-                    self._on_problem(problem)
-                if self._stop.wait(with_jitter(LONGEST_PAUSE_S)):
-                    return
-        except BaseException as error:  # noqa: BLE001 - handed to the sweeping thread, which raises it
-            self._failures.append(error)
-        finally:
-            self._stop.set()
+        while True:
+            try:
+                self._journal.notify_quarantines(hook, on_problem=self._on_problem)
+            except Retry as problem:
+                self._on_problem(problem)
+            if self._stop.wait(with_jitter(LONGEST_PAUSE_S)):
+                return
 
     def _watch(self, limit_s: float) -> None:
         """Poll the session locks until one ends, or until this time is over."""

@@ -1,15 +1,25 @@
 """PostgreSQL servers that a test may do anything to."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 import psutil
 
 from recovery_journal.postgres.cluster import Cluster, StopMode
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.postgres.embedded import embedded_cluster
 
 GONE_LIMIT_S = 30
+
+
+def server_started_at(database: Database) -> datetime:
+    """When the server was started, by its own clock."""
+    with database.cursor() as cursor:
+        row = one(cursor.execute("SELECT pg_postmaster_start_time() AS started"))
+    started: datetime = row["started"]
+    return started
 
 
 @dataclass(frozen=True)

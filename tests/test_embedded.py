@@ -264,7 +264,7 @@ def test_a_stale_process_number_that_another_process_now_has_stops_no_start(
         pass
     account = server_account()
     stranger = subprocess.Popen(
-        ["cat"], stdin=subprocess.PIPE, user=None if account is None else account.uid
+        ["cat"], stdin=subprocess.PIPE, user=None if account is None else account.pw_uid
     )
     stale = [str(stranger.pid), str(server_folder / "data"), "0", "5432", "", "", "", "ready"]
     (server_folder / "data" / leftover).write_text("\n".join(stale) + "\n")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from recovery_journal import inputs
 from recovery_journal.cli import page, words
-from recovery_journal.cli.attempt_history import AttemptHistory, RecoveryPhases, history_of, phases
+from recovery_journal.cli.attempt_history import AttemptHistory, history_of, phases
 from recovery_journal.cli.changes import Change, changes, fields, shown
 from recovery_journal.cli.essentials import essentials, tag_shown
 from recovery_journal.cli.options import AsJson, At, Moment, moment_of
@@ -35,16 +35,6 @@ VersionNo = Annotated[
     int | None,
     typer.Option("--version", metavar="N", min=1, help="As of the attempt's N-th event."),
 ]
-
-
-class HistoryDocument(Struct, frozen=True, kw_only=True):
-    """The output of `history --json`."""
-
-    attempt_id: str
-    run_id: str
-    stage: str
-    entries: list[HistoryEntry]
-    recoveries: list[RecoveryPhases]
 
 
 class ChangedEntry(Struct, frozen=True, kw_only=True):
@@ -87,16 +77,17 @@ def history(
     with journal_of(context) as journal:
         whole = history_of(journal, attempt, recovery)
     part, last = whole.part(), whole.steps[-1].after
-    document = HistoryDocument(
-        attempt_id=last.attempt_id,
-        run_id=last.run_id,
-        stage=last.stage.value,
-        entries=[one.entry for one in part],
-        recoveries=phases(part),
-    )
+    phases_found = phases(part)
+    document = {
+        "attempt_id": last.attempt_id,
+        "run_id": last.run_id,
+        "stage": last.stage,
+        "entries": [one.entry for one in part],
+        "recoveries": phases_found,
+    }
     parts: list[RenderableType] = [heading(last), Text(), timeline(part)]
-    if document.recoveries:
-        parts += [Text(), recoveries(document.recoveries)]
+    if phases_found:
+        parts += [Text(), recoveries(phases_found)]
     page.show_result(document, parts, as_json=as_json)
     _require_whole(whole, as_json=as_json)
 

@@ -7,7 +7,6 @@ from enum import IntEnum
 from functools import partial
 from typing import Any, Final, Self
 
-import msgspec
 import psycopg
 import typer
 
@@ -119,4 +118,4 @@ def _say_json(kind: str, message: str, code: ExitCode) -> None:
     # The user's input may hold bytes that are no UTF-8; JSON cannot.
     message = message.encode(errors="backslashreplace").decode()
     document = {"error": {"type": kind, "message": message, "exit_code": code.value}}
-    print(page.harmless(msgspec.json.encode(document).decode(), sys.stderr), file=sys.stderr)  # noqa: T201 - as above
+    print(page.json_text(document), file=sys.stderr)  # noqa: T201 - as above

@@ -44,8 +44,7 @@ def log(
         typer.Option(min=0, metavar="POSITION", help="Begin after this position; 0 is the start."),
     ] = None,
     limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many at most; without --after, the newest 20."),
+        int | None, typer.Option(min=1, help="How many at most; without --after, the newest 20.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

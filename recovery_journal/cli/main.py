@@ -9,16 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from recovery_journal.cli import (
-    attempts,
-    listing,
-    log,
-    overview,
-    people,
-    restoring,
-    serving,
-    upkeep,
-)
+from recovery_journal.cli import attempts, log, overview, people, serving, upkeep
 from recovery_journal.cli.exits import ExitCode, report, table_for_help
 from recovery_journal.cli.output import (
     discard_output,
@@ -38,10 +29,7 @@ from recovery_journal.postgres.connection_string import (
 from recovery_journal.postgres.session_settings import Durability
 from recovery_journal.process.identity import program
 
-SERVING: Final = "Recovering"
-INSPECTING: Final = "Inspecting"
 DECIDING: Final = "Deciding (with --by and --reason, which the log keeps)"
-UPKEEP: Final = "Maintaining the journal"
 
 # These name the journal and not the action, so they may also stand after the command.
 GLOBAL_OPTIONS: Final = ("--dsn", "--schema", "--data", "--app", "--durability")
@@ -125,10 +113,10 @@ def journal(
 
 
 COMMANDS: Final[dict[str, tuple[Callable[..., object], ...]]] = {
-    SERVING: (serving.init, serving.run, serving.sweep, serving.report_lost),
-    INSPECTING: (overview.status, listing.ready, attempts.history, attempts.show, log.log),
-    DECIDING: (people.resume, people.cancel, people.skip, restoring.after_restore),
-    UPKEEP: (upkeep.rebuild, upkeep.prune),
+    "Recovering": (serving.init, serving.run, serving.sweep, serving.report_lost),
+    "Inspecting": (overview.status, overview.ready, attempts.history, attempts.show, log.log),
+    DECIDING: (people.resume, people.cancel, people.skip, people.after_restore),
+    "Maintaining the journal": (upkeep.rebuild, upkeep.prune),
 }
 for panel, commands in COMMANDS.items():
     if panel is DECIDING:

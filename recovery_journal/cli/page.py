@@ -3,6 +3,7 @@
 Off a terminal nothing is cut or wrapped, so that ids can be searched for and cut out.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,33 +20,18 @@ UNLIMITED_WIDTH: Final = 10_000
 TERMINAL_WIDTH: Final = 80
 LONGEST_NUMBER: Final = 5  # digits
 
-STYLES: Final = {
-    "held": "green",
-    "expired": "red",
-    "recovering": "yellow",
-    "reloaded": "yellow",
-    "replayed": "yellow",
-    "ready": "cyan",
-    "waiting": "magenta",
-    "quarantined": "bold red",
-    "completed": "green",
-    "ended": "dim",
-    "failed": "red",
-    "cancelled": "dim",
-    "following": "green",
-    "stopped": "bold red",
-    "rebuilding": "yellow",
-    "outdated": "bold yellow",
-    "not_of_this_program": "dim",
-    "lease-granted": "green",
-    "lease-expired": "red",
-    "ready-for-dispatch": "cyan",
-    "dispatched": "green",
-    "checkpoint-reloaded": "yellow",
-    "step-failed": "red",
-    "stale-write-refused": "bold red",
-    "lease-ended": "bold",
+NAMES_BY_STYLE: Final = {
+    "green": "held completed following lease-granted dispatched",
+    "red": "expired failed lease-expired step-failed",
+    "yellow": "recovering reloaded replayed rebuilding checkpoint-reloaded",
+    "cyan": "ready ready-for-dispatch",
+    "magenta": "waiting",
+    "bold red": "quarantined stopped stale-write-refused",
+    "dim": "ended cancelled not_of_this_program",
+    "bold yellow": "outdated",
+    "bold": "lease-ended",
 }
+STYLES: Final = {name: style for style, names in NAMES_BY_STYLE.items() for name in names.split()}
 
 
 def console(*, is_error: bool = False) -> Console:
@@ -81,46 +67,27 @@ def show(*parts: RenderableType) -> None:
 def show_result(document: object, parts: Iterable[RenderableType], *, as_json: bool) -> None:
     """Print what a command found or did: the document for programs, or its parts for people."""
     if as_json:
-        _write_json(msgspec.json.format(msgspec.json.encode(document), indent=2))
+        _write_json(document, indent=2)
     else:
         show(*parts)
 
 
 def show_json_line(document: object) -> None:
     """Print one document of a stream, on one line."""
-    _write_json(msgspec.json.encode(document))
+    _write_json(document)
 
 
-def _write_json(document: bytes) -> None:
-    sys.stdout.write(f"{harmless(document.decode(), sys.stdout)}\n")
+def json_text(document: object, *, indent: int | None = None) -> str:
+    """A document as JSON of printable ASCII, so that nothing stored can control a terminal, and
+    every encoding has its characters."""
+    values = json.loads(msgspec.json.encode(document))
+    separators = None if indent else (",", ":")
+    return json.dumps(values, indent=indent, separators=separators).replace("\x7f", "\\u007f")
+
+
+def _write_json(document: object, *, indent: int | None = None) -> None:
+    sys.stdout.write(f"{json_text(document, indent=indent)}\n")
     sys.stdout.flush()
-
-
-def harmless(document: str, stream: TextIO) -> str:
-    """The same JSON, with everything that could control a terminal escaped: C1 controls, marks that
-    turn the direction of writing, all else that is not printable; and what the stream's encoding
-    lacks."""
-    if document.isascii() and "\x7f" not in document:
-        return document
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return "".join(
-        letter if _is_harmless(letter, encoding) else _json_escape(letter) for letter in document
-    )
-
-
-def _is_harmless(letter: str, encoding: str) -> bool:
-    if not letter.isprintable():
-        return letter == "\n"
-    try:
-        letter.encode(encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _json_escape(letter: str) -> str:
-    units = letter.encode("utf-16-be", errors="surrogatepass")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def text(content: object, style: str = "") -> Text:

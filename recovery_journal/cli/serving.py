@@ -2,7 +2,6 @@
 
 import sys
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -18,7 +17,7 @@ from recovery_journal.journal import Journal
 from recovery_journal.monitoring.quarantine_notifier import Hook, QuarantineCommand
 from recovery_journal.postgres.connection_string import DSN_VARIABLE
 from recovery_journal.postgres.schema import newest_version
-from recovery_journal.process.signals import stopping_on_signals
+from recovery_journal.process.signals import running_beside, stopping_on_signals
 from recovery_journal.process.throttle import Throttle
 from recovery_journal.read_models.following.follower import Follower
 from recovery_journal.recovery.sweep_result import SweepResult
@@ -159,36 +158,20 @@ class Service:
         self._swept_count = self._ready_count = 0
         self._throttle = Throttle(REPEATED_PROBLEM_S)
         self._stop = threading.Event()
-        self._failures: list[BaseException] = []
 
     def run(self) -> None:
         """Run until stopped; when one of the two fails, the other is stopped and the error
         raised."""
+        loops = (self._sweeper.run, self._follower.run)
         with stopping_on_signals(self._stop):
             self._print_start()
-            # Daemons, so that a second request to stop never waits for them.
-            threads = [
-                threading.Thread(target=self._guarded, args=(loop,), daemon=True)
-                for loop in (self._sweeper.run, self._follower.run)
-            ]
-            for thread in threads:
-                thread.start()
-            self._stop.wait()
-            self._sweeper.stop()
-            self._follower.stop()
-            for thread in threads:
-                thread.join()
-        if self._failures:
-            raise self._failures[0]
+            with running_beside(*loops, stop=self._stop):
+                try:
+                    self._stop.wait()
+                finally:
+                    self._sweeper.stop()
+                    self._follower.stop()
         self._print_stop()
-
-    def _guarded(self, loop: Callable[[], None]) -> None:
-        try:
-            loop()
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
-            self._failures.append(error)
-        finally:
-            self._stop.set()
 
     def _print_start(self) -> None:
         schema, server = self._journal.database.schema, self._journal.database.server

@@ -29,8 +29,7 @@ def rebuild(
     ] = None,
     *,
     check: Annotated[
-        bool,
-        typer.Option("--check", help="Change nothing: compare the rows with the log."),
+        bool, typer.Option("--check", help="Change nothing: compare the rows with the log.")
     ] = False,
     process_count: Annotated[
         int | None,

@@ -14,7 +14,7 @@ from recovery_journal.domain.events import FIRST_VERSION
 from recovery_journal.limits import Limits
 from recovery_journal.log.open_writers import open_writers
 from recovery_journal.monitoring.projection_status import ProjectionState, ProjectionStatus
-from recovery_journal.postgres.accepted_servers import AcceptedServers
+from recovery_journal.postgres.accepted_servers import compare
 from recovery_journal.postgres.database import one
 
 OPEN_S: Final = 1.0
@@ -129,7 +129,6 @@ class Delay(Struct, frozen=True, kw_only=True):
 
 def delays(
     cursor: Cursor[DictRow],
-    servers: AcceptedServers,
     limits: Limits,
     projections: list[ProjectionStatus],
     *,
@@ -139,7 +138,7 @@ def delays(
 ) -> list[Delay]:
     """All delays that are found, the gravest first."""
     found = [
-        *_of_server(cursor, servers),
+        *_of_server(cursor),
         *_of_attempts(cursor, limits),
         *_of_projections(projections, settled=settled, last=last, now=now),
         *_of_writers(cursor),
@@ -147,8 +146,8 @@ def delays(
     return sorted(found, key=lambda delay: GRAVITY.index(delay.kind))
 
 
-def _of_server(cursor: Cursor[DictRow], servers: AcceptedServers) -> Iterator[Delay]:
-    comparison = servers.compare(cursor)
+def _of_server(cursor: Cursor[DictRow]) -> Iterator[Delay]:
+    comparison = compare(cursor)
     if not comparison.is_accepted:
         yield Delay(
             kind=DelayKind.SERVER_NOT_ACCEPTED,

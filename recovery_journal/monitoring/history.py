@@ -138,8 +138,5 @@ def _entry(row: Row) -> HistoryEntry:
             problem=str(error),
         )
     return HistoryEntry(
-        position=row.position,
-        recorded_at=row.recorded_at,
-        event=event,
-        is_skipped=row.is_skipped,
+        position=row.position, recorded_at=row.recorded_at, event=event, is_skipped=row.is_skipped
     )

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from psycopg.rows import DictRow
+
 from recovery_journal import inputs
 from recovery_journal.domain.errors import StoreBusy, UnknownAttempt
 from recovery_journal.log.reader import SettledReader
@@ -12,29 +14,28 @@ from recovery_journal.read_models.tables.row_errors import translating_read_erro
 
 # The query skips what the moments projection knows: at or below its position nothing was recorded
 # after the moment. The next of its rows, if there is one, is behind the event that is searched.
-FIRST_AFTER = """
-SELECT notification_id AS position
+LAST_BEFORE = """
+WITH passed AS (
+    SELECT notification_id AS position
+    FROM journal_events
+    WHERE notification_id > coalesce(
+            (
+                SELECT position
+                FROM projection_moments
+                WHERE latest_at <= %(moment)s
+                ORDER BY latest_at DESC, position DESC
+                LIMIT 1
+            ),
+            0
+        )
+        AND notification_id <= %(upto)s
+        AND recorded_at > %(moment)s
+    ORDER BY notification_id
+    LIMIT 1
+)
+SELECT coalesce(max(notification_id), 0) AS position, EXISTS (TABLE passed) AS is_passed
 FROM journal_events
-WHERE notification_id > coalesce(
-        (
-            SELECT position
-            FROM projection_moments
-            WHERE latest_at <= %(moment)s
-            ORDER BY latest_at DESC, position DESC
-            LIMIT 1
-        ),
-        0
-    )
-    AND notification_id <= %(upto)s
-    AND recorded_at > %(moment)s
-ORDER BY notification_id
-LIMIT 1
-"""
-
-LAST_BELOW = """
-SELECT coalesce(max(notification_id), 0) AS position
-FROM journal_events
-WHERE notification_id < %(position)s
+WHERE notification_id < coalesce((TABLE passed), %(upto)s::bigint + 1)
 """
 
 RECORDED_AT = """
@@ -104,12 +105,11 @@ class Positions:
 
     def _at_time(self, moment: datetime) -> int:
         """Most times are long past, so the moments projection suffices to find them."""
-        upto = self._settled.followed()
-        passed = self._first_after(moment, upto)
-        if passed is None:
-            upto = self._settled.reach(self._reader.last_position())
-            passed = self._first_after(moment, upto)
-        return self._last_below(upto + 1 if passed is None else passed)
+        found = self._last_before(moment, self._settled.followed())
+        if not found["is_passed"]:
+            found = self._last_before(moment, self._settled.reach(self._reader.last_position()))
+        position: int = found["position"]
+        return position
 
     def _require(self, position: int) -> None:
         if position <= self._settled.followed():
@@ -128,14 +128,7 @@ class Positions:
                 limit=f"{SETTLING_S:g} s",
             )
 
-    def _first_after(self, moment: datetime, upto: int) -> int | None:
+    def _last_before(self, moment: datetime, upto: int) -> DictRow:
         wanted = {"moment": moment, "upto": upto}
         with translating_read_errors(MOMENTS), self._database.cursor() as cursor:
-            row = cursor.execute(FIRST_AFTER, wanted, prepare=True).fetchone()
-        return None if row is None else row["position"]
-
-    def _last_below(self, position: int) -> int:
-        with self._database.cursor() as cursor:
-            wanted = {"position": position}
-            below: int = one(cursor.execute(LAST_BELOW, wanted, prepare=True))["position"]
-        return below
+            return one(cursor.execute(LAST_BEFORE, wanted, prepare=True))

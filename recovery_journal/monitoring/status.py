@@ -17,7 +17,6 @@ from recovery_journal.log.reader import SettledReader
 from recovery_journal.monitoring.delays import Delay, delays
 from recovery_journal.monitoring.projection_status import ProjectionStatus, projection_status
 from recovery_journal.monitoring.protections import missing_protections
-from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.postgres.database import ONE_SNAPSHOT, Database, one
 from recovery_journal.postgres.schema_privileges import creators
 from recovery_journal.postgres.server_settings import weakened, words_of
@@ -192,7 +191,6 @@ class StatusReading:
         self._settled = SettledPosition(database, reader)
         self._projections = projections
         self._limits = limits
-        self._servers = AcceptedServers(database)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -228,13 +226,7 @@ class StatusReading:
                 **one(cursor.execute(SERVER)),
             )
             delayed = delays(
-                cursor,
-                self._servers,
-                self._limits,
-                projections,
-                settled=settled,
-                last=last,
-                now=server.now,
+                cursor, self._limits, projections, settled=settled, last=last, now=server.now
             )
             return Status(
                 server=server,

@@ -6,15 +6,14 @@ and a standby carry the identity of their origin.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-import msgspec
+import msgspec.structs
 from msgspec import Struct
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.domain.errors import ServerReplaced
-from recovery_journal.postgres.database import Database
 
 # By the log's name and not by pg_control_checkpoint(), which shows a promoted server's new timeline
 # only after its next checkpoint. A standby has no timeline of its own.
@@ -79,46 +78,34 @@ class Comparison(Struct, frozen=True, kw_only=True):
             raise ServerReplaced(schema, found=str(self.found), needed=accepted)
 
 
-class AcceptedServers:
-    """The table of servers that a schema's journal was accepted on."""
+def compare(cursor: Cursor[DictRow] | Connection[DictRow]) -> Comparison:
+    """The server behind this cursor, and the accepted one."""
+    row = cursor.execute(COMPARE).fetchone()
+    assert row is not None
+    accepted = None
+    if row["accepted_system_identifier"] is not None:
+        accepted = Server(
+            system_identifier=row["accepted_system_identifier"], timeline=row["accepted_timeline"]
+        )
+    found = Server(system_identifier=row["system_identifier"], timeline=row["timeline"])
+    return Comparison(found=found, accepted=accepted)
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
-    def compare(self, cursor: Cursor[DictRow] | Connection[DictRow]) -> Comparison:
-        """The server behind this cursor, and the accepted one."""
-        row = cursor.execute(COMPARE).fetchone()
-        assert row is not None
-        accepted = None
-        if row["accepted_system_identifier"] is not None:
-            accepted = Server(
-                system_identifier=row["accepted_system_identifier"],
-                timeline=row["accepted_timeline"],
-            )
-        found = Server(system_identifier=row["system_identifier"], timeline=row["timeline"])
-        return Comparison(found=found, accepted=accepted)
-
-    def require(self, cursor: Cursor[DictRow] | Connection[DictRow]) -> None:
-        """Raise `ServerReplaced` unless this is the server that was accepted last."""
-        self.compare(cursor).require(self._database.schema)
-
-    def accept(
-        self,
-        cursor: Cursor[DictRow],
-        server: Server,
-        *,
-        by: str,
-        reason: str,
-        fenced_count: int = 0,
-        differences: Sequence[Struct] = (),
-    ) -> None:
-        """Accept a server, by this person's decision."""
-        values: dict[str, Any] = {
-            "system_identifier": server.system_identifier,
-            "timeline": server.timeline,
-            "by": by,
-            "reason": reason,
-            "fenced_count": fenced_count,
-            "differences": msgspec.json.encode(differences).decode(),
-        }
-        cursor.execute(ACCEPT, values)
+def accept(
+    cursor: Cursor[DictRow],
+    server: Server,
+    *,
+    by: str,
+    reason: str,
+    fenced_count: int = 0,
+    differences: Sequence[Struct] = (),
+) -> None:
+    """Accept a server, by this person's decision."""
+    values = {
+        **msgspec.structs.asdict(server),
+        "by": by,
+        "reason": reason,
+        "fenced_count": fenced_count,
+        "differences": msgspec.json.encode(differences).decode(),
+    }
+    cursor.execute(ACCEPT, values)

@@ -5,8 +5,6 @@ import pwd
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 from recovery_journal.domain.errors import EmbeddedServerUnavailable
 
@@ -16,21 +14,9 @@ MAKE_LIMIT_S = 10
 POLL_S = 0.05
 
 
-@dataclass(frozen=True)
-class ServerAccount:
-    """A system account for the server: PostgreSQL refuses to run as root."""
-
-    uid: int
-    gid: int
-
-    def own(self, folder: Path) -> None:
-        """Make the account the owner of a folder that was just made."""
-        os.chown(folder, self.uid, self.gid, follow_symlinks=False)
-
-
-def server_account() -> ServerAccount | None:
-    """The account to change to, made when missing; None where the server may run under this
-    process's user."""
+def server_account() -> pwd.struct_passwd | None:
+    """The system account to change to, made when missing: PostgreSQL refuses to run as root. None
+    where the server may run under this process's user."""
     if os.geteuid() != 0:
         return None
     found = _find()
@@ -42,7 +28,7 @@ def server_uid() -> int | None:
     if os.geteuid() != 0:
         return os.geteuid()
     found = _find()
-    return None if found is None else found.uid
+    return None if found is None else found.pw_uid
 
 
 def server_user() -> str | None:
@@ -54,15 +40,14 @@ def server_user() -> str | None:
         return None
 
 
-def _find() -> ServerAccount | None:
+def _find() -> pwd.struct_passwd | None:
     try:
-        entry = pwd.getpwnam(NAME)
+        return pwd.getpwnam(NAME)
     except KeyError:
         return None
-    return ServerAccount(entry.pw_uid, entry.pw_gid)
 
 
-def _make() -> ServerAccount:
+def _make() -> pwd.struct_passwd:
     if shutil.which("useradd") is None:
         raise EmbeddedServerUnavailable(
             f"root may not run it, and there is no useradd to make the account {NAME!r}"

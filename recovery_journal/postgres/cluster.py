@@ -154,8 +154,8 @@ class Cluster:
                 [str(runnable(self.bin_path) / program), *arguments],
                 cwd="/",  # this process's directory may be closed to the server's account
                 env={name: text for name, text in os.environ.items() if name[:2] != "PG"},
-                user=None if account is None else account.uid,
-                group=None if account is None else account.gid,
+                user=None if account is None else account.pw_uid,
+                group=None if account is None else account.pw_gid,
                 extra_groups=None if account is None else [],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -172,14 +172,6 @@ class Cluster:
             )
 
 
-def _owner(path: Path) -> str:
-    """The account that owns it, empty where it has no name, as in a container."""
-    try:
-        return path.owner()
-    except KeyError:
-        return ""
-
-
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700)
@@ -187,7 +179,7 @@ def _make_private(folder: Path) -> None:
         raise EmbeddedServerUnavailable(f"{folder} cannot be made: {error.strerror}") from error
     account = server_account()
     if account is not None:
-        account.own(folder)
+        os.chown(folder, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:

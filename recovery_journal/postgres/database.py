@@ -8,7 +8,6 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from itertools import count
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -89,10 +88,8 @@ class _Session:
         return self.process_id == os.getpid() and not self.connection.closed
 
     def _close(self) -> None:
-        if self.process_id == os.getpid():
+        if self.process_id == os.getpid():  # a child's copy stays, see `OpenConnections`
             self.connection.close()
-        else:
-            _INHERITED.append(self)
 
 
 class _Thread:
@@ -107,11 +104,6 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.thread = _Thread()
-
-
-# Sessions of a parent process, which a child neither closes nor drops: if one were dropped,
-# psycopg's finalizer would run, which warns about open connections.
-_INHERITED: list[_Session] = []
 
 
 class Database:
@@ -278,14 +270,9 @@ class Database:
         return None
 
     def _reason(self, error: psycopg.Error) -> str:
-        return _one_line(error) if self._given.is_certain else UNSAID
-
-    def server_started_at(self) -> datetime:
-        """When the server was started, by its own clock."""
-        with self.cursor() as cursor:
-            statement = "SELECT pg_postmaster_start_time() AS started"
-            started: datetime = one(cursor.execute(statement))["started"]
-        return started
+        if not self._given.is_certain:
+            return UNSAID
+        return " ".join(str(error).split()) or type(error).__name__
 
     def server_version(self, connection: Connection[DictRow]) -> int:
         """The server's version as libpq counts it: 160002 is 16.2."""
@@ -333,14 +320,11 @@ class Database:
             return Connection[DictRow].connect(
                 "", autocommit=True, row_factory=dict_row, **{**self._options, **options}
             )
-        except psycopg.OperationalError as error:
+        except (psycopg.Error, ValueError) as error:
             # After a timeout psycopg's frames still hold the connection, in a cycle with the error:
             # the server, which may have accepted it meanwhile, would keep it until garbage is
             # collected.
             traceback.clear_frames(error.__traceback__)
-            if self._given.is_certain:
-                raise
-        except (psycopg.Error, ValueError):
             if self._given.is_certain:
                 raise
         # Raised here, so that no traceback shows the error whose message quotes the DSN.
@@ -393,7 +377,3 @@ def _check_schema_name(schema: str) -> None:
 def above_debugging(record: logging.LogRecord) -> bool:
     """Whether a log record is above the debug level."""
     return record.levelno > logging.DEBUG
-
-
-def _one_line(error: psycopg.Error) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,12 +1,12 @@
 """The embedded PostgreSQL server: one per data folder, shared by the processes of one user."""
 
 import atexit
+import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import platformdirs
@@ -48,7 +48,6 @@ class EmbeddedServer:
     def __init__(self, cluster: Cluster, use: int) -> None:
         self._cluster = cluster
         self._use: int | None = use
-        self._process_id = os.getpid()
         atexit.register(self.close)
         leave_in_children(self)
 
@@ -82,7 +81,7 @@ class EmbeddedServer:
     def close(self) -> None:
         """Give up this use; the last one stops the server. Idempotent, and without effect in a
         forked child."""
-        if self._use is None or self._process_id != os.getpid():
+        if self._use is None:
             return
         with _gate(self._cluster.folder):
             _unlock(self._use)
@@ -102,12 +101,7 @@ class EmbeddedServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -178,8 +172,6 @@ def _gate(folder: Path) -> Iterator[None]:
 def _try_lock(path: Path, *, shared: bool) -> int | None:
     """An open file with a lock of its own, or None while another process holds a conflicting
     one."""
-    import fcntl  # not on Windows, where the wheel's programs would need another way altogether
-
     number = open_own_file(path, os.O_RDWR)
     try:
         fcntl.flock(number, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -190,8 +182,6 @@ def _try_lock(path: Path, *, shared: bool) -> int | None:
 
 
 def _unlock(number: int) -> None:
-    import fcntl  # as above
-
     # Unlocked explicitly: a child forked meanwhile has the same file open, so closing would not
     # unlock it.
     fcntl.flock(number, fcntl.LOCK_UN)

@@ -4,61 +4,155 @@ import ctypes
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NoReturn, Protocol, TypeAlias
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Final, NoReturn, Protocol
 from weakref import WeakSet
 
 from recovery_journal.process.signals import SIGNALS
 
 ORPHANED: Final = 80
 """The exit code of a child whose parent was gone before the kernel could be asked to watch it."""
-UNBORN: Final = 70
-"""The exit code of a child that could not begin its life."""
+RAISED: Final = 70
+"""The exit code of a child whose life ended in an exception that nothing caught."""
+
+DEATH_LIMIT_S: Final = 10.0  # from SIGKILL to the end of the process
+POLL_S: Final = 0.02
 
 PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
-SignalMask: TypeAlias = set[int | signal.Signals]
+Life = Callable[[Connection], int]
+"""A child's whole life: called with its end of the link, returns its exit code."""
 
 
-def fork_in_group(live: Callable[[SignalMask], NoReturn]) -> int:
-    """Fork a process in a group of its own, so that a terminal's Ctrl-C reaches only the parent and
-    a kill includes what the child has forked itself; return its id. Raises `OSError` where no more
-    processes are available.
+class ForkedChild:
+    """A forked process, with a link between it and its parent.
 
-    `live` is its whole life. SIGTERM and SIGINT are blocked when it begins and have their default
-    action: it sets the mask that it is given as soon as it is ready for them.
+    It has a group of its own, so that a terminal's Ctrl-C reaches only the parent and a kill
+    includes what the child has forked itself. SIGTERM and SIGINT have their default action.
     """
-    parent_id = os.getpid()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # A signal between the fork and the child's own handlers would run the parent's handlers in the
-    # child.
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def __init__(self, live: Life) -> None:
+        """Raises `OSError` where no more processes are available."""
+        self.link, theirs = Pipe(duplex=True)
+        try:
+            self.pid = self._fork(live, theirs)
+        except OSError:
+            self.link.close()
+            raise
+        finally:
+            theirs.close()
+        self._pidfd = _pidfd(self.pid)
+        self._status: int | None = None
+        self._is_gone = False
+
+    def is_gone_within(self, limit_s: float) -> bool:
+        """Wait for its end, up to a limit; an ended child is reaped."""
+        deadline = time.monotonic() + limit_s
+        while not self._is_gone:
+            left_s = max(deadline - time.monotonic(), 0)
+            if self._pidfd is None:
+                time.sleep(min(left_s, POLL_S))
+                self._is_gone = self._took_status(os.WNOHANG)
+            elif wait([self._pidfd], left_s):
+                # Until it is reaped its number is its own, so the signal cannot reach another
+                # group.
+                self._kill_group()
+                self._is_gone = self._took_status(0)
+            if left_s == 0:
+                break
+        return self._is_gone
+
+    def kill(self) -> None:
+        """Kill it and its group with SIGKILL, stopped or not; return once it is gone."""
+        if self._is_gone:
+            return
+        self._kill_group()
+        if not self.is_gone_within(DEATH_LIMIT_S):
+            raise TimeoutError(
+                f"child {self.pid} outlived SIGKILL by {DEATH_LIMIT_S:g} s: the kernel keeps it, "
+                "see what it waits for, such as a file system that does not answer"
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended: a negative number is a signal's. None where it lives, or where another part
+        of the program took its status."""
+        return None if self._status is None else os.waitstatus_to_exitcode(self._status)
+
+    def close(self) -> None:
+        """Kill it, if it is alive, and release what the parent has open for it."""
+        try:
+            self.kill()
+        finally:
+            self.link.close()
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
+
+    def _fork(self, live: Life, link: Connection) -> int:
+        parent_id = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A signal between the fork and the child's own handlers would run the parent's handlers in
+        # the child.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            child_id = os.fork()
+            if child_id == 0:
+                self.link.close()
+                _begin(live, link, parent_id, held)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        with suppress(ProcessLookupError, PermissionError):  # the child has done it, or is gone
+            os.setpgid(child_id, child_id)
+        return child_id
+
+    def _took_status(self, options: int) -> bool:
+        try:
+            pid, status = os.waitpid(self.pid, options)
+        except ChildProcessError:  # SIGCHLD is ignored, or other code waits for every child
+            return True
+        if pid == self.pid:
+            self._status = status
+        return pid == self.pid
+
+    def _kill_group(self) -> None:
+        # macOS refuses to signal a group that has ended but is not reaped.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def _pidfd(pid: int) -> int | None:
+    """A file that becomes readable when the process ends, where the system has such."""
     try:
-        child_id = os.fork()
-        if child_id == 0:
-            _begin(live, parent_id, held)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-    with suppress(ProcessLookupError, PermissionError):  # the child has done it, or is gone
-        os.setpgid(child_id, child_id)
-    return child_id
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
-def _begin(live: Callable[[SignalMask], NoReturn], parent_id: int, mask: SignalMask) -> NoReturn:
+def _begin(
+    live: Life, link: Connection, parent_id: int, mask: set[int | signal.Signals]
+) -> NoReturn:
+    code = RAISED
     try:
         os.setpgid(0, 0)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         _die_with_parent(parent_id)
-        live(mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = live(link)
     except BaseException:  # noqa: BLE001 - nothing may escape from a fork into the parent's code
         traceback.print_exc(file=sys.stderr)
     finally:
-        os._exit(UNBORN)
+        with suppress(OSError, ValueError):  # they have no reader any more
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def _die_with_parent(parent_id: int) -> None:

@@ -40,7 +40,8 @@ def program() -> str:
 
 @lru_cache(maxsize=64)
 def _incarnation_of(pid: int) -> Incarnation:
-    return Incarnation(host=_host(), boot_id=_boot_id(), pid=pid, started=_started(pid))
+    started = f"{psutil.Process(pid).create_time():.3f}"  # with the pid, unique per boot
+    return Incarnation(host=_host(), boot_id=_boot_id(), pid=pid, started=started)
 
 
 @lru_cache(maxsize=1)
@@ -54,8 +55,3 @@ def _boot_id() -> str:
     if BOOT_ID_FILE.exists():
         return BOOT_ID_FILE.read_text(encoding="ascii").strip()
     return f"{psutil.boot_time():.0f}"
-
-
-def _started(pid: int) -> str:
-    """When the process started: with the pid, unique per boot."""
-    return f"{psutil.Process(pid).create_time():.3f}"

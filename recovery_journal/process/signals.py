@@ -1,8 +1,8 @@
-"""Stops a loop cleanly on SIGTERM or SIGINT."""
+"""Stops loops cleanly: on SIGTERM or SIGINT, and those of several threads together."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -33,3 +33,33 @@ def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def running_beside(*loops: Callable[[], object], stop: threading.Event) -> Iterator[None]:
+    """Within this context, run each loop in a thread of its own until it ends, which sets the
+    event. At the end of the context set it, wait for the loops, and raise the first error of one.
+
+    The threads are daemons, so that a second request to stop never waits for them.
+    """
+    failures: list[BaseException] = []
+
+    def guard(loop: Callable[[], object]) -> None:
+        try:
+            loop()
+        except BaseException as error:  # noqa: BLE001 - handed to the thread of the context
+            failures.append(error)
+        finally:
+            stop.set()
+
+    threads = [threading.Thread(target=guard, args=(loop,), daemon=True) for loop in loops]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]

@@ -12,7 +12,7 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.tracking import ProjectionTracking
-from recovery_journal.read_models.rebuild.registry import Registry
+from recovery_journal.read_models.rebuild import registry
 from recovery_journal.read_models.tables.projection_table import table_of
 
 OCCUPIED = """
@@ -58,7 +58,7 @@ def create_projections(
         raise SchemaOccupied(database.schema, found=f"a table {row['name']!r}")
     tracking = ProjectionTracking(database)
     tracking.create(cursor)
-    Registry().create(cursor)
+    registry.create(cursor)
     for projection in projections:
         table_of(projection).create(cursor)
         tracking.register(cursor, projection)

@@ -11,7 +11,7 @@ from datetime import datetime
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
-from recovery_journal.postgres.accepted_servers import AcceptedServers
+from recovery_journal.postgres.accepted_servers import compare
 from recovery_journal.postgres.database import Database, one
 
 # A promotion changes the timeline but not the start time. The time of the promotion is unknown, so
@@ -47,7 +47,6 @@ class Outage:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._servers = AcceptedServers(database)
         self._seen = _Seen()
 
     def over_since(self, cursor: Cursor[DictRow]) -> datetime:
@@ -55,7 +54,7 @@ class Outage:
 
         Raises `ServerReplaced`: behind a pooler another server takes over without a reconnect.
         """
-        self._servers.require(cursor)
+        compare(cursor).require(self._database.schema)
         cursor.execute(SEE_LIFE)
         row = one(cursor.execute(UP_SINCE))
         up_since: datetime = row["up_since"]

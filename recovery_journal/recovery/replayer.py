@@ -30,6 +30,7 @@ from recovery_journal.recovery.reducer_child import (
     Folded,
     ReducerChild,
     question,
+    unfolded,
 )
 from recovery_journal.store.keeping import KEEP_NOTHING, KeepAlive
 from recovery_journal.store.runs import RunStore, StoredStep
@@ -103,49 +104,38 @@ class TailReplayer:
     def _fold(
         self, work: Sequence[Work], keep_alive: KeepAlive, kept: Mapping[str, RunSnapshot]
     ) -> list[Folded]:
-        """One child for as many runs as it survives; a new child after each run that ends it."""
         answers: list[Folded] = []
-        hung: Counter[str] = Counter()
-        while len(answers) < len(work):
-            answers += self._fold_in_child(work[len(answers) :], keep_alive, kept, hung)
-            if answers[-1].error_class == DEADLINE_PASSED:
-                hung[work[len(answers) - 1][0].kind] += 1
+        with self.folding() as folding:
+            while len(answers) < len(work):
+                answers += self._fold_ahead(folding, work[len(answers) :], keep_alive, kept)
         return answers
 
-    def _fold_in_child(
+    def _fold_ahead(
         self,
+        folding: "TailFolding",
         work: Sequence[Work],
         keep_alive: KeepAlive,
         kept: Mapping[str, RunSnapshot],
-        hung: Counter[str],
     ) -> list[Folded]:
-        try:
-            child = ReducerChild(self._reducers, self._runs.values)
-        except OSError as error:
-            return [_without_child(error)] * len(work)
+        """Fold as many runs as one child survives; it is asked ahead of its answers."""
+        questions = (
+            folding.refusal(context.kind) or self._question(context, tip, kept, keep_alive)
+            for context, tip in work
+        )
         answers: list[Folded] = []
-        try:
-            questions = (
-                _postponed(context.kind)
-                if hung[context.kind] >= HUNG_LIMIT
-                else self._question(context, tip, kept, keep_alive)
-                for context, tip in work
-            )
-            next_one = next(questions, None)
-            asked: deque[Folded | int] = deque()
-            while next_one is not None or asked:
-                while next_one is not None and _may_ask(next_one, asked):
-                    asked.append(_ask(child, next_one))
-                    next_one = next(questions, None)
-                keep_alive(0)
-                first = asked.popleft()
-                if isinstance(first, int):
-                    first = child.answer(self._reducer_s, keep_alive)
-                answers.append(first)
-                if answers[-1].error_class in FATAL:
-                    break
-        finally:
-            child.close()
+        next_one = next(questions, None)
+        asked: deque[Folded | int] = deque()
+        while next_one is not None or asked:
+            while next_one is not None and _may_ask(next_one, asked):
+                asked.append(next_one if isinstance(next_one, Folded) else folding.ask(next_one))
+                next_one = next(questions, None)
+            keep_alive(0)
+            first = asked.popleft()
+            if isinstance(first, int):
+                first = folding.answer(work[len(answers)][0].kind, keep_alive)
+            answers.append(first)
+            if first.error_class in FATAL:
+                break
         return answers
 
     def _question(
@@ -161,12 +151,12 @@ class TailReplayer:
             state = self.stored_start(tip, at_hand, keep_alive)
             tail = self._runs.stored_tail(tip, at_hand.outputs, keep_alive)
         except RecoveryJournalError as error:
-            return Folded(error_class=type(error).__name__, message=message_of(error))
+            return unfolded(error)
         return question(context.kind, state, tail, wants_state=False)
 
 
 class TailFolding:
-    """Folds for a claimer, in a child that begins with the first tail and is replaced once lost."""
+    """Folds in a child that begins with the first tail and is replaced once lost."""
 
     def __init__(self, reducers: Mapping[str, Reducer], values: Values, reducer_s: float) -> None:
         self._reducers = reducers
@@ -176,22 +166,39 @@ class TailFolding:
         self._hung: Counter[str] = Counter()
 
     def fold(
-        self,
-        kind: str,
-        state: bytes,
-        tail: Sequence[StoredStep],
-        keep_alive: KeepAlive,
+        self, kind: str, state: bytes, tail: Sequence[StoredStep], keep_alive: KeepAlive
     ) -> Folded:
         """Fold a tail onto a state with the kind's reducer. `keep_alive` is called meanwhile."""
-        if self._hung[kind] >= HUNG_LIMIT:
-            return _postponed(kind)
-        try:
-            child = self._child = self._child or ReducerChild(self._reducers, self._values)
-        except OSError as error:
-            return _without_child(error)
+        if refused := self.refusal(kind):
+            return refused
         keep_alive(0)
-        child.ask(question(kind, state, tail, wants_state=True))
-        folded = child.answer(self._reducer_s, keep_alive)
+        self.ask(question(kind, state, tail, wants_state=True))
+        return self.answer(kind, keep_alive)
+
+    def refusal(self, kind: str) -> Folded | None:
+        """Why no run of this kind is folded now, which is no evidence against any; None where there
+        is a child to ask."""
+        if self._hung[kind] >= HUNG_LIMIT:
+            message = f"the reducer of kind {kind!r} did not end for {HUNG_LIMIT} others"
+            return Folded(error_class=POSTPONED, message=message)
+        try:
+            self._child = self._child or ReducerChild(self._reducers, self._values)
+        except OSError as error:
+            message = f"no process for a reducer: {message_of(error)}"
+            return Folded(error_class=POSTPONED, message=message)
+        return None
+
+    def ask(self, question: bytes) -> int:
+        """Send a question to the child; return how many bytes are in flight."""
+        assert self._child is not None, "nothing is asked after a refusal"
+        self._child.ask(question)
+        return len(question)
+
+    def answer(self, kind: str, keep_alive: KeepAlive) -> Folded:
+        """The answer to the oldest question, which was about a run of this kind. After an error
+        that is fatal to the child, the others have none."""
+        assert self._child is not None, "a lost child has no more answers"
+        folded = self._child.answer(self._reducer_s, keep_alive)
         self._hung[kind] += folded.error_class == DEADLINE_PASSED
         if folded.error_class in FATAL:
             self.close()
@@ -204,30 +211,12 @@ class TailFolding:
             self._child = None
 
 
-def _postponed(kind: str) -> Folded:
-    message = f"the reducer of kind {kind!r} did not end for {HUNG_LIMIT} others"
-    return Folded(error_class=POSTPONED, message=message)
-
-
-def _without_child(error: OSError) -> Folded:
-    """No child process could be started: that is no evidence against any run."""
-    return Folded(error_class=POSTPONED, message=f"no process for a reducer: {message_of(error)}")
-
-
 def _may_ask(next_one: Folded | bytes, asked: Sequence[Folded | int]) -> bool:
     """Whether a question may be sent before the pending ones are answered."""
     if not asked or isinstance(next_one, Folded):
         return len(asked) < ASKED_AHEAD_COUNT
     on_their_way = sum(size for size in asked if isinstance(size, int))
     return len(asked) < ASKED_AHEAD_COUNT and on_their_way + len(next_one) <= ASKED_AHEAD_BYTES
-
-
-def _ask(child: ReducerChild, asked: Folded | bytes) -> Folded | int:
-    """Send the question to the child; return how many bytes are in flight."""
-    if isinstance(asked, Folded):
-        return asked
-    child.ask(asked)
-    return len(asked)
 
 
 def _with_fold(outcome: ReplayOutcome, folded: Folded) -> ReplayOutcome:

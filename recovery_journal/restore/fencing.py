@@ -217,11 +217,7 @@ class Fencing:
 def _fenced(locked: LockedLease) -> dict[str, Any]:
     """The values of `CLOSE` and `REFENCE`."""
     fence = locked.new_fence
-    return {
-        "attempt_id": locked.row.attempt_id,
-        "epoch": fence.epoch,
-        "lease_id": fence.lease_id,
-    }
+    return {"attempt_id": locked.row.attempt_id, "epoch": fence.epoch, "lease_id": fence.lease_id}
 
 
 def _repeat(cursor: Cursor[DictRow], recovery: Recovery) -> None:

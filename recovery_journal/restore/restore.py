@@ -16,7 +16,7 @@ from recovery_journal.limits import Limits
 from recovery_journal.log import journal_stream
 from recovery_journal.log.numbers import Raised, raise_numbers
 from recovery_journal.postgres import schema as schemas
-from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparison, Server
+from recovery_journal.postgres.accepted_servers import Comparison, Server, accept, compare
 from recovery_journal.postgres.database import WITHOUT_LIMIT, Database
 from recovery_journal.process.identity import actor
 from recovery_journal.read_models.following.tracking import ProjectionTracking
@@ -67,7 +67,6 @@ class Restore:
         self._database = database
         self._ledger = ledger
         self._cohorts = cohorts
-        self._servers = AcceptedServers(database)
         self._fencing = Fencing(database, ledger, limits)
         self._limits = limits
 
@@ -85,8 +84,7 @@ class Restore:
             return _restored(comparison, is_done=False, differences=found)
         if is_nothing_lost:
             with self._database.transaction() as cursor:
-                self._servers.accept(cursor, comparison.found, by=by, reason=reason)
-                _note(cursor, comparison.found, by=by, reason=reason, is_nothing_lost=True)
+                _accept(cursor, comparison.found, by=by, reason=reason)
             return _restored(comparison, is_done=True, differences=found)
         return self._restore(comparison, found, by=by, reason=reason)
 
@@ -105,25 +103,7 @@ class Restore:
         recoveries = [one for one in fenced if isinstance(one, Recovery)]
         with self._database.transaction() as cursor:
             schemas.lock(cursor)
-            self._servers.accept(
-                cursor,
-                comparison.found,
-                by=by,
-                reason=reason,
-                fenced_count=len(recoveries),
-                differences=found,
-            )
-            _note(
-                cursor,
-                comparison.found,
-                by=by,
-                reason=reason,
-                is_nothing_lost=False,
-                fenced_count=len(recoveries),
-                difference_count=len(found),
-                skipped_to_epoch=raised.epochs.skipped_to,
-                skipped_to_position=raised.positions.skipped_to,
-            )
+            _accept(cursor, comparison.found, found, len(recoveries), raised, by=by, reason=reason)
         swept = [one for one in fenced if isinstance(one, SweepResult)]
         for start in range(0, len(recoveries), self._limits.cohort_size):
             swept += self._cohorts.drive(recoveries[start : start + self._limits.cohort_size])
@@ -140,7 +120,7 @@ class Restore:
     def _compare(self) -> tuple[Comparison, tuple[Difference, ...]]:
         with self._database.transaction() as cursor:
             cursor.execute(WITHOUT_LIMIT)  # the log may be long, and no other process works
-            comparison = self._servers.compare(cursor)
+            comparison = compare(cursor)
             if comparison.found.timeline is None:
                 raise ReadOnlyServer("accept this server")
             return comparison, differences(cursor)
@@ -157,8 +137,19 @@ def _ahead(cursor: Cursor[DictRow]) -> tuple[str, ...]:
     return tuple(row["projection"] for row in cursor.execute(AHEAD).fetchall())
 
 
-def _note(cursor: Cursor[DictRow], server: Server, *, by: str, reason: str, **done: object) -> None:
-    """Record the act in the journal's own stream."""
+def _accept(
+    cursor: Cursor[DictRow],
+    server: Server,
+    found: Sequence[Difference] = (),
+    fenced_count: int = 0,
+    raised: Raised | None = None,
+    *,
+    by: str,
+    reason: str,
+) -> None:
+    """Accept the server, and record that in the journal's own stream; without `raised` numbers
+    nothing was lost."""
+    accept(cursor, server, by=by, reason=reason, fenced_count=fenced_count, differences=found)
     journal_stream.append(
         cursor,
         RestoreAccepted,
@@ -166,7 +157,11 @@ def _note(cursor: Cursor[DictRow], server: Server, *, by: str, reason: str, **do
         reason=reason,
         system_identifier=str(server.system_identifier),
         timeline=server.timeline,
-        **done,
+        is_nothing_lost=raised is None,
+        fenced_count=fenced_count,
+        difference_count=len(found),
+        skipped_to_epoch=raised and raised.epochs.skipped_to,
+        skipped_to_position=raised and raised.positions.skipped_to,
     )
 
 

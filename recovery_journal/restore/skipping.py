@@ -32,8 +32,8 @@ from recovery_journal.log.streams import Stream, streams
 from recovery_journal.postgres.database import Database
 from recovery_journal.process.identity import actor
 from recovery_journal.projections.projection import Projection
+from recovery_journal.read_models.rebuild import registry
 from recovery_journal.read_models.rebuild.rebuild_lock import RebuildLock
-from recovery_journal.read_models.rebuild.registry import Registry
 from recovery_journal.read_models.tables.table_definition import drop_shadows
 from recovery_journal.recovery.cohort import Cohorts
 from recovery_journal.recovery.sweep_result import SweepResult
@@ -89,7 +89,6 @@ class Skipping:
         self._cohorts = cohorts
         self._refolding = Refolding(database, projections)
         self._fencing = Fencing(database, ledger, limits)
-        self._registry = Registry()
         self._limits = limits
 
     def skip(self, position: int, *, by: str, reason: str) -> Skipped:
@@ -111,16 +110,16 @@ class Skipping:
     def _skip(
         self, cursor: Cursor[DictRow], position: int, *, by: str, reason: str
     ) -> tuple[Skipped, Recovery | None]:
-        attempt_id = self._stored(cursor, position).stream
+        attempt_id = _stored(cursor, position).stream
         locked = self._ledger.lock_one(cursor, attempt_id)
-        stored = self._stored(cursor, position)  # again, now that no other process skips here
+        stored = _stored(cursor, position)  # again, now that no other process skips here
         version = stored.version
         done = Skipped(position=position, attempt_id=attempt_id, version=version, is_done=False)
         if stored.is_skipped:
             return done, None
         obstacle = _obstacle(cursor, stored, locked.row if locked else None)
         journal_stream.skip(cursor, stored, by=by, reason=reason, obstacle=obstacle)
-        self._forget_rebuild(cursor)
+        _forget_rebuild(cursor)
         projections = self._refolding.refold(cursor, attempt_id, position)
         decision = Decision(
             event_id=uuid4().hex,
@@ -154,25 +153,27 @@ class Skipping:
             return None, fenced
         return fenced.error or None, None
 
-    def _forget_rebuild(self, cursor: Cursor[DictRow]) -> None:
-        """An unfinished rebuild may have folded the event."""
-        begun = self._registry.find(cursor)
-        if begun is not None:
-            drop_shadows(cursor, begun.projections)
-            self._registry.end(cursor)
 
-    def _stored(self, cursor: Cursor[DictRow], position: int) -> Row:
-        stored = journal_stream.find(cursor, position)
-        if stored is None:
-            raise _refused(position, "no event", "that of an event", "see `status`, or `history`")
-        if stored.stream == JOURNAL_STREAM:
-            raise _refused(
-                position,
-                "an event of the journal's own stream",
-                "one of an attempt",
-                "nothing to do: it blocks no reader of attempts",
-            )
-        return stored
+def _stored(cursor: Cursor[DictRow], position: int) -> Row:
+    stored = journal_stream.find(cursor, position)
+    if stored is None:
+        raise _refused(position, "no event", "that of an event", "see `status`, or `history`")
+    if stored.stream == JOURNAL_STREAM:
+        raise _refused(
+            position,
+            "an event of the journal's own stream",
+            "one of an attempt",
+            "nothing to do: it blocks no reader of attempts",
+        )
+    return stored
+
+
+def _forget_rebuild(cursor: Cursor[DictRow]) -> None:
+    """An unfinished rebuild may have folded the event."""
+    begun = registry.find(cursor)
+    if begun is not None:
+        drop_shadows(cursor, begun.projections)
+        registry.end(cursor)
 
 
 def _obstacle(cursor: Cursor[DictRow], stored: Row, row: LeaseRow | None) -> str:

@@ -30,7 +30,6 @@ NEEDED: Final = (
 
 Value: TypeAlias = plain.Value
 
-
 Argument = TypeVar("Argument")
 Answer = TypeVar("Answer")
 
@@ -134,17 +133,10 @@ def _written(writer: Writer, value: Value, name: str) -> bytes:
 
 
 def _refused(name: str, found: str, *, do: str = "convert it first") -> InvalidInput:
-    return InvalidInput(
-        name,
-        found=f"{found}, which cannot be encoded",
-        needed=NEEDED,
-        do=do,
-    )
+    return InvalidInput(name, found=f"{found}, which cannot be encoded", needed=NEEDED, do=do)
 
 
 BUILT_IN: Final = Values()
 """The value codec of a journal without user codecs."""
 
 encode = BUILT_IN.encode
-decode = BUILT_IN.decode
-decode_digested = BUILT_IN.decode_digested

@@ -57,11 +57,7 @@ class _FormBuilder:
     """Build the form of one value that msgspec encodes. Accepts `unchecked` types as they are."""
 
     def __init__(
-        self,
-        encoder: Encoder,
-        codecs: Codecs,
-        reader: Reader | None,
-        unchecked: frozenset[type],
+        self, encoder: Encoder, codecs: Codecs, reader: Reader | None, unchecked: frozenset[type]
     ) -> None:
         self._encode = encoder.encode
         self._codecs = codecs.by_type

@@ -26,11 +26,16 @@ FIRST_S: Final = 0.5  # by then it has a connection, in case it must show a sign
 STOP_LIMIT_S: Final = 5.0
 
 
-class Verdict(StrEnum):
-    """Why a child must not continue, as heartbeats show."""
+class Cause(StrEnum):
+    """Why a child's turn at an attempt is over."""
 
+    GONE = "gone"
     LOST = "lost"
     STALLED = "stalled"
+    RUN_OUT = "run_out"
+    DRAINED = "drained"
+    INTERRUPTED = "interrupted"
+    UNSTARTED = "unstarted"
 
 
 class Keeper:
@@ -51,7 +56,7 @@ class Keeper:
         self._problems: deque[str] = deque()
         self._deadline = self._next_at = self._changed_at = elapsed_s()
         self._seen: tuple[int, int] | None = None
-        self.verdict: Verdict | None = None
+        self.verdict: Cause | None = None  # lost or stalled, as heartbeats show
 
     @property
     def deadline(self) -> float:
@@ -106,7 +111,7 @@ class Keeper:
                 self.renew()
                 on_renewed(self._deadline)
             except LeaseLost:
-                self.verdict = Verdict.LOST
+                self.verdict = Cause.LOST
             except Exception as error:  # noqa: BLE001 - reported; the deadline decides
                 self._problems.append(f"{type(error).__name__}: {error}")
                 self._next_at = self._no_sooner_than = tried_at + min(self._interval_s, RETRY_S)
@@ -144,4 +149,4 @@ class Keeper:
         if found != self._seen:
             self._seen, self._changed_at = found, sent_at
         elif self._stalled_after_s and sent_at - self._changed_at >= self._stalled_after_s:
-            self.verdict = Verdict.STALLED
+            self.verdict = Cause.STALLED

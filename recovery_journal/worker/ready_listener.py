@@ -3,8 +3,8 @@
 Any role that may connect to the database may send them, as many as it likes.
 """
 
-import select
 import time
+from multiprocessing.connection import wait
 from typing import Final
 
 from psycopg import Connection
@@ -45,7 +45,7 @@ class ReadyListener:
         gone: its end may follow a last notification, so it is read as well."""
         libpq = connection.pgconn
         for _ in range(READS_AT_ONCE):
-            if self.is_flooded or not _is_readable(libpq.socket):
+            if self.is_flooded or not wait([libpq.socket], 0):
                 return
             libpq.consume_input()
             while notice := libpq.notifies():
@@ -55,11 +55,6 @@ class ReadyListener:
         """The last notification since the previous call, if there was one."""
         heard, self._call = self._call, None
         return heard
-
-    @property
-    def has_notice(self) -> bool:
-        """Whether there is one."""
-        return self._call is not None
 
     @property
     def is_flooded(self) -> bool:
@@ -81,9 +76,3 @@ class ReadyListener:
         self._pause_s = min(self._pause_s * 2, LONGEST_LISTENING_PAUSE_S)
         self._call, self._count = None, 0
         return pause_s
-
-
-def _is_readable(file: int) -> bool:
-    poll = select.poll()
-    poll.register(file, select.POLLIN)
-    return bool(poll.poll(0))

@@ -14,7 +14,6 @@ flooded is replaced by one that does not listen. The old session is closed only 
 its number any more: otherwise a living worker would seem dead.
 """
 
-import os
 import random
 import threading
 import time
@@ -77,10 +76,6 @@ POOLED: Final = (
     "cannot hold a session lock: found a connection pooler before the server, needed a direct "
     "connection; this worker's death will be noticed by the TTL of its leases"
 )
-
-# A fork's copies of its parent's connections: if one were dropped, psycopg's finalizer would run,
-# and warn.
-_INHERITED: list[Connection[DictRow]] = []
 
 
 class SessionLock:
@@ -157,11 +152,6 @@ class SessionLock:
         one."""
         return self._listener.take_notice()
 
-    @property
-    def has_notice(self) -> bool:
-        """Whether there is one."""
-        return self._listener.has_notice
-
     def settle(self) -> None:
         """Close the session that was abandoned to a flood, if there is one: no lease names its
         number any more."""
@@ -201,11 +191,8 @@ class SessionLock:
             self._use.release()
 
     def leave(self) -> None:
-        """In a forked child: release the sockets without a message to the server."""
-        for connection in (self._connection, self._abandoned):
-            if connection is not None:
-                _let_go(connection)
-        self._connection = self._abandoned = self._file = self.number = None
+        """In a forked child: have no lock; the database has released the sockets."""
+        self.number = self._file = None
         self._is_asleep = self._is_listening = False
 
     def _is_lost_by(self, action: Callable[[], object]) -> bool:
@@ -308,15 +295,3 @@ def _draw(connection: Connection[DictRow]) -> int | None:
 
 def _holds(connection: Connection[DictRow], statement: str, number: int) -> bool:
     return bool(one(connection.execute(statement.encode(), {"number": number}))["is_held"])
-
-
-def _let_go(connection: Connection[DictRow]) -> None:
-    """Point the socket's descriptor at the null device, so that no other file gets its number while
-    libpq still uses it. A descriptor that libpq has closed, perhaps unnoticed, may be another
-    file's now."""
-    if connection.closed:
-        return
-    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(nothing, connection.pgconn.socket, inheritable=False)
-    os.close(nothing)
-    _INHERITED.append(connection)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from recovery_journal.domain.errors import LeaseLost, RecoveryJournalError, Retry
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.worker.child import Child
 from recovery_journal.worker.elapsed import elapsed_s
-from recovery_journal.worker.keeper import Keeper, Verdict
+from recovery_journal.worker.keeper import Cause, Keeper
 from recovery_journal.worker.outcome import Notice, NoticeKind, NoticeObserver, Outcome
 from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.work import Function, ending_of, work
@@ -23,18 +22,6 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 0.05
 GIVE_UP_PAUSE_S: Final = 0.25
-
-
-class Cause(StrEnum):
-    """Why a child's turn at an attempt is over."""
-
-    GONE = "gone"
-    LOST = "lost"
-    STALLED = "stalled"
-    RUN_OUT = "run_out"
-    DRAINED = "drained"
-    INTERRUPTED = "interrupted"
-    UNSTARTED = "unstarted"
 
 
 SURRENDERS: Final = {
@@ -131,9 +118,9 @@ class Supervision:
             if is_gone:
                 return Cause.GONE
             self._report_all(keeper, lease)
-            if keeper.verdict is Verdict.STALLED:
+            if keeper.verdict is Cause.STALLED:
                 return Cause.STALLED
-            if keeper.verdict is Verdict.LOST:
+            if keeper.verdict is Cause.LOST:
                 if self._ending(lease):  # by the child itself, which may clean up after that
                     child.is_gone_within(self._drain_s)
                 return Cause.LOST

@@ -1,10 +1,10 @@
 """An event that can be waited for together with a socket."""
 
 import os
-import select
 import threading
 import weakref
 from contextlib import suppress
+from multiprocessing.connection import wait
 
 
 class WakeEvent(threading.Event):
@@ -25,11 +25,7 @@ class WakeEvent(threading.Event):
     def wait_with(self, other: int | None, limit_s: float) -> bool:
         """Wait until the event is set, the other file is readable or the time is over; return
         whether the event is set."""
-        poll = select.poll()
-        poll.register(self._here, select.POLLIN)
-        if other is not None:
-            poll.register(other, select.POLLIN)
-        poll.poll(max(limit_s, 0) * 1000)
+        wait([self._here] if other is None else [self._here, other], limit_s)
         return self.is_set()
 
 

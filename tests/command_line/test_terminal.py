@@ -6,14 +6,13 @@ import pty
 import re
 import subprocess
 import sys
-from io import BytesIO, TextIOWrapper
 
 import pytest
 from hypothesis import given
 from hypothesis.strategies import dictionaries, text
 
 from recovery_journal import Journal
-from recovery_journal.cli.page import harmless
+from recovery_journal.cli.page import json_text
 from tests.command_line import scenes
 from tests.command_line.processes import Spoken
 
@@ -125,9 +124,7 @@ def test_nothing_stored_commands_a_terminal(
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 @given(document=dictionaries(text(), text()))
 def test_what_is_escaped_is_the_same_json(document: dict[str, str], encoding: str) -> None:
-    stream = TextIOWrapper(BytesIO(), encoding=encoding)
-
-    said = harmless(json.dumps(document, ensure_ascii=False), stream)
+    said = json_text(document)
 
     assert json.loads(said.encode(encoding).decode(encoding)) == document
     assert all(letter.isprintable() for letter in said)

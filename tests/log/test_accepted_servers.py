@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 import recovery_journal as rj
 from recovery_journal.domain.errors import ServerReplaced
-from recovery_journal.postgres.accepted_servers import AcceptedServers, Comparison, Server
+from recovery_journal.postgres.accepted_servers import Comparison, Server, compare
 from recovery_journal.postgres.database import Database
 from tests.rules.scenes import held
 
@@ -56,7 +56,7 @@ def test_a_server_is_the_accepted_one_by_identifier_and_timeline(
 
 def test_where_a_journal_is_made_it_is_accepted(database: Database) -> None:
     with database.cursor() as cursor:
-        comparison = AcceptedServers(database).compare(cursor)
+        comparison = compare(cursor)
 
     assert comparison.is_accepted
     assert comparison.found == comparison.accepted

@@ -22,7 +22,7 @@ from recovery_journal.domain.errors import (
 )
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
-from tests.servers import PrivateServer
+from tests.servers import PrivateServer, server_started_at
 
 SESSIONS = "SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = %(name)s"
 WHO = "SELECT pg_backend_pid() AS pid"
@@ -282,13 +282,13 @@ def test_a_schema_name_may_be_anything_else(server_dsn: str, name: str) -> None:
 
 def test_a_restart_of_the_server_shows(private_server: PrivateServer) -> None:
     database = Database(private_server.dsn, "any")
-    started_at, session_no = database.server_started_at(), database.session_no()
+    started_at, session_no = server_started_at(database), database.session_no()
 
     private_server.restart()
     with pytest.raises(ServerUnavailable):
-        database.server_started_at()
+        server_started_at(database)
 
-    assert database.server_started_at() > started_at
+    assert server_started_at(database) > started_at
     assert database.session_no() > session_no
     database.close()
 

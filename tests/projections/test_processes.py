@@ -6,13 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
 import psutil
 import pytest
 
 from recovery_journal.domain.errors import ProcessLost, RecoveryJournalError
+from recovery_journal.process.forks import ForkedChild
 from recovery_journal.read_models.rebuild.processes import (
     Count,
     Work,
@@ -24,6 +23,12 @@ from tests.domain.test_errors import EXAMPLES
 from tests.rules.scenes import LIMIT_S, until
 
 forking = multiprocessing.get_context("fork")
+
+
+def children() -> list[psutil.Process]:
+    """The forks of this process that have not ended; a fork has its parent's command line."""
+    me = psutil.Process()
+    return [it for it in me.children() if is_alive(it) and it.cmdline() == me.cmdline()]
 
 
 def ignore(_done: int) -> None:
@@ -71,7 +76,7 @@ def test_work_done_just_before_the_end_of_a_process_is_reported_too() -> None:
     def report(done: int) -> None:
         reported.append(done)
         may_work.set()
-        until(lambda: not multiprocessing.active_children(), "both to end behind this count")
+        until(lambda: not children(), "both to end behind this count")
 
     side_by_side(work, 2, report)
 
@@ -105,7 +110,7 @@ def test_an_error_keeps_its_type_its_message_and_its_attributes(
 
     assert type(raised.value) is type(error)
     assert (str(raised.value), vars(raised.value)) == (str(error), vars(error))
-    assert not multiprocessing.active_children()
+    assert not children()
 
 
 @pytest.mark.parametrize("error", [KeyError("k"), EOFError("the end"), OSError(28, "disk full")])
@@ -137,19 +142,19 @@ def test_an_error_raised_behind_the_last_look_is_raised_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     may_fail = forking.Event()
-    checked: list[BaseProcess] = []
+    checked: list[ForkedChild] = []
 
     def work(no: int, _count: Count) -> None:
         if no == 1:
             assert may_fail.wait(LIMIT_S)
             raise LookupError("late")
 
-    def look_and_let_it_end(process: BaseProcess, link: Connection) -> None:
-        _require_healthy(process, link)
-        checked.append(process)
+    def look_and_let_it_end(child: ForkedChild) -> None:
+        _require_healthy(child)
+        checked.append(child)
         if len(checked) % 2 == 0:
             may_fail.set()
-        process.join(LIMIT_S)
+        child.is_gone_within(LIMIT_S)
 
     looking = "recovery_journal.read_models.rebuild.processes._require_healthy"
     monkeypatch.setattr(looking, look_and_let_it_end)
@@ -182,7 +187,7 @@ def test_one_that_dies_without_a_word_is_lost_and_the_others_are_killed(
         side_by_side(work, 3, ignore)
 
     assert raised.value.process_id == here.recv()
-    assert not multiprocessing.active_children()
+    assert not children()
 
 
 def test_all_are_killed_when_their_parent_is_interrupted() -> None:
@@ -192,7 +197,7 @@ def test_all_are_killed_when_their_parent_is_interrupted() -> None:
     with pytest.raises(KeyboardInterrupt):
         side_by_side(until_killed, 2, interrupt)
 
-    assert not multiprocessing.active_children()
+    assert not children()
 
 
 def test_a_keyboards_interrupt_is_left_to_the_parent() -> None:

@@ -18,7 +18,7 @@ from recovery_journal.domain.errors import (
     ServerUnavailable,
 )
 from recovery_journal.postgres.database import Database
-from recovery_journal.values.payload import decode_digested
+from recovery_journal.values.payload import BUILT_IN
 from tests.bad_input.anything import Nowhere
 from tests.rules.scenes import (
     OpenJournal,
@@ -214,7 +214,7 @@ def test_what_cannot_be_encoded_is_refused_everywhere(counted: rj.Journal, paylo
 
 def test_bytes_that_are_nested_too_deeply_are_damaged() -> None:
     with pytest.raises(PayloadCorrupt, match="RecursionError"):
-        decode_digested(b"\x91" * 100_000 + b"\xc0", what="a state")
+        BUILT_IN.decode_digested(b"\x91" * 100_000 + b"\xc0", what="a state")
 
 
 def test_what_is_too_large_is_refused(counted: rj.Journal) -> None:

@@ -21,7 +21,7 @@ from recovery_journal.domain.policy import Policy
 from recovery_journal.store.lease import Lease
 from recovery_journal.values import zones
 from recovery_journal.values.extensions import BY_TYPE
-from recovery_journal.values.payload import decode_digested
+from recovery_journal.values.payload import BUILT_IN
 from tests.rules.scenes import (
     OpenJournal,
     change,
@@ -215,7 +215,7 @@ def test_bytes_that_say_nothing_are_named_by_their_digest_and_not_by_what_they_s
     encoded = msgspec.msgpack.encode(msgspec.msgpack.Ext(BY_TYPE[UUID].code, body))
 
     with pytest.raises(PayloadCorrupt) as damaged:
-        decode_digested(encoded, what="the input")
+        BUILT_IN.decode_digested(encoded, what="the input")
 
     assert QUOTED not in damaged.value.reason_for_log
     assert payload_digest(encoded) in damaged.value.reason_for_log

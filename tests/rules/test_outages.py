@@ -25,7 +25,7 @@ from tests.rules.scenes import (
     until,
     worked,
 )
-from tests.servers import PrivateServer
+from tests.servers import PrivateServer, server_started_at
 
 TTL_S = 0.5
 GRACE_S = 0.2
@@ -43,7 +43,7 @@ def server_of_one(private_server: PrivateServer) -> Iterator[tuple[PrivateServer
 def reconnect(journal: rj.Journal) -> None:
     """A process's own connection is found cut at its next call."""
     with suppress(ServerUnavailable):
-        journal.database.server_started_at()
+        server_started_at(journal.database)
 
 
 def make_it_long_ago(journal: rj.Journal) -> None:
@@ -69,7 +69,7 @@ def test_nothing_is_lost_within_a_ttl_and_grace_of_a_servers_start(
 
     assert journal.sweep() == []
     alive.heartbeat()
-    started = journal.database.server_started_at()
+    started = server_started_at(journal.database)
     sweep_until(journal)
     assert_lost_no_sooner(journal, started)
     with pytest.raises(rj.LeaseLost):
@@ -108,7 +108,7 @@ def test_a_new_sweeper_gives_a_restarted_servers_leases_their_time_too(
     server.restart()
 
     with rj.open(server.dsn, limits=LIMITS) as sweeper:
-        started = sweeper.database.server_started_at()
+        started = server_started_at(sweeper.database)
         assert sweeper.sweep() == []
         sweep_until(sweeper)
 
@@ -132,7 +132,7 @@ def test_a_recovery_is_not_taken_over_because_the_server_was_away(
         sweep_until(sweeper)
     reconnect(journal)
     make_it_long_ago(journal)
-    started = journal.database.server_started_at()
+    started = server_started_at(journal.database)
 
     assert journal.sweep() == []
     sweep_until(journal)

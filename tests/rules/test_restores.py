@@ -17,7 +17,6 @@ from recovery_journal import Follower
 from recovery_journal.domain.errors import ServerReplaced, TailLost
 from recovery_journal.domain.events import LeaseExpired, StaleWriteRefused
 from recovery_journal.domain.lease import LossReason
-from recovery_journal.postgres.accepted_servers import AcceptedServers
 from recovery_journal.store.lease import LeaseTerms
 from tests.restores import archiving, backed_up, dumped_to, name_point, restored_to
 from tests.rules.in_step import assert_in_step
@@ -280,7 +279,7 @@ def test_killed_before_the_end_it_is_retried(
 
     with restored.open(must_be_accepted=False) as journal:
         with monkeypatch.context() as patched:
-            patched.setattr(AcceptedServers, "accept", die)
+            patched.setattr("recovery_journal.restore.restore.accept", die)
             with pytest.raises(KeyboardInterrupt):
                 accept(journal)
         with pytest.raises(ServerReplaced):

@@ -24,7 +24,7 @@ from tests.rules.scenes import (
     types_of,
     until,
 )
-from tests.servers import PrivateServer
+from tests.servers import PrivateServer, server_started_at
 
 GRACE_S = 0.05
 LIMITS = rj.Limits(grace_s=0.2, session_grace_s=GRACE_S)
@@ -183,7 +183,7 @@ def test_a_sweeper_that_was_cut_off_itself_believes_nothing_of_before(
     sweeper.sweep()
     change(other, CUT, {"pid": sweeper.database.connection().info.backend_pid})
     with suppress(ServerUnavailable):
-        sweeper.database.server_started_at()
+        server_started_at(sweeper.database)
 
     assert sweep_beyond_the_grace(sweeper) == []
 
@@ -339,7 +339,7 @@ def test_what_ends_all_sessions_at_once_is_nobodys_death(
         locks = [take_lock(journal) for _ in range(3)]
         leases = [declared(journal, lock, f"a-{no}") for no, lock in enumerate(locks)]
         journal.sweep()
-        started_at = journal.database.server_started_at()
+        started_at = server_started_at(journal.database)
 
         if how == "restart":
             private_server.restart()
@@ -354,7 +354,7 @@ def test_what_ends_all_sessions_at_once_is_nobodys_death(
         swept += sweep_beyond_the_grace(journal)
 
         assert swept == []
-        assert (journal.database.server_started_at() == started_at) == (how == "crash of a backend")
+        assert (server_started_at(journal.database) == started_at) == (how == "crash of a backend")
         for lock, lease in zip(locks, leases, strict=True):
             until(lock.is_lost, "the end of the session")
             lease.heartbeat(session_lock=None)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recovery_journal.domain.errors import CodecMissing, PayloadCorrupt
 from recovery_journal.values.extensions import EXTENSIONS
-from recovery_journal.values.payload import BUILT_IN, decode
+from recovery_journal.values.payload import BUILT_IN
 from tests.values.accepted import accepted
 
 DEEP = b"\x91" * 100_000 + b"\xc0"
@@ -51,7 +51,7 @@ def test_a_written_value_that_was_changed_is_damaged(value: Any, data: st.DataOb
 
     read(bytes(changed))
     with pytest.raises(PayloadCorrupt):
-        decode(bytes(changed), digest=payload.digest, what="a state")
+        BUILT_IN.decode(bytes(changed), digest=payload.digest, what="a state")
 
 
 @pytest.mark.parametrize("code", EXTENDED)

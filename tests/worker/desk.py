@@ -20,6 +20,7 @@ from recovery_journal.domain.events import RecoveryEvent
 from recovery_journal.journal import Journal
 from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome
 from recovery_journal.worker.worker import SHORTEST_PAUSE_S, Worker
+from tests.servers import server_started_at
 from tests.worker.functions import FUNCTIONS, is_gone, until
 from tests.worker.program import Settings
 
@@ -140,7 +141,7 @@ class Desk:
     def reconnect(self) -> None:
         """After an outage: this process's own connection was cut, which its next call finds."""
         with suppress(ServerUnavailable):
-            self.journal.database.server_started_at()
+            server_started_at(self.journal.database)
 
     def close(self) -> None:
         """End the programs that this test started, and what they left."""

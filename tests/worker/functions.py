@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from recovery_journal.claiming.loading import Claim
+from recovery_journal.worker.session_lock import SessionLock
 
 LIMIT_S = 60
 PAUSE_S = 0.01
@@ -130,3 +131,8 @@ FUNCTIONS = {
         work_for_ever,
     )
 }
+
+
+def has_notice(lock: SessionLock) -> bool:
+    """Whether a notification has been read and not taken yet."""
+    return lock._listener._call is not None

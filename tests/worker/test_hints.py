@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 
 import psycopg
 import pytest
@@ -12,7 +13,7 @@ from recovery_journal.worker import ready_listener, worker
 from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.wake_event import WakeEvent
 from recovery_journal.worker.worker import LONGEST_CALLED_PAUSE_S, LONGEST_PAUSE_S
-from tests.worker.functions import until
+from tests.worker.functions import has_notice, until
 
 FOR_EVERYBODY = ReadyNotice(ready_count=0, asleep_count=0)
 NOT_OURS = {
@@ -90,7 +91,7 @@ def test_a_session_lock_survives_every_payload(
 ) -> None:
     notify(stranger, channel, payload)
 
-    until(lambda: not lock.is_lost() and lock.has_notice, "the notification")
+    until(lambda: not lock.is_lost() and has_notice(lock), "the notification")
     assert lock.take_notice() == FOR_EVERYBODY
 
     notify(stranger, channel, payload)
@@ -136,7 +137,7 @@ def test_a_flood_is_left_for_a_session_that_does_not_listen(
 
     until(lock.is_lost, "the flood to be noticed")
 
-    assert (lock.number, lock.file, lock.has_notice) == (None, None, False)
+    assert (lock.number, lock.file, has_notice(lock)) == (None, None, False)
     assert first in locks_of(journal), "the server must not believe that this worker is dead"
     (problem,) = lock.problems()
     assert problem.startswith("cannot listen for ready attempts: found more than 2,000 ")
@@ -147,7 +148,7 @@ def test_a_flood_is_left_for_a_session_that_does_not_listen(
     until(lambda: locks_of(journal) == [lock.number], "the session that was left to end")
     notify(stranger, channel, "5 ", count=3 * ready_listener.FLOOD_COUNT)
     assert not lock.is_lost()
-    assert not lock.has_notice
+    assert not has_notice(lock)
 
 
 def test_after_a_flood_it_listens_again_once_it_is_over(
@@ -161,7 +162,7 @@ def test_after_a_flood_it_listens_again_once_it_is_over(
     assert not lock.is_listening
     until(lambda: not lock.listen_again() and lock.is_listening, "it to listen")
     notify(stranger, channel, "7 8")
-    until(lambda: not lock.is_lost() and lock.has_notice, "the next call")
+    until(lambda: not lock.is_lost() and has_notice(lock), "the next call")
     assert lock.take_notice() == ReadyNotice(ready_count=7, asleep_count=8)
 
 
@@ -179,7 +180,7 @@ def test_falling_asleep_is_not_held_up_by_a_flood(
     lock: SessionLock, stranger: psycopg.Connection, channel: str
 ) -> None:
     notify(stranger, channel, "5 ", count=20 * ready_listener.FLOOD_COUNT)
-    until(lambda: ready_listener._is_readable(lock.file or 0), "the flood to begin to arrive")
+    until(lambda: wait([lock.file or 0], 0), "the flood to begin to arrive")
 
     must_take_another = False
     while not must_take_another:
@@ -228,7 +229,7 @@ def test_a_first_call_ends_a_pause_at_once(
 
     waits.wait(7_200.0)
 
-    assert not lock.has_notice
+    assert not has_notice(lock)
 
 
 def locks_of(journal: Journal) -> list[int]:

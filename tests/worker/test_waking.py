@@ -16,7 +16,7 @@ from recovery_journal.worker.outcome import Outcome
 from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.wake_event import WakeEvent
 from tests.worker.desk import Desk, WorkerProgram
-from tests.worker.functions import until
+from tests.worker.functions import has_notice, until
 
 FOR_EVER_S = 3600.0
 
@@ -177,7 +177,7 @@ def test_calls_of_another_journal_are_not_heard(desk: Desk, server_dsn: str, sch
     heard_of_another = lock.take_notice()
 
     notify_ready(other, 3)
-    until(lambda: not lock.is_lost() and lock.has_notice, "the call of the own journal")
+    until(lambda: not lock.is_lost() and has_notice(lock), "the call of the own journal")
 
     assert heard_of_another is None
     assert lock.take_notice() == ReadyNotice(ready_count=3, asleep_count=0)
@@ -205,7 +205,7 @@ def test_sleepers_are_counted_as_long_as_they_sleep(desk: Desk) -> None:
     waking.sleep(is_asleep=False)
 
     notify_ready(desk.journal.database, 1)
-    until(lambda: not sleeper.is_lost() and sleeper.has_notice, "the call")
+    until(lambda: not sleeper.is_lost() and has_notice(sleeper), "the call")
 
     assert (sleeper.is_asleep, waking.is_asleep) == (True, False)
     assert sleeper.take_notice() == ReadyNotice(ready_count=1, asleep_count=1)

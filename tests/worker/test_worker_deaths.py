@@ -18,7 +18,7 @@ from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Stage
 from recovery_journal.limits import Limits
 from recovery_journal.worker.outcome import NoticeKind, Outcome
-from tests.servers import PrivateServer
+from tests.servers import PrivateServer, server_started_at
 from tests.worker.desk import TTL_S, Desk, desk_at
 from tests.worker.functions import is_gone, until
 
@@ -189,7 +189,7 @@ def test_an_outage_longer_than_the_ttl_kills_the_child_and_is_nobodys_death(
     assert is_gone(child_id)
     private_server.start()
     desk.reconnect()
-    started_at = desk.journal.database.server_started_at()
+    started_at = server_started_at(desk.journal.database)
     desk.sweep_until_lost("a-1")
     desk.let_go()
 

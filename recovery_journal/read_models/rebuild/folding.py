@@ -16,7 +16,8 @@ from recovery_journal.log.block import LogBlocks
 from recovery_journal.postgres.database import WITHOUT_LIMIT, Database
 from recovery_journal.projections.projection import Projection, Record, RowT
 from recovery_journal.projections.stream_fold import StreamFold
-from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
+from recovery_journal.read_models.rebuild import registry
+from recovery_journal.read_models.rebuild.registry import RebuildState
 from recovery_journal.read_models.tables.projection_table import shadow_of
 from recovery_journal.read_models.tables.row_errors import translating_write_errors
 
@@ -43,7 +44,6 @@ class RangeFolding:
         count: Count,
     ) -> None:
         self._database = database
-        self._registry = Registry()
         self._begun = begun
         self._keyed = [it for it in projections if it.is_stream_keyed]
         self._mixed = [it for it in projections if not it.is_stream_keyed]
@@ -80,18 +80,16 @@ class RangeFolding:
         """Whether no other process has folded meanwhile: another start of this rebuild would
         have."""
         name = self._mixed[0].name
-        return self._registry.lock_position(cursor, self._begun.rebuild_no, name) == after
+        return registry.lock_position(cursor, self._begun.rebuild_no, name) == after
 
     def _advance(self, cursor: Cursor[DictRow], position: int, *, event_count: int) -> None:
         names = [projection.name for projection in self._mixed]
         rebuild_no = self._begun.rebuild_no
-        self._registry.advance(
-            cursor, rebuild_no, names, position=position, event_count=event_count
-        )
+        registry.advance(cursor, rebuild_no, names, position=position, event_count=event_count)
 
     def _fold_range(self) -> bool:
         with self._transaction() as cursor:
-            streams = self._registry.take_range(cursor, self._begun.rebuild_no)
+            streams = registry.take_range(cursor, self._begun.rebuild_no)
             if streams is None:
                 return False
             folds = [_Folded(projection) for projection in self._keyed]
@@ -105,7 +103,7 @@ class RangeFolding:
                 self._count(len(block))
             for fold in folds:
                 fold.finish(cursor)
-            self._registry.finish_range(
+            registry.finish_range(
                 cursor, self._begun.rebuild_no, streams.no, event_count=event_count
             )
         return True

@@ -1,22 +1,21 @@
 """Forked processes that work side by side, count their work and end with their parent."""
 
 import gc
-import multiprocessing
 import os
 import pickle
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from ctypes import Array, c_longlong
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawArray
 from typing import Final, TypeAlias
 
 from recovery_journal.domain.errors import ProcessLost
-from recovery_journal.process.signals import SIGNALS
+from recovery_journal.process.forks import ORPHANED, ForkedChild
 
 TICK_S: Final = 0.1
-DEATH_LIMIT_S: Final = 10.0
-ORPHANED: Final = 80
 
 # A block's objects hold no cycles, so a search for them at every thousandth object is wasted.
 FEWEST_FOR_COLLECTION: Final = 500_000
@@ -27,12 +26,6 @@ Work = Callable[[int, Count], None]
 
 _Counts: TypeAlias = "Array[c_longlong]"
 """How much each process has done, in memory that all share."""
-
-_Child: TypeAlias = tuple[BaseProcess, Connection]
-"""A process, and the link on which it reports an error."""
-
-# A fork has the user's projections as they are, wherever they were defined.
-_context = multiprocessing.get_context("fork")
 
 
 def side_by_side(work: Work, process_count: int, on_count: Count) -> None:
@@ -53,56 +46,41 @@ def side_by_side(work: Work, process_count: int, on_count: Count) -> None:
 
         work(0, count)
         return
-    counts = _context.RawArray(c_longlong, process_count)
-    children: list[_Child] = []
+    counts = RawArray(c_longlong, process_count)
 
     def check() -> None:
         on_count(sum(counts))
-        for process, link in children:
-            _require_healthy(process, link)
+        for child in children:
+            _require_healthy(child)
 
-    try:
-        children.extend(_started(work, no, counts) for no in range(process_count))
-        while running := [it.sentinel for it, _ in children if it.exitcode is None]:
+    with ExitStack() as stack:
+        children: list[ForkedChild] = []
+        for no in range(process_count):
+            children.append(ForkedChild(partial(_run, work, no, counts, os.getpid())))
+            stack.callback(children[-1].close)
+        while running := [it.link for it in children if not it.is_gone_within(0)]:
             wait(running, timeout=TICK_S)
             check()
         # They may have reported more between the last poll and their ends.
         check()
-    finally:
-        for process, _ in children:
-            process.kill()
-        for process, link in children:
-            process.join(DEATH_LIMIT_S)
-            link.close()
 
 
-def _started(work: Work, no: int, counts: _Counts) -> _Child:
-    here, there = _context.Pipe(duplex=False)
-    given = (work, no, counts, there, os.getpid())
-    process = _context.Process(target=_run, args=given, daemon=True)
-    process.start()
-    there.close()
-    return process, here
-
-
-def _require_healthy(process: BaseProcess, link: Connection) -> None:
+def _require_healthy(child: ForkedChild) -> None:
     """Raise what a process raised. A report is read also from one that has ended."""
-    if link.poll():
+    if child.link.poll():
         try:
-            error: Exception = link.recv()
+            error: Exception = child.link.recv()
         except EOFError:  # it closed the link, as every end does
             pass
         else:
             raise error
-    if process.exitcode:
-        raise ProcessLost("rebuild", process_id=process.pid or 0, exit_code=process.exitcode)
+    if child.exit_code:
+        raise ProcessLost("rebuild", process_id=child.pid, exit_code=child.exit_code)
 
 
-def _run(work: Work, no: int, counts: _Counts, link: Connection, parent_id: int) -> None:
+def _run(work: Work, no: int, counts: _Counts, parent_id: int, link: Connection) -> int:
     """The child's whole life."""
-    for number in SIGNALS:  # the parent's handlers are not ours
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     gc.freeze()
     gc.set_threshold(FEWEST_FOR_COLLECTION)
 
@@ -115,6 +93,7 @@ def _run(work: Work, no: int, counts: _Counts, link: Connection, parent_id: int)
         work(no, count)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
         link.send_bytes(_pickled(error))
+    return 0
 
 
 def _pickled(error: Exception) -> bytes:

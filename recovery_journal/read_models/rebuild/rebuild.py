@@ -25,6 +25,7 @@ from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.settled_position import SettledPosition
 from recovery_journal.read_models.following.tracking import ProjectionTracking
+from recovery_journal.read_models.rebuild import registry
 from recovery_journal.read_models.rebuild.folding import RangeFolding
 from recovery_journal.read_models.rebuild.indexing import WAIT_FOR_STRANGERS, index_shadows
 from recovery_journal.read_models.rebuild.processes import Count, side_by_side
@@ -36,7 +37,7 @@ from recovery_journal.read_models.rebuild.progress import (
     RebuiltProjection,
 )
 from recovery_journal.read_models.rebuild.rebuild_lock import RebuildLock, holder, is_under_way
-from recovery_journal.read_models.rebuild.registry import RebuildState, Registry
+from recovery_journal.read_models.rebuild.registry import RebuildState
 from recovery_journal.read_models.rebuild.switch import Switch
 from recovery_journal.read_models.tables.projection_table import (
     ProjectionTable,
@@ -77,7 +78,6 @@ class Rebuild:
         self._block_events = block_events
         self._on_progress = on_progress
         self._tracking = ProjectionTracking(database)
-        self._registry = Registry()
         self._lock = RebuildLock(database)
         self._reading_count = len({it.is_stream_keyed for it in projections}) or 1
         self._begun: RebuildState | None = None
@@ -117,7 +117,7 @@ class Rebuild:
 
     def _under_way(self) -> Exception:
         with self._database.cursor() as cursor:
-            begun = self._registry.find(cursor)
+            begun = registry.find(cursor)
             is_rebuild = is_under_way(cursor, self._database.schema)
             found = holder(cursor, self._database.schema) or "a session that has just ended"
         if begun is None or not is_rebuild:  # not begun, just ended, or held by another program
@@ -144,7 +144,7 @@ class Rebuild:
         as_of_s = self._index_for_as_of()
         rebuilt = tuple(self._result_of(projection) for projection in self._projections)
         with self._transaction() as cursor:
-            self._registry.end(cursor)
+            registry.end(cursor)
         self._report(Phase.DONE)
         return RebuildReport(
             event_count=event_count,
@@ -159,17 +159,17 @@ class Rebuild:
 
     def _begin(self) -> RebuildState:
         with self._transaction() as cursor:
-            self._registry.create(cursor)
+            registry.create(cursor)
             for projection in self._projections:
                 table_of(projection).require_no_views(cursor)
-            found = self._registry.find(cursor)
+            found = registry.find(cursor)
             if found is not None and found.is_of(self._projections):
-                self._registry.resume(cursor)
+                registry.resume(cursor)
             else:
                 if found is not None:
                     drop_shadows(cursor, found.projections)
                 self._prepare(cursor)
-            begun = self._registry.find(cursor)
+            begun = registry.find(cursor)
         assert begun is not None
         return begun
 
@@ -187,7 +187,7 @@ class Rebuild:
         upto = SettledPosition(self._database, self._reader).now()
         share = upto // (self._process_count * RANGES_PER_PROCESS)
         range_events = min(max(share, FEWEST_EVENTS), MOST_EVENTS)
-        self._registry.begin(cursor, self._projections, upto=upto, range_events=range_events)
+        registry.begin(cursor, self._projections, upto=upto, range_events=range_events)
 
     # -- the phases ------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Rebuild:
             work = partial(self._work, begun, projections)
             side_by_side(work, self._process_count, report)
             with self._transaction() as cursor:
-                found = self._registry.find(cursor)
+                found = registry.find(cursor)
             assert found is not None, "no other process ends a rebuild while its lock is held"
             self._read_count = found.read_count
             if not found.open_range_count:
@@ -224,11 +224,7 @@ class Rebuild:
         """The share of one process. The first one reads the log in its order, and then helps with
         the ranges."""
         folding = RangeFolding(
-            self._database,
-            begun,
-            projections,
-            block_events=self._block_events,
-            count=count,
+            self._database, begun, projections, block_events=self._block_events, count=count
         )
         if no == 0:
             folding.fold_positions()
@@ -240,7 +236,7 @@ class Rebuild:
             self._reader,
             projection,
             upto=begun.upto,
-            note=lambda cursor: self._registry.note_switch(cursor, projection.name),
+            note=lambda cursor: registry.note_switch(cursor, projection.name),
         )
         self._report(Phase.CATCHING_UP, projection)
         switch.catch_up()

@@ -1,5 +1,5 @@
 """The record of what a rebuild has done so far, in the database: killed at any moment, it can be
-resumed."""
+resumed. Its functions work inside of the caller's transaction."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -134,7 +134,6 @@ class RebuildState(Struct, frozen=True, kw_only=True):
 
     rebuild_no: int
     upto: int
-    begun_at: datetime
     host: str
     process_id: int
     started_at: datetime
@@ -162,86 +161,84 @@ class RebuildState(Struct, frozen=True, kw_only=True):
         return self.folds == {tuple(fold_of(projection).values()) for projection in projections}
 
 
-class Registry:
-    """The registry's tables. All methods work inside of the caller's transaction."""
+def create(cursor: Cursor[DictRow]) -> None:
+    """Make the tables, if they are not there."""
+    cursor.execute(TABLES.read_bytes())
 
-    def create(self, cursor: Cursor[DictRow]) -> None:
-        """Make the tables, if they are not there."""
-        cursor.execute(TABLES.read_bytes())
 
-    def find(self, cursor: Cursor[DictRow]) -> RebuildState | None:
-        """The unfinished rebuild, if there is one."""
-        row = cursor.execute(READ.encode()).fetchone()
-        return None if row is None else msgspec.convert(row, RebuildState)
+def find(cursor: Cursor[DictRow]) -> RebuildState | None:
+    """The unfinished rebuild, if there is one."""
+    row = cursor.execute(READ.encode()).fetchone()
+    return None if row is None else msgspec.convert(row, RebuildState)
 
-    def begin(
-        self,
-        cursor: Cursor[DictRow],
-        projections: Sequence[Projection[Any]],
-        *,
-        upto: int,
-        range_events: int,
-    ) -> None:
-        """Begin from scratch; delete what another rebuild has left."""
-        self.end(cursor)
-        begun = one(cursor.execute(BEGIN, {"upto": upto, **_this_process()}))
-        for projection in projections:
-            cursor.execute(ADD_PROJECTION, {**begun, **fold_of(projection)})
-        if any(projection.is_stream_keyed for projection in projections):
-            wanted = {**begun, "range_events": range_events, "upto": upto}
-            cursor.execute(ADD_RANGES, wanted)
 
-    def resume(self, cursor: Cursor[DictRow]) -> None:
-        """Record that this process now runs the rebuild."""
-        cursor.execute(RESUME, _this_process())
+def begin(
+    cursor: Cursor[DictRow], projections: Sequence[Projection[Any]], *, upto: int, range_events: int
+) -> None:
+    """Begin from scratch; delete what another rebuild has left."""
+    end(cursor)
+    begun = one(cursor.execute(BEGIN, {"upto": upto, **_this_process()}))
+    for projection in projections:
+        cursor.execute(ADD_PROJECTION, {**begun, **fold_of(projection)})
+    if any(projection.is_stream_keyed for projection in projections):
+        wanted = {**begun, "range_events": range_events, "upto": upto}
+        cursor.execute(ADD_RANGES, wanted)
 
-    def end(self, cursor: Cursor[DictRow]) -> None:
-        """Delete the rebuild: nothing is left to do, or another one begins."""
-        cursor.execute("DELETE FROM rebuilds")
 
-    def take_range(self, cursor: Cursor[DictRow], rebuild_no: int) -> StreamRange | None:
-        """A range that is not done and that no process holds, locked for this transaction. None
-        where there is none."""
-        row = cursor.execute(TAKE_RANGE, {"rebuild_no": rebuild_no}, prepare=True).fetchone()
-        return None if row is None else msgspec.convert(row, StreamRange)
+def resume(cursor: Cursor[DictRow]) -> None:
+    """Record that this process now runs the rebuild."""
+    cursor.execute(RESUME, _this_process())
 
-    def finish_range(
-        self, cursor: Cursor[DictRow], rebuild_no: int, range_no: int, *, event_count: int
-    ) -> None:
-        """Record, in the transaction of its rows, that a range is done."""
-        done = {"rebuild_no": rebuild_no, "range_no": range_no, "event_count": event_count}
-        cursor.execute(FINISH_RANGE, done, prepare=True)
 
-    def lock_position(
-        self, cursor: Cursor[DictRow], rebuild_no: int, projection: str
-    ) -> int | None:
-        """How far a projection's shadow has been folded, locked; None if this rebuild is over."""
-        wanted = {"rebuild_no": rebuild_no, "projection": projection}
-        row = cursor.execute(POSITION, wanted, prepare=True).fetchone()
-        return None if row is None else row["position"]
+def end(cursor: Cursor[DictRow]) -> None:
+    """Delete the rebuild: nothing is left to do, or another one begins."""
+    cursor.execute("DELETE FROM rebuilds")
 
-    def advance(
-        self,
-        cursor: Cursor[DictRow],
-        rebuild_no: int,
-        projections: Sequence[str],
-        *,
-        position: int,
-        event_count: int,
-    ) -> None:
-        """Record, in the transaction of the rows, how far these shadows have been folded, by so
-        many more events."""
-        place = {
-            "rebuild_no": rebuild_no,
-            "projections": list(projections),
-            "position": position,
-            "event_count": event_count,
-        }
-        cursor.execute(ADVANCE, place, prepare=True)
 
-    def note_switch(self, cursor: Cursor[DictRow], projection: str) -> None:
-        """Record, in the transaction of the switch, that a projection is done."""
-        cursor.execute(SWITCHED, {"projection": projection})
+def take_range(cursor: Cursor[DictRow], rebuild_no: int) -> StreamRange | None:
+    """A range that is not done and that no process holds, locked for this transaction. None
+    where there is none."""
+    row = cursor.execute(TAKE_RANGE, {"rebuild_no": rebuild_no}, prepare=True).fetchone()
+    return None if row is None else msgspec.convert(row, StreamRange)
+
+
+def finish_range(
+    cursor: Cursor[DictRow], rebuild_no: int, range_no: int, *, event_count: int
+) -> None:
+    """Record, in the transaction of its rows, that a range is done."""
+    done = {"rebuild_no": rebuild_no, "range_no": range_no, "event_count": event_count}
+    cursor.execute(FINISH_RANGE, done, prepare=True)
+
+
+def lock_position(cursor: Cursor[DictRow], rebuild_no: int, projection: str) -> int | None:
+    """How far a projection's shadow has been folded, locked; None if this rebuild is over."""
+    wanted = {"rebuild_no": rebuild_no, "projection": projection}
+    row = cursor.execute(POSITION, wanted, prepare=True).fetchone()
+    return None if row is None else row["position"]
+
+
+def advance(
+    cursor: Cursor[DictRow],
+    rebuild_no: int,
+    projections: Sequence[str],
+    *,
+    position: int,
+    event_count: int,
+) -> None:
+    """Record, in the transaction of the rows, how far these shadows have been folded, by so
+    many more events."""
+    place = {
+        "rebuild_no": rebuild_no,
+        "projections": list(projections),
+        "position": position,
+        "event_count": event_count,
+    }
+    cursor.execute(ADVANCE, place, prepare=True)
+
+
+def note_switch(cursor: Cursor[DictRow], projection: str) -> None:
+    """Record, in the transaction of the switch, that a projection is done."""
+    cursor.execute(SWITCHED, {"projection": projection})
 
 
 def _this_process() -> dict[str, Any]:
