@@ -21,6 +21,7 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import EmbeddedServer
 from recovery_journal.postgres.server_settings import DurabilityWeakened, words_of
 from recovery_journal.postgres.session_settings import Durability
+from recovery_journal.process.output import open_standard_files
 from recovery_journal.projections.projection import Projection
 from recovery_journal.read_models.following.outdated import ProjectionOutdated
 from recovery_journal.read_models.schema import add_projections, catalogue, create_projections
@@ -80,6 +81,7 @@ def open(  # noqa: A001 - `recovery_journal.open` reads as what it does
     `InvalidInput`.
     """
     _require(dsn=dsn, schema=schema)
+    open_standard_files()
     folder = None if data is None else inputs.folder("data", data)
     limits = DEFAULTS if limits is None else limits
     validate_settings(

@@ -12,7 +12,8 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Final, NoReturn, Protocol
 from weakref import WeakSet
 
-from recovery_journal.process.signals import SIGNALS
+from recovery_journal.process.output import flush_output, forgive_output
+from recovery_journal.process.signals import SIGNALS, note_signals
 
 ORPHANED: Final = 80
 """The exit code of a child whose parent was gone before the kernel could be asked to watch it."""
@@ -33,7 +34,8 @@ class ForkedChild:
     """A forked process, with a link between it and its parent.
 
     It has a group of its own, so that a terminal's Ctrl-C reaches only the parent and a kill
-    includes what the child has forked itself. SIGTERM and SIGINT have their default action.
+    includes what the child has forked itself. The signals that stop a program are noted by it and
+    do nothing else: its parent ends it.
     """
 
     def __init__(self, live: Life) -> None:
@@ -96,8 +98,7 @@ class ForkedChild:
 
     def _fork(self, live: Life, link: Connection) -> int:
         parent_id = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_output()
         # A signal between the fork and the child's own handlers would run the parent's handlers in
         # the child.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -141,17 +142,15 @@ def _begin(
     code = RAISED
     try:
         os.setpgid(0, 0)
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+        note_signals()
+        forgive_output()
         _die_with_parent(parent_id)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = live(link)
     except BaseException:  # noqa: BLE001 - nothing may escape from a fork into the parent's code
         traceback.print_exc(file=sys.stderr)
     finally:
-        with suppress(OSError, ValueError):  # they have no reader any more
-            sys.stdout.flush()
-            sys.stderr.flush()
+        flush_output()
         os._exit(code)
 
 

@@ -15,11 +15,15 @@ from msgspec import Struct
 
 from recovery_journal.process import forks
 from recovery_journal.process.forks import ForkedChild
-from recovery_journal.process.signals import SIGNALS
+from recovery_journal.process.signals import SIGNALS, has_noted_a_signal
 from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Outcome
 
 WATCH_S: Final = 1.0
+NOTICE_S: Final = 0.25
+SIGNALLED_S: Final = 2.0
+
+_draining: Final = threading.Event()
 
 
 class ChildResult(Struct, frozen=True, kw_only=True):
@@ -65,6 +69,11 @@ class Child(ForkedChild):
         with suppress(OSError):  # it is gone, or stopped and reads nothing
             self.link.send_bytes(msgspec.msgpack.encode(deadline))
 
+    def drain(self) -> None:
+        """Note that its worker drains: an error of its work is then no failure."""
+        with suppress(OSError):
+            self.link.send_bytes(msgspec.msgpack.encode(None))
+
     def result(self) -> ChildResult | None:
         """The child's result, if any. Call this only once the child is gone."""
         try:
@@ -79,6 +88,13 @@ class Child(ForkedChild):
         if code is None:
             return "child ended, and another part of the program took its status"
         return f"child died of signal {-code}" if code < 0 else f"child left with code {code}"
+
+
+def is_draining() -> bool:
+    """In the child: whether its worker drains. A signal to all processes may have ended a tool of
+    the work before that was known, so this waits for it, and longer where this process has got the
+    signal too."""
+    return _draining.wait(SIGNALLED_S if has_noted_a_signal() else NOTICE_S)
 
 
 def _live(work: Callable[[], ChildResult], deadline: float, link: Connection) -> int:
@@ -97,6 +113,10 @@ def watch_parent(link: Connection, deadline: float) -> None:
     with suppress(OSError, EOFError):  # the parent is gone, or reads no more
         while (left_s := deadline - elapsed_s()) > 0:
             if link.poll(min(left_s, WATCH_S)):
-                deadline = msgspec.msgpack.decode(link.recv_bytes(), type=float)
+                later = msgspec.msgpack.decode(link.recv_bytes(), type=float | None)
+                if later is None:
+                    _draining.set()
+                else:
+                    deadline = later
         link.send_bytes(msgspec.msgpack.encode(ChildResult(outcome=Outcome.FENCED)))
     os.killpg(0, signal.SIGKILL)

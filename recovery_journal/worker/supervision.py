@@ -126,6 +126,7 @@ class Supervision:
                 return Cause.LOST
             if self._stop.is_set() and drained_at is None:
                 drained_at = elapsed_s() + self._drain_s
+                child.drain()
                 self._notify(
                     NoticeKind.DRAINING, lease, f"the child has {self._drain_s:g} s to end"
                 )
@@ -145,7 +146,8 @@ class Supervision:
         if result.outcome is Outcome.FENCED:
             return self._give_up(lease, Cause.RUN_OUT, deadline, "the child's own clock")
         if result.outcome is Outcome.INTERRUPTED:
-            return self._give_up(lease, Cause.INTERRUPTED, deadline, result.error_class)
+            cause = Cause.DRAINED if self._stop.is_set() else Cause.INTERRUPTED
+            return self._give_up(lease, cause, deadline, result.error_class)
         return result.outcome
 
     def _give_up(self, lease: Lease, cause: Cause, deadline: float, detail: str = "") -> Outcome:

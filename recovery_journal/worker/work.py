@@ -16,7 +16,7 @@ from recovery_journal.domain.events import Ending
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.process.callables import finished
-from recovery_journal.worker.child import ChildResult
+from recovery_journal.worker.child import ChildResult, is_draining
 from recovery_journal.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def work(function: Function, claim: Claim) -> ChildResult:
     """Run the function and end the lease with its result or its error.
 
     A lease that the function ended itself is left alone. A temporary failure of the server is no
-    fault of the function, so it fails no attempt: the worker gives the lease up instead.
+    fault of the function, and an error while the worker drains need not be one, so neither fails an
+    attempt: the worker gives the lease up instead.
     """
     try:
         return _finish(function, claim)
@@ -54,7 +55,8 @@ def work(function: Function, claim: Claim) -> ChildResult:
         if isinstance(error, LeaseLost):
             return _result(Outcome.LOST, error)
         traceback.print_exc()
-        if isinstance(error, NO_FAULT):
+        # A drain may have reached a tool of the function too.
+        if isinstance(error, NO_FAULT) or is_draining():
             return _result(Outcome.INTERRUPTED, error)
         return _fail(claim.lease, raised)
 

@@ -134,10 +134,11 @@ class Worker:
     def run(self, *, max_attempts: int | None = None, until_idle: bool = False) -> Counter[Outcome]:
         """Claim and run until stopped; return how many attempts ended with each outcome.
 
-        SIGTERM and SIGINT drain; a second signal does what it did before. The loop also ends after
-        `max_attempts`, and with `until_idle` as soon as there is nothing to claim. The worker waits
-        for a server that is away; a claim that fails otherwise is retried, and its error raised
-        after ten such failures in a row.
+        SIGTERM, SIGINT and SIGHUP drain, sent to this process or to all of its group; a second
+        signal does what it did before. The loop also ends after `max_attempts`, and with
+        `until_idle` as soon as there is nothing to claim. The worker waits for a server that is
+        away; a claim that fails otherwise is retried, and its error raised after ten such failures
+        in a row.
         """
         if max_attempts is not None:
             inputs.whole_number("max_attempts", max_attempts, inputs.ATTEMPTS)

@@ -48,6 +48,12 @@ class WorkerProgram:
     def outcomes(self) -> list[Outcome | None]:
         return [notice.outcome for notice in self.notices if notice.kind is NoticeKind.ENDED]
 
+    def signal_all(self, number: signal.Signals) -> None:
+        """As a service manager does: to the worker, its child and what that has started."""
+        worker = psutil.Process(self.process.pid)
+        for one in (worker, *worker.children(recursive=True)):
+            one.send_signal(number)
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -90,8 +96,9 @@ class Desk:
         dsn: str | None = None,
         shortest_pause_s: float | None = None,
         longest_pause_s: float | None = None,
+        **process: Any,
     ) -> WorkerProgram:
-        """A worker program."""
+        """A worker program; `process` are arguments of its `Popen`."""
         settings = Settings(
             dsn=dsn or self.dsn,
             schema=self.journal.database.schema,
@@ -110,9 +117,9 @@ class Desk:
             PROGRAM,
             msgspec.json.encode(settings).decode(),
         ]
-        process = subprocess.Popen(command, cwd=ROOT)
-        self.programs.append(WorkerProgram(process, settings))
-        return self.programs[-1]
+        program = WorkerProgram(subprocess.Popen(command, cwd=ROOT, **process), settings)
+        self.programs.append(program)
+        return program
 
     def child_id(self) -> int:
         """The process that runs the function, once it does."""

@@ -3,8 +3,11 @@
 By the files in the folder that its input names, a test observes and controls a function.
 """
 
+import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +83,31 @@ def hold(claim: Claim) -> str:
     return "held"
 
 
+def hold_with_a_tool(claim: Claim) -> str:
+    """Wait for a program that ends once it is let go."""
+    folder = Path(claim.input)
+    mark(folder / "started", str(os.getpid()))
+    script = "while [ ! -e go ]; do sleep 0.02; done"
+    subprocess.run(["sh", "-c", script], cwd=folder, check=True)
+    return "held"
+
+
+def hold_and_raise(claim: Claim) -> str:
+    hold(claim)
+    raise ValueError("of its own")
+
+
+def print_much(claim: Claim) -> str:
+    """Print in all ways, before and after a run step, and have a program print."""
+    for number in range(3):
+        print("x" * 100_000)  # noqa: T201
+        print("an error", file=sys.stderr, flush=True)  # noqa: T201
+        logging.getLogger("printed").warning("a warning")
+        subprocess.run(["sh", "-c", "echo of a tool; exit 0"], check=True)
+        claim.lease.record_step("print", number)
+    return "printed"
+
+
 def hold_against_sigterm(claim: Claim) -> str:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return hold(claim)
@@ -128,6 +156,9 @@ FUNCTIONS = {
         hold_against_sigterm,
         hold_with_a_daemon,
         hold_with_a_fork,
+        hold_with_a_tool,
+        hold_and_raise,
+        print_much,
         work_for_ever,
     )
 }

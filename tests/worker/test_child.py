@@ -1,7 +1,10 @@
 """A child process ends with its parent, at its deadline, and when it is killed."""
 
+import errno
+import io
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +13,7 @@ from typing import NoReturn
 
 import pytest
 
+from recovery_journal.process.signals import SIGNALS, has_noted_a_signal
 from recovery_journal.worker import child as child_module
 from recovery_journal.worker.child import Child, ChildResult, ExitCode
 from recovery_journal.worker.elapsed import elapsed_s
@@ -122,21 +126,46 @@ def test_what_went_wrong_outside_of_the_work_leaves_no_word(
     assert "a flaw of ours" in capfd.readouterr().err
 
 
-def test_a_child_has_the_signal_handlers_of_a_new_program(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_for_all_processes_ends_no_child(tmp_path: Path, number: signal.Signals) -> None:
     def work() -> ChildResult:
         mark(tmp_path / "ready")
-        sleep_for_ever()
+        until((tmp_path / "go").exists, "the end of the work")
+        assert has_noted_a_signal()
+        return DONE
 
-    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
-    try:
-        with child_of(work) as child:
-            until((tmp_path / "ready").exists, "the child")
-            os.kill(child.pid, signal.SIGTERM)
-            assert child.is_gone_within(LIMIT_S)
+    with child_of(work) as child:
+        until((tmp_path / "ready").exists, "the child")
+        os.kill(child.pid, number)
+        assert not child.is_gone_within(0.2)
+        mark(tmp_path / "go")
+        assert child.is_gone_within(LIMIT_S)
 
-            assert child.death == "child died of signal 15"
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        assert child.result() == DONE
+
+
+def test_what_a_child_starts_has_the_default_action_of_signals(tmp_path: Path) -> None:
+    def work() -> ChildResult:
+        tool = subprocess.run(["sh", "-c", "kill -TERM $$"], check=False)
+        mark(tmp_path / "code", str(tool.returncode))
+        return DONE
+
+    with child_of(work) as child:
+        assert child.is_gone_within(LIMIT_S)
+    assert (tmp_path / "code").read_text() == str(-signal.SIGTERM)
+
+
+def test_a_child_is_forked_where_nothing_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr(sys, "stderr", None)
+
+    with child_of(lambda: DONE) as child:
+        assert child.is_gone_within(LIMIT_S)
+        assert child.result() == DONE
 
 
 def test_somebody_else_may_have_taken_the_status() -> None:

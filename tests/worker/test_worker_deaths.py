@@ -23,7 +23,7 @@ from tests.worker.desk import TTL_S, Desk, desk_at
 from tests.worker.functions import is_gone, until
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGALRM])
 def test_a_killed_child_is_reported_at_once_and_counts_as_a_crash(
     desk: Desk, number: signal.Signals
 ) -> None:
