@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from recovery_journal.process import forks
 from recovery_journal.process.forks import ForkedChild
+from recovery_journal.process.leftovers import leave_to_parent, settle_own
 from recovery_journal.process.signals import SIGNALS, has_noted_a_signal
 from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Outcome
@@ -100,19 +101,24 @@ def is_draining() -> bool:
 def _live(work: Callable[[], ChildResult], deadline: float, link: Connection) -> int:
     # Signals are for the thread of the work, where they interrupt a blocking call.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    threading.Thread(target=watch_parent, args=(link, deadline), daemon=True).start()
+    is_done = threading.Event()
+    threading.Thread(target=watch_parent, args=(link, deadline, is_done), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    leave_to_parent()
     result = work()
     link.send_bytes(msgspec.msgpack.encode(result))
+    is_done.set()
+    settle_own()
     return EXIT_CODES.get(result.outcome, ExitCode.ENDED)
 
 
-def watch_parent(link: Connection, deadline: float) -> None:
+def watch_parent(link: Connection, deadline: float, is_done: threading.Event) -> None:
     """Kill this process's group once the parent's end of the link has closed, or the deadline has
-    passed without a later one. The child reports that first, because it is no crash."""
+    passed without a later one before the work was done. The child reports that first, because it is
+    no crash."""
     with suppress(OSError, EOFError):  # the parent is gone, or reads no more
-        while (left_s := deadline - elapsed_s()) > 0:
-            if link.poll(min(left_s, WATCH_S)):
+        while (left_s := deadline - elapsed_s()) > 0 or is_done.is_set():
+            if link.poll(min(max(left_s, 0), WATCH_S) if not is_done.is_set() else WATCH_S):
                 later = msgspec.msgpack.decode(link.recv_bytes(), type=float | None)
                 if later is None:
                     _draining.set()
