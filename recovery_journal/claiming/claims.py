@@ -55,7 +55,7 @@ from recovery_journal.store.lease_row import (
 from recovery_journal.store.ledger import Events, Ledger
 from recovery_journal.store.set_aside import Halving
 from recovery_journal.store.tips import read_sizes
-from recovery_journal.store.writes import retry_once
+from recovery_journal.store.writes import retry
 
 READY: Final = """
 projection_dispatch_ready AS listed
@@ -171,7 +171,7 @@ class Claims:
                 return self._take(wanted)
             except ServerUnavailable:
                 pass
-        return retry_once(lambda: self._find_or_take(wanted))
+        return retry(lambda: self._find_or_take(wanted))
 
     def quarantine_diverged(self, lease: Lease, problem: PayloadCorrupt) -> None:
         """Quarantine a claimed attempt before any user code runs: what is stored, or what it folds
@@ -187,7 +187,7 @@ class Claims:
                 expected=problem.needed,
             )
 
-        retry_once(lambda: self._decide(lease, command))
+        retry(lambda: self._decide(lease, command))
 
     def requeue(self, lease: Lease, problem: Unusable) -> None:
         """Requeue a claimed attempt that this worker cannot load. A sweeper retries it after a
@@ -223,7 +223,7 @@ class Claims:
                 **lost,
             )
 
-        retry_once(lambda: self._decide(lease, command))
+        retry(lambda: self._decide(lease, command))
 
     def _decide(self, lease: Lease, command: Callable[[Recovery, LockedLease], Events]) -> None:
         """Record a decision on a claimed attempt. An attempt that was taken back meanwhile is left

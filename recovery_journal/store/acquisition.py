@@ -31,7 +31,7 @@ from recovery_journal.store.lease_row import (
 )
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.store.runs import RunStore
-from recovery_journal.store.writes import retry_once
+from recovery_journal.store.writes import retry
 from recovery_journal.values.payload import Payload
 
 # Read from the end of the index, so that a run with ten thousand attempts costs no more.
@@ -113,7 +113,7 @@ class Acquisition:
         granted.
         """
         try:
-            return retry_once(lambda: self._grant(request))
+            return retry(lambda: self._grant(request))
         except UniqueViolation as error:
             raise self._busy(request) from error
 

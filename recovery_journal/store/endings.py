@@ -13,7 +13,7 @@ from recovery_journal.log.streams import decidable
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.lease_row import LockedLease, read_lease
 from recovery_journal.store.ledger import Events, Ledger
-from recovery_journal.store.writes import Held, refusal, retry_once, worker_decision
+from recovery_journal.store.writes import Held, refusal, retry, worker_decision
 from recovery_journal.values.payload import Payload
 
 KEEP_RESULT = """
@@ -84,7 +84,7 @@ class LeaseEndings:
                     cursor.execute(KEEP_RESULT, {**held.parameters, **kept})
             return True
 
-        if not retry_once(once):
+        if not retry(once):
             raise refusal(self._database, self._ledger, held, write)
 
     def give_up(self, held: Held, loss: LossReason, reason: str) -> Recovery:
@@ -107,7 +107,7 @@ class LeaseEndings:
                     return found if _was_given_up(found, decision) else None
                 return self._ledger.decide_one(cursor, locked, command)
 
-        given_up = retry_once(once)
+        given_up = retry(once)
         if given_up is None:
             raise refusal(self._database, self._ledger, held, WriteKind.HAND_BACK)
         return given_up

@@ -142,6 +142,12 @@ class Lease:
             inputs.session_lock(session_lock)
         return self._writes.heartbeat(self._held(), session_lock)
 
+    def keep_trying(self) -> None:
+        """From now on, try run steps and checkpoints for one TTL, with pauses, while the server is
+        away or refuses them for now, as in a restart. Each is written once all the same. A worker
+        does this in the child that runs the function."""
+        self._writes.patience_s = self.ttl_s
+
     def begin_step(self, name: str) -> str:
         """Announce the next run step before its effect; returns the effect's stable key.
 

@@ -6,11 +6,12 @@ then evaluates its condition again on the row's newest version. The write itself
 UPDATE's answer, so without the lock there is nothing to insert. Each write renews the lease.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from msgspec import UNSET, Struct, UnsetType
@@ -21,6 +22,7 @@ from recovery_journal.domain.commands.lease import confirm, refuse
 from recovery_journal.domain.errors import (
     AppendBlocked,
     LeaseLost,
+    Retry,
     ServerUnavailable,
     StepOutOfOrder,
     StreamUnusable,
@@ -31,10 +33,14 @@ from recovery_journal.domain.lease import Fence
 from recovery_journal.domain.recovery import Decision
 from recovery_journal.log.open_writers import appending_briefly
 from recovery_journal.postgres.database import Database
+from recovery_journal.process.back_off import BackOff
 from recovery_journal.process.identity import actor
-from recovery_journal.store.lease_row import read_lease
+from recovery_journal.store.lease_row import LeaseRow, read_lease
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.values.payload import Payload
+
+SHORTEST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
 
 HELD = """
 attempt_id = %(attempt_id)s
@@ -152,11 +158,17 @@ class Renewal(Struct, frozen=True, kw_only=True):
 
 
 class LeaseWrites:
-    """The writes of a worker during its work. A write whose fence is void raises `LeaseLost`."""
+    """The writes of a worker during its work. A write whose fence is void raises `LeaseLost`.
+
+    With `patience_s`, run steps and checkpoints are tried for that long while the server is away or
+    refuses them for now. What was written meanwhile is recognized by ordinal, chain and epoch, so
+    it happens once.
+    """
 
     def __init__(self, database: Database, ledger: Ledger) -> None:
         self._database = database
         self._ledger = ledger
+        self.patience_s = 0.0
 
     def heartbeat(self, held: Held, session_lock: int | UnsetType | None = UNSET) -> Renewal:
         """Renew the lease, and declare the session lock whose end is its worker's death."""
@@ -165,7 +177,7 @@ class LeaseWrites:
             "is_declared": is_declared,
             "session_lock": session_lock if is_declared else None,
         }
-        row = retry_once(partial(self._execute, HEARTBEAT, {**held.parameters, **declared}))
+        row = retry(partial(self._execute, HEARTBEAT, {**held.parameters, **declared}))
         if row is None:
             raise refusal(self._database, self._ledger, held, WriteKind.HEARTBEAT)
         return Renewal(**row)
@@ -173,7 +185,7 @@ class LeaseWrites:
     def announce(self, held: Held, *, ordinal: int, name: str) -> None:
         """Announce that a run step is about to have its effect."""
         values = {**held.parameters, "ordinal": ordinal, "name": name}
-        if retry_once(partial(self._execute, ANNOUNCE, values)) is None:
+        if retry(partial(self._execute, ANNOUNCE, values), patience_s=self.patience_s) is None:
             self._explain(held, WriteKind.ANNOUNCEMENT, f"announce run step {ordinal}")
 
     def record(
@@ -214,7 +226,8 @@ class LeaseWrites:
     def _write(self, held: Held, write: WriteKind, statement: str, values: dict[str, Any]) -> bool:
         """One statement; the first under a fence in one transaction with its `Confirmed`."""
         if held.is_confirmed:
-            return retry_once(partial(self._execute, statement, values)) is not None
+            call = partial(self._execute, statement, values)
+            return retry(call, patience_s=self.patience_s) is not None
 
         def confirming() -> bool:
             with self._database.transaction() as cursor:
@@ -229,11 +242,15 @@ class LeaseWrites:
                 )
             return True
 
-        return retry_once(confirming)
+        return retry(confirming, patience_s=self.patience_s)
 
     def _execute(self, statement: str, values: dict[str, Any]) -> DictRow | None:
         with self._database.cursor() as cursor:
             return cursor.execute(statement, values).fetchone()
+
+    def _read(self, attempt_id: str) -> LeaseRow | None:
+        with self._database.cursor() as cursor:
+            return read_lease(cursor, attempt_id)
 
     def _explain(
         self,
@@ -247,13 +264,12 @@ class LeaseWrites:
         It was done before where a reply was lost: the same content is stored under this lease's
         epoch.
         """
-        with self._database.cursor() as cursor:
-            row = read_lease(cursor, held.attempt_id)
+        row = retry(partial(self._read, held.attempt_id), patience_s=self.patience_s)
         if row is None or not row.is_held_under(held.fence):
             raise refusal(self._database, self._ledger, held, write)
         if done is not None:
             question, values, digest = done
-            found = retry_once(partial(self._execute, question, values))
+            found = retry(partial(self._execute, question, values), patience_s=self.patience_s)
             if found and (found["digest"], found["epoch"]) == (digest, held.fence.epoch):
                 return
         raise StepOutOfOrder(
@@ -265,12 +281,25 @@ class LeaseWrites:
         )
 
 
-def retry_once(call: Callable[[], Answer]) -> Answer:
-    """Retry once after a lost reply; the call must be idempotent."""
+def retry(call: Callable[[], Answer], *, patience_s: float = 0.0) -> Answer:
+    """Retry once after a lost reply - and for so many seconds, with pauses, while the server is
+    away or refuses the call for now. The call must be idempotent."""
     try:
         return call()
     except ServerUnavailable:
-        return call()
+        pass
+    except Retry:
+        if not patience_s:
+            raise
+    deadline = time.monotonic() + patience_s
+    back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
+    while True:
+        try:
+            return call()
+        except Retry:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(back_off.pause_s())
 
 
 def worker_decision(held: Held, reason: str = "") -> Decision:
@@ -303,4 +332,4 @@ def refusal(database: Database, ledger: Ledger, held: Held, write: WriteKind) ->
             found=locked.row.describe() if locked else "no such attempt, as after a restore",
         )
 
-    return retry_once(once)
+    return retry(once)

@@ -4,7 +4,6 @@ ended."""
 from __future__ import annotations
 
 import asyncio
-import time
 import traceback
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
@@ -16,6 +15,7 @@ from recovery_journal.domain.events import Ending
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.process.callables import finished
+from recovery_journal.store.writes import retry
 from recovery_journal.worker.child import ChildResult, is_draining
 from recovery_journal.worker.outcome import Outcome
 
@@ -48,6 +48,7 @@ def work(function: Function, claim: Claim) -> ChildResult:
     fault of the function, and an error while the worker drains need not be one, so neither fails an
     attempt: the worker gives the lease up instead.
     """
+    claim.lease.keep_trying()
     try:
         return _finish(function, claim)
     except BaseException as raised:  # noqa: BLE001 - whatever the user's code raises is recorded
@@ -72,9 +73,9 @@ def ending_of(lease: Lease) -> Outcome | None:
 def _finish(function: Function, claim: Claim) -> ChildResult:
     result = _call(function, claim)
     lease = claim.lease
-    outcome = _insisting(lease, lambda: ending_of(lease))
+    outcome = retry(lambda: ending_of(lease), patience_s=lease.ttl_s)
     if outcome is None:
-        _insisting(lease, lambda: lease.complete(result))
+        retry(lambda: lease.complete(result), patience_s=lease.ttl_s)
     return ChildResult(outcome=outcome or Outcome.COMPLETED)
 
 
@@ -102,25 +103,12 @@ def _cause(raised: BaseException) -> BaseException:
 
 def _fail(lease: Lease, error: BaseException) -> ChildResult:
     try:
-        _insisting(lease, lambda: lease.fail(error))
+        retry(lambda: lease.fail(error), patience_s=lease.ttl_s)
     except LeaseLost as lost:
         return _result(Outcome.LOST, lost)
     except (Retry, StreamUnusable) as problem:
         return _result(Outcome.INTERRUPTED, problem)
     return _result(Outcome.FAILED, error)
-
-
-def _insisting(lease: Lease, call: Callable[[], Answer]) -> Answer:
-    """Retry for as long as a lease holds without renewal: the work is done, and only the server is
-    away. The worker ends this sooner where it must."""
-    deadline = time.monotonic() + lease.ttl_s
-    while True:
-        try:
-            return call()
-        except Retry:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(RETRY_S)
 
 
 def _result(outcome: Outcome, error: BaseException) -> ChildResult:

@@ -17,7 +17,7 @@ from recovery_journal.domain.events import AnyEvent
 from recovery_journal.log.appender import FEW, append_cohort
 from recovery_journal.log.appender import append as append_within
 from recovery_journal.postgres.database import Database
-from recovery_journal.store.writes import retry_once
+from recovery_journal.store.writes import retry
 from tests.log.event_log import EventLog
 from tests.log.events import a_stream, an_event, append, version_of
 from tests.relays.lossy_proxy import LossyProxy, Lost
@@ -260,7 +260,7 @@ def test_after_a_lost_request_another_decision_in_the_way_is_a_conflict(
     proxy.lose(b"journal_events", Lost.REQUEST)
 
     with pytest.raises(AppendConflict) as refused:
-        retry_once(lambda: append(far, events))
+        retry(lambda: append(far, events))
 
     assert proxy.loss_count == 1
     assert not far.has_decision("a-1", "ours")
@@ -275,7 +275,7 @@ def test_a_connection_cut_while_idle_is_opened_again(
     with other.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
 
-    retry_once(lambda: append(event_log, [an_event("a-1", 1)]))
+    retry(lambda: append(event_log, [an_event("a-1", 1)]))
 
     assert database.session_no() > session_no
 
