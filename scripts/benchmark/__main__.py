@@ -11,11 +11,10 @@ from subprocess import CalledProcessError
 
 from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.benchmark.cases import CASES
-from scripts.benchmark.machine import describe_machine
 from scripts.benchmark.measuring import Line, say
 from scripts.benchmark.options import ALL, PROFILE, PROFILES, wanted_of
 from scripts.benchmark.profile import profile, table
-from scripts.benchmark.report import read_lines, write_report
+from scripts.benchmark.report import describe_machine, read_lines, write_report
 from scripts.benchmark.rivals.crash import rivals_python
 
 

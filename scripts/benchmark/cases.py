@@ -8,18 +8,15 @@ from typing import Any, Final
 from scripts.benchmark.as_of import measure_as_of
 from scripts.benchmark.churn import measure_churn
 from scripts.benchmark.claim import measure_claim
-from scripts.benchmark.detect import measure_detect
-from scripts.benchmark.fleet import measure_fleet
-from scripts.benchmark.fleet_herd import measure_herd
-from scripts.benchmark.fleet_idle import measure_idle
-from scripts.benchmark.fleet_sweepers import measure_sweepers
+from scripts.benchmark.fleet import measure_fleet, measure_herd
+from scripts.benchmark.fleet_load import measure_idle, measure_sweepers
 from scripts.benchmark.gap_check import measure_gap_check
 from scripts.benchmark.growth import measure_growth
+from scripts.benchmark.latency import measure_detect, measure_wake
 from scripts.benchmark.lease_budget import measure_budget
 from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.measuring import Line
 from scripts.benchmark.rebuild import measure_rebuild
-from scripts.benchmark.wake import measure_wake
 
 CASES: Final[dict[str, Callable[[str, Namespace], Iterator[Line]]]] = {
     "gap-check": measure_gap_check,

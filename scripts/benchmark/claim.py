@@ -17,8 +17,8 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import embedded_cluster
 from scripts.benchmark.claim_script import claim_script
-from scripts.benchmark.crowd import Begin, Crowd
 from scripts.benchmark.measuring import Line, Rounds, fresh_schema, one_row
+from scripts.benchmark.processes import Begin, Crowd
 from scripts.histories.lost import TABLES, fill_lost
 from scripts.histories.rows import vacuum
 

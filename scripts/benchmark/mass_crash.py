@@ -13,8 +13,8 @@ from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.following.follower import Follower
-from scripts.benchmark.crowd import PATIENCE_S, Begin, Crowd
 from scripts.benchmark.measuring import Line, Rounds, fresh_schema, one_row
+from scripts.benchmark.processes import PATIENCE_S, Begin, Crowd
 from scripts.benchmark.rivals.crash import RIVALS
 from scripts.histories.lost import KIND, fill_lost, fold
 

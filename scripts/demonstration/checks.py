@@ -7,9 +7,8 @@ from typing import Final
 from msgspec import Struct
 
 import recovery_journal as rj
-from scripts.demonstration.acts import DISTURBED
+from scripts.demonstration.acts import DISTURBED, EVIDENCE, Kind, Struck
 from scripts.demonstration.evidence import Evidence
-from scripts.demonstration.fault import EVIDENCE, Kind, Struck
 from scripts.demonstration.job import Moment
 
 DIGEST_SHOWN: Final = 20

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Final
 
 import recovery_journal as rj
-from scripts.benchmark.apart import run_apart
+from scripts.benchmark.processes import run_apart
 from scripts.harness.life import Setting
 from scripts.harness.parts import LIMITS
 from scripts.harness.program import run, started_fleet, started_server
 from scripts.harness.screen import Screen
 from scripts.histories.rows import make_past
-from scripts.soaking.leak import Leak, with_leaks
-from scripts.soaking.report import conclude
+from scripts.soaking.member import Leak, with_leaks
 from scripts.soaking.server import SoakServer
 from scripts.soaking.soak import Soak, Soaked
-from scripts.soaking.verdict import idle, judged
+from scripts.soaking.verdict import conclude, idle, judged
 
 CLEANING_S: Final = 600
 MINUTE_S: Final = 60

@@ -1,14 +1,18 @@
-"""The parts of a soak test that a chaos test has not, or not in this way."""
+"""The parts of a soak test that a chaos test has not, or not in this way; leaks planted in them."""
 
 import gc
+import os
 import random
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from typing import Final
 from uuid import uuid4
 
+import psycopg
 from typer.testing import CliRunner
 
 import recovery_journal as rj
@@ -144,3 +148,62 @@ PARTS: Final[Mapping[Role, tuple[int, Part]]] = {
     Role.CALLER: (1, _caller),
 }
 """How many processes play each part."""
+
+
+PAUSE_S: Final = 0.2
+PIECE_BYTES: Final = 512 * 1024
+CONNECTION_LIMIT: Final = 100  # the fleet needs some as well
+
+
+class Leak(StrEnum):
+    """A resource that is never released."""
+
+    MEMORY = "memory"
+    FILES = "files"
+    CONNECTIONS = "connections"
+
+
+LEAKING: Final = {
+    Leak.MEMORY: Role.FOLLOWER,
+    Leak.FILES: Role.READER,
+    Leak.CONNECTIONS: Role.CALLER,
+}
+"""The role whose processes leak it."""
+
+
+def planted(part: Part, leak: Leak) -> Part:
+    """A part whose process leaks beside what it does."""
+
+    def leaking(name: str, setting: Setting) -> None:
+        pieces: list[object] = []
+        arguments = (LEAKS[leak], setting.dsn_of(name), pieces)
+        threading.Thread(target=_leak, args=arguments, daemon=True).start()
+        part(name, setting)
+
+    return leaking
+
+
+def _leak(piece: Callable[[str], object], dsn: str, pieces: list[object]) -> None:
+    never = threading.Event()
+    while len(pieces) < CONNECTION_LIMIT:
+        pieces.append(piece(dsn))
+        never.wait(PAUSE_S)
+    never.wait()
+
+
+def with_leaks(leaks: Sequence[Leak]) -> dict[Role, tuple[int, Part]]:
+    """The parts of a soak, some of them leaking."""
+    parts = dict(PARTS)
+    for leak in leaks:
+        role = LEAKING[leak]
+        count, part = parts[role]
+        parts[role] = (count, planted(part, leak))
+    return parts
+
+
+LEAKS: Final[Mapping[Leak, Callable[[str], object]]] = {
+    Leak.MEMORY: lambda _dsn: b"x" * PIECE_BYTES,
+    Leak.FILES: lambda _dsn: os.open(os.devnull, os.O_RDONLY),
+    Leak.CONNECTIONS: lambda dsn: psycopg.connect(dsn, autocommit=True),
+}
+"""The function that leaks one more piece of it."""

@@ -3,8 +3,7 @@
 from itertools import islice
 
 from scripts.harness.job import Run
-from scripts.storming.fault import KILLS, WEIGHTS, Kind, plan
-from scripts.storming.storm import TARGETS
+from scripts.storming.storm import KILLS, TARGETS, WEIGHTS, Kind, plan
 
 
 def test_a_seed_is_a_plan() -> None:

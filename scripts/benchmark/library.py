@@ -1,25 +1,34 @@
-"""The rows in the library's documented way: a tracking recorder that also stores rows.
+"""The library's `ProjectionRunner` over our log, as its documentation shows it.
 
-The folds are the journal's, the statements are written by hand for one event at a time. (Those
-of the journal are made for batches: with them the library is a third slower.)
+The rows are made in its documented way: by a tracking recorder that also stores rows. The folds are
+the journal's, the statements are written by hand for one event at a time. (Those of the journal are
+made for batches: with them the library is a third slower.)
 """
 
+import time
 from datetime import UTC, datetime
-from typing import Any, Final, Generic
+from typing import Any, ClassVar, Final, Generic
+from uuid import uuid4
 
 import msgspec
+import psycopg
+from eventsourcing import projection as library
+from eventsourcing.application import Application
 from eventsourcing.persistence import Tracking
 from eventsourcing.postgres import PostgresDatastore, PostgresTrackingRecorder
-from psycopg import Cursor
+from psycopg import Cursor, sql
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Composed, Identifier, Placeholder
 from psycopg.types.json import Jsonb
 
 from recovery_journal.domain.events import AnyEvent
+from recovery_journal.postgres.database import Database
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.projection import Projection, Record, RowT
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
+from recovery_journal.read_models.tables.projection_table import ProjectionTable
 from recovery_journal.read_models.tables.row_form import RowForm
+from scripts.benchmark.measuring import drop_schema
 
 PROJECTIONS: Final[tuple[Projection[Any], ...]] = (RECOVERY_CONTEXTS, DISPATCH_READY)
 
@@ -109,3 +118,88 @@ class _Rows(Generic[RowT]):
             values=SQL(", ").join([Placeholder()] * len(fields)),
             excluded=SQL(", ").join([SQL("EXCLUDED.{}").format(field) for field in fields]),
         )
+
+
+POLL_S: Final = 0.05
+
+
+class LibraryApplication(Application[str]):
+    """The library's event_log, with the library's own recorder."""
+
+    name = "journal"  # its table is journal_events
+    env: ClassVar[dict[str, str]] = {
+        "MAPPER_TOPIC": "recovery_journal.library_adapter:LibraryMapper",
+        "ORIGINATOR_ID_TYPE": "text",
+        "JOURNAL_CREATE_TABLE": "no",
+    }
+
+
+class LibraryProjection(library.Projection[LibraryView]):
+    """Hands every event to the view, and notes when it has seen as many as wanted."""
+
+    name = "recoveries"
+    wanted_count: ClassVar[int]
+
+    def __init__(self, view: LibraryView) -> None:
+        super().__init__(view)
+        self.finished_at: float | None = None
+        self._seen_count = 0
+
+    def process_event(self, domain_event: Any, tracking: Tracking) -> None:  # noqa: ANN401 - as the library declares it
+        """Process one event."""
+        self.view.store(domain_event, tracking)
+        self._seen_count += 1
+        if self._seen_count == self.wanted_count:
+            self.finished_at = time.perf_counter()
+
+
+def run_library(dsn: str, schema: str, event_count: int) -> float:
+    """How many seconds the runner takes for so many events from the log's beginning."""
+    rows = Database(dsn, f"benchmark_{uuid4().hex[:12]}")
+    try:
+        make_tables(rows)
+        return follow(settings(dsn, schema, rows.schema), event_count)
+    finally:
+        drop_schema(rows)
+        rows.close()
+
+
+def make_tables(database: Database) -> None:
+    """The tables of the rows, with their indexes, in a schema of their own."""
+    with database.transaction() as cursor:
+        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(database.schema)))
+        for projection in PROJECTIONS:
+            ProjectionTable(projection).create(cursor)
+
+
+def follow(environment: dict[str, str], event_count: int) -> float:
+    """Run the library's runner until it has seen so many events; the seconds it took."""
+    LibraryProjection.wanted_count = event_count
+    begun = time.perf_counter()
+    with library.ProjectionRunner[LibraryApplication, LibraryView](
+        application_class=LibraryApplication,
+        projection_class=LibraryProjection,
+        view_class=LibraryView,
+        env=environment,
+    ) as runner:
+        projection = runner.projection
+        assert isinstance(projection, LibraryProjection)
+        while projection.finished_at is None:
+            runner.run_forever(timeout=POLL_S)  # raises what stopped it, if something did
+        return projection.finished_at - begun
+
+
+def settings(dsn: str, schema: str, schema_of_rows: str) -> dict[str, str]:
+    """The library's settings: where the server, the log and the rows are."""
+    with psycopg.connect(dsn) as connection:
+        where = connection.info
+        return {
+            "PERSISTENCE_MODULE": "eventsourcing.postgres",
+            "POSTGRES_DBNAME": where.dbname,
+            "POSTGRES_HOST": where.host,
+            "POSTGRES_PORT": str(where.port),
+            "POSTGRES_USER": where.user,
+            "POSTGRES_PASSWORD": where.password,
+            "JOURNAL_POSTGRES_SCHEMA": schema,
+            "RECOVERIES_POSTGRES_SCHEMA": schema_of_rows,
+        }
