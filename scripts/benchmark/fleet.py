@@ -1,11 +1,10 @@
 """Whole fleets on a server of their own: the parts of the case, and the herd after an outage."""
 
-import multiprocessing
 import tempfile
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -18,26 +17,13 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.store.acquisition import terms_of
 from recovery_journal.store.lease import Lease, LeaseTerms
 from recovery_journal.store.lease_row import COLUMNS, read_leases
-from scripts.benchmark.fleet_load import measure_idle, measure_sweepers, sweep_until
+from scripts.benchmark.fleet_load import measure_idle, measure_sweepers, sweep_until_over
 from scripts.benchmark.measuring import Line, fresh_schema, one_row, percentiles, say
-from scripts.benchmark.processes import PATIENCE_S, Begin, Crowd, Job
+from scripts.benchmark.processes import PATIENCE_S, Crowd, Job, Signals
 from scripts.benchmark.watched_server import WatchedServer
 from scripts.histories.lost import fill_lost
 
 CONNECTIONS_PER_WORKER: Final = 2
-
-
-def measure_fleet(_dsn: str, options: Namespace) -> Iterator[Line]:
-    """A herd of heartbeats after an outage, an idle fleet, and many sweepers; a line for each. On a
-    server of its own, because it stops that."""
-    clients = max(options.fleet_workers * CONNECTIONS_PER_WORKER, host_count_of(options))
-    with (
-        tempfile.TemporaryDirectory(prefix="rj-") as folder,
-        WatchedServer(Path(folder), connections=clients + options.sweepers) as server,
-    ):
-        for measure in (measure_herd, measure_idle, measure_sweepers):
-            say("fleet", measure.__name__.removeprefix("measure_"))
-            yield measure(server, options)
 
 
 TTL_S: Final = 12.0
@@ -79,6 +65,19 @@ def host_count_of(options: Namespace) -> int:
     return max(int(options.leases[0]) // LEASES_PER_HOST, 1)
 
 
+def measure_fleet(_dsn: str, options: Namespace) -> Iterator[Line]:
+    """A herd of heartbeats after an outage, an idle fleet, and many sweepers; a line for each. On a
+    server of its own, because it stops that."""
+    clients = max(options.fleet_workers * CONNECTIONS_PER_WORKER, host_count_of(options))
+    with (
+        tempfile.TemporaryDirectory(prefix="rj-") as folder,
+        WatchedServer(Path(folder), connections=clients + options.sweepers) as server,
+    ):
+        for measure in (measure_herd, measure_idle, measure_sweepers):
+            say("fleet", measure.__name__.removeprefix("measure_"))
+            yield measure(server, options)
+
+
 def measure_herd(server: WatchedServer, options: Namespace) -> Line:
     """The server is away for longer than all leases hold, comes back, and every lease is renewed at
     once. `lost` must be 0.
@@ -89,7 +88,6 @@ def measure_herd(server: WatchedServer, options: Namespace) -> Line:
     little longer.
     """
     lease_count, host_count = options.leases[0], host_count_of(options)
-    is_over = multiprocessing.get_context("fork").Event()
     with fresh_schema(server.dsn) as database:
         hosts = _hosts(database, lease_count, host_count)
         given = (server.dsn, database.schema)
@@ -97,22 +95,19 @@ def measure_herd(server: WatchedServer, options: Namespace) -> Line:
             hosts[at : at + HOSTS_PER_PROCESS] for at in range(0, len(hosts), HOSTS_PER_PROCESS)
         ]
         jobs: list[Job] = [
-            *(partial(_renew_all, is_over, group, *given) for group in groups),
-            *[partial(sweep_until, is_over, LIMITS, *given)] * SWEEPERS,
+            *(partial(_renew_all, group, *given) for group in groups),
+            *[partial(sweep_until_over, LIMITS, *given)] * SWEEPERS,
         ]
         with Crowd(jobs, "fork") as crowd:
-            try:
-                crowd.begin()  # all hosts are connected
-                database.connection().close()  # and is opened again afterwards
-                server.stop()
-                time.sleep(OUTAGE_S)
-                server.start()
-                back_at = time.monotonic()
-                with server.watched() as most:
-                    time.sleep(GUARDED_S)
-            finally:
-                is_over.set()
-            renewed: list[Renewed] = [one for found in crowd.results() for one in found or ()]
+            crowd.begin()  # all hosts are connected
+            database.connection().close()  # and is opened again afterwards
+            server.stop()
+            time.sleep(OUTAGE_S)
+            server.start()
+            back_at = time.monotonic()
+            with server.watched() as most:
+                time.sleep(GUARDED_S)
+            renewed: list[Renewed] = [one for found in crowd.end() for one in found or ()]
         took_ms = [1000 * it for one in renewed for it in one.took_s]
         assert len(took_ms) == lease_count, len(took_ms)
         return {
@@ -142,7 +137,7 @@ def _hosts(database: Database, lease_count: int, host_count: int) -> list[list[L
 
 
 def _renew_all(
-    is_over: Event, hosts: Sequence[Sequence[LeaseTerms]], dsn: str, schema: str, begin: Begin
+    hosts: Sequence[Sequence[LeaseTerms]], dsn: str, schema: str, signals: Signals
 ) -> list[Renewed]:
     """A process of hosts, each a thread with its own connection."""
     journal = Journal(Database(dsn, schema), limits=LIMITS)
@@ -150,20 +145,21 @@ def _renew_all(
     connected = threading.Barrier(len(hosts) + 1)
 
     def renew(held: Sequence[LeaseTerms]) -> None:
-        renewed.append(_renew([journal.adopt(terms) for terms in held], connected, is_over))
+        renewed.append(_renew(map(journal.adopt, held), connected, signals.is_over))
 
     threads = [threading.Thread(target=renew, args=(held,)) for held in hosts]
     for thread in threads:
         thread.start()
     connected.wait(PATIENCE_S)
-    begin()
+    signals.begin()
     for thread in threads:
         thread.join()
     return renewed
 
 
-def _renew(leases: Sequence[Lease], connected: threading.Barrier, is_over: Event) -> Renewed:
+def _renew(held: Iterable[Lease], connected: threading.Barrier, is_over: Event) -> Renewed:
     """One host: renews before the outage, gets no reply in it, renews all as soon as it is over."""
+    leases = list(held)
     leases[0].heartbeat()
     connected.wait(PATIENCE_S)
     while _is_answered(leases[0]):  # until the outage begins

@@ -1,13 +1,9 @@
-"""The load of a large fleet: waiting workers and sweepers with nothing to do, and many sweepers over
-one mass crash.
-"""
+"""Large fleets: waiting workers and sweepers with nothing to do, and many sweepers at once."""
 
-import multiprocessing
 import threading
 import time
 from argparse import Namespace
 from functools import partial
-from multiprocessing.synchronize import Event
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -18,9 +14,9 @@ from recovery_journal.postgres.database import Database
 from recovery_journal.store.ready_notice import notify_ready
 from recovery_journal.sweeper import Sweeper
 from recovery_journal.worker.worker import Worker
-from scripts.benchmark.mass_crash import LIMITS
+from scripts.benchmark.mass_crash import connected
 from scripts.benchmark.measuring import Line, fresh_schema, one_row
-from scripts.benchmark.processes import PATIENCE_S, Begin, Crowd
+from scripts.benchmark.processes import PATIENCE_S, Crowd, Signals
 from scripts.benchmark.watched_server import WatchedServer
 from scripts.histories.lost import fill_lost
 
@@ -53,26 +49,23 @@ def measure_idle(server: WatchedServer, options: Namespace) -> Line:
     worker_count, sweeper_count = options.fleet_workers, options.sweepers
     whole, rest = divmod(worker_count, WORKERS_PER_PROCESS)
     shares = [WORKERS_PER_PROCESS] * whole + [rest] * bool(rest)
-    is_over = multiprocessing.get_context("fork").Event()
     with fresh_schema(server.dsn) as database:
         given = (server.dsn, database.schema)
         jobs = [
-            *(partial(_wait_for_work, is_over, *it, *given) for it in enumerate(shares)),
-            *[partial(sweep_until, is_over, DEFAULTS, *given)] * sweeper_count,
+            *(partial(_wait_for_work, *it, *given) for it in enumerate(shares)),
+            *[partial(sweep_until_over, DEFAULTS, *given)] * sweeper_count,
         ]
         memory_before = server.memory_mb()
         with Crowd(jobs, "fork") as crowd:
-            try:
-                crowd.begin()
-                _await_sleep(database, worker_count)
-                with server.watched() as most:
-                    commits = one_row(database, COMMITS)["count"]
-                    share = server.core_share(options.idle_seconds)
-                    commits = one_row(database, COMMITS)["count"] - commits
-                memory_mb = server.memory_mb() - memory_before
-                notice_s = _notice_s(server, database, share)
-            finally:
-                is_over.set()
+            crowd.begin()
+            _await_sleep(database, worker_count)
+            with server.watched() as most:
+                commits = one_row(database, COMMITS)["count"]
+                share = server.core_share(options.idle_seconds)
+                commits = one_row(database, COMMITS)["count"] - commits
+            memory_mb = server.memory_mb() - memory_before
+            notice_s = _notice_s(server, database, share)
+            crowd.end()
         return {
             "case": "fleet-idle",
             "unit": "share of a core",
@@ -89,9 +82,7 @@ def measure_idle(server: WatchedServer, options: Namespace) -> Line:
         }
 
 
-def _wait_for_work(
-    is_over: Event, number: int, count: int, dsn: str, schema: str, begin: Begin
-) -> None:
+def _wait_for_work(number: int, count: int, dsn: str, schema: str, signals: Signals) -> None:
     journal = Journal(Database(dsn, schema))
     workers = [
         Worker(journal, f"w-{number}-{at}", lambda _claim: None, on_event=lambda _notice: None)
@@ -100,8 +91,8 @@ def _wait_for_work(
     threads = [threading.Thread(target=worker.run) for worker in workers]
     for thread in threads:
         thread.start()
-    begin()
-    is_over.wait()
+    signals.begin()
+    signals.is_over.wait()
     for worker in workers:
         worker.stop()
     for thread in threads:
@@ -183,11 +174,10 @@ def _sweep_all(server: WatchedServer, lease_count: int, sweeper_count: int) -> S
         return Sweeping(last_at - begun, most, sum(retries for _, retries in results))
 
 
-def _sweep(dsn: str, schema: str, begin: Begin) -> tuple[float, int]:
-    journal = Journal(Database(dsn, schema), limits=LIMITS)
-    journal.reader.last_position()  # connects
+def _sweep(dsn: str, schema: str, signals: Signals) -> tuple[float, int]:
+    journal = connected(Database(dsn, schema))
     last_at, retries = 0.0, 0
-    begin()
+    signals.begin()
     while True:
         try:
             if not journal.sweep():
@@ -197,12 +187,12 @@ def _sweep(dsn: str, schema: str, begin: Begin) -> tuple[float, int]:
             retries += 1
 
 
-def sweep_until(is_over: Event, limits: Limits, dsn: str, schema: str, begin: Begin) -> None:
+def sweep_until_over(limits: Limits, dsn: str, schema: str, signals: Signals) -> None:
     """The process of a sweeper, until it is over."""
     sweeper = Sweeper(Journal(Database(dsn, schema), limits=limits))
     thread = threading.Thread(target=sweeper.run)
     thread.start()
-    begin()
-    is_over.wait()
+    signals.begin()
+    signals.is_over.wait()
     sweeper.stop()
     thread.join()

@@ -17,6 +17,7 @@ import recovery_journal as rj
 from recovery_journal.domain.events import LeaseExpired, ReadyForDispatch
 from scripts.benchmark.crew import Crew, crew_at
 from scripts.benchmark.measuring import Line, percentiles
+from scripts.benchmark.processes import processor_s
 
 FASTEST: Final = rj.Limits(session_grace_s=0.02, session_poll_s=0.01)
 """As docs/how-to/detect-dead-workers-faster.md has it."""
@@ -145,9 +146,6 @@ def _server_s(crew: Crew) -> float | None:
     try:
         backend = psutil.Process(crew.journal.database.connection().info.backend_pid)
         server = backend.parent() if "postgres" in backend.name() else None
-        if server is None:
-            return None
-        processes = [server, *server.children(recursive=True)]
-        return sum(sum(one.cpu_times()[:2]) for one in processes)
+        return processor_s([server, *server.children(recursive=True)]) if server else None
     except psutil.Error:
         return None

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from recovery_journal.domain.replay import ReplayMode
 from recovery_journal.journal import Journal
@@ -14,13 +14,17 @@ from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.read_models.following.follower import Follower
 from scripts.benchmark.measuring import Line, Rounds, fresh_schema, one_row
-from scripts.benchmark.processes import PATIENCE_S, Begin, Crowd
+from scripts.benchmark.processes import PATIENCE_S, Crowd, Signals
 from scripts.benchmark.rivals.crash import RIVALS
 from scripts.histories.lost import KIND, fill_lost, fold
 
 CLAIM_LIMIT: Final = 500
 PAUSE_S: Final = 0.02
 LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
+REDUCERS: Final[dict[ReplayMode, dict[str, Any]]] = {
+    ReplayMode.CHAIN: {},
+    ReplayMode.FOLD: {KIND: fold},
+}
 MANY_LEASES: Final = 100_000
 """With so many, one round says enough, and lasts long enough."""
 
@@ -102,10 +106,10 @@ def measure_crash(
         return Crash(recovered_s, time.monotonic() - begun)
 
 
-def _sweep(dsn: str, schema: str, mode: ReplayMode, begin: Begin) -> float:
+def _sweep(dsn: str, schema: str, mode: ReplayMode, signals: Signals) -> float:
     """Sweep until nothing is lost; when that was."""
-    journal = _journal(dsn, schema, mode)
-    begin()
+    journal = connected(Database(dsn, schema), reducers=REDUCERS[mode])
+    signals.begin()
     while journal.sweep():
         pass
     return time.monotonic()
@@ -118,11 +122,11 @@ def _claim(
     claimed: "Synchronized[int]",
     lease_count: int,
     number: int,
-    begin: Begin,
+    signals: Signals,
 ) -> float:
     """Claim until all is claimed; when that was."""
-    journal = _journal(dsn, schema, mode)
-    begin()
+    journal = connected(Database(dsn, schema), reducers=REDUCERS[mode])
+    signals.begin()
     while claimed.value < lease_count:
         claims = journal.claim(worker_id=f"new-worker-{number}", limit=CLAIM_LIMIT)
         assert all(claim.state is not None and len(claim.tail) == 5 for claim in claims)
@@ -133,10 +137,10 @@ def _claim(
     return time.monotonic()
 
 
-def _journal(dsn: str, schema: str, mode: ReplayMode) -> Journal:
-    reducers = {KIND: fold} if mode is ReplayMode.FOLD else {}
-    journal = Journal(Database(dsn, schema), limits=LIMITS, reducers=reducers)
-    journal.reader.last_position()  # connects
+def connected(database: Database, **settings: Any) -> Journal:
+    """A journal for a measurement, whose connection is open."""
+    journal = Journal(database, limits=LIMITS, **settings)
+    journal.reader.last_position()
     return journal
 
 

@@ -84,6 +84,13 @@ def percentiles(
     return {name: round(value, digits) for name, value in found.items()}
 
 
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Texts to the left in the first column, numbers to the right in the others."""
+    rule = ["---", *("---:" for _ in heads[1:])]
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+    return "\n".join(lines) + "\n"
+
+
 def ms_of(call: Callable[..., object], *arguments: object) -> float:
     """The milliseconds that a call takes."""
     begun = time.perf_counter()

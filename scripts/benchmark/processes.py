@@ -1,25 +1,27 @@
-"""Functions in processes of their own: one alone, its memory seen from outside, or many at once."""
+"""Functions in processes of their own: one alone, or many at once; the time and memory they use."""
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Event
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 import psutil
 
+from scripts.benchmark.measuring import BYTES_PER_MB
+
 SAMPLE_S: Final = 0.05
-BYTES_PER_MB: Final = 1_000_000
+PATIENCE_S: Final = 600
 
 
 class Watched(NamedTuple):
     """The function's result, and the most memory that its process and all of its children had
-    together. Pages that they share are counted once, where the system shows it."""
+    together."""
 
     answer: Any
     peak_mb: float
@@ -33,41 +35,59 @@ def run_apart(function: Callable[..., Any], *arguments: object) -> Any:  # noqa:
 
 def run_watched(function: Callable[..., Any], *arguments: object) -> Watched:
     """As `run_apart`, sampling the memory all the time: for a run whose time does not count."""
-    peak = 0
+    peak_mb = 0.0
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         future = pool.submit(function, *arguments)
         while not future.done():
-            peak = max(peak, _memory())
+            peak_mb = max(peak_mb, memory_mb(psutil.Process().children(recursive=True)))
             wait([future], SAMPLE_S)
-        return Watched(future.result(), round(peak / BYTES_PER_MB, 1))
+        return Watched(future.result(), round(peak_mb, 1))
 
 
-def _memory() -> int:
-    """Bytes of all descendants of this process."""
+def memory_mb(processes: Iterable[psutil.Process]) -> float:
+    """Memory of those that live; pages that they share are counted once, where the system shows
+    it."""
     total = 0
-    for process in psutil.Process().children(recursive=True):
+    for process in processes:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             memory = process.memory_full_info()
             total += getattr(memory, "pss", memory.rss)
+    return total / BYTES_PER_MB
+
+
+def processor_s(processes: Iterable[psutil.Process]) -> float:
+    """Processor time of those that live."""
+    total = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:2])
     return total
 
 
-PATIENCE_S: Final = 600
+class Signals(NamedTuple):
+    """A job calls `begin` once it has prepared; that returns once all have. It may work until
+    `is_over`, or until it has done all there is."""
 
-Begin: TypeAlias = Callable[[], object]
-Job: TypeAlias = Callable[[Begin], object]
-"""Prepares, calls what it is given, which returns once all have, and works; returns its result."""
+    begin: Callable[[], object]
+    is_over: Event
+
+
+Job: TypeAlias = Callable[[Signals], object]
+"""Prepares, begins and works; returns its result."""
 
 
 class Crowd:
-    """A process for each job. Jobs that are spawned must be picklable; the others are forked."""
+    """A process for each job, which begin to work at the same moment. Jobs that are spawned must
+    be picklable; the others are forked."""
 
     def __init__(self, jobs: Sequence[Job], method: Literal["spawn", "fork"] = "spawn") -> None:
         context = multiprocessing.get_context(method)
         self._start, self._results = context.Barrier(len(jobs) + 1), context.Queue()
+        self._is_over = context.Event()
+        signals = Signals(partial(self._start.wait, PATIENCE_S), self._is_over)
         processes: Any = context  # whose class of processes mypy does not know
         self._processes: list[BaseProcess] = [
-            processes.Process(target=_work, args=(job, self._start, self._results)) for job in jobs
+            processes.Process(target=_work, args=(job, signals, self._results)) for job in jobs
         ]
 
     def __enter__(self) -> Self:
@@ -90,6 +110,11 @@ class Crowd:
         """The result of each, in any order."""
         return [self._results.get(timeout=PATIENCE_S) for _ in self._processes]
 
+    def end(self) -> list[Any]:
+        """Let all of them end; the result of each."""
+        self._is_over.set()
+        return self.results()
 
-def _work(job: Job, start: Barrier, results: "Queue[Any]") -> None:
-    results.put(job(partial(start.wait, PATIENCE_S)))
+
+def _work(job: Job, signals: Signals, results: "Queue[Any]") -> None:
+    results.put(job(signals))

@@ -21,6 +21,7 @@ from pygal import HorizontalBar, Line
 from pygal.style import CleanStyle
 
 from scripts.benchmark.cases import description_of
+from scripts.benchmark.measuring import markdown_table
 
 # pygal leaves a finder for plugins behind that has the interface of before Python 3.4: every import
 # after it that fails would warn of it. We have no plugins.
@@ -123,7 +124,7 @@ def page(
 ) -> str:
     """The page as Markdown."""
     parts = [INTRODUCTION.format(file=f"docs/figures/{file.name}")]
-    parts.append(_table(["", ""], [[name, found] for name, found in machine.items()]))
+    parts.append(markdown_table(["", ""], [[name, found] for name, found in machine.items()]))
     parts += [f"Not measured: {note}\n" for note in notes]
     parts += [f"![{chart.stem.replace('-', ' ')}]({chart.name})\n" for chart in charts]
     for case, found in groupby(lines, key=lambda line: line["case"]):
@@ -164,13 +165,7 @@ def _section(case: str, lines: Lines) -> str:
     names = [name for name in first if name not in ("case", "unit", size)]
     heads = ["", *(first["unit"] if size is None else f"{line[size]:,} {size}" for line in lines)]
     rows = [[name, *(_shown(line.get(name)) for line in lines)] for name in names]
-    return f"## {case}\n\n{description_of(case)}\n\n{_table(heads, rows)}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *("---:" for _ in heads[1:])]
-    lines = [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
-    return "\n".join(lines) + "\n"
+    return f"## {case}\n\n{description_of(case)}\n\n{markdown_table(heads, rows)}"
 
 
 def _shown(value: object) -> str:

@@ -4,15 +4,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final
 
-import psutil
 import psycopg
 from psycopg.rows import dict_row
 
-from scripts.benchmark.measuring import BYTES_PER_MB
+from scripts.benchmark.processes import memory_mb, processor_s
 from scripts.harness.server import Server
 
 SAMPLE_S: Final = 0.05
@@ -40,11 +39,7 @@ class WatchedServer(Server):
 
     def processor_s(self) -> float:
         """Processor time of all its living processes."""
-        total = 0.0
-        for process in self.cluster.processes():
-            with suppress(psutil.NoSuchProcess):  # a vacuum's, which has ended
-                total += sum(process.cpu_times()[:2])
-        return total
+        return processor_s(self.cluster.processes())
 
     def core_share(self, seconds: float) -> float:
         """The share of one core that the server uses, over so many seconds."""
@@ -53,13 +48,8 @@ class WatchedServer(Server):
         return (self.processor_s() - before) / (time.monotonic() - begun)
 
     def memory_mb(self) -> float:
-        """Memory of all its processes, pages that they share counted once."""
-        total = 0
-        for process in self.cluster.processes():
-            with suppress(psutil.NoSuchProcess):  # likewise
-                memory = process.memory_full_info()
-                total += getattr(memory, "pss", memory.rss)
-        return total / BYTES_PER_MB
+        """Memory of all its processes."""
+        return memory_mb(self.cluster.processes())
 
     def deadlocks(self) -> int:
         """How many there have been."""

@@ -12,9 +12,8 @@ from msgspec import Struct
 from scripts.harness.fleet import Fleet, Member
 from scripts.harness.life import Role, Setting
 from scripts.harness.parts import REBUILT
-from scripts.soaking.figure import Observation, Sample
+from scripts.soaking.figure import Observation, Processes, Sample
 from scripts.soaking.member import CALLS, READ, STEADY_WORKERS
-from scripts.soaking.process import Processes
 from scripts.soaking.server import SoakServer
 
 TICK_S: Final = 0.05
@@ -89,12 +88,12 @@ class Soak:
         """Sample every process. The sample is written to a file at once and not kept in memory,
         which every process that is forked from this one would have too."""
         processes = Processes()
-        observations = (
-            *_of_process("soak", "soak itself", os.getpid(), processes),
-            *(seen for it in self._fleet.members for seen in _of_member(it, processes)),
+        seen = [
+            processes.observation(os.getpid(), "soak", "soak itself"),
+            *(it for member in self._fleet.members for it in _of_member(member, processes)),
             *self._server.observations(self._setting.schema, self._applications, processes),
-        )
-        sample = Sample(at_s=at_s, observations=tuple(it for it in observations if it.figures))
+        ]
+        sample = Sample(at_s=at_s, observations=tuple(it for it in seen if it is not None))
         with self._samples.open("ab") as file:
             file.write(msgspec.json.encode(sample) + b"\n")
         self._sample_count += 1
@@ -123,17 +122,9 @@ class Soak:
         return dict(sorted(done.items()))
 
 
-def _of_member(member: Member, processes: Processes) -> Iterator[Observation]:
+def _of_member(member: Member, processes: Processes) -> Iterator[Observation | None]:
     """A member and all its descendants."""
-    yield from _of_process(member.role, member.name, member.pid, processes)
+    yield processes.observation(member.pid, member.role, member.name)
     for child in processes.descendants(member.pid):
         role, name = f"child of a {member.role}", f"child {child.pid} of {member.name}"
-        yield from _of_process(role, name, child.pid, processes)
-
-
-def _of_process(role: str, name: str, pid: int, processes: Processes) -> Iterator[Observation]:
-    process = processes.one(pid)
-    if process is not None:  # else it has just ended
-        yield Observation(
-            role=role, name=name, life=process.life, figures=processes.figures(process)
-        )
+        yield processes.observation(child.pid, role, name)

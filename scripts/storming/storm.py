@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 import psycopg
 from msgspec import Struct
@@ -37,23 +37,33 @@ class Kind(StrEnum):
     CHANGE_SETTING = "setting of the role or database changed"
 
 
-WEIGHTS: Final = {
-    Kind.KILL_WORKER: 38,
-    Kind.KILL_CHILD: 14,
-    Kind.SUSPEND_WORKER: 5,
-    Kind.SUSPEND_PARENT: 3,
-    Kind.SUSPEND_CHILD: 3,
-    Kind.KILL_SWEEPER: 8,
-    Kind.SUSPEND_SWEEPER: 3,
-    Kind.KILL_FOLLOWER: 4,
-    Kind.KILL_STARTER: 4,
-    Kind.KILL_REBUILDER: 2,
-    Kind.KILL_REBUILDERS_CHILD: 2,
-    Kind.CUT: 8,
-    Kind.KILL_BACKEND: 2,
-    Kind.KILL_SERVER: 2,
-    Kind.FILL_DISK: 1,
-    Kind.CHANGE_SETTING: 6,
+class Target(NamedTuple):
+    """How likely a kind of fault is, and which process of ours it hits, if any: itself, its
+    children, or both."""
+
+    weight: int
+    role: Role | None = None
+    itself: bool = True
+    children: bool = False
+
+
+FAULTS: Final = {
+    Kind.KILL_WORKER: Target(38, Role.WORKER),
+    Kind.KILL_CHILD: Target(14, Role.WORKER, itself=False, children=True),
+    Kind.SUSPEND_WORKER: Target(5, Role.WORKER, children=True),
+    Kind.SUSPEND_PARENT: Target(3, Role.WORKER),
+    Kind.SUSPEND_CHILD: Target(3, Role.WORKER, itself=False, children=True),
+    Kind.KILL_SWEEPER: Target(8, Role.SWEEPER),
+    Kind.SUSPEND_SWEEPER: Target(3, Role.SWEEPER),
+    Kind.KILL_FOLLOWER: Target(4, Role.FOLLOWER),
+    Kind.KILL_STARTER: Target(4, Role.STARTER),
+    Kind.KILL_REBUILDER: Target(2, Role.REBUILDER),
+    Kind.KILL_REBUILDERS_CHILD: Target(2, Role.REBUILDER, itself=False, children=True),
+    Kind.CUT: Target(8),
+    Kind.KILL_BACKEND: Target(2),
+    Kind.KILL_SERVER: Target(2),
+    Kind.FILL_DISK: Target(1),
+    Kind.CHANGE_SETTING: Target(6),
 }
 
 KILLS: Final = frozenset(kind for kind in Kind if kind.name.startswith("KILL_"))
@@ -76,9 +86,9 @@ class Fault(Struct, frozen=True, kw_only=True):
 def plan(seed: int, *, has_small_disk: bool = True) -> Iterator[Fault]:
     """The plan of a seed."""
     random = Random(seed)  # noqa: S311 - a plan, no secret
-    kinds, weights = zip(*WEIGHTS.items(), strict=True)
+    weights = [target.weight for target in FAULTS.values()]
     while True:
-        [kind] = random.choices(kinds, weights)
+        [kind] = random.choices(list(FAULTS), weights)
         fault = Fault(
             kind=kind,
             pause_s=random.expovariate(1 / MEAN_PAUSE_S),
@@ -93,29 +103,6 @@ TICK_S: Final = 0.02
 LOOK_S: Final = 0.25  # between checks whether the server is there
 CALM_LIMIT_S: Final = 90
 """By when everything that was begun must be finished after the last fault."""
-
-TARGETS: Final = {
-    Kind.KILL_WORKER: Role.WORKER,
-    Kind.KILL_SWEEPER: Role.SWEEPER,
-    Kind.KILL_FOLLOWER: Role.FOLLOWER,
-    Kind.KILL_STARTER: Role.STARTER,
-    Kind.KILL_REBUILDER: Role.REBUILDER,
-    Kind.KILL_CHILD: Role.WORKER,
-    Kind.KILL_REBUILDERS_CHILD: Role.REBUILDER,
-    Kind.SUSPEND_WORKER: Role.WORKER,
-    Kind.SUSPEND_PARENT: Role.WORKER,
-    Kind.SUSPEND_CHILD: Role.WORKER,
-    Kind.SUSPEND_SWEEPER: Role.SWEEPER,
-}
-"""The target of a fault, where that is a process of ours."""
-
-SUSPENDED: Final = {
-    Kind.SUSPEND_WORKER: (True, True),
-    Kind.SUSPEND_PARENT: (True, False),
-    Kind.SUSPEND_SWEEPER: (True, False),
-    Kind.SUSPEND_CHILD: (False, True),
-}
-"""Whether the process itself and its children are suspended."""
 
 
 class Survived(Struct, kw_only=True):
@@ -235,15 +222,14 @@ class Storm:
                 return self._strike_member(fault)
 
     def _strike_member(self, fault: Fault) -> bool:
-        member = self._fleet.one(TARGETS[fault.kind], fault.aim)
+        target = FAULTS[fault.kind]
+        assert target.role is not None
+        member = self._fleet.one(target.role, fault.aim)
         if member is None:
             return False
-        if fault.kind in SUSPENDED:
-            itself, children = SUSPENDED[fault.kind]
-            return member.suspend(fault.length_s, itself=itself, children=children)
-        if fault.kind in (Kind.KILL_CHILD, Kind.KILL_REBUILDERS_CHILD):
-            return member.kill_child(fault.aim)
-        return member.kill()
+        if fault.kind in KILLS:
+            return member.kill() if target.itself else member.kill_child(fault.aim)
+        return member.suspend(fault.length_s, itself=target.itself, children=target.children)
 
     def _open_count(self) -> int | None:
         """How many attempts are not finished; None while the server is away."""
