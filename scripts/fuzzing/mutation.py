@@ -7,7 +7,7 @@ changes are made to what the bytes mean; the rest is left to the library's own.
 import json
 import re
 from collections.abc import Callable, Iterator
-from enum import EnumType, StrEnum
+from enum import StrEnum
 from random import Random
 from typing import Any, Final, TypeAlias
 
@@ -16,7 +16,9 @@ from recovery_journal.log.mapper import TAGS
 from scripts.fuzzing.stored import LINE, PART, PART_COUNT
 
 ENUMERATIONS: Final[list[type[StrEnum]]] = [
-    it for it in vars(events).values() if isinstance(it, EnumType) and it is not StrEnum
+    it
+    for it in vars(events).values()
+    if isinstance(it, type) and issubclass(it, StrEnum) and it is not StrEnum
 ]
 """Those of the events' fields."""
 NAMES: Final = (*sorted(TAGS), *(str(member) for kind in ENUMERATIONS for member in kind))

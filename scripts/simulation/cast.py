@@ -18,7 +18,7 @@ from recovery_journal.journal import Journal
 from recovery_journal.limits import Limits
 from recovery_journal.read_models.following.follower import Follower
 from recovery_journal.store.lease import Lease
-from recovery_journal.values.payload import Value, encode
+from recovery_journal.values.payload import encode
 from recovery_journal.worker.session_lock import SessionLock
 from scripts.simulation.connection import SimulatedDatabase
 from scripts.simulation.network import Network
@@ -169,7 +169,7 @@ class Cast:
             if self._chance(0.3):
                 self._insist(lease, partial(lease.begin_step, name))
             self._insist(lease, partial(lease.record_step, name, item))
-            self._promises.acknowledge_step(lease, _stored(item))
+            self._promises.acknowledge_step(lease, encode(item, name="output").encoded)
             if done % run.items_per_checkpoint == 0:
                 self._insist(lease, partial(lease.checkpoint, {"done": done}))
             if not self.is_calm and self._chance(0.02):
@@ -274,7 +274,3 @@ def _items_done(claim: Claim) -> int:
             raise Violation(f"{claim.lease!r} was handed {step} after item {done}")
         done += 1
     return done
-
-
-def _stored(value: Value) -> str:
-    return encode(value, name="output").encoded.hex()

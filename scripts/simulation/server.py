@@ -19,8 +19,8 @@ from typing import Any, Final
 from uuid import uuid4
 
 import psycopg
-from psycopg import Connection, sql
-from psycopg.rows import TupleRow
+from psycopg import Connection, IsolationLevel, sql
+from psycopg.rows import TupleRow, namedtuple_row
 
 from recovery_journal.postgres import schema as schemas
 from recovery_journal.postgres.database import Database
@@ -174,6 +174,7 @@ class Monitor:
 
     def __init__(self, dsn: str) -> None:
         self.connection: Connection[TupleRow] = psycopg.connect(dsn, autocommit=True)
+        self.connection.isolation_level = IsolationLevel.REPEATABLE_READ
         self.connection.execute(f"SET search_path = {SCHEMA}, pg_catalog".encode())
         folder, name = Path(self.one("SHOW data_directory")), self.one("SELECT current_database()")
         self._clock = folder / CLOCKS / name
@@ -250,6 +251,15 @@ class Monitor:
         row = self.connection.execute(statement.encode(), values).fetchone()
         assert row is not None
         return row[0]
+
+    def seen(self, *statements: str) -> list[list[Any]]:
+        """The rows of these statements, with their columns as attributes: in one snapshot, and in
+        one round trip."""
+        cursors = [self.connection.cursor(row_factory=namedtuple_row) for _ in statements]
+        with self.connection.pipeline(), self.connection.transaction():
+            for cursor, statement in zip(cursors, statements, strict=True):
+                cursor.execute(statement.encode())
+        return [cursor.fetchall() for cursor in cursors]
 
     def close(self) -> None:
         """Let all backends continue, and end the session."""
