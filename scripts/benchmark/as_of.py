@@ -87,20 +87,23 @@ def _measured(journal: Journal, chance: random.Random, round_count: int) -> dict
     def page(at: Any) -> object:  # noqa: ANN401 - a position or a time
         return journal.dispatch_ready(at=at, limit=PAGE)
 
-    pages = _each_ms(page, positions)
-    naive = _each_ms(lambda it: _naive(journal.database, it), positions[:NAIVE_QUERIES])
-    everything = _each_ms(lambda it: journal.dispatch_ready(at=it, limit=ALL), positions)
-    naive_ms = statistics.median(naive)
+    timed: dict[str, tuple[Callable[[Any], object], Sequence[object]]] = {
+        "page": (page, positions),
+        "all": (lambda it: journal.dispatch_ready(at=it, limit=ALL), positions),
+        "time": (page, times),
+        "position_at": (journal.position_at, times),
+    }
+    taken_ms = {name: _each_ms(*call) for name, call in timed.items()}
+    naive_ms = statistics.median(
+        _each_ms(lambda it: _naive(journal.database, it), positions[:NAIVE_QUERIES])
+    )
+    line: dict[str, Any] = {"held": round(statistics.mean(held))}
+    for name, found in taken_ms.items():
+        line |= percentiles(found, {f"{name}_p50": 50, f"{name}_p99": 99})
     return {
-        "held": round(statistics.mean(held)),
-        **percentiles(pages, {"page_p50": 50, "page_p99": 99}),
-        **percentiles(everything, {"all_p50": 50, "all_p99": 99}),
-        **percentiles(_each_ms(page, times), {"time_p50": 50, "time_p99": 99}),
-        **percentiles(
-            _each_ms(journal.position_at, times), {"position_at_p50": 50, "position_at_p99": 99}
-        ),
+        **line,
         "naive_p50": round(naive_ms, 2),
-        "ratio_naive": round(naive_ms / statistics.median(pages), 1),
+        "ratio_naive": round(naive_ms / statistics.median(taken_ms["page"]), 1),
     }
 
 

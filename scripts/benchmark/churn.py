@@ -1,7 +1,9 @@
 """The same leases renewed, lost, recovered and claimed repeatedly: the sizes of their tables."""
 
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from recovery_journal.domain.policy import Policy
@@ -52,14 +54,15 @@ def measure_churn(dsn: str, options: Namespace) -> Iterator[Line]:
         fill_lost(database, LEASES)
         journal = Journal(database, limits=LIMITS)
         before = _sizes(database)
-        heartbeats, recoveries = _Counted(database), _Counted(database)
+        heartbeats: Counter[str] = Counter()
+        recoveries: Counter[str] = Counter()
         for _ in range(options.recoveries):
-            with recoveries:
+            with _counting(database, recoveries):
                 while journal.sweep():
                     pass
                 claims = journal.claim(worker_id=WORKER, limit=LEASES)
                 assert len(claims) == LEASES, len(claims)
-            with heartbeats:
+            with _counting(database, heartbeats):
                 for _ in range(HEARTBEATS):
                     for claim in claims:
                         claim.lease.heartbeat()
@@ -71,8 +74,8 @@ def measure_churn(dsn: str, options: Namespace) -> Iterator[Line]:
             "rows": LEASES,
             "recoveries": LEASES * options.recoveries,
             "heartbeats": LEASES * HEARTBEATS * options.recoveries,
-            "hot_share_heartbeats": heartbeats.hot_share,
-            "hot_share_recoveries": recoveries.hot_share,
+            "hot_share_heartbeats": _hot_share(heartbeats),
+            "hot_share_recoveries": _hot_share(recoveries),
             "leases_before": before["leases"],
             "leases_after": after["leases"],
             "lease_indexes_before": before["lease_indexes"],
@@ -82,29 +85,22 @@ def measure_churn(dsn: str, options: Namespace) -> Iterator[Line]:
         }
 
 
-class _Counted:
-    """Counts the updates of lease rows within it, over all the times that it is entered."""
+@contextmanager
+def _counting(database: Database, counts: Counter[str]) -> Iterator[None]:
+    """Count the updates of lease rows within."""
+    counts.subtract(_updates(database))
+    yield
+    counts.update(_updates(database))
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._updates = self._hot_updates = 0
 
-    @property
-    def hot_share(self) -> float:
-        return round(self._hot_updates / max(self._updates, 1), 3)
+def _updates(database: Database) -> dict[str, int]:
+    with database.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+    return one_row(database, UPDATES)
 
-    def __enter__(self) -> None:
-        self._add(-1)
 
-    def __exit__(self, *_error: object) -> None:
-        self._add(1)
-
-    def _add(self, sign: int) -> None:
-        with self._database.cursor() as cursor:
-            cursor.execute("SELECT pg_stat_force_next_flush()")
-        found = one_row(self._database, UPDATES)
-        self._updates += sign * found["updates"]
-        self._hot_updates += sign * found["hot_updates"]
+def _hot_share(counts: Counter[str]) -> float:
+    return round(counts["hot_updates"] / max(counts["updates"], 1), 3)
 
 
 def _sizes(database: Database) -> dict[str, Any]:

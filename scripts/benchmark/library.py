@@ -18,7 +18,7 @@ from eventsourcing.persistence import Tracking
 from eventsourcing.postgres import PostgresDatastore, PostgresTrackingRecorder
 from psycopg import Cursor, sql
 from psycopg.rows import DictRow
-from psycopg.sql import SQL, Composed, Identifier, Placeholder
+from psycopg.sql import SQL, Identifier, Placeholder
 from psycopg.types.json import Jsonb
 
 from recovery_journal.domain.events import AnyEvent
@@ -46,7 +46,7 @@ LIMIT 1
 UPSERT: Final = """
 INSERT INTO {table} ({fields})
 VALUES ({values})
-ON CONFLICT ({key}) DO UPDATE
+ON CONFLICT ({first}, {second}) DO UPDATE
 SET ({fields}) = ROW({excluded})
 """
 
@@ -104,20 +104,17 @@ class _Rows(Generic[RowT]):
         ]
 
     def _statement(self, statement: str, schema: str) -> bytes:
-        return self._composed(statement, schema).as_bytes(None)
-
-    def _composed(self, statement: str, schema: str) -> Composed:
-        first, second = self._projection.key_fields
+        first, second = map(Identifier, self._projection.key_fields)
         fields = [Identifier(field) for field in self._columns]
-        return SQL(statement).format(
+        composed = SQL(statement).format(
             table=Identifier(schema, f"projection_{self._projection.name}"),
-            first=Identifier(first),
-            second=Identifier(second),
-            key=SQL(", ").join([Identifier(first), Identifier(second)]),
+            first=first,
+            second=second,
             fields=SQL(", ").join(fields),
             values=SQL(", ").join([Placeholder()] * len(fields)),
             excluded=SQL(", ").join([SQL("EXCLUDED.{}").format(field) for field in fields]),
         )
+        return composed.as_bytes(None)
 
 
 POLL_S: Final = 0.05

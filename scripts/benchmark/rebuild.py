@@ -127,69 +127,52 @@ def rebuild(dsn: str, schema: str, process_count: int) -> Timed:
 RANGES_PER_PROCESS: Final = 16
 """As many as in a rebuild, so that none of the processes is idle for long at the end."""
 
-Read: TypeAlias = Callable[[LogBlocks, int, int, int], Iterator[list[Record]]]
-"""Is given (after, last, upto): a range of positions, and the end of the log."""
+Read: TypeAlias = Callable[[LogBlocks, int, int], Iterator[list[Record]]]
+"""Is given a range of positions: after the one, up to the other."""
 
 
 def read_streams(dsn: str, schema: str, event_count: int, process_count: int) -> float:
     """How many seconds it takes with a rebuild's own reader and processes, stream by stream: no
     rebuild that uses them can be faster."""
-    return _timed(dsn, schema, event_count, process_count, read=_streams)
+
+    def read(blocks: LogBlocks, after: int, last: int) -> Iterator[list[Record]]:
+        return blocks.begun(after=after, last=last, upto=event_count)
+
+    return _timed(dsn, schema, event_count, process_count, read=read)
 
 
 def read_positions(dsn: str, schema: str, event_count: int, process_count: int) -> float:
     """Likewise in the log's own order, in which it lies on disk: which folds of streams cannot
     use, and the least that reading can cost."""
-    return _timed(dsn, schema, event_count, process_count, read=_positions)
 
+    def read(blocks: LogBlocks, after: int, last: int) -> Iterator[list[Record]]:
+        return blocks.by_position(after=after, upto=last)
 
-def _streams(blocks: LogBlocks, after: int, last: int, upto: int) -> Iterator[list[Record]]:
-    return blocks.begun(after=after, last=last, upto=upto)
-
-
-def _positions(blocks: LogBlocks, after: int, last: int, _upto: int) -> Iterator[list[Record]]:
-    return blocks.by_position(after=after, upto=last)
+    return _timed(dsn, schema, event_count, process_count, read=read)
 
 
 def _timed(dsn: str, schema: str, event_count: int, process_count: int, *, read: Read) -> float:
+    """Seconds in which processes take ranges of positions in turn, and read them."""
     database = Database(dsn, schema, statement_s=0)
-    reading = _Reading(database, read, event_count, process_count)
-    begun = time.perf_counter()
-    side_by_side(reading.work, process_count, reading.note)
-    seconds = time.perf_counter() - begun
-    database.close()
-    assert reading.read_count == event_count, f"read {reading.read_count} of {event_count} events"
-    return seconds
+    range_events = event_count // (process_count * RANGES_PER_PROCESS) + 1
+    taken = multiprocessing.get_context("fork").Value("q", 0)
+    read_counts = [0]
 
-
-class _Reading:
-    """The ranges of positions that processes take in turn, and how much they have read."""
-
-    def __init__(
-        self, database: Database, read: Read, event_count: int, process_count: int
-    ) -> None:
-        self._database = database
-        self._read = read
-        self._event_count = event_count
-        self._range_events = event_count // (process_count * RANGES_PER_PROCESS) + 1
-        self._taken = multiprocessing.get_context("fork").Value("q", 0)
-        self.read_count = 0
-
-    def work(self, _no: int, count: Count) -> None:
-        """Read ranges until none is left."""
-        while (after := self._next()) < self._event_count:
-            last = min(after + self._range_events, self._event_count)
-            with self._database.transaction():
-                blocks = LogBlocks(self._database)
-                for block in self._read(blocks, after, last, self._event_count):
+    def work(_no: int, count: Count) -> None:
+        while True:
+            with taken.get_lock():
+                after: int = taken.value
+                taken.value += range_events
+            if after >= event_count:
+                return
+            with database.transaction():
+                last = min(after + range_events, event_count)
+                for block in read(LogBlocks(database), after, last):
                     count(len(block))
 
-    def note(self, read_count: int) -> None:
-        """Keep how many events all have read."""
-        self.read_count = read_count
-
-    def _next(self) -> int:
-        with self._taken.get_lock():
-            after: int = self._taken.value
-            self._taken.value += self._range_events
-        return after
+    begun = time.perf_counter()
+    side_by_side(work, process_count, read_counts.append)
+    seconds = time.perf_counter() - begun
+    database.close()
+    assert read_counts[-1] == event_count, f"read {read_counts[-1]} of {event_count} events"
+    return seconds

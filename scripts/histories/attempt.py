@@ -3,7 +3,7 @@ commands."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointRef, RunStep
 from recovery_journal.domain.commands.lease import confirm, dispatch, end, grant
@@ -209,34 +209,18 @@ class Attempt:
         )
 
 
-def granted(
-    fleet: Fleet,
-    *,
-    attempt_id: str,
-    run_id: str,
-    input_digest: str,
-    kind: str,
-    ttl_s: float = TTL_S,
-    tenant: str = "",
-    priority: int = 0,
-    code_version: str = "",
-) -> LeaseGranted:
+def granted(fleet: Fleet, *, ttl_s: float = TTL_S, **details: Any) -> LeaseGranted:
     """The first event of an attempt, which any worker of the fleet acquires."""
     holder = fleet.worker()
+    given: dict[str, Any] = {"code_version": "", "tenant": "", "priority": 0} | details
     return grant(
         Decision(event_id=fleet.name(), by=actor(holder)),
-        attempt_id=attempt_id,
-        run_id=run_id,
         holder=holder,
         fence=fleet.fence(),
         ttl_s=ttl_s,
-        kind=kind,
-        code_version=code_version,
         attempt_no=1,
-        input_digest=input_digest,
-        tenant=tenant,
-        priority=priority,
         timeout_s=None,
+        **given,
     )
 
 

@@ -54,44 +54,27 @@ INSERT INTO leases (
     lease_id, worker_id, host, boot_id, pid, process_started, is_confirmed, granted_at, renewed_at,
     expires_at, ttl_s, ended_at, ordinal, chain, checkpoint_count, dispatch_id
 )
-SELECT attempt_id,
-    granted ->> 'run_id',
-    1,
-    granted ->> 'kind',
-    granted ->> 'tenant',
-    (granted ->> 'priority')::integer,
-    granted ->> 'code_version',
+SELECT attempt_id, first.run_id, 1, kind, tenant, priority, code_version,
     CASE topic
         WHEN 'lease-ended' THEN 'completed'
         WHEN 'quarantined' THEN 'quarantined'
         ELSE 'held'
     END,
-    version,
-    (granted #>> '{fence,epoch}')::bigint,
-    granted #>> '{fence,lease_id}',
-    granted #>> '{holder,worker_id}',
-    granted #>> '{holder,incarnation,host}',
-    granted #>> '{holder,incarnation,boot_id}',
-    (granted #>> '{holder,incarnation,pid}')::bigint,
-    granted #>> '{holder,incarnation,started}',
-    true,
-    coalesce(%(at)s, recorded_at),
-    coalesce(%(at)s, recorded_at),
-    %(at)s::timestamptz,
-    (granted ->> 'ttl_s')::double precision,
+    version, epoch, lease_id, worker_id, host, boot_id, pid, started, true,
+    coalesce(%(at)s, recorded_at), coalesce(%(at)s, recorded_at), %(at)s::timestamptz, ttl_s,
     CASE topic WHEN 'lease-ended' THEN recorded_at END,
-    5,
-    coalesce(
-        (
-            SELECT chain
-            FROM run_steps
-            WHERE run_steps.run_id = granted ->> 'run_id' AND run_steps.ordinal = 5
-        ),
-        granted ->> 'input_digest'
-    ),
-    1,
-    granted #>> '{fence,lease_id}'
+    5, coalesce(
+        (SELECT chain FROM run_steps AS it WHERE it.run_id = first.run_id AND it.ordinal = 5),
+        input_digest
+    ), 1, lease_id
 FROM histories
+CROSS JOIN LATERAL jsonb_to_record(
+    granted || (granted -> 'fence') || (granted -> 'holder') || (granted #> '{holder,incarnation}')
+) AS first(
+    run_id text, kind text, tenant text, priority integer, code_version text, input_digest text,
+    epoch bigint, lease_id text, worker_id text, host text, boot_id text, pid bigint, started text,
+    ttl_s double precision
+)
 """
 
 # Attempts on the list where the log ends have no lease row, and so may not be there.
