@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from recovery_journal.domain.policy import Policy
-from recovery_journal.journal import Journal
-from recovery_journal.limits import Limits
+import recovery_journal as rj
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.measuring import BYTES_PER_MB, Line, fresh_schema, one_row
 from scripts.histories.lost import fill_lost
@@ -17,10 +15,10 @@ LEASES: Final = 500
 HEARTBEATS: Final = 5
 """Of each lease, between two losses."""
 WORKER: Final = "w-1"
-LIMITS: Final = Limits(
+LIMITS: Final = rj.Limits(
     grace_s=0.0,
     ttl_s=600.0,
-    policy=Policy(crash_loop_count=1_000_000),  # no attempt makes progress
+    policy=rj.Policy(crash_loop_count=1_000_000),  # no attempt makes progress
 )
 WATCHED: Final = ("leases", "projection_dispatch_ready", "projection_tracking")
 
@@ -52,7 +50,7 @@ def measure_churn(dsn: str, options: Namespace) -> Iterator[Line]:
             for table in WATCHED:
                 cursor.execute(NO_VACUUM.format(table=table).encode())
         fill_lost(database, LEASES)
-        journal = Journal(database, limits=LIMITS)
+        journal = rj.Journal(database, limits=LIMITS)
         before = _sizes(database)
         heartbeats: Counter[str] = Counter()
         recoveries: Counter[str] = Counter()

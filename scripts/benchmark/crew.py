@@ -10,11 +10,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 import recovery_journal as rj
-from scripts.benchmark.measuring import drop_schema, one_row
+from scripts.benchmark.measuring import drop_schema, one_row, wait_until
 from scripts.harness.fleet import Fleet, Member
 from scripts.harness.life import Role, Setting
 
-LIMIT_S: Final = 60.0
 PAUSE_S: Final = 0.002
 
 SESSION_LOCKS: Final = """
@@ -54,14 +53,14 @@ class Crew:
 
     def await_workers(self, count: int) -> None:
         """Return once so many workers hold their session locks."""
-        _await(
+        wait_until(
             lambda: bool(one_row(self.journal.database, SESSION_LOCKS)["count"] == count),
             f"{count} session locks",
         )
 
     def await_call(self, attempt_id: str, count: int) -> tuple[int, float]:
         """The worker's process and the time of the `count`-th call of an attempt's function."""
-        _await(lambda: len(self._calls(attempt_id)) >= count, f"call {count} of {attempt_id}")
+        wait_until(lambda: len(self._calls(attempt_id)) >= count, f"call {count} of {attempt_id}")
         return self._calls(attempt_id)[count - 1]
 
     def kill(self, pid: int) -> float:
@@ -108,11 +107,3 @@ def crew_at(dsn: str, folder: Path, limits: rj.Limits | None = None) -> Iterator
             yield crew
     finally:
         crew.close()
-
-
-def _await(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {LIMIT_S:g} s for {what}")
-        time.sleep(PAUSE_S)

@@ -10,12 +10,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import recovery_journal as rj
 from recovery_journal.domain.errors import LeaseLost, ServerUnavailable
-from recovery_journal.journal import Journal
-from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.acquisition import terms_of
-from recovery_journal.store.lease import Lease, LeaseTerms
 from recovery_journal.store.lease_row import COLUMNS, read_leases
 from scripts.benchmark.fleet_load import measure_idle, measure_sweepers, sweep_until_over
 from scripts.benchmark.measuring import Line, fresh_schema, one_row, percentiles, say
@@ -27,7 +25,7 @@ CONNECTIONS_PER_WORKER: Final = 2
 
 
 TTL_S: Final = 12.0
-LIMITS: Final = Limits(ttl_s=TTL_S, grace_s=1.0)
+LIMITS: Final = rj.Limits(ttl_s=TTL_S, grace_s=1.0)
 OUTAGE_S: Final = TTL_S + LIMITS.grace_s + 1
 GUARDED_S: Final = OUTAGE_S + 2
 RETRY_S: Final = 0.25
@@ -127,7 +125,7 @@ def measure_herd(server: WatchedServer, options: Namespace) -> Line:
         }
 
 
-def _hosts(database: Database, lease_count: int, host_count: int) -> list[list[LeaseTerms]]:
+def _hosts(database: Database, lease_count: int, host_count: int) -> list[list[rj.LeaseTerms]]:
     """The leases of each host."""
     fill_lost(database, lease_count)
     with database.transaction() as cursor:
@@ -137,14 +135,14 @@ def _hosts(database: Database, lease_count: int, host_count: int) -> list[list[L
 
 
 def _renew_all(
-    hosts: Sequence[Sequence[LeaseTerms]], dsn: str, schema: str, signals: Signals
+    hosts: Sequence[Sequence[rj.LeaseTerms]], dsn: str, schema: str, signals: Signals
 ) -> list[Renewed]:
     """A process of hosts, each a thread with its own connection."""
-    journal = Journal(Database(dsn, schema), limits=LIMITS)
+    journal = rj.Journal(Database(dsn, schema), limits=LIMITS)
     renewed: list[Renewed] = []
     connected = threading.Barrier(len(hosts) + 1)
 
-    def renew(held: Sequence[LeaseTerms]) -> None:
+    def renew(held: Sequence[rj.LeaseTerms]) -> None:
         renewed.append(_renew(map(journal.adopt, held), connected, signals.is_over))
 
     threads = [threading.Thread(target=renew, args=(held,)) for held in hosts]
@@ -157,7 +155,7 @@ def _renew_all(
     return renewed
 
 
-def _renew(held: Iterable[Lease], connected: threading.Barrier, is_over: Event) -> Renewed:
+def _renew(held: Iterable[rj.Lease], connected: threading.Barrier, is_over: Event) -> Renewed:
     """One host: renews before the outage, gets no reply in it, renews all as soon as it is over."""
     leases = list(held)
     leases[0].heartbeat()
@@ -184,7 +182,7 @@ def _renew(held: Iterable[Lease], connected: threading.Barrier, is_over: Event) 
     return Renewed(last_at, took, refused)
 
 
-def _is_answered(lease: Lease) -> bool:
+def _is_answered(lease: rj.Lease) -> bool:
     try:
         lease.heartbeat()
     except ServerUnavailable:

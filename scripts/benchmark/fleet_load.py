@@ -7,16 +7,13 @@ from functools import partial
 from statistics import median
 from typing import Final, NamedTuple
 
-from recovery_journal.domain.errors import Retry
-from recovery_journal.journal import Journal
+import recovery_journal as rj
 from recovery_journal.limits import DEFAULTS, Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.ready_notice import notify_ready
-from recovery_journal.sweeper import Sweeper
-from recovery_journal.worker.worker import Worker
 from scripts.benchmark.mass_crash import connected
-from scripts.benchmark.measuring import Line, fresh_schema, one_row
-from scripts.benchmark.processes import PATIENCE_S, Crowd, Signals
+from scripts.benchmark.measuring import Line, fresh_schema, one_row, wait_until
+from scripts.benchmark.processes import Crowd, Signals
 from scripts.benchmark.watched_server import WatchedServer
 from scripts.histories.lost import fill_lost
 
@@ -58,7 +55,11 @@ def measure_idle(server: WatchedServer, options: Namespace) -> Line:
         memory_before = server.memory_mb()
         with Crowd(jobs, "fork") as crowd:
             crowd.begin()
-            _await_sleep(database, worker_count)
+            wait_until(
+                lambda: bool(one_row(database, ASLEEP)["count"] >= worker_count),
+                f"{worker_count} workers to fall asleep",
+                pause_s=POLL_S,
+            )
             with server.watched() as most:
                 commits = one_row(database, COMMITS)["count"]
                 share = server.core_share(options.idle_seconds)
@@ -83,9 +84,9 @@ def measure_idle(server: WatchedServer, options: Namespace) -> Line:
 
 
 def _wait_for_work(number: int, count: int, dsn: str, schema: str, signals: Signals) -> None:
-    journal = Journal(Database(dsn, schema))
+    journal = rj.Journal(Database(dsn, schema))
     workers = [
-        Worker(journal, f"w-{number}-{at}", lambda _claim: None, on_event=lambda _notice: None)
+        rj.Worker(journal, f"w-{number}-{at}", lambda _claim: None, on_event=lambda _notice: None)
         for at in range(count)
     ]
     threads = [threading.Thread(target=worker.run) for worker in workers]
@@ -107,13 +108,6 @@ def _notice_s(server: WatchedServer, database: Database, idle_share: float) -> f
         time.sleep(PAUSE_S)
     lasted = time.monotonic() - begun
     return max(server.processor_s() - before - idle_share * lasted, 0) / NOTICES
-
-
-def _await_sleep(database: Database, worker_count: int) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while one_row(database, ASLEEP)["count"] < worker_count:
-        assert time.monotonic() < deadline, "not every worker fell asleep"
-        time.sleep(POLL_S)
 
 
 FEW: Final = 2
@@ -183,13 +177,13 @@ def _sweep(dsn: str, schema: str, signals: Signals) -> tuple[float, int]:
             if not journal.sweep():
                 return last_at, retries
             last_at = time.monotonic()
-        except Retry:
+        except rj.Retry:
             retries += 1
 
 
 def sweep_until_over(limits: Limits, dsn: str, schema: str, signals: Signals) -> None:
     """The process of a sweeper, until it is over."""
-    sweeper = Sweeper(Journal(Database(dsn, schema), limits=limits))
+    sweeper = rj.Sweeper(rj.Journal(Database(dsn, schema), limits=limits))
     thread = threading.Thread(target=sweeper.run)
     thread.start()
     signals.begin()

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import uuid4
 
 from recovery_journal.log.event_log import EventLog
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from scripts.benchmark.claim_script import STATE, TAG
 from scripts.benchmark.measuring import Line, fresh_schema, percentiles
 
@@ -47,7 +47,4 @@ def _leave_gap(writer: Database, stream: str) -> int:
     connection = writer.connection()
     with connection.transaction(force_rollback=True):
         connection.execute(INSERT, (f"{stream}-lost", 1, TAG, STATE))
-    row = connection.execute(INSERT, (stream, 1, TAG, STATE)).fetchone()
-    assert row is not None
-    head: int = row["notification_id"]
-    return head
+    return int(one(connection.execute(INSERT, (stream, 1, TAG, STATE)))["notification_id"])

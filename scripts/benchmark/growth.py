@@ -9,10 +9,8 @@ from typing import Any, Final
 
 from typer.testing import CliRunner
 
-from recovery_journal.claiming.loading import Claim
+import recovery_journal as rj
 from recovery_journal.cli.main import app
-from recovery_journal.journal import Journal
-from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from scripts.benchmark.measuring import Line, fresh_schema, ms_of, one_row, say
 from scripts.histories.lost import fill_lost
@@ -27,7 +25,7 @@ POSITIONS: Final = 60 * QUERIES
 """At one in forty, such an attempt ends."""
 SHOWN: Final = 60
 IDLE_SWEEPS: Final = 50
-LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
+LIMITS: Final = rj.Limits(grace_s=0.0, ttl_s=600.0)
 FIRST_NUMBER: Final = 1_000_000_000
 """Of the fresh attempts: their epochs are above all that the log names."""
 FLAT: Final = (
@@ -115,16 +113,18 @@ class _Grown:
         return {name: statistics.median(found) for name, found in self._times.items()}
 
     def _measure(self, dsn: str, last: int) -> None:
-        journal, times = Journal(self.database, limits=LIMITS), self._times
+        journal, times = rj.Journal(self.database, limits=LIMITS), self._times
         chance = random.Random(self._fresh)  # noqa: S311 - nothing secret depends on it
         positions = [chance.randrange(1, last + 1) for _ in range(POSITIONS)]
         attempts = attempts_at(self.database, positions, limit=QUERIES)
         with self.database.cursor() as cursor:  # as autovacuum would have, after the last round
             cursor.execute("VACUUM (ANALYZE) leases")
-        times["sweep_idle"] += [ms_of(_require_nothing, journal) for _ in range(IDLE_SWEEPS)]
+        assert not journal.sweep()
+        for _ in range(IDLE_SWEEPS):
+            times["sweep_idle"].append(ms_of(journal.sweep))
         fill_lost(self.database, LOST, first=self._fresh)
         times["sweep"].append(ms_of(journal.sweep))
-        claims: list[Claim] = []
+        claims: list[rj.Claim] = []
 
         def claim(limit: int = 1) -> None:
             claims.extend(journal.claim(worker_id="w-1", limit=limit))
@@ -138,10 +138,6 @@ class _Grown:
         times["show"] += [ms_of(_show, dsn, schema, one) for one in attempts[:SHOWN]]
         for one in claims:
             one.lease.complete()
-
-
-def _require_nothing(journal: Journal) -> None:
-    assert not journal.sweep()
 
 
 def _show(dsn: str, schema: str, attempt_id: str) -> None:

@@ -17,7 +17,7 @@ import recovery_journal as rj
 from recovery_journal.domain.events import LeaseExpired, ReadyForDispatch
 from scripts.benchmark.crew import Crew, crew_at
 from scripts.benchmark.measuring import Line, percentiles
-from scripts.benchmark.processes import processor_s
+from scripts.benchmark.processes import core_share
 
 FASTEST: Final = rj.Limits(session_grace_s=0.02, session_poll_s=0.01)
 """As docs/how-to/detect-dead-workers-faster.md has it."""
@@ -136,16 +136,11 @@ def _idle_core_share(dsn: str, folder: Path, worker_count: int, idle_s: float) -
             crew.start_worker(f"w-{number}")
         crew.await_workers(worker_count)
         time.sleep(FALLING_ASLEEP_S)
-        begun, before = time.monotonic(), _server_s(crew)
-        time.sleep(idle_s)
-        after, ended = _server_s(crew), time.monotonic()
-    return None if before is None or after is None else (after - before) / (ended - begun)
-
-
-def _server_s(crew: Crew) -> float | None:
-    try:
-        backend = psutil.Process(crew.journal.database.connection().info.backend_pid)
-        server = backend.parent() if "postgres" in backend.name() else None
-        return processor_s([server, *server.children(recursive=True)]) if server else None
-    except psutil.Error:
-        return None
+        try:
+            backend = psutil.Process(crew.journal.database.connection().info.backend_pid)
+            server = backend.parent() if "postgres" in backend.name() else None
+        except psutil.Error:
+            return None
+        if server is None:
+            return None
+        return core_share(lambda: [server, *server.children(recursive=True)], idle_s)

@@ -188,15 +188,11 @@ def follow(environment: dict[str, str], event_count: int) -> float:
 
 def settings(dsn: str, schema: str, schema_of_rows: str) -> dict[str, str]:
     """The library's settings: where the server, the log and the rows are."""
+    names = ("dbname", "host", "port", "user", "password")
     with psycopg.connect(dsn) as connection:
-        where = connection.info
-        return {
-            "PERSISTENCE_MODULE": "eventsourcing.postgres",
-            "POSTGRES_DBNAME": where.dbname,
-            "POSTGRES_HOST": where.host,
-            "POSTGRES_PORT": str(where.port),
-            "POSTGRES_USER": where.user,
-            "POSTGRES_PASSWORD": where.password,
-            "JOURNAL_POSTGRES_SCHEMA": schema,
-            "RECOVERIES_POSTGRES_SCHEMA": schema_of_rows,
-        }
+        where = {f"POSTGRES_{it.upper()}": str(getattr(connection.info, it)) for it in names}
+    return where | {
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "JOURNAL_POSTGRES_SCHEMA": schema,
+        "RECOVERIES_POSTGRES_SCHEMA": schema_of_rows,
+    }

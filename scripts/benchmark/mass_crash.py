@@ -8,11 +8,9 @@ from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Final, NamedTuple
 
+import recovery_journal as rj
 from recovery_journal.domain.replay import ReplayMode
-from recovery_journal.journal import Journal
-from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
-from recovery_journal.read_models.following.follower import Follower
 from scripts.benchmark.measuring import Line, Rounds, fresh_schema, one_row
 from scripts.benchmark.processes import PATIENCE_S, Crowd, Signals
 from scripts.benchmark.rivals.crash import RIVALS
@@ -20,7 +18,7 @@ from scripts.histories.lost import KIND, fill_lost, fold
 
 CLAIM_LIMIT: Final = 500
 PAUSE_S: Final = 0.02
-LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
+LIMITS: Final = rj.Limits(grace_s=0.0, ttl_s=600.0)
 REDUCERS: Final[dict[ReplayMode, dict[str, Any]]] = {
     ReplayMode.CHAIN: {},
     ReplayMode.FOLD: {KIND: fold},
@@ -102,7 +100,7 @@ def measure_crash(
             recovered_s = max(crowd.results()) - begun
         _require_history(database, lease_count, mode)
         begun = time.monotonic()
-        Follower(Journal(database)).catch_up(PATIENCE_S)
+        rj.Follower(rj.Journal(database)).catch_up(PATIENCE_S)
         return Crash(recovered_s, time.monotonic() - begun)
 
 
@@ -137,9 +135,9 @@ def _claim(
     return time.monotonic()
 
 
-def connected(database: Database, **settings: Any) -> Journal:
+def connected(database: Database, **settings: Any) -> rj.Journal:
     """A journal for a measurement, whose connection is open."""
-    journal = Journal(database, limits=LIMITS, **settings)
+    journal = rj.Journal(database, limits=LIMITS, **settings)
     journal.reader.last_position()
     return journal
 

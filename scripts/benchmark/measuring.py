@@ -12,7 +12,7 @@ from uuid import uuid4
 from psycopg import sql
 
 from recovery_journal.postgres import schema as schemas
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.read_models.schema import create_projections
 
 
@@ -39,12 +39,13 @@ def drop_schema(database: Database) -> None:
 def one_row(database: Database, query: str, **values: object) -> dict[str, Any]:
     """The one row of a query."""
     with database.cursor() as cursor:
-        (row,) = cursor.execute(query.encode(), values or None).fetchall()
-    return row
+        return one(cursor.execute(query.encode(), values or None))
 
 
 Line: TypeAlias = dict[str, Any]
 BYTES_PER_MB: Final = 1_000_000
+LIMIT_S: Final = 600.0
+PAUSE_S: Final = 0.002
 
 
 class Rounds:
@@ -96,6 +97,15 @@ def ms_of(call: Callable[..., object], *arguments: object) -> float:
     begun = time.perf_counter()
     call(*arguments)
     return 1000 * (time.perf_counter() - begun)
+
+
+def wait_until(is_so: Callable[[], bool], what: str, *, pause_s: float = PAUSE_S) -> None:
+    """Wait for something. Raises `TimeoutError`."""
+    deadline = time.monotonic() + LIMIT_S
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {LIMIT_S:g} s for {what}")
+        time.sleep(pause_s)
 
 
 def say(case: str, text: str) -> None:

@@ -64,6 +64,13 @@ def processor_s(processes: Iterable[psutil.Process]) -> float:
     return total
 
 
+def core_share(living: Callable[[], Iterable[psutil.Process]], seconds: float) -> float:
+    """The share of one core that these processes use, over so many seconds."""
+    begun, before_s = time.monotonic(), processor_s(living())
+    time.sleep(seconds)
+    return (processor_s(living()) - before_s) / (time.monotonic() - begun)
+
+
 class Signals(NamedTuple):
     """A job calls `begin` once it has prepared; that returns once all have. It may work until
     `is_over`, or until it has done all there is."""

@@ -20,6 +20,7 @@ import psycopg
 from pygal import HorizontalBar, Line
 from pygal.style import CleanStyle
 
+from recovery_journal.postgres.database import one
 from scripts.benchmark.cases import description_of
 from scripts.benchmark.measuring import markdown_table
 
@@ -187,8 +188,7 @@ SERVER: Final = "SELECT current_setting('server_version')"
 def describe_machine(dsn: str) -> dict[str, str]:
     """Machine and versions, by name. Nothing in it names a host or a person."""
     with psycopg.connect(dsn) as connection:
-        row = connection.execute(SERVER).fetchone()
-    assert row is not None
+        (server_version,) = one(connection.execute(SERVER))
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
@@ -196,7 +196,7 @@ def describe_machine(dsn: str) -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / BYTES_PER_GB:.0f} GB",
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "Python": platform.python_version(),
-        "PostgreSQL": str(row[0]),
+        "PostgreSQL": server_version,
         **{name: version(name) for name in PACKAGES},
     }
 

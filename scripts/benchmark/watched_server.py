@@ -1,7 +1,6 @@
 """A server that takes the connections of a whole fleet, and whose load is sampled."""
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import ClassVar, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from scripts.benchmark.processes import memory_mb, processor_s
+from scripts.benchmark.processes import core_share, memory_mb, processor_s
 from scripts.harness.server import Server
 
 SAMPLE_S: Final = 0.05
@@ -43,9 +42,7 @@ class WatchedServer(Server):
 
     def core_share(self, seconds: float) -> float:
         """The share of one core that the server uses, over so many seconds."""
-        begun, before = time.monotonic(), self.processor_s()
-        time.sleep(seconds)
-        return (self.processor_s() - before) / (time.monotonic() - begun)
+        return core_share(self.cluster.processes, seconds)
 
     def memory_mb(self) -> float:
         """Memory of all its processes."""

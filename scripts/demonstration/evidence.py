@@ -7,13 +7,7 @@ from msgspec import Struct
 from psycopg.sql import SQL, Identifier
 
 import recovery_journal as rj
-from recovery_journal.events import (
-    Dispatched,
-    LeaseEnded,
-    LeaseExpired,
-    Replayed,
-    StaleWriteRefused,
-)
+from recovery_journal import events
 from scripts.demonstration.acts import DISTURBED, UNDISTURBED, Plan, Struck, Waking
 from scripts.demonstration.job import Executions
 
@@ -109,7 +103,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     disturbed_digest: str
     struck: tuple[Struck, ...]
     recoveries: tuple[rj.RecoveryContextRow, ...]
-    losses: dict[int, LeaseExpired]
+    losses: dict[int, events.LeaseExpired]
     resumed_after: tuple[int, ...]
     executions: tuple[tuple[int, ...], ...]
     waking: Waking
@@ -126,15 +120,15 @@ def gather(
     resumed_after, refusals, to_ordinal, completed_position = [], [], 0, 0
     for entry in log:
         match entry.event:
-            case Replayed(to_ordinal=to_ordinal):
+            case events.Replayed(to_ordinal=to_ordinal):
                 pass
-            case Dispatched():
+            case events.Dispatched():
                 resumed_after.append(to_ordinal)
-            case StaleWriteRefused(write=write, fence=fence):
+            case events.StaleWriteRefused(write=write, fence=fence):
                 refusals.append(Refusal(write=write, epoch=fence.epoch, position=entry.position))
-            case LeaseEnded():
+            case events.LeaseEnded():
                 completed_position = entry.position
-    events = (entry.event for entry in log)
+    losses = [it.event for it in log if isinstance(it.event, events.LeaseExpired)]
     return Evidence(
         file_count=plan.file_count,
         checkpoint_every=plan.given["checkpoint_every"],
@@ -142,7 +136,7 @@ def gather(
         disturbed_digest=result_digest(journal, DISTURBED),
         struck=tuple(struck),
         recoveries=tuple(reversed(journal.contexts(attempt_id=DISTURBED))),
-        losses={it.recovery_no: it for it in events if isinstance(it, LeaseExpired)},
+        losses={it.recovery_no: it for it in losses},
         resumed_after=tuple(resumed_after),
         executions=tuple(Executions(plan.executions).of(DISTURBED).values()),
         waking=waking,

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from uuid import uuid4
 
 import recovery_journal as rj
+from recovery_journal.postgres.database import one
 from scripts.harness.job import FOLDED, Run, folded
 from scripts.harness.life import Setting, asked_to_end, report
 
@@ -91,9 +92,9 @@ def rebuild(name: str, setting: Setting, *, pause_s: float = 1.0) -> None:
 
 
 def _require_right(journal: rj.Journal) -> None:
-    for one in journal.check():
-        if not one.is_right:
-            raise SystemExit(f"{one.projection} is wrong: {one.differences}")
+    for checked in journal.check():
+        if not checked.is_right:
+            raise SystemExit(f"{checked.projection} is wrong: {checked.differences}")
 
 
 def open_attempts(
@@ -145,6 +146,4 @@ def _begin(journal: rj.Journal, attempt_id: str, kind: str, stop: threading.Even
 
 def _open_count(journal: rj.Journal) -> int:
     with journal.database.cursor() as cursor:
-        row = cursor.execute(OPEN).fetchone()
-    assert row is not None
-    return int(row["count"])
+        return int(one(cursor.execute(OPEN))["count"])

@@ -14,7 +14,7 @@ from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.journal import Journal
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from scripts.histories.attempt import Attempt
 from scripts.histories.fleet import Fleet
 from scripts.histories.log import append, fill
@@ -149,9 +149,7 @@ def vacuum(database: Database, *tables: str) -> None:
 
 def last_position(cursor: Cursor[DictRow]) -> int:
     """The number of the newest event, which is nearly how many there are."""
-    row = cursor.execute(LAST_POSITION).fetchone()
-    assert row is not None
-    return int(row["position"])
+    return int(one(cursor.execute(LAST_POSITION))["position"])
 
 
 def attempts_at(database: Database, positions: list[int], *, limit: int) -> list[str]:

@@ -10,27 +10,12 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from recovery_journal.claiming.loading import Claim
+import recovery_journal as rj
+from recovery_journal.domain import events
 from recovery_journal.domain.errors import PayloadCorrupt
-from recovery_journal.domain.events import (
-    AnyEvent,
-    CheckpointReloaded,
-    Dispatched,
-    LeaseExpired,
-    LeaseGranted,
-    QuarantineCause,
-    Quarantined,
-    QuarantineLifted,
-    ReadyForDispatch,
-    Replayed,
-    Resumed,
-    Seized,
-)
 from recovery_journal.domain.lease import Fence, LeaseStatus, LossReason
 from recovery_journal.domain.recovery import Recovery, evolve
-from recovery_journal.limits import Limits
 from recovery_journal.log.mapper import decode
-from recovery_journal.store.lease import Lease
 from scripts.simulation.server import Monitor
 from scripts.simulation.world import Violation
 
@@ -53,12 +38,12 @@ STARTED: Final = "SELECT to_timestamp(last_value / 1e6) AS at FROM simulated_sta
 Row: TypeAlias = Any
 """A row as it was seen, with its columns as attributes."""
 
-STEP_BEFORE: Final[dict[type[AnyEvent], str]] = {
-    CheckpointReloaded: "expired",
-    Replayed: "reloaded",
-    ReadyForDispatch: "replayed",
-    Dispatched: "ready",
-    LeaseExpired: "held",
+STEP_BEFORE: Final[dict[type[events.AnyEvent], str]] = {
+    events.CheckpointReloaded: "expired",
+    events.Replayed: "reloaded",
+    events.ReadyForDispatch: "replayed",
+    events.Dispatched: "ready",
+    events.LeaseExpired: "held",
 }
 """Each step of the pipeline follows the one before; a foreign lease is not in these runs."""
 
@@ -81,7 +66,7 @@ class Stream:
 class Promises:
     """Everything seen and acknowledged in one run. Its methods raise `Violation`."""
 
-    def __init__(self, monitor: Monitor, limits: Limits) -> None:
+    def __init__(self, monitor: Monitor, limits: rj.Limits) -> None:
         self._monitor = monitor
         self._limits = limits
         self._is_clock_steady = True
@@ -97,11 +82,11 @@ class Promises:
 
     def look(self) -> None:
         """Compare what the server holds with what it held before the last commit."""
-        started, events, checkpoints, steps, leases = self._monitor.seen(
+        started, log, checkpoints, steps, leases = self._monitor.seen(
             STARTED, EVENTS, CHECKPOINTS, STEPS, LEASES
         )
         self._started_at = started[0].at
-        self._take_in(events)
+        self._take_in(log)
         self._require_saved(checkpoints)
         self._require_owned(steps)
         self._require_agreed(leases)
@@ -119,17 +104,17 @@ class Promises:
         if run_id not in self._damaged:
             self._fail(f"{problem} although nothing of run {run_id} was damaged")
 
-    def acknowledge_step(self, lease: Lease, output: bytes) -> None:
+    def acknowledge_step(self, lease: rj.Lease, output: bytes) -> None:
         """The record of a worker's newest run step was acknowledged."""
         key = (lease.run_id, lease.progress.ordinal)
         self._acknowledged[key] = Acknowledged(output, lease.fence.epoch)
         self._require_recorded(key)
 
-    def acknowledge_completion(self, lease: Lease) -> None:
+    def acknowledge_completion(self, lease: rj.Lease) -> None:
         """The completion of an attempt was acknowledged to its worker."""
         self._completed.add(lease.attempt_id)
 
-    def receive(self, claim: Claim) -> None:
+    def receive(self, claim: rj.Claim) -> None:
         """A worker was handed an attempt: nothing that owners before it were acknowledged may be
         missing. Of what came after it nothing is said: it may hear of its claim when it is over."""
         run_id, epoch = claim.lease.run_id, claim.lease.fence.epoch
@@ -186,13 +171,13 @@ class Promises:
                 if fence.epoch <= stream.epoch:
                     self._fail(f"{row.stream} got epoch {fence.epoch} after {stream.epoch}")
                 stream.epoch = fence.epoch
-            if isinstance(event, LeaseExpired):
+            if isinstance(event, events.LeaseExpired):
                 self._require_evidence(event)
-            if isinstance(event, Quarantined) and before is not None:
+            if isinstance(event, events.Quarantined) and before is not None:
                 self._require_cause(event, before.run_id)
             stream.recovery = evolve(before, event)
 
-    def _require_evidence(self, event: LeaseExpired) -> None:
+    def _require_evidence(self, event: events.LeaseExpired) -> None:
         """No worker is declared dead too early, and its progress is recorded as it was."""
         lease = event.lease
         grace, ttl = timedelta(seconds=lease.grace_s), timedelta(seconds=lease.ttl_s)
@@ -209,10 +194,10 @@ class Promises:
         if lease.progress is not None and lease.progress.ordinal != recorded:
             self._fail(f"{lease} names another progress than run step {recorded}")
 
-    def _require_cause(self, event: Quarantined, run_id: str) -> None:
+    def _require_cause(self, event: events.Quarantined, run_id: str) -> None:
         """No attempt is quarantined without a reason: crashes of these runs may look like a loop,
         and every other cause has to be a damaged checkpoint."""
-        if event.cause is not QuarantineCause.CRASH_LOOP and run_id not in self._damaged:
+        if event.cause is not events.QuarantineCause.CRASH_LOOP and run_id not in self._damaged:
             self._fail(f"{event} although nothing of run {run_id} was damaged")
 
     @property
@@ -275,7 +260,14 @@ class Promises:
         raise Violation(what)
 
 
-def _granted_by(event: AnyEvent) -> Fence | None:
+def _granted_by(event: events.AnyEvent) -> Fence | None:
     """The fence that an event grants; some only mention the one they were made under."""
-    granting = (LeaseGranted, LeaseExpired, Seized, Dispatched, QuarantineLifted, Resumed)
+    granting = (
+        events.LeaseGranted,
+        events.LeaseExpired,
+        events.Seized,
+        events.Dispatched,
+        events.QuarantineLifted,
+        events.Resumed,
+    )
     return event.fence if isinstance(event, granting) else None

@@ -9,7 +9,6 @@ from msgspec import Struct
 import recovery_journal as rj
 from recovery_journal.cli.essentials import tag_shown
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.read_models.rebuild.check import CheckedProjection
 from recovery_journal.values.payload import encode
 from scripts.harness.job import FOLDED, Run, folded
 from scripts.harness.life import Role, Setting
@@ -88,7 +87,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     steps: dict[str, list[Step]]
     checkpoints: dict[str, list[Saved]]
     entries: dict[str, list[rj.HistoryEntry]]
-    checked: tuple[CheckedProjection, ...]
+    checked: tuple[rj.CheckedProjection, ...]
     histories: dict[str, list[Operation]]
     rebuild_count: int = 0
 
