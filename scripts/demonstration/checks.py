@@ -41,9 +41,7 @@ def every_loss_recovered(evidence: Evidence) -> Check:
     if missing:
         finding += f"; none as expected for {', '.join(missing)}"
     return Check(
-        name="every loss recovered",
-        holds=not missing and kinds == set(Kind),
-        finding=finding,
+        name="every loss recovered", holds=not missing and kinds == set(Kind), finding=finding
     )
 
 

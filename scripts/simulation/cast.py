@@ -124,11 +124,7 @@ class Cast:
             return None
         run = self.world.random.choice(waiting)
         event_id = f"acquire {next(self._lives)}"
-        ids: Any = {
-            "attempt_id": run.attempt_id,
-            "run_id": run.run_id,
-            "event_id": event_id,
-        }
+        ids: Any = {"attempt_id": run.attempt_id, "run_id": run.run_id, "event_id": event_id}
         lease = None
         with suppress(Refused, LeaseLost):  # by another, or by this one before it lost it
             lease = self._retry(lambda: journal.acquire(worker_id=actor.name, **ids))

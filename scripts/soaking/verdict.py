@@ -11,7 +11,7 @@ from rich.table import Table
 
 from scripts.harness.screen import Screen
 from scripts.soaking.figure import LIMITS, Figure, Observation, Sample
-from scripts.soaking.soak import Soaked
+from scripts.soaking.soak import Soak
 from scripts.soaking.trend import Point, Trend
 
 WARM_UP_SHARE: Final = 1 / 3
@@ -103,11 +103,7 @@ def _series(seen: Sequence[tuple[float, Observation]]) -> Series:
 
 
 def conclude(
-    screen: Screen,
-    minutes: float,
-    soaked: Soaked,
-    found: Sequence[Judged],
-    wrongs: Sequence[str],
+    screen: Screen, minutes: float, soaked: Soak, found: Sequence[Judged], wrongs: Sequence[str]
 ) -> dict[str, Any]:
     """Show a table of all trends and what is wrong; return the same as figures."""
     growing = [it for it in found if it.is_growing]
