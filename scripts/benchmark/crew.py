@@ -70,11 +70,6 @@ class Crew:
         member.kill()
         return killed_at
 
-    def close(self) -> None:
-        """Drop the journal, once the processes have ended."""
-        drop_schema(self.journal.database)
-        self.journal.close()
-
     def _start(self, role: Role, name: str, run: Callable[[rj.Journal], object]) -> Member:
         def part(_name: str, setting: Setting) -> None:
             with rj.open(setting.dsn, schema=setting.schema, limits=self._limits) as journal:
@@ -106,4 +101,5 @@ def crew_at(dsn: str, folder: Path, limits: rj.Limits | None = None) -> Iterator
         with fleet:
             yield crew
     finally:
-        crew.close()
+        drop_schema(crew.journal.database)
+        crew.journal.close()

@@ -4,7 +4,8 @@ import tempfile
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -139,25 +140,19 @@ def _renew_all(
 ) -> list[Renewed]:
     """A process of hosts, each a thread with its own connection."""
     journal = rj.Journal(Database(dsn, schema), limits=LIMITS)
-    renewed: list[Renewed] = []
     connected = threading.Barrier(len(hosts) + 1)
-
-    def renew(held: Sequence[rj.LeaseTerms]) -> None:
-        renewed.append(_renew(map(journal.adopt, held), connected, signals.is_over))
-
-    threads = [threading.Thread(target=renew, args=(held,)) for held in hosts]
-    for thread in threads:
-        thread.start()
-    connected.wait(PATIENCE_S)
-    signals.begin()
-    for thread in threads:
-        thread.join()
-    return renewed
+    with ThreadPoolExecutor(len(hosts)) as threads:
+        renewed = [
+            threads.submit(_renew, list(map(journal.adopt, held)), connected, signals.is_over)
+            for held in hosts
+        ]
+        connected.wait(PATIENCE_S)
+        signals.begin()
+    return [host.result() for host in renewed]
 
 
-def _renew(held: Iterable[rj.Lease], connected: threading.Barrier, is_over: Event) -> Renewed:
+def _renew(leases: list[rj.Lease], connected: threading.Barrier, is_over: Event) -> Renewed:
     """One host: renews before the outage, gets no reply in it, renews all as soon as it is over."""
-    leases = list(held)
     leases[0].heartbeat()
     connected.wait(PATIENCE_S)
     while _is_answered(leases[0]):  # until the outage begins

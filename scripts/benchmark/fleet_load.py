@@ -1,19 +1,19 @@
 """Large fleets: waiting workers and sweepers with nothing to do, and many sweepers at once."""
 
-import threading
 import time
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from statistics import median
 from typing import Final, NamedTuple
 
 import recovery_journal as rj
-from recovery_journal.limits import DEFAULTS, Limits
+from recovery_journal.limits import DEFAULTS
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.ready_notice import notify_ready
 from scripts.benchmark.mass_crash import connected
 from scripts.benchmark.measuring import Line, fresh_schema, one_row, wait_until
-from scripts.benchmark.processes import Crowd, Signals
+from scripts.benchmark.processes import Crowd, Living, Signals, core_share, memory_mb, processor_s
 from scripts.benchmark.watched_server import WatchedServer
 from scripts.histories.lost import fill_lost
 
@@ -52,7 +52,8 @@ def measure_idle(server: WatchedServer, options: Namespace) -> Line:
             *(partial(_wait_for_work, *it, *given) for it in enumerate(shares)),
             *[partial(sweep_until_over, DEFAULTS, *given)] * sweeper_count,
         ]
-        memory_before = server.memory_mb()
+        processes = server.cluster.processes
+        memory_before = memory_mb(processes())
         with Crowd(jobs, "fork") as crowd:
             crowd.begin()
             wait_until(
@@ -62,10 +63,10 @@ def measure_idle(server: WatchedServer, options: Namespace) -> Line:
             )
             with server.watched() as most:
                 commits = one_row(database, COMMITS)["count"]
-                share = server.core_share(options.idle_seconds)
+                share = core_share(processes, options.idle_seconds)
                 commits = one_row(database, COMMITS)["count"] - commits
-            memory_mb = server.memory_mb() - memory_before
-            notice_s = _notice_s(server, database, share)
+            used_mb = memory_mb(processes()) - memory_before
+            notice_s = _notice_s(processes, database, share)
             crowd.end()
         return {
             "case": "fleet-idle",
@@ -74,8 +75,8 @@ def measure_idle(server: WatchedServer, options: Namespace) -> Line:
             "sweepers": sweeper_count,
             "connections": most["clients"],
             "connections_per_worker": round((most["clients"] - sweeper_count) / worker_count, 2),
-            "server_mb": round(memory_mb),
-            "mb_per_connection": round(memory_mb / max(most["clients"], 1), 2),
+            "server_mb": round(used_mb),
+            "mb_per_connection": round(used_mb / max(most["clients"], 1), 2),
             "idle_s": options.idle_seconds,
             "idle_core_share": round(share, 4),
             "commits_per_s": round(commits / options.idle_seconds),
@@ -89,25 +90,17 @@ def _wait_for_work(number: int, count: int, dsn: str, schema: str, signals: Sign
         rj.Worker(journal, f"w-{number}-{at}", lambda _claim: None, on_event=lambda _notice: None)
         for at in range(count)
     ]
-    threads = [threading.Thread(target=worker.run) for worker in workers]
-    for thread in threads:
-        thread.start()
-    signals.begin()
-    signals.is_over.wait()
-    for worker in workers:
-        worker.stop()
-    for thread in threads:
-        thread.join()
+    _run_until_over(signals, *workers)
 
 
-def _notice_s(server: WatchedServer, database: Database, idle_share: float) -> float:
+def _notice_s(processes: Living, database: Database, idle_share: float) -> float:
     """Processor time of the server for one notification, without what it uses anyway."""
-    begun, before = time.monotonic(), server.processor_s()
+    begun, before = time.monotonic(), processor_s(processes())
     for _ in range(NOTICES):
         notify_ready(database, 1)
         time.sleep(PAUSE_S)
     lasted = time.monotonic() - begun
-    return max(server.processor_s() - before - idle_share * lasted, 0) / NOTICES
+    return max(processor_s(processes()) - before - idle_share * lasted, 0) / NOTICES
 
 
 FEW: Final = 2
@@ -181,12 +174,18 @@ def _sweep(dsn: str, schema: str, signals: Signals) -> tuple[float, int]:
             retries += 1
 
 
-def sweep_until_over(limits: Limits, dsn: str, schema: str, signals: Signals) -> None:
+def sweep_until_over(limits: rj.Limits, dsn: str, schema: str, signals: Signals) -> None:
     """The process of a sweeper, until it is over."""
-    sweeper = rj.Sweeper(rj.Journal(Database(dsn, schema), limits=limits))
-    thread = threading.Thread(target=sweeper.run)
-    thread.start()
-    signals.begin()
-    signals.is_over.wait()
-    sweeper.stop()
-    thread.join()
+    _run_until_over(signals, rj.Sweeper(rj.Journal(Database(dsn, schema), limits=limits)))
+
+
+def _run_until_over(signals: Signals, *loops: rj.Sweeper | rj.Worker) -> None:
+    """Run each in a thread of its own."""
+    with ThreadPoolExecutor(len(loops)) as threads:
+        runs = [threads.submit(loop.run) for loop in loops]
+        signals.begin()
+        signals.is_over.wait()
+        for loop in loops:
+            loop.stop()
+        for run in runs:
+            run.result()

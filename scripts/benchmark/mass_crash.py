@@ -144,8 +144,4 @@ def connected(database: Database, **settings: Any) -> rj.Journal:
 
 def _require_history(database: Database, lease_count: int, mode: ReplayMode) -> None:
     found = one_row(database, COUNT, mode=f'%"mode":"{mode.value}"%'.encode())
-    assert found == {
-        "event_count": 5 * lease_count,
-        "dispatched_count": lease_count,
-        "replayed_count": lease_count,
-    }, found
+    assert list(found.values()) == [5 * lease_count, lease_count, lease_count], found

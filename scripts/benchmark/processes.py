@@ -19,6 +19,10 @@ SAMPLE_S: Final = 0.05
 PATIENCE_S: Final = 600
 
 
+Living: TypeAlias = Callable[[], Iterable[psutil.Process]]
+"""Finds the processes that are measured, as far as they live."""
+
+
 class Watched(NamedTuple):
     """The function's result, and the most memory that its process and all of its children had
     together."""
@@ -64,7 +68,7 @@ def processor_s(processes: Iterable[psutil.Process]) -> float:
     return total
 
 
-def core_share(living: Callable[[], Iterable[psutil.Process]], seconds: float) -> float:
+def core_share(living: Living, seconds: float) -> float:
     """The share of one core that these processes use, over so many seconds."""
     begun, before_s = time.monotonic(), processor_s(living())
     time.sleep(seconds)

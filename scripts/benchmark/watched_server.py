@@ -10,7 +10,6 @@ from typing import ClassVar, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from scripts.benchmark.processes import core_share, memory_mb, processor_s
 from scripts.harness.server import Server
 
 SAMPLE_S: Final = 0.05
@@ -35,18 +34,6 @@ class WatchedServer(Server):
 
     def __init__(self, folder: Path, *, connections: int) -> None:
         super().__init__(folder, f"max_connections = {connections + SPARE_CONNECTIONS}\n")
-
-    def processor_s(self) -> float:
-        """Processor time of all its living processes."""
-        return processor_s(self.cluster.processes())
-
-    def core_share(self, seconds: float) -> float:
-        """The share of one core that the server uses, over so many seconds."""
-        return core_share(self.cluster.processes, seconds)
-
-    def memory_mb(self) -> float:
-        """Memory of all its processes."""
-        return memory_mb(self.cluster.processes())
 
     def deadlocks(self) -> int:
         """How many there have been."""

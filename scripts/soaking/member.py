@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -150,7 +151,7 @@ PARTS: Final[Mapping[Role, tuple[int, Part]]] = {
 """How many processes play each part."""
 
 
-PAUSE_S: Final = 0.2
+LEAK_PAUSE_S: Final = 0.2
 PIECE_BYTES: Final = 512 * 1024
 CONNECTION_LIMIT: Final = 100  # the fleet needs some as well
 
@@ -163,47 +164,33 @@ class Leak(StrEnum):
     CONNECTIONS = "connections"
 
 
-LEAKING: Final = {
-    Leak.MEMORY: Role.FOLLOWER,
-    Leak.FILES: Role.READER,
-    Leak.CONNECTIONS: Role.CALLER,
+LEAKS: Final[Mapping[Leak, tuple[Role, Callable[[str], object]]]] = {
+    Leak.MEMORY: (Role.FOLLOWER, lambda _dsn: b"x" * PIECE_BYTES),
+    Leak.FILES: (Role.READER, lambda _dsn: os.open(os.devnull, os.O_RDONLY)),
+    Leak.CONNECTIONS: (Role.CALLER, lambda dsn: psycopg.connect(dsn, autocommit=True)),
 }
-"""The role whose processes leak it."""
-
-
-def planted(part: Part, leak: Leak) -> Part:
-    """A part whose process leaks beside what it does."""
-
-    def leaking(name: str, setting: Setting) -> None:
-        pieces: list[object] = []
-        arguments = (LEAKS[leak], setting.dsn_of(name), pieces)
-        threading.Thread(target=_leak, args=arguments, daemon=True).start()
-        part(name, setting)
-
-    return leaking
-
-
-def _leak(piece: Callable[[str], object], dsn: str, pieces: list[object]) -> None:
-    never = threading.Event()
-    while len(pieces) < CONNECTION_LIMIT:
-        pieces.append(piece(dsn))
-        never.wait(PAUSE_S)
-    never.wait()
+"""The role whose processes leak it, and the function that leaks one more piece of it."""
 
 
 def with_leaks(leaks: Sequence[Leak]) -> dict[Role, tuple[int, Part]]:
     """The parts of a soak, some of them leaking."""
     parts = dict(PARTS)
     for leak in leaks:
-        role = LEAKING[leak]
+        role, piece = LEAKS[leak]
         count, part = parts[role]
-        parts[role] = (count, planted(part, leak))
+        parts[role] = (count, partial(_play_leaking, part, piece))
     return parts
 
 
-LEAKS: Final[Mapping[Leak, Callable[[str], object]]] = {
-    Leak.MEMORY: lambda _dsn: b"x" * PIECE_BYTES,
-    Leak.FILES: lambda _dsn: os.open(os.devnull, os.O_RDONLY),
-    Leak.CONNECTIONS: lambda dsn: psycopg.connect(dsn, autocommit=True),
-}
-"""The function that leaks one more piece of it."""
+def _play_leaking(part: Part, piece: Callable[[str], object], name: str, setting: Setting) -> None:
+    """Leak beside what the part does."""
+    threading.Thread(target=_leak, args=(piece, setting.dsn_of(name)), daemon=True).start()
+    part(name, setting)
+
+
+def _leak(piece: Callable[[str], object], dsn: str) -> None:
+    pieces: list[object] = []
+    while len(pieces) < CONNECTION_LIMIT:
+        pieces.append(piece(dsn))
+        time.sleep(LEAK_PAUSE_S)
+    threading.Event().wait()
