@@ -6,6 +6,7 @@ The same lines make the same files, byte for byte.
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -202,12 +203,9 @@ def describe_machine(dsn: str) -> dict[str, str]:
 
 
 def _processor() -> str:
-    if CPU_INFO.exists():
-        for line in CPU_INFO.read_text(encoding="utf-8").splitlines():
-            name, _, found = line.partition(":")
-            if name.strip() == "model name":
-                return found.strip()
-    return platform.processor() or sys.platform
+    text = CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.exists() else ""
+    found = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or sys.platform
 
 
 def _commit() -> str:

@@ -4,7 +4,6 @@ import itertools
 import os
 import random
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -39,18 +38,18 @@ OPEN: Final = "SELECT count(*) AS count FROM leases WHERE ended_at IS NULL"
 
 def opened(name: str, setting: Setting) -> rj.Journal:
     """The journal, as soon as the server is there."""
-    while True:
-        try:
-            return rj.open(
-                setting.dsn_of(name),
-                schema=setting.schema,
-                limits=LIMITS,
-                reducers={FOLDED: folded},
-                must_exist=True,
-            )
-        except rj.Retry as problem:
-            report(problem)
-        time.sleep(PAUSE_S)
+    journal = asked(
+        lambda: rj.open(
+            setting.dsn_of(name),
+            schema=setting.schema,
+            limits=LIMITS,
+            reducers={FOLDED: folded},
+            must_exist=True,
+        ),
+        threading.Event(),
+    )
+    assert journal is not None
+    return journal
 
 
 def asked(call: Callable[[], AnswerT], stop: threading.Event) -> AnswerT | None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import psycopg
@@ -133,17 +134,11 @@ def _database(dsn: str) -> Iterator[str]:
         info = connection.info
         own = make_conninfo(dsn, dbname=name)
         if info.host:  # as a URL, which all of them understand
-            own = _url(info, name)
+            password = f":{quote(info.password, safe='')}" if info.password else ""
+            where = urlencode({"host": info.host, "port": info.port})
+            own = f"postgresql://{quote(info.user, safe='')}{password}@/{name}?{where}"
         try:
             yield own
         finally:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
             connection.execute(drop)
-
-
-def _url(info: psycopg.ConnectionInfo, name: str) -> str:
-    from urllib.parse import quote, urlencode
-
-    password = f":{quote(info.password, safe='')}" if info.password else ""
-    where = urlencode({"host": info.host, "port": info.port})
-    return f"postgresql://{quote(info.user, safe='')}{password}@/{name}?{where}"
