@@ -11,7 +11,7 @@ from subprocess import CalledProcessError
 from typing import Final
 
 from recovery_journal.postgres.embedded import EmbeddedServer
-from scripts.benchmark.cases import CASES
+from scripts.benchmark.cases import CASES, measured
 from scripts.benchmark.cost import PROFILES, profile
 from scripts.benchmark.measuring import Line, say
 from scripts.benchmark.report import describe_machine, read_lines, write_report
@@ -93,7 +93,7 @@ def _measured(dsn: str, wanted: Namespace, notes: list[str]) -> Iterator[Line]:
     for case in CASES if wanted.cases in ([], [ALL]) else wanted.cases:
         if case == "mass-crash" and not wanted.no_rivals:
             wanted.no_rivals = not _has_rivals(notes)
-        yield from CASES[case](dsn, wanted)
+        yield from measured(case, dsn, wanted)
 
 
 def _has_rivals(notes: list[str]) -> bool:

@@ -63,8 +63,6 @@ def measure_as_of(dsn: str, options: Namespace) -> Iterator[Line]:
             sizes = one_row(database, SIZES)
             chance = random.Random(event_count)  # noqa: S311 - nothing secret depends on it
             yield {
-                "case": "as-of",
-                "unit": "ms",
                 "events": event_count,
                 "rounds": round_count,
                 "index_build_s": round(report.as_of_s, 3),

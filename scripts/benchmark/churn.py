@@ -67,8 +67,6 @@ def measure_churn(dsn: str, options: Namespace) -> Iterator[Line]:
             journal.report_lost(worker_id=WORKER, reason="churn")
         after = _sizes(database)
         yield {
-            "case": "churn",
-            "unit": "MB",
             "rows": LEASES,
             "recoveries": LEASES * options.recoveries,
             "heartbeats": LEASES * HEARTBEATS * options.recoveries,

@@ -52,8 +52,6 @@ def _measured(dsn: str, options: Namespace, batch: int, wanted: int) -> Line:
         rounds.add("pgbench", count / _pgbench_s(dsn, count, batch, process_count))
     median = {name: round(rate) for name, rate in rounds.medians().items()}
     return {
-        "case": "claim",
-        "unit": "leases/s",
         "batch": batch,
         "leases": count,
         "claimers": process_count,

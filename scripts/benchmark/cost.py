@@ -57,7 +57,7 @@ def measure_budget(dsn: str, options: Namespace) -> Iterator[Line]:
                 spent_s = _processor_s(database, partial(act, journal, lease_count))
                 for side, seconds in spent_s.items():
                     budget[f"{name}_{side}_us"] = round(1e6 * seconds / lease_count, 1)
-            yield {"case": "lease-budget", "unit": "us", "leases": lease_count, **budget}
+            yield {"leases": lease_count, **budget}
 
 
 def profile(dsn: str, what: str, lease_count: int) -> str:

@@ -77,8 +77,6 @@ def measure_growth(dsn: str, options: Namespace) -> Iterator[Line]:
         for event_count, one in grown.items():
             median = one.medians()
             yield {
-                "case": "growth",
-                "unit": "ms",
                 "events": event_count,
                 "rounds": round_count,
                 **one.counts,

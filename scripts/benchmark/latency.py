@@ -28,11 +28,7 @@ LONGEST_PAUSE_S: Final = 0.3
 def measure_detect(dsn: str, options: Namespace) -> Iterator[Line]:
     """From SIGKILL of a worker to its function running on another one, in seconds, with the default
     limits and with the fastest ones."""
-    line: Line = {
-        "case": "detect",
-        "unit": "s from SIGKILL to the function's call elsewhere",
-        "kills": options.kills,
-    }
+    line: Line = {"kills": options.kills}
     for name, limits in {"default": rj.Limits(), "fast": FASTEST}.items():
         with tempfile.TemporaryDirectory(prefix="rj-bench-") as folder:
             took = _kills(dsn, Path(folder), limits, options.kills)
@@ -87,8 +83,6 @@ def measure_wake(dsn: str, options: Namespace) -> Iterator[Line]:
         took = _wakes(dsn, Path(folder), options.wakes)
         share = _idle_core_share(dsn, Path(folder), options.workers, options.idle_seconds)
     yield {
-        "case": "wake",
-        "unit": "ms from the time of ReadyForDispatch to the function's call",
         "wakes": options.wakes,
         **percentiles(took, {"p50_ms": 50, "p99_ms": 99, "max_ms": 100}, digits=1),
         "idle_workers": options.workers,

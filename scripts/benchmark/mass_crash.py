@@ -69,8 +69,6 @@ def _measured(dsn: str, options: Namespace, lease_count: int) -> Line:
     median = rounds.medians()
     followed_s = median.pop("followed")
     return {
-        "case": "mass-crash",
-        "unit": "leases/s",
         "leases": lease_count,
         "sweepers": process_count,
         "claimers": process_count,

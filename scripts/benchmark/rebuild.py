@@ -88,8 +88,6 @@ def _measured(dsn: str, database: Database, options: Namespace, event_count: int
     ours_s, read_s, in_order_s = (median[it] for it in ("ours", "read_decode", "read_in_order"))
     rate, stock = event_count / ours_s, sample / median["stock"]
     return {
-        "case": "rebuild",
-        "unit": "events/s",
         "events": event_count,
         "streams": "one" if options.one_stream else "many",
         "event_bytes": log["event_bytes"],
