@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,14 +93,16 @@ class Crew:
 
 
 @contextmanager
-def crew_at(dsn: str, folder: Path, limits: rj.Limits | None = None) -> Iterator[Crew]:
-    """A crew at a fresh journal, whose schema is dropped afterwards."""
-    setting = Setting(dsn=dsn, folder=folder, schema=f"benchmark_{uuid4().hex[:12]}")
-    fleet = Fleet(setting)
-    crew = Crew(setting, fleet, limits or rj.Limits())
-    try:
-        with fleet:
-            yield crew
-    finally:
-        drop_schema(crew.journal.database)
-        crew.journal.close()
+def crew_at(dsn: str, limits: rj.Limits | None = None) -> Iterator[Crew]:
+    """A crew at a fresh journal, whose schema and folder are removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="rj-bench-") as folder:
+        schema = f"benchmark_{uuid4().hex[:12]}"
+        setting = Setting(dsn=dsn, folder=Path(folder), schema=schema)
+        fleet = Fleet(setting)
+        crew = Crew(setting, fleet, limits or rj.Limits())
+        try:
+            with fleet:
+                yield crew
+        finally:
+            drop_schema(crew.journal.database)
+            crew.journal.close()

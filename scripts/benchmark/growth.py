@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import recovery_journal as rj
 from recovery_journal.cli.main import app
 from recovery_journal.postgres.database import Database
-from scripts.benchmark.measuring import Line, fresh_schema, ms_of, one_row, say
+from scripts.benchmark.measuring import Line, Rounds, fresh_schema, ms_of, one_row, say
 from scripts.histories.lost import fill_lost
 from scripts.histories.rows import attempts_at, grow
 
@@ -73,9 +73,9 @@ def measure_growth(dsn: str, options: Namespace) -> Iterator[Line]:
             say("growth", f"round {number + 1} of {round_count}")
             for one in list(grown.values())[:: 1 if number % 2 == 0 else -1]:
                 one.add_round(dsn)
-        shortest = grown[event_counts[0]].medians()
+        shortest = grown[event_counts[0]].found.medians()
         for event_count, one in grown.items():
-            median = one.medians()
+            median = one.found.medians()
             yield {
                 "events": event_count,
                 "rounds": round_count,
@@ -96,7 +96,7 @@ class _Grown:
         self.counts: dict[str, Any] = {}
         self.scattered: list[float] = []
         self._fresh = FIRST_NUMBER
-        self._times: dict[str, list[float]] = {name: [] for name in FLAT}
+        self.found = Rounds("growth", "ms")
 
     def add_round(self, dsn: str) -> None:
         """Measure each call in turn."""
@@ -106,12 +106,8 @@ class _Grown:
         self.scattered.append(one_row(self.database, SCATTERED, **end)["share"])
         self._fresh += LOST
 
-    def medians(self) -> dict[str, float]:
-        """Of each call, in milliseconds."""
-        return {name: statistics.median(found) for name, found in self._times.items()}
-
     def _measure(self, dsn: str, last: int) -> None:
-        journal, times = rj.Journal(self.database, limits=LIMITS), self._times
+        journal, found = rj.Journal(self.database, limits=LIMITS), self.found
         chance = random.Random(self._fresh)  # noqa: S311 - nothing secret depends on it
         positions = [chance.randrange(1, last + 1) for _ in range(POSITIONS)]
         attempts = attempts_at(self.database, positions, limit=QUERIES)
@@ -119,21 +115,21 @@ class _Grown:
             cursor.execute("VACUUM (ANALYZE) leases")
         assert not journal.sweep()
         for _ in range(IDLE_SWEEPS):
-            times["sweep_idle"].append(ms_of(journal.sweep))
+            found.add("sweep_idle", ms_of(journal.sweep))
         fill_lost(self.database, LOST, first=self._fresh)
-        times["sweep"].append(ms_of(journal.sweep))
+        found.add("sweep", ms_of(journal.sweep))
         claims: list[rj.Claim] = []
 
         def claim(limit: int = 1) -> None:
             claims.extend(journal.claim(worker_id="w-1", limit=limit))
 
-        times["claim"] += [ms_of(claim) for _ in range(SINGLES)]
+        found.add("claim", *(ms_of(claim) for _ in range(SINGLES)))
         while len(claims) < LOST:
-            times["claim_batch"].append(ms_of(claim, BATCH))
+            found.add("claim_batch", ms_of(claim, BATCH))
         for read in ("history", "history_again"):
-            times[read] += [ms_of(journal.history, attempt_id) for attempt_id in attempts]
+            found.add(read, *(ms_of(journal.history, attempt_id) for attempt_id in attempts))
         schema = self.database.schema
-        times["show"] += [ms_of(_show, dsn, schema, one) for one in attempts[:SHOWN]]
+        found.add("show", *(ms_of(_show, dsn, schema, one) for one in attempts[:SHOWN]))
         for one in claims:
             one.lease.complete()
 

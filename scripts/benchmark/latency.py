@@ -4,11 +4,9 @@ The events are SIGKILL to the worker that held the attempt, and `ReadyForDispatc
 """
 
 import random
-import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import psutil
@@ -30,17 +28,16 @@ def measure_detect(dsn: str, options: Namespace) -> Iterator[Line]:
     limits and with the fastest ones."""
     line: Line = {"kills": options.kills}
     for name, limits in {"default": rj.Limits(), "fast": FASTEST}.items():
-        with tempfile.TemporaryDirectory(prefix="rj-bench-") as folder:
-            took = _kills(dsn, Path(folder), limits, options.kills)
+        took = _kills(dsn, limits, options.kills)
         names = {f"p50_{name}_s": 50, f"p95_{name}_s": 95, f"max_{name}_s": 100}
         line |= percentiles(took, names, digits=3)
     yield line
 
 
-def _kills(dsn: str, folder: Path, limits: rj.Limits, kill_count: int) -> list[float]:
+def _kills(dsn: str, limits: rj.Limits, kill_count: int) -> list[float]:
     """The seconds of each. Two workers: one is killed at work, the other waits."""
     pauses = random.Random(1)  # noqa: S311 - so that kills come anywhere between two polls
-    with crew_at(dsn, folder, limits) as crew:
+    with crew_at(dsn, limits) as crew:
         crew.start_sweeper()
         for number in range(2):
             crew.start_worker(f"w-{number}")
@@ -79,9 +76,8 @@ FALLING_ASLEEP_S: Final = 5.0
 def measure_wake(dsn: str, options: Namespace) -> Iterator[Line]:
     """From the time of `ReadyForDispatch` to the call of a sleeping worker's function, and the
     share of a core that the server uses for idle workers and a sweeper."""
-    with tempfile.TemporaryDirectory(prefix="rj-bench-") as folder:
-        took = _wakes(dsn, Path(folder), options.wakes)
-        share = _idle_core_share(dsn, Path(folder), options.workers, options.idle_seconds)
+    took = _wakes(dsn, options.wakes)
+    share = _idle_core_share(dsn, options.workers, options.idle_seconds)
     yield {
         "wakes": options.wakes,
         **percentiles(took, {"p50_ms": 50, "p99_ms": 99, "max_ms": 100}, digits=1),
@@ -91,11 +87,11 @@ def measure_wake(dsn: str, options: Namespace) -> Iterator[Line]:
     }
 
 
-def _wakes(dsn: str, folder: Path, wake_count: int) -> list[float]:
+def _wakes(dsn: str, wake_count: int) -> list[float]:
     """Milliseconds, with a worker whose every pause is as long as its longest, so that only a
     notification wakes it."""
     pauses = random.Random(1)  # noqa: S311 - so that nothing falls into step
-    with crew_at(dsn, folder) as crew:
+    with crew_at(dsn) as crew:
         crew.start_worker("w-1", shortest_pause_s=ASLEEP_S)
         crew.await_workers(1)
         return [
@@ -121,10 +117,10 @@ def _wake(crew: Crew, attempt_id: str, pause_s: float) -> float:
     return called_at - ready_at
 
 
-def _idle_core_share(dsn: str, folder: Path, worker_count: int, idle_s: float) -> float | None:
+def _idle_core_share(dsn: str, worker_count: int, idle_s: float) -> float | None:
     """Processor time of all the server's processes, for each second of an idle fleet; None where
     they cannot be seen from here."""
-    with crew_at(dsn, folder) as crew:
+    with crew_at(dsn) as crew:
         crew.start_sweeper()
         for number in range(worker_count):
             crew.start_worker(f"w-{number}")

@@ -8,7 +8,6 @@ made for batches: with them the library is a third slower.)
 import time
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Generic
-from uuid import uuid4
 
 import msgspec
 import psycopg
@@ -28,7 +27,7 @@ from recovery_journal.projections.projection import Projection, Record, RowT
 from recovery_journal.projections.recovery_contexts import RECOVERY_CONTEXTS
 from recovery_journal.read_models.tables.projection_table import ProjectionTable
 from recovery_journal.read_models.tables.row_form import RowForm
-from scripts.benchmark.measuring import drop_schema
+from scripts.benchmark.measuring import unused_schema
 
 PROJECTIONS: Final[tuple[Projection[Any], ...]] = (RECOVERY_CONTEXTS, DISPATCH_READY)
 
@@ -152,13 +151,9 @@ class LibraryProjection(library.Projection[LibraryView]):
 
 def run_library(dsn: str, schema: str, event_count: int) -> float:
     """How many seconds the runner takes for so many events from the log's beginning."""
-    rows = Database(dsn, f"benchmark_{uuid4().hex[:12]}")
-    try:
+    with unused_schema(dsn) as rows:
         make_tables(rows)
         return follow(settings(dsn, schema, rows.schema), event_count)
-    finally:
-        drop_schema(rows)
-        rows.close()
 
 
 def make_tables(database: Database) -> None:

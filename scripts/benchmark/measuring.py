@@ -19,9 +19,16 @@ from recovery_journal.read_models.schema import create_projections
 @contextmanager
 def fresh_schema(dsn: str) -> Iterator[Database]:
     """An empty journal in a schema that is dropped afterwards. Its statements may take long."""
+    with unused_schema(dsn) as database:
+        schemas.create(database, partial(create_projections, database))
+        yield database
+
+
+@contextmanager
+def unused_schema(dsn: str) -> Iterator[Database]:
+    """The name of a schema that does not exist; if it is created, it is dropped afterwards."""
     database = Database(dsn, f"benchmark_{uuid4().hex[:12]}", statement_s=0)
     try:
-        schemas.create(database, partial(create_projections, database))
         yield database
     finally:
         drop_schema(database)
@@ -51,7 +58,7 @@ PAUSE_S: Final = 0.002
 class Rounds:
     """Measurements by name, round by round, each of which is reported on standard error."""
 
-    def __init__(self, case: str, unit: str, count: int) -> None:
+    def __init__(self, case: str, unit: str, count: int = 1) -> None:
         self._case = case
         self._unit = unit
         self.count = count
