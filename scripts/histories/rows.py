@@ -7,7 +7,7 @@ that are under way where a long log ends are left out.
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import chain, islice
+from itertools import chain
 from typing import Final
 
 from psycopg import Cursor
@@ -17,7 +17,7 @@ from recovery_journal.journal import Journal
 from recovery_journal.postgres.database import Database, one
 from scripts.histories.attempt import Attempt
 from scripts.histories.fleet import Fleet
-from scripts.histories.log import append, fill
+from scripts.histories.log import append_all, fill
 
 FINISHED: Final = ("lease-ended", "quarantined")
 
@@ -160,17 +160,14 @@ def attempts_at(database: Database, positions: list[int], *, limit: int) -> list
 
 
 SEED: Final = 1
-BATCH: Final = 500
 
 
 def make_past(dsn: str, schema: str, attempt_count: int) -> None:
     """So many finished attempts in the empty journal of a schema."""
     fleet = Fleet(SEED)
-    attempts = (Attempt(fleet) for _ in range(attempt_count))
+    stories = (Attempt(fleet).lost_once() for _ in range(attempt_count))
+    append_all(dsn, schema, chain.from_iterable(stories))
     database = Database(dsn, schema)
-    while batch := list(islice(attempts, BATCH)):
-        with database.cursor() as cursor:
-            append(cursor, list(chain.from_iterable(it.lost_once() for it in batch)))
     add_finished(database, after=0)
     vacuum(database)
     database.close()

@@ -130,7 +130,7 @@ class Storm:
         self._setting = setting
         self._server = server
         self._fleet = fleet
-        self._server_back_at: float | None = None
+        self._server_back_at = 0.0
         self._disk_free_at: float | None = None
         self._checked_at = 0.0
         self.survived = Survived(struck=Counter())
@@ -155,7 +155,7 @@ class Storm:
         """Repair everything, and wait until all that was begun is finished."""
         began_at = time.monotonic()
         self._free_disk()
-        self._server_back_at = None
+        self._server_back_at = 0.0
         self._checked_at = -LOOK_S
         self._fleet.calm()
         self._tend()
@@ -181,9 +181,7 @@ class Storm:
         now = time.monotonic()
         if self._disk_free_at is not None and now >= self._disk_free_at:
             self._free_disk()
-        if self._server_back_at is not None and now >= self._server_back_at:
-            self._server_back_at = None
-        is_meant_to_be_away = self._server_back_at is not None or self._disk_free_at is not None
+        is_meant_to_be_away = now < self._server_back_at or self._disk_free_at is not None
         if is_meant_to_be_away or now < self._checked_at + LOOK_S:
             return
         self._checked_at = now
@@ -213,7 +211,7 @@ class Storm:
             case Kind.CHANGE_SETTING:
                 return self._server.change_setting(fault.aim)
             case Kind.FILL_DISK:
-                if self._server.disk is None or self._server_back_at is not None:
+                if self._server.disk is None or time.monotonic() < self._server_back_at:
                     return False
                 self._server.disk.fill()
                 self._disk_free_at = time.monotonic() + fault.length_s
