@@ -5,17 +5,15 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from scripts.benchmark.as_of import measure_as_of
-from scripts.benchmark.churn import measure_churn
 from scripts.benchmark.claim import measure_claim
 from scripts.benchmark.cost import measure_budget
 from scripts.benchmark.fleet import measure_fleet, measure_herd
 from scripts.benchmark.fleet_load import measure_idle, measure_sweepers
-from scripts.benchmark.gap_check import measure_gap_check
-from scripts.benchmark.growth import measure_growth
+from scripts.benchmark.growth import measure_churn, measure_growth
 from scripts.benchmark.latency import measure_detect, measure_wake
 from scripts.benchmark.mass_crash import measure_mass_crash
 from scripts.benchmark.measuring import Line
+from scripts.benchmark.reading import measure_as_of, measure_gap_check
 from scripts.benchmark.rebuild import measure_rebuild
 
 

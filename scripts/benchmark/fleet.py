@@ -16,10 +16,14 @@ from recovery_journal.domain.errors import LeaseLost, ServerUnavailable
 from recovery_journal.postgres.database import Database
 from recovery_journal.store.acquisition import terms_of
 from recovery_journal.store.lease_row import COLUMNS, read_leases
-from scripts.benchmark.fleet_load import measure_idle, measure_sweepers, sweep_until_over
+from scripts.benchmark.fleet_load import (
+    WatchedServer,
+    measure_idle,
+    measure_sweepers,
+    sweep_until_over,
+)
 from scripts.benchmark.measuring import Line, fresh_schema, one_row, percentiles, say
 from scripts.benchmark.processes import PATIENCE_S, Crowd, Job, Signals
-from scripts.benchmark.watched_server import WatchedServer
 from scripts.histories.lost import fill_lost
 
 CONNECTIONS_PER_WORKER: Final = 2

@@ -1,11 +1,19 @@
 """Large fleets: waiting workers and sweepers with nothing to do, and many sweepers at once."""
 
+import threading
 import time
 from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
+
+import psycopg
+from psycopg.rows import dict_row
 
 import recovery_journal as rj
 from recovery_journal.limits import DEFAULTS
@@ -14,8 +22,59 @@ from recovery_journal.store.ready_notice import notify_ready
 from scripts.benchmark.mass_crash import connected
 from scripts.benchmark.measuring import Line, fresh_schema, one_row, wait_until
 from scripts.benchmark.processes import Crowd, Living, Signals, core_share, memory_mb, processor_s
-from scripts.benchmark.watched_server import WatchedServer
+from scripts.harness.server import Server
 from scripts.histories.lost import fill_lost
+
+SAMPLE_S: Final = 0.05
+SPARE_CONNECTIONS: Final = 50
+"""For sweepers, the bench itself, and what the server keeps for its owner."""
+
+ACTIVITY: Final = """
+SELECT count(*) AS clients,
+    count(*) FILTER (WHERE wait_event_type = 'Lock') AS lock_waits,
+    count(*) FILTER (WHERE wait_event_type = 'LWLock') AS latch_waits
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+
+DEADLOCKS: Final = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
+
+class WatchedServer(Server):
+    """With its defaults, but for the number of connections."""
+
+    stop_mode: ClassVar = "fast"
+
+    def __init__(self, folder: Path, *, connections: int) -> None:
+        super().__init__(folder, f"max_connections = {connections + SPARE_CONNECTIONS}\n")
+
+    def deadlocks(self) -> int:
+        """How many there have been."""
+        [row] = self.rows(DEADLOCKS)
+        return int(row["deadlocks"])
+
+    @contextmanager
+    def watched(self) -> Iterator[Counter[str]]:
+        """Meanwhile, the most clients, and the most that waited at one moment, and for what."""
+        most: Counter[str] = Counter()
+        is_over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(most, is_over))
+        watcher.start()
+        try:
+            yield most
+        finally:
+            is_over.set()
+            watcher.join()
+
+    def _watch(self, most: Counter[str], is_over: threading.Event) -> None:
+        with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as connection:
+            while not is_over.wait(SAMPLE_S):
+                row = connection.execute(ACTIVITY).fetchone() or {}
+                for name, count in row.items():
+                    most[name] = max(most[name], count)
+                most["samples"] += 1
+                most["samples_with_lock_waits"] += bool(row["lock_waits"])
+
 
 WORKERS_PER_PROCESS: Final = 50
 NOTICES: Final = 5

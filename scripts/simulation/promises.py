@@ -118,14 +118,12 @@ class Promises:
         """A worker was handed an attempt: nothing that owners before it were acknowledged may be
         missing. Of what came after it nothing is said: it may hear of its claim when it is over."""
         run_id, epoch = claim.lease.run_id, claim.lease.fence.epoch
-        newest = max(
-            (
-                no
-                for (run, no), step in self._acknowledged.items()
-                if run == run_id and step.epoch < epoch
-            ),
-            default=0,
-        )
+        earlier = [
+            no
+            for (run, no), step in self._acknowledged.items()
+            if run == run_id and step.epoch < epoch
+        ]
+        newest = max(earlier, default=0)
         if claim.checkpoint.tip_ordinal < newest:
             self._fail(
                 f"{claim.lease!r} was handed run {run_id} up to run step "

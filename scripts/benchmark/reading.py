@@ -1,17 +1,21 @@
-"""The dispatch-ready list at random past positions and times, as a user queries it."""
+"""Readers of the log: a check for gaps at its head, and the list at past positions and times."""
 
 import random
 import statistics
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
+from uuid import uuid4
 
 from recovery_journal.journal import Journal
-from recovery_journal.postgres.database import Database
+from recovery_journal.log.event_log import EventLog
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.moments import MOMENTS
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
+from scripts.benchmark.claim_script import STATE, TAG
 from scripts.benchmark.measuring import (
     BYTES_PER_MB,
     Line,
@@ -22,6 +26,45 @@ from scripts.benchmark.measuring import (
 )
 from scripts.benchmark.rebuild import EVENTS, MANY_EVENTS
 from scripts.histories.log import fill
+
+CHECKS: Final = 500
+
+INSERT: Final = b"""
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+VALUES (%s, %s, %s, %s)
+RETURNING notification_id
+"""
+
+
+def measure_gap_check(dsn: str, _options: Namespace) -> Iterator[Line]:
+    """One whole check for gaps at the head of the log, without writers; a rolled-back insert has
+    left a gap before each. In milliseconds.
+
+    Another insert is committed after it, so the gap is below the newest event; the reader queries
+    which transactions write, and settles it.
+    """
+    with fresh_schema(dsn) as database:
+        reader = EventLog(database).reader
+        # Of another connection: psycopg forgets its prepared statements at a rollback.
+        writer = Database(dsn, database.schema)
+        times_ms = []
+        for number in range(CHECKS):
+            head = _leave_gap(writer, f"gap-{uuid4().hex[:8]}-{number}")
+            begun = time.perf_counter()
+            settled = reader.settled_position()
+            times_ms.append((time.perf_counter() - begun) * 1000)
+            assert settled == head, f"settled up to {settled}, the head is {head}: another writes"
+        writer.close()
+    found = percentiles(times_ms, {"p50": 50, "p99": 99}, digits=3)
+    yield {"checks": CHECKS, **found}
+
+
+def _leave_gap(writer: Database, stream: str) -> int:
+    connection = writer.connection()
+    with connection.transaction(force_rollback=True):
+        connection.execute(INSERT, (f"{stream}-lost", 1, TAG, STATE))
+    return int(one(connection.execute(INSERT, (stream, 1, TAG, STATE)))["notification_id"])
+
 
 QUERIES: Final = 200
 NAIVE_QUERIES: Final = 10
