@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import recovery_journal as rj
 from recovery_journal.domain.replay import ReplayMode
@@ -19,10 +19,6 @@ from scripts.histories.lost import KIND, fill_lost, fold
 CLAIM_LIMIT: Final = 500
 PAUSE_S: Final = 0.02
 LIMITS: Final = rj.Limits(grace_s=0.0, ttl_s=600.0)
-REDUCERS: Final[dict[ReplayMode, dict[str, Any]]] = {
-    ReplayMode.CHAIN: {},
-    ReplayMode.FOLD: {KIND: fold},
-}
 MANY_LEASES: Final = 100_000
 """With so many, one round says enough, and lasts long enough."""
 
@@ -104,7 +100,7 @@ def measure_crash(
 
 def _sweep(dsn: str, schema: str, mode: ReplayMode, signals: Signals) -> float:
     """Sweep until nothing is lost; when that was."""
-    journal = connected(Database(dsn, schema), reducers=REDUCERS[mode])
+    journal = connected(Database(dsn, schema), mode)
     signals.begin()
     while journal.sweep():
         pass
@@ -121,7 +117,7 @@ def _claim(
     signals: Signals,
 ) -> float:
     """Claim until all is claimed; when that was."""
-    journal = connected(Database(dsn, schema), reducers=REDUCERS[mode])
+    journal = connected(Database(dsn, schema), mode)
     signals.begin()
     while claimed.value < lease_count:
         claims = journal.claim(worker_id=f"new-worker-{number}", limit=CLAIM_LIMIT)
@@ -133,9 +129,10 @@ def _claim(
     return time.monotonic()
 
 
-def connected(database: Database, **settings: Any) -> rj.Journal:
+def connected(database: Database, mode: ReplayMode = ReplayMode.CHAIN) -> rj.Journal:
     """A journal for a measurement, whose connection is open."""
-    journal = rj.Journal(database, limits=LIMITS, **settings)
+    reducers = {KIND: fold} if mode is ReplayMode.FOLD else {}
+    journal = rj.Journal(database, limits=LIMITS, reducers=reducers)
     journal.reader.last_position()
     return journal
 

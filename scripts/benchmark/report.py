@@ -9,7 +9,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
@@ -114,24 +114,13 @@ def write_report(
     charts = _charts(file, lines)
     for chart, svg in charts.items():
         chart.write_bytes(svg)
-    file.write_text(page(file, lines, machine, notes, list(charts)), encoding="utf-8")
-
-
-def page(
-    file: Path,
-    lines: Lines,
-    machine: Mapping[str, str],
-    notes: Sequence[str],
-    charts: Iterable[Path] = (),
-) -> str:
-    """The page as Markdown."""
     parts = [INTRODUCTION.format(file=f"docs/figures/{file.name}")]
     parts.append(markdown_table(["", ""], [[name, found] for name, found in machine.items()]))
     parts += [f"Not measured: {note}\n" for note in notes]
     parts += [f"![{chart.stem.replace('-', ' ')}]({chart.name})\n" for chart in charts]
     for case, found in groupby(lines, key=lambda line: line["case"]):
         parts.append(_section(case, list(found)))
-    return "\n".join(parts)
+    file.write_text("\n".join(parts), encoding="utf-8")
 
 
 def ratios_of(lines: Lines) -> dict[str, float]:

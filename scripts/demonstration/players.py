@@ -8,7 +8,7 @@ from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -85,17 +85,12 @@ class Channel:
         self._permitter.send(None)
 
 
-class Player:
+class Player(NamedTuple):
     """A member of the fleet and its channel."""
 
-    def __init__(self, fleet: Fleet, order: Order) -> None:
-        # Imported here: a process that is started imports that module, which imports this one.
-        from scripts.demonstration.players import play
-
-        self.name = order.name
-        self.channel = Channel()
-        part = partial(play, order, self.channel)
-        self.member: Member = fleet.start(order.role, order.name, part)
+    name: str
+    channel: Channel
+    member: Member
 
 
 class Players:
@@ -107,7 +102,9 @@ class Players:
 
     def start(self, order: Order) -> Player:
         """Start a process."""
-        self._players.append(Player(self._fleet, order))
+        channel = Channel()
+        member = self._fleet.start(order.role, order.name, partial(play, order, channel))
+        self._players.append(Player(order.name, channel, member))
         return self._players[-1]
 
     def start_idle(self, *orders: Order) -> None:
