@@ -65,13 +65,16 @@ class SoakServer(Server):
         """Its processes (None for one that has just ended), connections, tables, and itself."""
         activity = self._sampled(ACTIVITY)
         yield from _of_processes(activity, processes)
-        yield from _of_connections(activity, applications)
+        clients = Counter(it["application_name"] for it in activity if it["backend_type"] == CLIENT)
+        counted = {name: clients[name] for name in applications} | {"all": clients.total()}
+        for name, count in counted.items():
+            yield Observation.of(f"connections of {name}", {Figure.CONNECTIONS: count})
         [state] = self._sampled(STATE)
-        clients = [it["transaction_s"] for it in activity if it["backend_type"] == CLIENT]
+        lasted_s = [it["transaction_s"] for it in activity if it["backend_type"] == CLIENT]
         figures = {
             Figure.ADVISORY_LOCKS: state["advisory_locks"],
             Figure.TEMPORARY_FILES: state["temporary_files"],
-            Figure.OLDEST_TRANSACTION: max(clients, default=0.0),
+            Figure.OLDEST_TRANSACTION: max(lasted_s, default=0.0),
         }
         yield Observation.of("server", figures)
         for table in self._sampled(TABLES, schema=schema, names=list(HOT_TABLES)):
@@ -106,15 +109,6 @@ def _of_processes(
 
 def _of_process(processes: Processes, pid: int, role: str, name: str) -> Observation | None:
     return processes.observation(pid, role, f"{name} ({pid})", is_of_server=True)
-
-
-def _of_connections(
-    activity: Sequence[DictRow], applications: Sequence[str]
-) -> Iterator[Observation]:
-    counts = Counter(it["application_name"] for it in activity if it["backend_type"] == CLIENT)
-    counted = {name: counts[name] for name in applications} | {"all": counts.total()}
-    for name, count in counted.items():
-        yield Observation.of(f"connections of {name}", {Figure.CONNECTIONS: count})
 
 
 def _of_table(table: DictRow) -> Observation:
