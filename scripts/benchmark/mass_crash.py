@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
-from typing import Final, NamedTuple
+from typing import Final
 
 import recovery_journal as rj
 from recovery_journal.domain.replay import ReplayMode
@@ -31,13 +31,6 @@ WHERE originator_version > 2
 """
 
 
-class Crash(NamedTuple):
-    """One mass crash: seconds until all was claimed, and then until all was followed."""
-
-    recovered_s: float
-    followed_s: float
-
-
 def measure_mass_crash(dsn: str, options: Namespace) -> Iterator[Line]:
     """Leases lost at once, recovered and claimed with their whole history; leases a second. Ratios
     are ours over the rival's, which keeps no such history.
@@ -55,11 +48,11 @@ def _measured(dsn: str, options: Namespace, lease_count: int) -> Line:
     round_count = options.rounds or (1 if lease_count >= MANY_LEASES else 3)
     rounds = Rounds("mass-crash", "s", round_count)
     for _ in rounds:
-        crash = measure_crash(dsn, lease_count, process_count=process_count)
-        folded = measure_crash(dsn, lease_count, process_count=process_count, mode=ReplayMode.FOLD)
-        rounds.add("ours", crash.recovered_s)
-        rounds.add("ours_reducer", folded.recovered_s)
-        rounds.add("followed", crash.followed_s)
+        recovered_s, followed_s = _crash(dsn, lease_count, process_count, ReplayMode.CHAIN)
+        folded_s, _ = _crash(dsn, lease_count, process_count, ReplayMode.FOLD)
+        rounds.add("ours", recovered_s)
+        rounds.add("ours_reducer", folded_s)
+        rounds.add("followed", followed_s)
         for name, measure in {} if options.no_rivals else RIVALS.items():
             rounds.add(name, measure(dsn, lease_count, process_count))
     median = rounds.medians()
@@ -79,10 +72,9 @@ def _measured(dsn: str, options: Namespace, lease_count: int) -> Line:
     }
 
 
-def measure_crash(
-    dsn: str, lease_count: int, *, process_count: int, mode: ReplayMode = ReplayMode.CHAIN
-) -> Crash:
-    """Lose so many leases, and recover them by as many sweepers and claimers as processes."""
+def _crash(dsn: str, lease_count: int, process_count: int, mode: ReplayMode) -> tuple[float, float]:
+    """Lose so many leases, and recover them by as many sweepers and claimers as processes; seconds
+    until all was claimed, and then until all was followed."""
     with fresh_schema(dsn) as database:
         fill_lost(database, lease_count)
         sweep = partial(_sweep, dsn, database.schema, mode)
@@ -95,7 +87,7 @@ def measure_crash(
         _require_history(database, lease_count, mode)
         begun = time.monotonic()
         rj.Follower(rj.Journal(database)).catch_up(PATIENCE_S)
-        return Crash(recovered_s, time.monotonic() - begun)
+        return recovered_s, time.monotonic() - begun
 
 
 def _sweep(dsn: str, schema: str, mode: ReplayMode, signals: Signals) -> float:

@@ -6,7 +6,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from recovery_journal.log.block import LogBlocks
 from recovery_journal.log.event_log import EventLog
@@ -33,13 +33,6 @@ SELECT
     )::integer AS event_bytes,
     pg_total_relation_size('journal_events') AS log_bytes
 """
-
-
-class Timed(NamedTuple):
-    """The seconds of a rebuild until its switch, and of the index that it built afterwards."""
-
-    seconds: float
-    as_of_index_s: float
 
 
 def measure_rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
@@ -81,9 +74,9 @@ def _measured(dsn: str, database: Database, options: Namespace, event_count: int
             if name in references:
                 rounds.add(name, references[name]())
             else:
-                timed: Timed = run_apart(*ours)
-                rounds.add("ours", timed.seconds)
-                rounds.add("as_of_index", timed.as_of_index_s)
+                seconds, index_s = run_apart(*ours)
+                rounds.add("ours", seconds)
+                rounds.add("as_of_index", index_s)
     median = rounds.medians()
     ours_s, read_s, in_order_s = (median[it] for it in ("ours", "read_decode", "read_in_order"))
     rate, stock = event_count / ours_s, sample / median["stock"]
@@ -111,15 +104,16 @@ def _measured(dsn: str, database: Database, options: Namespace, event_count: int
     }
 
 
-def rebuild(dsn: str, schema: str, process_count: int) -> Timed:
-    """One rebuild, as the command does it."""
+def rebuild(dsn: str, schema: str, process_count: int) -> tuple[float, float]:
+    """One rebuild, as the command does it: the seconds until its switch, and of the index that it
+    built afterwards."""
     database = Database(dsn, schema)
     reader = EventLog(database).reader
     begun = time.perf_counter()
     report = Rebuild(database, reader, projections=PROJECTIONS, process_count=process_count).run()
     seconds = time.perf_counter() - begun
     database.close()
-    return Timed(seconds - report.as_of_s, report.as_of_s)
+    return seconds - report.as_of_s, report.as_of_s
 
 
 RANGES_PER_PROCESS: Final = 16
