@@ -22,12 +22,11 @@ from recovery_journal.projections.projection import Projection
 from recovery_journal.projections.stream_fold import folded
 from recovery_journal.read_models.schema import create_projections
 from recovery_journal.read_models.tables.projection_table import ProjectionTable
-from scripts.benchmark.apart import SAMPLE_S, run_apart, run_watched
 from scripts.benchmark.growth import FLAT
-from scripts.benchmark.library_runner import follow, make_tables, settings
-from scripts.benchmark.library_view import PROJECTIONS, RECORDED_AT
-from scripts.benchmark.log_reading import read_positions, read_streams
+from scripts.benchmark.library import PROJECTIONS, RECORDED_AT, follow, make_tables, settings
 from scripts.benchmark.measuring import fresh_schema
+from scripts.benchmark.processes import SAMPLE_S, run_apart, run_watched
+from scripts.benchmark.rebuild import read_positions, read_streams
 from scripts.histories.log import fill
 
 EVENT_COUNT: Final = 3_000

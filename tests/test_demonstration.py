@@ -18,9 +18,8 @@ from rich.console import Console
 from scripts.bootstrap import ROOT
 from scripts.demonstration import checks
 from scripts.demonstration.__main__ import conclude, main, perform
-from scripts.demonstration.channel import Order, Players, Trouble
-from scripts.demonstration.evidence import Evidence
-from scripts.demonstration.fault import Kind, plan
+from scripts.demonstration.acts import Kind, plan
+from scripts.demonstration.evidence import Evidence, TableRows
 from scripts.demonstration.job import (
     Executions,
     Statistics,
@@ -29,10 +28,10 @@ from scripts.demonstration.job import (
     standard_library,
     statistics_of,
 )
-from scripts.demonstration.rows import TableRows
+from scripts.demonstration.players import Order, Players, Trouble
 from scripts.harness.fleet import Fleet
-from scripts.harness.interruption import handled, leave
 from scripts.harness.life import Role, Setting
+from scripts.harness.program import handled, leave
 from scripts.harness.screen import Screen
 
 FILE_COUNT = 40

@@ -161,7 +161,7 @@ class LeaseWrites:
     """The writes of a worker during its work. A write whose fence is void raises `LeaseLost`.
 
     With `patience_s`, run steps and checkpoints are tried for that long while the server is away or
-    refuses them for now. What was written meanwhile is recognized by ordinal, chain and epoch, so
+    refuses them for now. All that was written meanwhile is recognized by ordinal, chain and epoch, so
     it happens once.
     """
 

@@ -13,19 +13,18 @@ from typing import Final
 from psycopg.conninfo import make_conninfo
 
 from recovery_journal.journal import Journal
-from recovery_journal.limits import Limits
 from recovery_journal.postgres.database import Database
 from recovery_journal.postgres.embedded import embedded_cluster
 from scripts.benchmark.claim_script import claim_script
-from scripts.benchmark.crowd import Begin, Crowd
+from scripts.benchmark.mass_crash import LIMITS, connected
 from scripts.benchmark.measuring import Line, Rounds, fresh_schema, one_row
+from scripts.benchmark.processes import Crowd, Signals
 from scripts.histories.lost import TABLES, fill_lost
 from scripts.histories.rows import vacuum
 
 BATCHES: Final = {1: 5, 100: 1}
 """How many attempts a claim takes, and by what their number is divided: single ones take long."""
 PGBENCH_THREADS: Final = 2
-LIMITS: Final = Limits(grace_s=0.0, ttl_s=600.0)
 
 HELD: Final = "SELECT count(*) FILTER (WHERE status = 'held') AS held FROM leases"
 
@@ -53,8 +52,6 @@ def _measured(dsn: str, options: Namespace, batch: int, wanted: int) -> Line:
         rounds.add("pgbench", count / _pgbench_s(dsn, count, batch, process_count))
     median = {name: round(rate) for name, rate in rounds.medians().items()}
     return {
-        "case": "claim",
-        "unit": "leases/s",
         "batch": batch,
         "leases": count,
         "claimers": process_count,
@@ -83,11 +80,10 @@ def _ours_s(dsn: str, count: int, batch: int, process_count: int) -> float:
         return float(max(last_at for _, last_at in ends)) - begun
 
 
-def _claim(dsn: str, schema: str, batch: int, number: int, begin: Begin) -> tuple[int, float]:
-    journal = Journal(Database(dsn, schema), limits=LIMITS)
-    journal.reader.last_position()  # connects
+def _claim(dsn: str, schema: str, batch: int, number: int, signals: Signals) -> tuple[int, float]:
+    journal = connected(Database(dsn, schema))
     claimed, last_at = 0, 0.0
-    begin()
+    signals.begin()
     while claims := journal.claim(worker_id=f"new-worker-{number}", limit=batch):
         assert all(claim.state is not None and len(claim.tail) == 5 for claim in claims)
         claimed, last_at = claimed + len(claims), time.monotonic()

@@ -7,7 +7,6 @@ between the statements are in them: the next versions, the list's rows, constant
 # ruff: noqa: SLF001 - our own statements, to be sent by another program
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -29,8 +28,6 @@ STATE: Final = next(
     msgspec.json.encode(record.event) for record in corpus() if isinstance(record.event, Dispatched)
 )
 """The event of a claim: its tag, and its state as it is stored."""
-
-NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 # One row, so that pgbench can keep it.
 TAKEN: Final = """
@@ -75,64 +72,45 @@ FROM (
 def claim_script() -> str:
     """The script; it wants `limit`, how many attempts a claim takes."""
     table, inline = table_of(DISPATCH_READY), InlineRows(DISPATCH_READY)
-    everything = dict.fromkeys(("attempt_ids", "kinds", "tenants", "code_versions"), "NULL")
-    move = {"host": "worker_id", "boot_id": "worker_id", "process_started": "worker_id"}
-    move |= {"dispatch_id": "lease_id", "ttl_s": "lasts_s"}
-    move |= {"is_deadline_waived": "is_confirmed", "has_ended": "is_confirmed"}
-    move |= {"code_version": "worker_id"}
+    every = dict.fromkeys(("attempt_ids", "kinds", "tenants", "code_versions"), "NULL")
+    move = dict.fromkeys(("host", "boot_id", "process_started", "code_version"), ":worker_id")
+    move |= {"dispatch_id": ":lease_id", "ttl_s": ":lasts_s"}
+    move |= dict.fromkeys(("is_deadline_waived", "has_ended"), ":is_confirmed")
     sizes = {"inline_bytes": str(INLINE_BYTES), "limit_bytes": str(DEFAULTS.state_bytes)}
+    unseen = {"streams": ":attempt_id", "versions": ":seen", "own": ":version"}
     lines = [
         "BEGIN;",
-        _kept(TAKEN.format(take=_of_pgbench(LOCK_READY, constants=everything))),
-        _sent(STREAMS, names={"streams": "attempt_id"}),
+        _kept(TAKEN.format(take=_of_pgbench(LOCK_READY, every))),
+        _sent(STREAMS, streams=":attempt_id"),
         _sent(APPEND.format(tag=TAG, state=STATE.hex())),
-        _sent(MOVE, names=move),
+        _sent(MOVE, **move),
         _sent(inline._are_ours_sql),
-        _sent(table._newest_sql, names={"keys": "attempt_id"}),
-        _sent(
-            UNSEEN,
-            names={"streams": "attempt_id", "versions": "seen", "own": "version"},
-            constants={"tags": "ARRAY['dispatched']"},
-        ),
+        _sent(table._newest_sql, keys=":attempt_id"),
+        _sent(UNSEEN, **unseen, tags="ARRAY['dispatched']"),
         _kept(LIST),
         _sent(table._upsert_sql),
         "COMMIT;",
         "BEGIN;",
         _sent(ONE_SNAPSHOT),
-        _sent(NEWEST_CHECKPOINTS, constants=sizes),
-        _sent(TAILS, constants=sizes),
+        _sent(NEWEST_CHECKPOINTS, **sizes),
+        _sent(TAILS, **sizes),
         _sent(ANNOUNCED),
         "COMMIT;",
     ]
     return "\n".join(lines)
 
 
-def _sent(
-    statement: str | bytes,
-    *,
-    names: Mapping[str, str] = NOTHING,
-    constants: Mapping[str, str] = NOTHING,
-) -> str:
+def _sent(statement: str | bytes, **values: str) -> str:
     """A statement whose answer is thrown away."""
-    return f"{_of_pgbench(statement, names=names, constants=constants).strip()};"
+    return f"{_of_pgbench(statement, values).strip()};"
 
 
 def _kept(statement: str) -> str:
     """A statement whose one row becomes variables."""
-    return f"{_of_pgbench(statement).strip()}\n\\gset"
+    return f"{_of_pgbench(statement, {}).strip()}\n\\gset"
 
 
-def _of_pgbench(
-    statement: str | bytes,
-    *,
-    names: Mapping[str, str] = NOTHING,
-    constants: Mapping[str, str] = NOTHING,
-) -> str:
-    """Our parameters in pgbench's way: by another name, as a constant, or by their own."""
+def _of_pgbench(statement: str | bytes, values: Mapping[str, str]) -> str:
+    """Our parameters in pgbench's way: with these values, or as variables of the same name."""
     text = statement.decode() if isinstance(statement, bytes) else statement
-
-    def parameter(found: "re.Match[str]") -> str:
-        name = found[1]
-        return constants.get(name) or f":{names.get(name, name)}"
-
-    return re.sub(r"%\((\w+)\)s", parameter, text)
+    return re.sub(r"%\((\w+)\)s", lambda it: values.get(it[1], f":{it[1]}"), text)

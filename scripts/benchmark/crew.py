@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +11,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 import recovery_journal as rj
-from scripts.benchmark.measuring import drop_schema, one_row
+from scripts.benchmark.measuring import drop_schema, one_row, wait_until
 from scripts.harness.fleet import Fleet, Member
 from scripts.harness.life import Role, Setting
 
-LIMIT_S: Final = 60.0
 PAUSE_S: Final = 0.002
 
 SESSION_LOCKS: Final = """
@@ -54,14 +54,14 @@ class Crew:
 
     def await_workers(self, count: int) -> None:
         """Return once so many workers hold their session locks."""
-        _await(
+        wait_until(
             lambda: bool(one_row(self.journal.database, SESSION_LOCKS)["count"] == count),
             f"{count} session locks",
         )
 
     def await_call(self, attempt_id: str, count: int) -> tuple[int, float]:
         """The worker's process and the time of the `count`-th call of an attempt's function."""
-        _await(lambda: len(self._calls(attempt_id)) >= count, f"call {count} of {attempt_id}")
+        wait_until(lambda: len(self._calls(attempt_id)) >= count, f"call {count} of {attempt_id}")
         return self._calls(attempt_id)[count - 1]
 
     def kill(self, pid: int) -> float:
@@ -70,11 +70,6 @@ class Crew:
         killed_at = time.time()
         member.kill()
         return killed_at
-
-    def close(self) -> None:
-        """Drop the journal, once the processes have ended."""
-        drop_schema(self.journal.database)
-        self.journal.close()
 
     def _start(self, role: Role, name: str, run: Callable[[rj.Journal], object]) -> Member:
         def part(_name: str, setting: Setting) -> None:
@@ -98,21 +93,16 @@ class Crew:
 
 
 @contextmanager
-def crew_at(dsn: str, folder: Path, limits: rj.Limits | None = None) -> Iterator[Crew]:
-    """A crew at a fresh journal, whose schema is dropped afterwards."""
-    setting = Setting(dsn=dsn, folder=folder, schema=f"benchmark_{uuid4().hex[:12]}")
-    fleet = Fleet(setting)
-    crew = Crew(setting, fleet, limits or rj.Limits())
-    try:
-        with fleet:
-            yield crew
-    finally:
-        crew.close()
-
-
-def _await(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {LIMIT_S:g} s for {what}")
-        time.sleep(PAUSE_S)
+def crew_at(dsn: str, limits: rj.Limits | None = None) -> Iterator[Crew]:
+    """A crew at a fresh journal, whose schema and folder are removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="rj-bench-") as folder:
+        schema = f"benchmark_{uuid4().hex[:12]}"
+        setting = Setting(dsn=dsn, folder=Path(folder), schema=schema)
+        fleet = Fleet(setting)
+        crew = Crew(setting, fleet, limits or rj.Limits())
+        try:
+            with fleet:
+                yield crew
+        finally:
+            drop_schema(crew.journal.database)
+            crew.journal.close()

@@ -12,16 +12,23 @@ from uuid import uuid4
 from psycopg import sql
 
 from recovery_journal.postgres import schema as schemas
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.read_models.schema import create_projections
 
 
 @contextmanager
 def fresh_schema(dsn: str) -> Iterator[Database]:
     """An empty journal in a schema that is dropped afterwards. Its statements may take long."""
+    with unused_schema(dsn) as database:
+        schemas.create(database, partial(create_projections, database))
+        yield database
+
+
+@contextmanager
+def unused_schema(dsn: str) -> Iterator[Database]:
+    """The name of a schema that does not exist; if it is created, it is dropped afterwards."""
     database = Database(dsn, f"benchmark_{uuid4().hex[:12]}", statement_s=0)
     try:
-        schemas.create(database, partial(create_projections, database))
         yield database
     finally:
         drop_schema(database)
@@ -39,18 +46,19 @@ def drop_schema(database: Database) -> None:
 def one_row(database: Database, query: str, **values: object) -> dict[str, Any]:
     """The one row of a query."""
     with database.cursor() as cursor:
-        (row,) = cursor.execute(query.encode(), values or None).fetchall()
-    return row
+        return one(cursor.execute(query.encode(), values or None))
 
 
 Line: TypeAlias = dict[str, Any]
 BYTES_PER_MB: Final = 1_000_000
+LIMIT_S: Final = 600.0
+PAUSE_S: Final = 0.002
 
 
 class Rounds:
     """Measurements by name, round by round, each of which is reported on standard error."""
 
-    def __init__(self, case: str, unit: str, count: int) -> None:
+    def __init__(self, case: str, unit: str, count: int = 1) -> None:
         self._case = case
         self._unit = unit
         self.count = count
@@ -84,11 +92,27 @@ def percentiles(
     return {name: round(value, digits) for name, value in found.items()}
 
 
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Texts to the left in the first column, numbers to the right in the others."""
+    rule = ["---", *("---:" for _ in heads[1:])]
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+    return "\n".join(lines) + "\n"
+
+
 def ms_of(call: Callable[..., object], *arguments: object) -> float:
     """The milliseconds that a call takes."""
     begun = time.perf_counter()
     call(*arguments)
     return 1000 * (time.perf_counter() - begun)
+
+
+def wait_until(is_so: Callable[[], bool], what: str, *, pause_s: float = PAUSE_S) -> None:
+    """Wait for something. Raises `TimeoutError`."""
+    deadline = time.monotonic() + LIMIT_S
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {LIMIT_S:g} s for {what}")
+        time.sleep(pause_s)
 
 
 def say(case: str, text: str) -> None:

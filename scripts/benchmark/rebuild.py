@@ -1,20 +1,22 @@
 """A rebuild of recovery contexts and dispatch-ready list, beside its references."""
 
+import multiprocessing
 import os
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
+from recovery_journal.log.block import LogBlocks
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
+from recovery_journal.projections.projection import Record
+from recovery_journal.read_models.rebuild.processes import Count, side_by_side
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
-from scripts.benchmark.apart import run_apart, run_watched
-from scripts.benchmark.library_runner import run_library
-from scripts.benchmark.library_view import PROJECTIONS
-from scripts.benchmark.log_reading import read_positions, read_streams
+from scripts.benchmark.library import PROJECTIONS, run_library
 from scripts.benchmark.measuring import BYTES_PER_MB, Line, Rounds, fresh_schema, one_row, say
+from scripts.benchmark.processes import run_apart, run_watched
 from scripts.histories.log import fill, fill_one_stream
 
 EVENTS: Final = (1_000_000,)
@@ -31,13 +33,6 @@ SELECT
     )::integer AS event_bytes,
     pg_total_relation_size('journal_events') AS log_bytes
 """
-
-
-class Timed(NamedTuple):
-    """The seconds of a rebuild until its switch, and of the index that it built afterwards."""
-
-    seconds: float
-    as_of_index_s: float
 
 
 def measure_rebuild(dsn: str, options: Namespace) -> Iterator[Line]:
@@ -79,15 +74,13 @@ def _measured(dsn: str, database: Database, options: Namespace, event_count: int
             if name in references:
                 rounds.add(name, references[name]())
             else:
-                timed: Timed = run_apart(*ours)
-                rounds.add("ours", timed.seconds)
-                rounds.add("as_of_index", timed.as_of_index_s)
+                seconds, index_s = run_apart(*ours)
+                rounds.add("ours", seconds)
+                rounds.add("as_of_index", index_s)
     median = rounds.medians()
     ours_s, read_s, in_order_s = (median[it] for it in ("ours", "read_decode", "read_in_order"))
     rate, stock = event_count / ours_s, sample / median["stock"]
     return {
-        "case": "rebuild",
-        "unit": "events/s",
         "events": event_count,
         "streams": "one" if options.one_stream else "many",
         "event_bytes": log["event_bytes"],
@@ -111,12 +104,67 @@ def _measured(dsn: str, database: Database, options: Namespace, event_count: int
     }
 
 
-def rebuild(dsn: str, schema: str, process_count: int) -> Timed:
-    """One rebuild, as the command does it."""
+def rebuild(dsn: str, schema: str, process_count: int) -> tuple[float, float]:
+    """One rebuild, as the command does it: the seconds until its switch, and of the index that it
+    built afterwards."""
     database = Database(dsn, schema)
     reader = SettledReader(database)
     begun = time.perf_counter()
     report = Rebuild(database, reader, projections=PROJECTIONS, process_count=process_count).run()
     seconds = time.perf_counter() - begun
     database.close()
-    return Timed(seconds - report.as_of_s, report.as_of_s)
+    return seconds - report.as_of_s, report.as_of_s
+
+
+RANGES_PER_PROCESS: Final = 16
+"""As many as in a rebuild, so that none of the processes is idle for long at the end."""
+
+Read: TypeAlias = Callable[[LogBlocks, int, int], Iterator[list[Record]]]
+"""Is given a range of positions: after the one, up to the other."""
+
+
+def read_streams(dsn: str, schema: str, event_count: int, process_count: int) -> float:
+    """How many seconds it takes with a rebuild's own reader and processes, stream by stream: no
+    rebuild that uses them can be faster."""
+
+    def read(blocks: LogBlocks, after: int, last: int) -> Iterator[list[Record]]:
+        return blocks.begun(after=after, last=last, upto=event_count)
+
+    return _timed(dsn, schema, event_count, process_count, read=read)
+
+
+def read_positions(dsn: str, schema: str, event_count: int, process_count: int) -> float:
+    """Likewise in the log's own order, in which it lies on disk: which folds of streams cannot
+    use, and the least that reading can cost."""
+
+    def read(blocks: LogBlocks, after: int, last: int) -> Iterator[list[Record]]:
+        return blocks.by_position(after=after, upto=last)
+
+    return _timed(dsn, schema, event_count, process_count, read=read)
+
+
+def _timed(dsn: str, schema: str, event_count: int, process_count: int, *, read: Read) -> float:
+    """Seconds in which processes take ranges of positions in turn, and read them."""
+    database = Database(dsn, schema, statement_s=0)
+    range_events = event_count // (process_count * RANGES_PER_PROCESS) + 1
+    taken = multiprocessing.get_context("fork").Value("q", 0)
+    read_counts = [0]
+
+    def work(_no: int, count: Count) -> None:
+        while True:
+            with taken.get_lock():
+                after: int = taken.value
+                taken.value += range_events
+            if after >= event_count:
+                return
+            with database.transaction():
+                last = min(after + range_events, event_count)
+                for block in read(LogBlocks(database), after, last):
+                    count(len(block))
+
+    begun = time.perf_counter()
+    side_by_side(work, process_count, read_counts.append)
+    seconds = time.perf_counter() - begun
+    database.close()
+    assert read_counts[-1] == event_count, f"read {read_counts[-1]} of {event_count} events"
+    return seconds

@@ -4,16 +4,26 @@ The same lines make the same files, byte for byte.
 """
 
 import json
+import os
+import platform
+import re
+import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import psutil
+import psycopg
 from pygal import HorizontalBar, Line
 from pygal.style import CleanStyle
 
+from recovery_journal.postgres.database import one
 from scripts.benchmark.cases import description_of
+from scripts.benchmark.measuring import markdown_table
 
 # pygal leaves a finder for plugins behind that has the interface of before Python 3.4: every import
 # after it that fails would warn of it. We have no plugins.
@@ -104,24 +114,13 @@ def write_report(
     charts = _charts(file, lines)
     for chart, svg in charts.items():
         chart.write_bytes(svg)
-    file.write_text(page(file, lines, machine, notes, list(charts)), encoding="utf-8")
-
-
-def page(
-    file: Path,
-    lines: Lines,
-    machine: Mapping[str, str],
-    notes: Sequence[str],
-    charts: Iterable[Path] = (),
-) -> str:
-    """The page as Markdown."""
     parts = [INTRODUCTION.format(file=f"docs/figures/{file.name}")]
-    parts.append(_table(["", ""], [[name, found] for name, found in machine.items()]))
+    parts.append(markdown_table(["", ""], [[name, found] for name, found in machine.items()]))
     parts += [f"Not measured: {note}\n" for note in notes]
     parts += [f"![{chart.stem.replace('-', ' ')}]({chart.name})\n" for chart in charts]
     for case, found in groupby(lines, key=lambda line: line["case"]):
         parts.append(_section(case, list(found)))
-    return "\n".join(parts)
+    file.write_text("\n".join(parts), encoding="utf-8")
 
 
 def ratios_of(lines: Lines) -> dict[str, float]:
@@ -157,13 +156,7 @@ def _section(case: str, lines: Lines) -> str:
     names = [name for name in first if name not in ("case", "unit", size)]
     heads = ["", *(first["unit"] if size is None else f"{line[size]:,} {size}" for line in lines)]
     rows = [[name, *(_shown(line.get(name)) for line in lines)] for name in names]
-    return f"## {case}\n\n{description_of(case)}\n\n{_table(heads, rows)}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *("---:" for _ in heads[1:])]
-    lines = [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
-    return "\n".join(lines) + "\n"
+    return f"## {case}\n\n{description_of(case)}\n\n{markdown_table(heads, rows)}"
 
 
 def _shown(value: object) -> str:
@@ -172,3 +165,43 @@ def _shown(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}"
+
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PACKAGES: Final = ("recovery-journal", "eventsourcing", "psycopg", "msgspec")
+BYTES_PER_GB: Final = 1_000_000_000
+CPU_INFO: Final = Path("/proc/cpuinfo")
+
+SERVER: Final = "SELECT current_setting('server_version')"
+
+
+def describe_machine(dsn: str) -> dict[str, str]:
+    """Machine and versions, by name. Nothing in it names a host or a person."""
+    with psycopg.connect(dsn) as connection:
+        (server_version,) = one(connection.execute(SERVER))
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "commit": _commit(),
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "memory": f"{psutil.virtual_memory().total / BYTES_PER_GB:.0f} GB",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "Python": platform.python_version(),
+        "PostgreSQL": server_version,
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    text = CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.exists() else ""
+    found = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or sys.platform
+
+
+def _commit() -> str:
+    """The commit that was measured, if this is a checkout and git is here."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"

@@ -12,15 +12,14 @@ from rich.markup import escape
 import recovery_journal as rj
 from recovery_journal.postgres.embedded import EmbeddedServer
 from scripts.demonstration.acts import UNDISTURBED, Acts, Plan
-from scripts.demonstration.channel import Players, Trouble
 from scripts.demonstration.checks import CHECKS, short
-from scripts.demonstration.evidence import Evidence, gather, result_digest
+from scripts.demonstration.evidence import Evidence, drop_and_rebuild, gather, result_digest
 from scripts.demonstration.job import Statistics, job_input, standard_library
+from scripts.demonstration.players import Players, Trouble
 from scripts.demonstration.report import show_checks, show_timeline
-from scripts.demonstration.rows import drop_and_rebuild
 from scripts.harness.fleet import Fleet
-from scripts.harness.interruption import handled, held_back, ignore_all, leave
 from scripts.harness.life import Setting
+from scripts.harness.program import INTERRUPTED, handled, held_back, ignore_all, leave
 from scripts.harness.screen import Screen
 
 CHECKPOINT_EVERY: Final = 25
@@ -28,7 +27,6 @@ FEWEST_CHECKPOINTS: Final = 4
 LIMITS: Final = rj.Limits(ttl_s=1.0, grace_s=0.3, session_grace_s=0.2, session_poll_s=0.02)
 CATCH_UP_LIMIT_S: Final = 20.0
 LIFE_LIMIT_S: Final = 300
-INTERRUPTED: Final = 130
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,8 @@ from msgspec.structs import replace
 from rich.markup import escape
 
 import recovery_journal as rj
-from scripts.demonstration.channel import (
+from scripts.demonstration.job import Executions, Moment, Statistics
+from scripts.demonstration.players import (
     Arrived,
     Ended,
     Message,
@@ -23,10 +25,54 @@ from scripts.demonstration.channel import (
     Said,
     Trouble,
 )
-from scripts.demonstration.fault import Fault, Kind, Struck, plan
-from scripts.demonstration.job import Executions, Moment, Statistics
 from scripts.harness.life import Role
 from scripts.harness.screen import Screen
+
+
+class Kind(StrEnum):
+    """The kind of a worker's fault."""
+
+    KILL = "SIGKILL"
+    KILL_CHILD = "SIGKILL for its child alone"
+    SUSPEND = "SIGSTOP"
+
+
+EVIDENCE = {Kind.KILL: "session_lost", Kind.KILL_CHILD: "reported", Kind.SUSPEND: "ttl"}
+"""The evidence on which such a worker's lease must be lost."""
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """A fault of the first worker that reaches this moment of the job."""
+
+    kind: Kind
+    moment: Moment
+    ordinal: int
+
+    @property
+    def place(self) -> tuple[Moment, int]:
+        """Where it happens."""
+        return self.moment, self.ordinal
+
+
+class Struck(Struct, frozen=True, kw_only=True):
+    """A fault that has happened, and to which worker."""
+
+    fault: Fault
+    worker_id: str
+
+
+def plan(file_count: int, checkpoint_every: int) -> tuple[Fault, ...]:
+    """One of each kind of death, spread over the job; the suspended worker comes last, so that it
+    sleeps while its job is finished elsewhere."""
+    a_checkpoint = checkpoint_every * round(file_count / 3 / checkpoint_every)
+    return (
+        Fault(kind=Kind.KILL, moment=Moment.DONE, ordinal=file_count * 2 // 11),
+        # The run step after which a checkpoint is due, so the longest tail there can be.
+        Fault(kind=Kind.KILL, moment=Moment.RECORDED, ordinal=a_checkpoint),
+        Fault(kind=Kind.KILL_CHILD, moment=Moment.RECORDED, ordinal=file_count * 5 // 9),
+        Fault(kind=Kind.SUSPEND, moment=Moment.RECORDED, ordinal=file_count * 7 // 9),
+    )
+
 
 UNDISTURBED: Final = "undisturbed"
 DISTURBED: Final = "disturbed"

@@ -7,9 +7,8 @@ from typing import Final
 from msgspec import Struct
 
 import recovery_journal as rj
-from scripts.demonstration.acts import DISTURBED
+from scripts.demonstration.acts import DISTURBED, EVIDENCE, Kind, Struck
 from scripts.demonstration.evidence import Evidence
-from scripts.demonstration.fault import EVIDENCE, Kind, Struck
 from scripts.demonstration.job import Moment
 
 DIGEST_SHOWN: Final = 20
@@ -42,9 +41,7 @@ def every_loss_recovered(evidence: Evidence) -> Check:
     if missing:
         finding += f"; none as expected for {', '.join(missing)}"
     return Check(
-        name="every loss recovered",
-        holds=not missing and kinds == set(Kind),
-        finding=finding,
+        name="every loss recovered", holds=not missing and kinds == set(Kind), finding=finding
     )
 
 

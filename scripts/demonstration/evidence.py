@@ -1,21 +1,84 @@
 """All that the proof rests on, gathered after all processes have ended."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
+from psycopg.sql import SQL, Identifier
 
 import recovery_journal as rj
-from recovery_journal.events import (
-    Dispatched,
-    LeaseEnded,
-    LeaseExpired,
-    Replayed,
-    StaleWriteRefused,
-)
-from scripts.demonstration.acts import DISTURBED, UNDISTURBED, Plan, Waking
-from scripts.demonstration.fault import Struck
+from recovery_journal import events
+from scripts.demonstration.acts import DISTURBED, UNDISTURBED, Plan, Struck, Waking
 from scripts.demonstration.job import Executions
-from scripts.demonstration.rows import Rebuilt
+
+# All but how far each has come, which is no row of theirs.
+TABLES: Final = """
+SELECT tablename AS name
+FROM pg_tables
+WHERE schemaname = %(schema)s
+    AND tablename LIKE 'projection\\_%%'
+    AND tablename <> 'projection_tracking'
+ORDER BY 1
+"""
+
+ROWS: Final = SQL("""
+SELECT count(*) AS row_count,
+    'sha256:' || encode(
+        sha256(convert_to(coalesce(string_agg(line, chr(10) ORDER BY line), ''), 'UTF8')), 'hex'
+    ) AS digest
+FROM (SELECT to_jsonb(it)::text AS line FROM {} AS it) AS lines
+""")
+
+DROP: Final = SQL("DROP TABLE {}")
+
+
+class TableRows(Struct, frozen=True, kw_only=True):
+    """All rows of one table, as a count and a digest."""
+
+    table: str
+    row_count: int
+    digest: str
+
+
+class Rebuilt(Struct, frozen=True, kw_only=True):
+    """The rows of all projections before their tables were dropped, how many tables were left
+    then, and the rows after everything was rebuilt from the log's events."""
+
+    before: tuple[TableRows, ...]
+    left_count: int
+    after: tuple[TableRows, ...]
+    event_count: int
+
+
+def drop_and_rebuild(journal: rj.Journal) -> Rebuilt:
+    """Drop every projection's table, and let the journal rebuild all of them. The log stays: its
+    own triggers would refuse a change."""
+    before = all_rows(journal)
+    with journal.database.cursor() as cursor:
+        for table in tables(journal):
+            cursor.execute(DROP.format(Identifier(table)))
+    left_count = len(tables(journal))
+    event_count = journal.rebuild().event_count
+    return Rebuilt(
+        before=before, left_count=left_count, after=all_rows(journal), event_count=event_count
+    )
+
+
+def all_rows(journal: rj.Journal) -> tuple[TableRows, ...]:
+    """Every projection's rows, read without the help of the program that made them."""
+    found = []
+    with journal.database.cursor() as cursor:
+        for table in tables(journal):
+            row = cursor.execute(ROWS.format(Identifier(table))).fetchone()
+            found.append(TableRows(table=table, **(row or {})))
+    return tuple(found)
+
+
+def tables(journal: rj.Journal) -> list[str]:
+    """The tables of the projections that are there now."""
+    with journal.database.cursor() as cursor:
+        found = cursor.execute(TABLES, {"schema": journal.database.schema}).fetchall()
+    return [row["name"] for row in found]
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
@@ -40,7 +103,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     disturbed_digest: str
     struck: tuple[Struck, ...]
     recoveries: tuple[rj.RecoveryContextRow, ...]
-    losses: dict[int, LeaseExpired]
+    losses: dict[int, events.LeaseExpired]
     resumed_after: tuple[int, ...]
     executions: tuple[tuple[int, ...], ...]
     waking: Waking
@@ -57,15 +120,15 @@ def gather(
     resumed_after, refusals, to_ordinal, completed_position = [], [], 0, 0
     for entry in log:
         match entry.event:
-            case Replayed(to_ordinal=to_ordinal):
+            case events.Replayed(to_ordinal=to_ordinal):
                 pass
-            case Dispatched():
+            case events.Dispatched():
                 resumed_after.append(to_ordinal)
-            case StaleWriteRefused(write=write, fence=fence):
+            case events.StaleWriteRefused(write=write, fence=fence):
                 refusals.append(Refusal(write=write, epoch=fence.epoch, position=entry.position))
-            case LeaseEnded():
+            case events.LeaseEnded():
                 completed_position = entry.position
-    events = (entry.event for entry in log)
+    losses = [it.event for it in log if isinstance(it.event, events.LeaseExpired)]
     return Evidence(
         file_count=plan.file_count,
         checkpoint_every=plan.given["checkpoint_every"],
@@ -73,7 +136,7 @@ def gather(
         disturbed_digest=result_digest(journal, DISTURBED),
         struck=tuple(struck),
         recoveries=tuple(reversed(journal.contexts(attempt_id=DISTURBED))),
-        losses={it.recovery_no: it for it in events if isinstance(it, LeaseExpired)},
+        losses={it.recovery_no: it for it in losses},
         resumed_after=tuple(resumed_after),
         executions=tuple(Executions(plan.executions).of(DISTURBED).values()),
         waking=waking,

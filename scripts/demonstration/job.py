@@ -56,6 +56,9 @@ LEFT_OUT: Final = frozenset(
 Statistics: TypeAlias = dict[str, Any]
 """`files` and `lines` are counts; `tokens`, `names` and `problems` map what was found to counts."""
 
+NOTHING: Final[Statistics] = {"files": 1, "lines": 0, "tokens": {}, "names": {}, "problems": {}}
+"""One file, in which nothing was found."""
+
 
 class Moment(StrEnum):
     """Where in its work a worker is."""
@@ -117,8 +120,9 @@ def statistics_of(path: Path) -> Statistics:
             if token.type == tokenize.NAME:
                 names[token.string] += 1
     except (SyntaxError, UnicodeError, tokenize.TokenError) as error:
-        return _statistics(problems={type(error).__name__: 1})
-    return _statistics(lines=source.count("\n"), tokens=dict(tokens), names=dict(names))
+        return NOTHING | {"problems": {type(error).__name__: 1}}
+    found = {"lines": source.count("\n"), "tokens": dict(tokens), "names": dict(names)}
+    return NOTHING | found
 
 
 def merged(state: Statistics, _path: str, output: Statistics) -> Statistics:
@@ -128,28 +132,8 @@ def merged(state: Statistics, _path: str, output: Statistics) -> Statistics:
     return {
         "files": state["files"] + output["files"],
         "lines": state["lines"] + output["lines"],
-        **{what: _added(state[what], output[what]) for what in ("tokens", "names", "problems")},
+        **{
+            what: dict(Counter(state[what]) + Counter(output[what]))
+            for what in ("tokens", "names", "problems")
+        },
     }
-
-
-def _statistics(
-    *,
-    lines: int = 0,
-    tokens: dict[str, int] | None = None,
-    names: dict[str, int] | None = None,
-    problems: dict[str, int] | None = None,
-) -> Statistics:
-    return {
-        "files": 1,
-        "lines": lines,
-        "tokens": tokens or {},
-        "names": names or {},
-        "problems": problems or {},
-    }
-
-
-def _added(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
-    total = dict(one)
-    for key, count in other.items():
-        total[key] = total.get(key, 0) + count
-    return total

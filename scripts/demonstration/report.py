@@ -58,15 +58,8 @@ def _range(one: rj.RecoveryContextRow) -> str:
 
 
 def _phases(one: rj.RecoveryContextRow, loss: LeaseExpired) -> str:
-    moments = (
-        loss.lease.renewed_at,
-        one.lost_at,
-        one.reloaded_at,
-        one.replayed_at,
-        one.made_ready_at,
-        one.dispatched_at,
-        one.confirmed_at,
-    )
+    steps = ("lost", "reloaded", "replayed", "made_ready", "dispatched", "confirmed")
+    moments = [loss.lease.renewed_at, *(getattr(one, f"{step}_at") for step in steps)]
     return ", ".join(
         f"{name} {'never' if spent is None else f'{spent:,.0f}'}"
         for name, spent in zip(PHASES, (_ms(*it) for it in pairwise(moments)), strict=True)

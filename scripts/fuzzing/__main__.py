@@ -58,40 +58,19 @@ def main() -> int:
         kept.mkdir()
         put_seeds(seeds)
         began = time.monotonic()
-        tally = Tally()
-        code = _fuzz(options, kept, seeds, tally)
+        code, numbers = _fuzz(options, kept, seeds)
     seconds = round(time.monotonic() - began, 1)
     found = sorted(set(_saved(options.findings)) - before)
-    result = {**tally.numbers, "seconds": seconds, "findings": len(found)}
+    result = {**numbers, "seconds": seconds, "findings": len(found)}
     sys.stdout.write(f"{json.dumps(result)}\n")
     for path in found:
         sys.stderr.write(f"to see it again: scripts/fuzz --replay {path}\n")
     return 1 if found or code else 0
 
 
-class Tally:
-    """How far the process that fuzzes has come, by what it says."""
-
-    def __init__(self) -> None:
-        self.numbers = {"executions": 0, "branches": 0, "features": 0, "inputs": 0}
-        self.last_lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._reported_at = time.monotonic()
-
-    def take(self, line: str) -> None:
-        """Read one more line of it; report progress every few seconds."""
-        found = PULSE.match(line)
-        if found is None:
-            self.last_lines.append(line)
-            return
-        self.numbers = {name: int(number) for name, number in found.groupdict().items()}
-        if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
-            self._reported_at = time.monotonic()
-            text = ", ".join(f"{number:,} {name}" for name, number in self.numbers.items())
-            sys.stderr.write(f"fuzz: {text}\n")
-
-
-def _fuzz(options: argparse.Namespace, kept: Path, seeds: Path, tally: Tally) -> int:
-    """Let the library's loop run in its process; that one's exit code."""
+def _fuzz(options: argparse.Namespace, kept: Path, seeds: Path) -> tuple[int, dict[str, int]]:
+    """Let the library's loop run in its process, and report progress every few seconds; its exit
+    code, and how far it came, by what it says."""
     command = [
         *(sys.executable, "-m", "scripts.fuzzing.engine"),
         *(f"-runs={options.executions}", f"-seed={options.seed}"),
@@ -99,15 +78,25 @@ def _fuzz(options: argparse.Namespace, kept: Path, seeds: Path, tally: Tally) ->
         *(f"-timeout={HANG_S}", f"-artifact_prefix={options.findings}/"),
         *(str(kept), str(seeds)),
     ]
+    numbers = {"executions": 0, "branches": 0, "features": 0, "inputs": 0}
+    last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+    reported_at = time.monotonic()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            tally.take(line.rstrip("\n"))
+            if (found := PULSE.match(line)) is None:
+                last_lines.append(line)
+                continue
+            numbers = {name: int(number) for name, number in found.groupdict().items()}
+            if time.monotonic() - reported_at >= REPORT_EVERY_S:
+                reported_at = time.monotonic()
+                text = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
+                sys.stderr.write(f"fuzz: {text}\n")
     if process.returncode:
-        sys.stderr.write("\n".join([*tally.last_lines, ""]))
-    return process.returncode
+        sys.stderr.writelines(last_lines)
+    return process.returncode, numbers
 
 
 def _saved(findings: Path) -> list[Path]:

@@ -40,10 +40,5 @@ def joined(one: bytes, other: bytes, max_size: int, seed: int) -> bytes:
 
 
 if __name__ == "__main__":
-    atheris.Setup(
-        sys.argv,
-        fuzz,
-        custom_mutator=changed,
-        custom_crossover=joined,
-    )
+    atheris.Setup(sys.argv, fuzz, custom_mutator=changed, custom_crossover=joined)
     atheris.Fuzz()

@@ -7,30 +7,21 @@ changes are made to what the bytes mean; the rest is left to the library's own.
 import json
 import re
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from random import Random
 from typing import Any, Final, TypeAlias
 
-from recovery_journal.domain.events import (
-    AbandonReason,
-    Ending,
-    LiftOption,
-    QuarantineCause,
-    SeizeReason,
-    StartPoint,
-    TipStanding,
-    WriteKind,
-)
-from recovery_journal.domain.lease import LossReason
-from recovery_journal.domain.pipeline import RecoveryStep
-from recovery_journal.domain.replay import ReplayMode
+from recovery_journal.domain import events
 from recovery_journal.log.mapper import TAGS
 from scripts.fuzzing.stored import LINE, PART, PART_COUNT
 
-ENUMERATIONS: Final = (
-    *(AbandonReason, Ending, LiftOption, LossReason, QuarantineCause, RecoveryStep, ReplayMode),
-    *(SeizeReason, StartPoint, TipStanding, WriteKind),
-)
-NAMES: Final = (*sorted(TAGS), *(member.value for kind in ENUMERATIONS for member in kind))
+ENUMERATIONS: Final[list[type[StrEnum]]] = [
+    it
+    for it in vars(events).values()
+    if isinstance(it, type) and issubclass(it, StrEnum) and it is not StrEnum
+]
+"""Those of the events' fields."""
+NAMES: Final = (*sorted(TAGS), *(str(member) for kind in ENUMERATIONS for member in kind))
 
 NUMBERS: Final = (
     *(0, 1, -1, 2, 255, 2**31 - 1, 2**31, -(2**31) - 1, 2**53 + 1, 2**63 - 1, 2**63),
@@ -49,19 +40,8 @@ TIMES: Final = (
 )
 TEXTS: Final = (
     *("", " ", "\0", "a\0b", "\ud800", "\U0001f4a9", "\u2028", "e\u0301", "%s", '"', "\\"),
-    *(
-        "\\u0000",
-        "\\.",
-        "null",
-        "NULL",
-        "\r\n",
-        "\x1b[31m",
-        "a" * 300,
-        "ch1:",
-        ":",
-        "worker",
-        "person",
-    ),
+    *("\\u0000", "\\.", "null", "NULL", "\r\n", "\x1b[31m", "a" * 300),
+    *("ch1:", ":", "worker", "person"),
 )
 OTHERS: Final[tuple[Any, ...]] = (None, True, False, [], {}, [[]], {"": None})
 SHALLOW: Final = (2, 60)

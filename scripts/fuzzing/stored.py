@@ -57,10 +57,8 @@ def written(records: Iterable[Record]) -> bytes:
 
 def _row(line: bytes) -> StoredRow:
     parts = line.split(PART, PART_COUNT - 1)
-    stream, version, tag, position, microseconds, state = [
-        *parts,
-        *[b""] * (PART_COUNT - len(parts)),
-    ]
+    parts += [b""] * (PART_COUNT - len(parts))
+    stream, version, tag, position, microseconds, state = parts
     return StoredRow(
         _text(stream),
         _number(version),

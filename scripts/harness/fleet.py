@@ -4,9 +4,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from multiprocessing.process import BaseProcess
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import psutil
 
@@ -17,10 +17,6 @@ ENDED_WELL: Final = frozenset({0, -signal.SIGTERM})
 """With SIGTERM, one that had not begun yet."""
 
 Start = Literal["fork", "spawn"]
-PROCESSES: Final[Mapping[Start, Callable[..., BaseProcess]]] = {
-    "fork": multiprocessing.get_context("fork").Process,
-    "spawn": multiprocessing.get_context("spawn").Process,
-}
 """A fork is quick; a spawned process is a program of its own, which no thread of ours disturbs."""
 
 
@@ -32,7 +28,9 @@ class Member:
         self.name = name
         self._setting = setting
         self._part = part
-        self._new_process = PROCESSES[start]
+        self._context: Any = multiprocessing.get_context(
+            start
+        )  # whose processes mypy does not know
         self._suspended: list[int] = []
         self._wake_at = 0.0
         self._is_struck = self._is_relieved = False
@@ -116,7 +114,8 @@ class Member:
         return f"{self.name} was asked to end and left with exit code {code}"
 
     def _start(self) -> BaseProcess:
-        process = self._new_process(target=live, args=(self._part, self.name, self._setting))
+        arguments = (self._part, self.name, self._setting)
+        process: BaseProcess = self._context.Process(target=live, args=arguments)
         process.start()
         return process
 

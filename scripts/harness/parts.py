@@ -4,13 +4,13 @@ import itertools
 import os
 import random
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 from uuid import uuid4
 
 import recovery_journal as rj
+from recovery_journal.postgres.database import one
 from scripts.harness.job import FOLDED, Run, folded
 from scripts.harness.life import Setting, asked_to_end, report
 
@@ -38,18 +38,18 @@ OPEN: Final = "SELECT count(*) AS count FROM leases WHERE ended_at IS NULL"
 
 def opened(name: str, setting: Setting) -> rj.Journal:
     """The journal, as soon as the server is there."""
-    while True:
-        try:
-            return rj.open(
-                setting.dsn_of(name),
-                schema=setting.schema,
-                limits=LIMITS,
-                reducers={FOLDED: folded},
-                must_exist=True,
-            )
-        except rj.Retry as problem:
-            report(problem)
-        time.sleep(PAUSE_S)
+    journal = asked(
+        lambda: rj.open(
+            setting.dsn_of(name),
+            schema=setting.schema,
+            limits=LIMITS,
+            reducers={FOLDED: folded},
+            must_exist=True,
+        ),
+        threading.Event(),
+    )
+    assert journal is not None
+    return journal
 
 
 def asked(call: Callable[[], AnswerT], stop: threading.Event) -> AnswerT | None:
@@ -91,9 +91,9 @@ def rebuild(name: str, setting: Setting, *, pause_s: float = 1.0) -> None:
 
 
 def _require_right(journal: rj.Journal) -> None:
-    for one in journal.check():
-        if not one.is_right:
-            raise SystemExit(f"{one.projection} is wrong: {one.differences}")
+    for checked in journal.check():
+        if not checked.is_right:
+            raise SystemExit(f"{checked.projection} is wrong: {checked.differences}")
 
 
 def open_attempts(
@@ -145,6 +145,4 @@ def _begin(journal: rj.Journal, attempt_id: str, kind: str, stop: threading.Even
 
 def _open_count(journal: rj.Journal) -> int:
     with journal.database.cursor() as cursor:
-        row = cursor.execute(OPEN).fetchone()
-    assert row is not None
-    return int(row["count"])
+        return int(one(cursor.execute(OPEN))["count"])

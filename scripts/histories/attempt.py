@@ -1,9 +1,9 @@
 """One attempt of a fleet. Its story is made up; every event is decided by the domain's own
 commands."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from recovery_journal.domain.checkpoint import Checkpoint, CheckpointRef, RunStep
 from recovery_journal.domain.commands.lease import confirm, dispatch, end, grant
@@ -27,6 +27,7 @@ TAIL_STEPS: Final = 3
 POLICY: Final = Policy()
 
 Story: TypeAlias = Iterator[AnyEvent]
+Command: TypeAlias = Callable[..., tuple[AnyEvent, ...]]
 
 
 class Attempt:
@@ -126,62 +127,50 @@ class Attempt:
         )
 
     def _confirmed(self) -> AnyEvent:
-        ordinal = self._tip.tip_ordinal + 1
-        decision = self._decision(self._holder)
-        return self._now(confirm(self._attempt, decision, WriteKind.RUN_STEP, ordinal))
+        return self._now(self._holder, confirm, WriteKind.RUN_STEP, self._tip.tip_ordinal + 1)
 
     def _lost(self, *, is_foreign: bool = False) -> AnyEvent:
-        decision = self._decision(self._fleet.sweeper, "its lease was not renewed in time")
         fence = None if is_foreign else self._fleet.fence()
-        return self._now(
-            expire(self._attempt, decision, lease=self._seen(), loss=LossReason.TTL, fence=fence)
-        )
+        found: dict[str, Any] = {"lease": self._seen(), "loss": LossReason.TTL, "fence": fence}
+        why = "its lease was not renewed in time"
+        return self._now(self._fleet.sweeper, expire, reason=why, **found)
 
     def _renewed(self) -> AnyEvent:
         assert self._attempt.lost is not None
-        decision = self._decision(self._fleet.sweeper, "renewed after all")
-        why, lease = AbandonReason.RENEWED_LATE, self._attempt.lost.lease
-        return self._now(abandon(self._attempt, decision, why, lease=lease))
+        lease, why = self._attempt.lost.lease, AbandonReason.RENEWED_LATE
+        return self._now(self._fleet.sweeper, abandon, why, lease=lease, reason="renewed after all")
 
     def _reloaded(self) -> AnyEvent:
-        decision, now = self._decision(self._fleet.sweeper), self._fleet.tick()
-        return self._now(reload(self._attempt, decision, self._tip, policy=POLICY, now=now))
+        now = self._fleet.tick()
+        return self._now(self._fleet.sweeper, reload, self._tip, policy=POLICY, now=now)
 
     def _replayed(self) -> AnyEvent:
-        decision, now = self._decision(self._fleet.sweeper), self._fleet.tick()
+        now = self._fleet.tick()
         outcome = replay_chain(self._attempt.attempt_id, self._tip, self._attempt.reported)
-        return self._now(replay(self._attempt, decision, outcome, policy=POLICY, now=now))
+        return self._now(self._fleet.sweeper, replay, outcome, policy=POLICY, now=now)
 
     def _ready(self) -> AnyEvent:
-        decision = self._decision(self._fleet.sweeper)
-        return self._now(make_ready(self._attempt, decision, now=self._fleet.tick()))
+        return self._now(self._fleet.sweeper, make_ready, now=self._fleet.tick())
 
     def _dispatched(self) -> AnyEvent:
-        holder = self._fleet.worker()
-        return self._now(
-            dispatch(
-                self._attempt,
-                self._decision(actor(holder)),
-                holder=holder,
-                fence=self._fleet.fence(),
-                ttl_s=TTL_S,
-                dispatch_id=self._fleet.name(),
-            )
-        )
+        holder, fence = self._fleet.worker(), self._fleet.fence()
+        new: dict[str, Any] = {"holder": holder, "fence": fence, "dispatch_id": self._fleet.name()}
+        return self._now(actor(holder), dispatch, ttl_s=TTL_S, **new)
 
     def _completed(self) -> AnyEvent:
-        decision, digest = self._decision(self._holder), payload_digest(self._name.encode())
-        return self._now(end(self._attempt, decision, Ending.COMPLETED, result_digest=digest))
+        digest = payload_digest(self._name.encode())
+        return self._now(self._holder, end, Ending.COMPLETED, result_digest=digest)
 
     # -- details ---------------------------------------------------------------------------
 
-    def _now(self, decided: tuple[AnyEvent, ...]) -> AnyEvent:
-        (event,) = decided
+    def _now(
+        self, by: Actor, command: Command, *given: object, reason: str = "", **details: Any
+    ) -> AnyEvent:
+        """The one event that a command decides now."""
+        decision = Decision(event_id=self._fleet.name(), by=by, reason=reason)
+        (event,) = command(self._attempt, decision, *given, **details)
         self._attempt = evolve(self._attempt, event)
         return event
-
-    def _decision(self, by: Actor, reason: str = "") -> Decision:
-        return Decision(event_id=self._fleet.name(), by=by, reason=reason)
 
     @property
     def _holder(self) -> Actor:
@@ -209,34 +198,18 @@ class Attempt:
         )
 
 
-def granted(
-    fleet: Fleet,
-    *,
-    attempt_id: str,
-    run_id: str,
-    input_digest: str,
-    kind: str,
-    ttl_s: float = TTL_S,
-    tenant: str = "",
-    priority: int = 0,
-    code_version: str = "",
-) -> LeaseGranted:
+def granted(fleet: Fleet, *, ttl_s: float = TTL_S, **details: Any) -> LeaseGranted:
     """The first event of an attempt, which any worker of the fleet acquires."""
     holder = fleet.worker()
+    given: dict[str, Any] = {"code_version": "", "tenant": "", "priority": 0} | details
     return grant(
         Decision(event_id=fleet.name(), by=actor(holder)),
-        attempt_id=attempt_id,
-        run_id=run_id,
         holder=holder,
         fence=fleet.fence(),
         ttl_s=ttl_s,
-        kind=kind,
-        code_version=code_version,
         attempt_no=1,
-        input_digest=input_digest,
-        tenant=tenant,
-        priority=priority,
         timeout_s=None,
+        **given,
     )
 
 

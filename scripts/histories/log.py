@@ -83,7 +83,7 @@ def fill(dsn: str, schema: str, *, event_count: int, seed: int = 1, process_coun
 
 def fill_one_stream(dsn: str, schema: str, *, event_count: int, seed: int = 1) -> None:
     """Append so many events of one attempt to the empty log of a schema; then as `fill`."""
-    _append_all(dsn, schema, islice(one_stream(seed), event_count))
+    append_all(dsn, schema, islice(one_stream(seed), event_count))
     _vacuum(dsn, schema)
 
 
@@ -109,10 +109,10 @@ def _write(
 ) -> None:
     """Append one fleet's events, in a process of its own."""
     events = fleet_events(seed, fleet_no=fleet_no, fleet_count=fleet_count)
-    _append_all(dsn, schema, islice(events, event_count))
+    append_all(dsn, schema, islice(events, event_count))
 
 
-def _append_all(dsn: str, schema: str, events: Iterator[AnyEvent]) -> None:
+def append_all(dsn: str, schema: str, events: Iterator[AnyEvent]) -> None:
     """Append these events, chunk by chunk."""
     database = Database(dsn, schema)
     while chunk := list(islice(events, CHUNK_EVENTS)):

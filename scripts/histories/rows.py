@@ -7,17 +7,17 @@ that are under way where a long log ends are left out.
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import chain, islice
+from itertools import chain
 from typing import Final
 
 from psycopg import Cursor
 from psycopg.rows import DictRow
 
 from recovery_journal.journal import Journal
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from scripts.histories.attempt import Attempt
 from scripts.histories.fleet import Fleet
-from scripts.histories.log import append, fill
+from scripts.histories.log import append_all, fill
 
 FINISHED: Final = ("lease-ended", "quarantined")
 
@@ -54,44 +54,27 @@ INSERT INTO leases (
     lease_id, worker_id, host, boot_id, pid, process_started, is_confirmed, granted_at, renewed_at,
     expires_at, ttl_s, ended_at, ordinal, chain, checkpoint_count, dispatch_id
 )
-SELECT attempt_id,
-    granted ->> 'run_id',
-    1,
-    granted ->> 'kind',
-    granted ->> 'tenant',
-    (granted ->> 'priority')::integer,
-    granted ->> 'code_version',
+SELECT attempt_id, first.run_id, 1, kind, tenant, priority, code_version,
     CASE topic
         WHEN 'lease-ended' THEN 'completed'
         WHEN 'quarantined' THEN 'quarantined'
         ELSE 'held'
     END,
-    version,
-    (granted #>> '{fence,epoch}')::bigint,
-    granted #>> '{fence,lease_id}',
-    granted #>> '{holder,worker_id}',
-    granted #>> '{holder,incarnation,host}',
-    granted #>> '{holder,incarnation,boot_id}',
-    (granted #>> '{holder,incarnation,pid}')::bigint,
-    granted #>> '{holder,incarnation,started}',
-    true,
-    coalesce(%(at)s, recorded_at),
-    coalesce(%(at)s, recorded_at),
-    %(at)s::timestamptz,
-    (granted ->> 'ttl_s')::double precision,
+    version, epoch, lease_id, worker_id, host, boot_id, pid, started, true,
+    coalesce(%(at)s, recorded_at), coalesce(%(at)s, recorded_at), %(at)s::timestamptz, ttl_s,
     CASE topic WHEN 'lease-ended' THEN recorded_at END,
-    5,
-    coalesce(
-        (
-            SELECT chain
-            FROM run_steps
-            WHERE run_steps.run_id = granted ->> 'run_id' AND run_steps.ordinal = 5
-        ),
-        granted ->> 'input_digest'
-    ),
-    1,
-    granted #>> '{fence,lease_id}'
+    5, coalesce(
+        (SELECT chain FROM run_steps AS it WHERE it.run_id = first.run_id AND it.ordinal = 5),
+        input_digest
+    ), 1, lease_id
 FROM histories
+CROSS JOIN LATERAL jsonb_to_record(
+    granted || (granted -> 'fence') || (granted -> 'holder') || (granted #> '{holder,incarnation}')
+) AS first(
+    run_id text, kind text, tenant text, priority integer, code_version text, input_digest text,
+    epoch bigint, lease_id text, worker_id text, host text, boot_id text, pid bigint, started text,
+    ttl_s double precision
+)
 """
 
 # Attempts on the list where the log ends have no lease row, and so may not be there.
@@ -166,9 +149,7 @@ def vacuum(database: Database, *tables: str) -> None:
 
 def last_position(cursor: Cursor[DictRow]) -> int:
     """The number of the newest event, which is nearly how many there are."""
-    row = cursor.execute(LAST_POSITION).fetchone()
-    assert row is not None
-    return int(row["position"])
+    return int(one(cursor.execute(LAST_POSITION))["position"])
 
 
 def attempts_at(database: Database, positions: list[int], *, limit: int) -> list[str]:
@@ -179,17 +160,14 @@ def attempts_at(database: Database, positions: list[int], *, limit: int) -> list
 
 
 SEED: Final = 1
-BATCH: Final = 500
 
 
 def make_past(dsn: str, schema: str, attempt_count: int) -> None:
     """So many finished attempts in the empty journal of a schema."""
     fleet = Fleet(SEED)
-    attempts = (Attempt(fleet) for _ in range(attempt_count))
+    stories = (Attempt(fleet).lost_once() for _ in range(attempt_count))
+    append_all(dsn, schema, chain.from_iterable(stories))
     database = Database(dsn, schema)
-    while batch := list(islice(attempts, BATCH)):
-        with database.cursor() as cursor:
-            append(cursor, list(chain.from_iterable(it.lost_once() for it in batch)))
     add_finished(database, after=0)
     vacuum(database)
     database.close()

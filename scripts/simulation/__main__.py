@@ -13,10 +13,8 @@ from functools import partial
 from multiprocessing.queues import SimpleQueue
 from typing import Any, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from recovery_journal.domain.errors import RecoveryJournalError
+from scripts.harness.screen import Screen
 from scripts.simulation.faults import Fault, read, shrink, written
 from scripts.simulation.run import Outcome, simulate
 from scripts.simulation.server import simulation_server
@@ -59,9 +57,7 @@ def main() -> int:
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """All runs together, as one JSON object."""
     faults = Counter(str(fault.kind) for it in outcomes for fault in it.faults.values())
-    statuses: Counter[str] = Counter()
-    for it in outcomes:
-        statuses.update(it.statuses)
+    statuses = sum((Counter(it.statuses) for it in outcomes), Counter())
     return {
         "seeds": len(outcomes),
         "violations": sum(bool(it.violation) for it in outcomes),
@@ -86,7 +82,7 @@ def _options() -> argparse.Namespace:
 def _outcomes(
     dsns: list[str], options: argparse.Namespace, faults: dict[int, Fault] | None
 ) -> Generator[Outcome]:
-    context = multiprocessing.get_context("fork")  # before the progress bar has a thread
+    context = multiprocessing.get_context("fork")
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     idle: SimpleQueue[str] = context.SimpleQueue()
     for dsn in dsns:
@@ -95,10 +91,12 @@ def _outcomes(
         context.Pool(
             len(dsns), initializer=_begin, initargs=(idle,), maxtasksperchild=SEEDS_PER_PROCESS
         ) as pool,
-        _progress() as progress,
+        Screen(for_figures=True).bar(options.seeds, "", "seeds", is_spoken=False) as show,
     ):
         outcomes = pool.imap_unordered(partial(_simulate, faults), seeds)
-        yield from progress.track(outcomes, total=options.seeds, description="seeds")
+        for done, outcome in enumerate(outcomes, start=1):
+            show(done, "")
+            yield outcome
 
 
 _servers: "list[SimpleQueue[str]]" = []
@@ -118,17 +116,6 @@ def _simulate(faults: dict[int, Fault] | None, seed: int) -> Outcome:
         return simulate(dsn, seed, faults)
     finally:
         idle.put(dsn)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def _report(dsn: str, outcome: Outcome, *, is_to_shrink: bool) -> None:

@@ -10,22 +10,17 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from recovery_journal.claiming.loading import Claim
+import recovery_journal as rj
 from recovery_journal.domain.errors import LeaseLost, PayloadCorrupt, Refused, Retry
-from recovery_journal.domain.events import LiftOption
 from recovery_journal.domain.lease import Incarnation, LeaseStatus
-from recovery_journal.journal import Journal
-from recovery_journal.limits import Limits
-from recovery_journal.read_models.following.follower import Follower
-from recovery_journal.store.lease import Lease
-from recovery_journal.values.payload import Value, encode
+from recovery_journal.values.payload import encode
 from recovery_journal.worker.session_lock import SessionLock
 from scripts.simulation.connection import SimulatedDatabase
 from scripts.simulation.network import Network
 from scripts.simulation.promises import Promises
 from scripts.simulation.world import Actor, Violation
 
-LIMITS: Final = Limits(
+LIMITS: Final = rj.Limits(
     ttl_s=5.0,
     grace_s=1.0,
     session_grace_s=0.75,
@@ -79,9 +74,9 @@ class Cast:
         self.world.add("operator", self._operate)
         self.world.add("rebuilder", self._rebuild)
 
-    def journal(self) -> Journal:
+    def journal(self) -> rj.Journal:
         """A journal of one's own, as a process has it."""
-        return Journal(SimulatedDatabase(self._dsn, self._network), limits=LIMITS)
+        return rj.Journal(SimulatedDatabase(self._dsn, self._network), limits=LIMITS)
 
     def incarnation(self) -> Incarnation:
         """Stands for the product's function of that name: a life of the current actor."""
@@ -109,48 +104,34 @@ class Cast:
                 pass
             self._rest(0.5)
 
-    def _claim(self, journal: Journal, actor: Actor, lock: SessionLock) -> list[Claim]:
+    def _claim(self, journal: rj.Journal, actor: Actor, lock: SessionLock) -> list[rj.Claim]:
         """Claim, and after a lost reply the very same claim again."""
         event_id = f"claim {next(self._lives)}" if self._chance(0.7) else None
         limit = self.world.random.randint(1, 3)
-        while True:
-            try:
-                claims = journal.claim(
-                    worker_id=actor.name, limit=limit, event_id=event_id, session_lock=lock.number
-                )
-            except Retry:
-                if event_id is None or self._chance(0.2):
-                    raise
-                self._rest(RETRY_S)
-                continue
-            for claim in claims:
-                self._promises.receive(claim)
-            return claims
+        claims = self._retry(
+            lambda: journal.claim(
+                worker_id=actor.name, limit=limit, event_id=event_id, session_lock=lock.number
+            ),
+            is_over=lambda: event_id is None or self._chance(0.2),
+        )
+        for claim in claims:
+            self._promises.receive(claim)
+        return claims
 
-    def _acquire(self, journal: Journal, actor: Actor) -> Lease | None:
+    def _acquire(self, journal: rj.Journal, actor: Actor) -> rj.Lease | None:
         waiting = [run for run in self.runs.values() if not run.is_acquired]
         if not waiting:
             return None
         run = self.world.random.choice(waiting)
         event_id = f"acquire {next(self._lives)}"
-        while True:
-            try:
-                lease = journal.acquire(
-                    attempt_id=run.attempt_id,
-                    run_id=run.run_id,
-                    worker_id=actor.name,
-                    event_id=event_id,
-                )
-            except Retry:
-                self._rest(RETRY_S)
-            except (Refused, LeaseLost):
-                run.is_acquired = True  # by another, or by this one before it lost it
-                return None
-            else:
-                run.is_acquired = True
-                return lease
+        ids: Any = {"attempt_id": run.attempt_id, "run_id": run.run_id, "event_id": event_id}
+        lease = None
+        with suppress(Refused, LeaseLost):  # by another, or by this one before it lost it
+            lease = self._retry(lambda: journal.acquire(worker_id=actor.name, **ids))
+        run.is_acquired = True
+        return lease
 
-    def _load(self, journal: Journal, lease: Lease) -> list[Claim]:
+    def _load(self, journal: rj.Journal, lease: rj.Lease) -> list[rj.Claim]:
         """The claim of a lease that was just acquired. If its worker hears of it so late that
         others had the attempt meanwhile, their checkpoint may have been damaged."""
         try:
@@ -159,7 +140,7 @@ class Cast:
             self._promises.require_doubted(lease.run_id, problem)
             return []
 
-    def _work_on(self, claim: Claim, lock: SessionLock) -> None:
+    def _work_on(self, claim: rj.Claim, lock: SessionLock) -> None:
         lease, run = claim.lease, self.runs[claim.lease.run_id]
         done = _items_done(claim)
         while done < run.item_count:
@@ -169,7 +150,7 @@ class Cast:
             if self._chance(0.3):
                 self._insist(lease, partial(lease.begin_step, name))
             self._insist(lease, partial(lease.record_step, name, item))
-            self._promises.acknowledge_step(lease, _stored(item))
+            self._promises.acknowledge_step(lease, encode(item, name="output").encoded)
             if done % run.items_per_checkpoint == 0:
                 self._insist(lease, partial(lease.checkpoint, {"done": done}))
             if not self.is_calm and self._chance(0.02):
@@ -178,13 +159,13 @@ class Cast:
         self._insist(lease, lambda: lease.complete(run.result))
         self._promises.acknowledge_completion(lease)
 
-    def _leave(self, lease: Lease) -> None:
+    def _leave(self, lease: rj.Lease) -> None:
         if self._chance(0.5):
             lease.hand_back("drained")
         else:
             lease.wait("for a person")
 
-    def _linger(self, lease: Lease, lock: SessionLock) -> None:
+    def _linger(self, lease: rj.Lease, lock: SessionLock) -> None:
         """Take a while over an item, mostly with heartbeats."""
         is_slow = not self.is_calm and self._chance(0.05)
         self._rest(SLOWEST_S if is_slow else 0.5)
@@ -193,14 +174,20 @@ class Cast:
             for _ in range(self.world.random.choice([1, 1, 2])):
                 self._insist(lease, lambda: lease.heartbeat(session_lock=lock.number))
 
-    def _insist(self, lease: Lease, call: Callable[[], Answer]) -> Answer:
+    def _insist(self, lease: rj.Lease, call: Callable[[], Answer]) -> Answer:
         """Retry while the lease can still hold, as a worker's child does."""
         give_up_at = self.world.now_s + lease.ttl_s
+        return self._retry(call, is_over=lambda: self.world.now_s > give_up_at)
+
+    def _retry(
+        self, call: Callable[[], Answer], is_over: Callable[[], bool] = lambda: False
+    ) -> Answer:
+        """Retry the very same call while there is no reply, until it is over."""
         while True:
             try:
                 return call()
             except Retry:
-                if self.world.now_s > give_up_at:
+                if is_over():
                     raise
             self._rest(RETRY_S)
 
@@ -219,7 +206,7 @@ class Cast:
 
     def _follow(self, _actor: Actor) -> None:
         journal = self.journal()
-        follower = Follower(journal, batch_events=self.world.random.choice([1, 7, 1000]))
+        follower = rj.Follower(journal, batch_events=self.world.random.choice([1, 7, 1000]))
         while True:
             with suppress(Retry):  # the next round is the second try
                 follower.step()
@@ -239,10 +226,10 @@ class Cast:
             with suppress(Retry, Refused):  # it may have moved on by itself
                 self._look_after(journal)
 
-    def _look_after(self, journal: Journal) -> None:
+    def _look_after(self, journal: rj.Journal) -> None:
         person = {"by": "operator", "reason": "simulated"}
         for one in journal.quarantined(limit=10):
-            options = one.options or (LiftOption.RETRY,)
+            options = one.options or (rj.LiftOption.RETRY,)
             journal.lift_quarantine(one.attempt_id, self.world.random.choice(options), **person)
         waiting = [
             attempt_id
@@ -266,7 +253,7 @@ class Cast:
         return self.world.random.random() < share
 
 
-def _items_done(claim: Claim) -> int:
+def _items_done(claim: rj.Claim) -> int:
     """How far the run has come, from what the worker was handed: the state, then the tail."""
     done: int = claim.state["done"] if claim.state else 0
     for step in claim.tail:
@@ -274,7 +261,3 @@ def _items_done(claim: Claim) -> int:
             raise Violation(f"{claim.lease!r} was handed {step} after item {done}")
         done += 1
     return done
-
-
-def _stored(value: Value) -> str:
-    return encode(value, name="output").encoded.hex()

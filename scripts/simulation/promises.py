@@ -6,107 +6,52 @@ It has its own idea of an owner: the epoch that a lease row had before a write.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
-from recovery_journal.claiming.loading import Claim
+import recovery_journal as rj
+from recovery_journal.domain import events
 from recovery_journal.domain.errors import PayloadCorrupt
-from recovery_journal.domain.events import (
-    AnyEvent,
-    CheckpointReloaded,
-    Dispatched,
-    LeaseExpired,
-    LeaseGranted,
-    QuarantineCause,
-    Quarantined,
-    QuarantineLifted,
-    ReadyForDispatch,
-    Replayed,
-    Resumed,
-    Seized,
-)
 from recovery_journal.domain.lease import Fence, LeaseStatus, LossReason
 from recovery_journal.domain.recovery import Recovery, evolve
-from recovery_journal.limits import Limits
 from recovery_journal.log.mapper import decode
-from recovery_journal.store.lease import Lease
 from scripts.simulation.server import Monitor
 from scripts.simulation.world import Violation
 
-# One round trip after each commit. A run is small, so everything is checked each time.
-LOOK: Final = """
-SELECT
-    (SELECT coalesce(json_agg(row ORDER BY row.attempt_id), '[]') FROM (
-        SELECT attempt_id, run_id, status, version, epoch, lease_id FROM leases
-    ) AS row)::text,
-    (SELECT coalesce(json_agg(row), '[]') FROM (
-        SELECT run_id, ordinal, epoch, encode(output, 'hex') AS output FROM run_steps
-    ) AS row)::text,
-    (SELECT coalesce(json_agg(row ORDER BY row.position), '[]') FROM (
-        SELECT notification_id AS position, originator_id AS attempt_id,
-            originator_version AS version, topic AS tag, convert_from(state, 'UTF8') AS state
-        FROM journal_events
-    ) AS row)::text,
-    (SELECT coalesce(json_agg(row), '[]') FROM (
-        SELECT run_id, checkpoint_no, epoch FROM checkpoints WHERE state IS NOT NULL
-    ) AS row)::text,
-    to_timestamp((SELECT last_value FROM simulated_start) / 1e6)
+# After each commit, in one round trip. A run is small, so everything is checked each time.
+EVENTS: Final = """
+SELECT originator_id AS stream, originator_version AS version, topic AS tag, state,
+    notification_id AS position
+FROM journal_events
+ORDER BY notification_id
 """
+CHECKPOINTS: Final = "SELECT run_id, checkpoint_no, epoch FROM checkpoints WHERE state IS NOT NULL"
+STEPS: Final = "SELECT run_id, ordinal, epoch, output FROM run_steps"
+LEASES: Final = """
+SELECT attempt_id, run_id, status, version, epoch, lease_id
+FROM leases
+ORDER BY attempt_id
+"""
+STARTED: Final = "SELECT to_timestamp(last_value / 1e6) AS at FROM simulated_start"
 
-STEP_BEFORE: Final[dict[type[AnyEvent], str]] = {
-    CheckpointReloaded: "expired",
-    Replayed: "reloaded",
-    ReadyForDispatch: "replayed",
-    Dispatched: "ready",
-    LeaseExpired: "held",
+Row: TypeAlias = Any
+"""A row as it was seen, with its columns as attributes."""
+
+STEP_BEFORE: Final[dict[type[events.AnyEvent], str]] = {
+    events.CheckpointReloaded: "expired",
+    events.Replayed: "reloaded",
+    events.ReadyForDispatch: "replayed",
+    events.Dispatched: "ready",
+    events.LeaseExpired: "held",
 }
 """Each step of the pipeline follows the one before; a foreign lease is not in these runs."""
-
-
-class LeaseSeen(Struct, frozen=True):
-    """A lease row, as far as its owner is concerned."""
-
-    attempt_id: str
-    run_id: str
-    status: LeaseStatus
-    version: int
-    epoch: int
-    lease_id: str
-
-
-class StepSeen(Struct, frozen=True):
-    """A recorded run step."""
-
-    run_id: str
-    ordinal: int
-    epoch: int
-    output: str
-
-
-class CheckpointSeen(Struct, frozen=True):
-    """A saved state."""
-
-    run_id: str
-    checkpoint_no: int
-    epoch: int
-
-
-class EventSeen(Struct, frozen=True):
-    """A row of the log."""
-
-    position: int
-    attempt_id: str
-    version: int
-    tag: str
-    state: str
 
 
 class Acknowledged(Struct, frozen=True):
     """A run step whose record was acknowledged to a worker, and under which epoch."""
 
-    output: str
+    output: bytes
     epoch: int
 
 
@@ -121,14 +66,14 @@ class Stream:
 class Promises:
     """Everything seen and acknowledged in one run. Its methods raise `Violation`."""
 
-    def __init__(self, monitor: Monitor, limits: Limits) -> None:
+    def __init__(self, monitor: Monitor, limits: rj.Limits) -> None:
         self._monitor = monitor
         self._limits = limits
         self._is_clock_steady = True
         self._damaged: set[str] = set()
         self._started_at = datetime.max.replace(tzinfo=UTC)
-        self._leases: dict[str, LeaseSeen] = {}
-        self._steps: dict[tuple[str, int], StepSeen] = {}
+        self._leases: dict[str, Row] = {}
+        self._steps: dict[tuple[str, int], Row] = {}
         self._streams: dict[str, Stream] = {}
         self._seen: set[int] = set()
         self._checkpoints: set[tuple[str, int]] = set()
@@ -137,13 +82,14 @@ class Promises:
 
     def look(self) -> None:
         """Compare what the server holds with what it held before the last commit."""
-        row = self._monitor.connection.execute(LOOK.encode()).fetchone()
-        assert row is not None
-        self._started_at = row[4]
-        self._take_in(msgspec.json.decode(row[2], type=list[EventSeen]))
-        self._require_saved(msgspec.json.decode(row[3], type=list[CheckpointSeen]))
-        self._require_owned(msgspec.json.decode(row[1], type=list[StepSeen]))
-        self._require_agreed(msgspec.json.decode(row[0], type=list[LeaseSeen]))
+        started, log, checkpoints, steps, leases = self._monitor.seen(
+            STARTED, EVENTS, CHECKPOINTS, STEPS, LEASES
+        )
+        self._started_at = started[0].at
+        self._take_in(log)
+        self._require_saved(checkpoints)
+        self._require_owned(steps)
+        self._require_agreed(leases)
 
     def doubt_clock(self) -> None:
         """The server's clock was set, so times from before and after it do not compare."""
@@ -158,28 +104,26 @@ class Promises:
         if run_id not in self._damaged:
             self._fail(f"{problem} although nothing of run {run_id} was damaged")
 
-    def acknowledge_step(self, lease: Lease, output: str) -> None:
+    def acknowledge_step(self, lease: rj.Lease, output: bytes) -> None:
         """The record of a worker's newest run step was acknowledged."""
         key = (lease.run_id, lease.progress.ordinal)
         self._acknowledged[key] = Acknowledged(output, lease.fence.epoch)
         self._require_recorded(key)
 
-    def acknowledge_completion(self, lease: Lease) -> None:
+    def acknowledge_completion(self, lease: rj.Lease) -> None:
         """The completion of an attempt was acknowledged to its worker."""
         self._completed.add(lease.attempt_id)
 
-    def receive(self, claim: Claim) -> None:
+    def receive(self, claim: rj.Claim) -> None:
         """A worker was handed an attempt: nothing that owners before it were acknowledged may be
         missing. Of what came after it nothing is said: it may hear of its claim when it is over."""
         run_id, epoch = claim.lease.run_id, claim.lease.fence.epoch
-        newest = max(
-            (
-                no
-                for (run, no), step in self._acknowledged.items()
-                if run == run_id and step.epoch < epoch
-            ),
-            default=0,
-        )
+        earlier = [
+            no
+            for (run, no), step in self._acknowledged.items()
+            if run == run_id and step.epoch < epoch
+        ]
+        newest = max(earlier, default=0)
         if claim.checkpoint.tip_ordinal < newest:
             self._fail(
                 f"{claim.lease!r} was handed run {run_id} up to run step "
@@ -204,40 +148,34 @@ class Promises:
     @property
     def statuses(self) -> dict[str, LeaseStatus]:
         """By attempt, where it stands."""
-        return {lease.attempt_id: lease.status for lease in self._leases.values()}
+        return {lease.attempt_id: LeaseStatus(lease.status) for lease in self._leases.values()}
 
-    def _take_in(self, rows: Iterable[EventSeen]) -> None:
+    def _take_in(self, rows: Iterable[Row]) -> None:
         for row in rows:
             if row.position in self._seen:
                 continue
             self._seen.add(row.position)
-            stream = self._streams.setdefault(row.attempt_id, Stream())
-            event = decode(
-                stream=row.attempt_id,
-                version=row.version,
-                tag=row.tag,
-                state=row.state.encode(),
-                position=row.position,
-            )
+            stream = self._streams.setdefault(row.stream, Stream())
+            event = decode(**row._asdict())
             before = stream.recovery
             if row.version != (before.version if before else 0) + 1:
-                self._fail(f"{row.attempt_id} has version {row.version} out of its order")
+                self._fail(f"{row.stream} has version {row.version} out of its order")
             needed = STEP_BEFORE.get(type(event))
             if needed is not None and (before is None or before.stage != needed):
                 stage = before.stage if before else "nothing"
-                self._fail(f"{row.attempt_id} went from {stage} to {row.tag}")
+                self._fail(f"{row.stream} went from {stage} to {row.tag}")
             fence = _granted_by(event)
             if fence is not None:
                 if fence.epoch <= stream.epoch:
-                    self._fail(f"{row.attempt_id} got epoch {fence.epoch} after {stream.epoch}")
+                    self._fail(f"{row.stream} got epoch {fence.epoch} after {stream.epoch}")
                 stream.epoch = fence.epoch
-            if isinstance(event, LeaseExpired):
+            if isinstance(event, events.LeaseExpired):
                 self._require_evidence(event)
-            if isinstance(event, Quarantined) and before is not None:
+            if isinstance(event, events.Quarantined) and before is not None:
                 self._require_cause(event, before.run_id)
             stream.recovery = evolve(before, event)
 
-    def _require_evidence(self, event: LeaseExpired) -> None:
+    def _require_evidence(self, event: events.LeaseExpired) -> None:
         """No worker is declared dead too early, and its progress is recorded as it was."""
         lease = event.lease
         grace, ttl = timedelta(seconds=lease.grace_s), timedelta(seconds=lease.ttl_s)
@@ -254,10 +192,10 @@ class Promises:
         if lease.progress is not None and lease.progress.ordinal != recorded:
             self._fail(f"{lease} names another progress than run step {recorded}")
 
-    def _require_cause(self, event: Quarantined, run_id: str) -> None:
+    def _require_cause(self, event: events.Quarantined, run_id: str) -> None:
         """No attempt is quarantined without a reason: crashes of these runs may look like a loop,
         and every other cause has to be a damaged checkpoint."""
-        if event.cause is not QuarantineCause.CRASH_LOOP and run_id not in self._damaged:
+        if event.cause is not events.QuarantineCause.CRASH_LOOP and run_id not in self._damaged:
             self._fail(f"{event} although nothing of run {run_id} was damaged")
 
     @property
@@ -269,7 +207,7 @@ class Promises:
             if lease.status == LeaseStatus.HELD
         }
 
-    def _require_saved(self, checkpoints: Iterable[CheckpointSeen]) -> None:
+    def _require_saved(self, checkpoints: Iterable[Row]) -> None:
         """A new checkpoint was written by the owner of its attempt just before."""
         owners = self._owners
         for one in checkpoints:
@@ -278,7 +216,7 @@ class Promises:
                 self._fail(f"{one} was accepted, although the owner was {owners.get(one.run_id)}")
             self._checkpoints.add(key)
 
-    def _require_owned(self, steps: Iterable[StepSeen]) -> None:
+    def _require_owned(self, steps: Iterable[Row]) -> None:
         """A new run step was written by the owner of its attempt just before."""
         held = self._owners
         found = {(step.run_id, step.ordinal): step for step in steps}
@@ -292,7 +230,7 @@ class Promises:
             self._fail(f"run steps {sorted(missing)} are gone")
         self._steps = found
 
-    def _require_agreed(self, leases: Iterable[LeaseSeen]) -> None:
+    def _require_agreed(self, leases: Iterable[Row]) -> None:
         """Each lease row says what its stream says, and its epoch never falls."""
         found = {lease.attempt_id: lease for lease in leases}
         for lease in found.values():
@@ -301,10 +239,7 @@ class Promises:
                 self._fail(f"{lease} fell back from epoch {before.epoch}")
             recovery = self._streams[lease.attempt_id].recovery
             assert recovery is not None
-            is_same = (recovery.fence.epoch, recovery.fence.lease_id) == (
-                lease.epoch,
-                lease.lease_id,
-            )
+            is_same = recovery.fence == Fence(epoch=lease.epoch, lease_id=lease.lease_id)
             # Between two steps of a recovery only the stream moves on.
             is_moving = lease.status == LeaseStatus.RECOVERING
             is_newest = recovery.version == lease.version
@@ -323,7 +258,14 @@ class Promises:
         raise Violation(what)
 
 
-def _granted_by(event: AnyEvent) -> Fence | None:
+def _granted_by(event: events.AnyEvent) -> Fence | None:
     """The fence that an event grants; some only mention the one they were made under."""
-    granting = (LeaseGranted, LeaseExpired, Seized, Dispatched, QuarantineLifted, Resumed)
+    granting = (
+        events.LeaseGranted,
+        events.LeaseExpired,
+        events.Seized,
+        events.Dispatched,
+        events.QuarantineLifted,
+        events.Resumed,
+    )
     return event.fence if isinstance(event, granting) else None

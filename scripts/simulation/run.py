@@ -17,10 +17,9 @@ from uuid import UUID, uuid4
 
 from msgspec import Struct
 
+import recovery_journal as rj
 from recovery_journal.domain.lease import OPEN_STATUSES
-from recovery_journal.journal import Journal
 from recovery_journal.process import identity
-from recovery_journal.read_models.following.follower import Follower
 from scripts.simulation.cast import LIMITS, Cast, Run
 from scripts.simulation.faults import Fault, GivenFaults, SeededFaults
 from scripts.simulation.network import Network
@@ -133,12 +132,8 @@ class _Simulation:
         self._cast.is_calm = True
         self._world.run(self._world.now_s + REST_LIMIT_S, self._is_at_rest)
         if not self._is_at_rest():
-            left = {
-                attempt_id: status.value
-                for attempt_id, status in self._promises.statuses.items()
-                if status in OPEN_STATUSES
-            }
-            raise Violation(f"{REST_LIMIT_S:.0f} s after the last fault there are still {left}")
+            left = {name: str(one) for name, one in self._promises.statuses.items()}
+            raise Violation(f"{REST_LIMIT_S:.0f} s after the last fault not all ended: {left}")
         self._world.end()
         self._reckon()
 
@@ -150,14 +145,14 @@ class _Simulation:
         try:
             for run in self._cast.runs.values():
                 self._require_result(journal, run)
-            Follower(journal).catch_up(60)
+            rj.Follower(journal).catch_up(60)
             for checked in journal.check():
                 if checked.differences:
                     raise Violation(f"{checked} differs from a fold of the log")
         finally:
             journal.close()
 
-    def _require_result(self, journal: Journal, run: Run) -> None:
+    def _require_result(self, journal: rj.Journal, run: Run) -> None:
         if self._promises.statuses.get(run.attempt_id) == "completed":
             result = journal.result(run.attempt_id)
             if result != run.result:

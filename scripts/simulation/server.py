@@ -19,11 +19,11 @@ from typing import Any, Final
 from uuid import uuid4
 
 import psycopg
-from psycopg import Connection, sql
-from psycopg.rows import TupleRow
+from psycopg import Connection, IsolationLevel, sql
+from psycopg.rows import TupleRow, namedtuple_row
 
 from recovery_journal.postgres import schema as schemas
-from recovery_journal.postgres.database import Database
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.read_models.schema import create_projections
 from scripts.harness.server import Server
 
@@ -174,6 +174,7 @@ class Monitor:
 
     def __init__(self, dsn: str) -> None:
         self.connection: Connection[TupleRow] = psycopg.connect(dsn, autocommit=True)
+        self.connection.isolation_level = IsolationLevel.REPEATABLE_READ
         self.connection.execute(f"SET search_path = {SCHEMA}, pg_catalog".encode())
         folder, name = Path(self.one("SHOW data_directory")), self.one("SELECT current_database()")
         self._clock = folder / CLOCKS / name
@@ -193,8 +194,7 @@ class Monitor:
 
     def is_blocked(self, backend_id: int) -> bool:
         """Whether a backend waits for a lock."""
-        found = self.one("SELECT cardinality(pg_blocking_pids(%s)) > 0", backend_id)
-        return bool(found)
+        return bool(self.one("SELECT cardinality(pg_blocking_pids(%s)) > 0", backend_id))
 
     def is_deadlocked(self, backend_id: int) -> bool:
         """Whether it waits for somebody who, in the end, waits for it.
@@ -202,8 +202,7 @@ class Monitor:
         The server would find that out too, and end the call of the first that does, which is a
         matter of real time: its own search is put off for ever.
         """
-        found = self.one(IS_DEADLOCKED, backend_id, backend_id)
-        return bool(found)
+        return bool(self.one(IS_DEADLOCKED, backend_id, backend_id))
 
     def hold(self, backend_id: int) -> None:
         """Let a backend that waits for a lock stand still, so that of many who get what they wait
@@ -247,9 +246,16 @@ class Monitor:
 
     def one(self, statement: str, *values: object) -> Any:  # noqa: ANN401 - as the server answers
         """The only value of the only row."""
-        row = self.connection.execute(statement.encode(), values).fetchone()
-        assert row is not None
-        return row[0]
+        return one(self.connection.execute(statement.encode(), values))[0]
+
+    def seen(self, *statements: str) -> list[list[Any]]:
+        """The rows of these statements, with their columns as attributes: in one snapshot, and in
+        one round trip."""
+        cursors = [self.connection.cursor(row_factory=namedtuple_row) for _ in statements]
+        with self.connection.pipeline(), self.connection.transaction():
+            for cursor, statement in zip(cursors, statements, strict=True):
+                cursor.execute(statement.encode())
+        return [cursor.fetchall() for cursor in cursors]
 
     def close(self) -> None:
         """Let all backends continue, and end the session."""

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Final
 
 import recovery_journal as rj
-from scripts.benchmark.apart import run_apart
+from scripts.benchmark.processes import run_apart
 from scripts.harness.life import Setting
 from scripts.harness.parts import LIMITS
 from scripts.harness.program import run, started_fleet, started_server
 from scripts.harness.screen import Screen
 from scripts.histories.rows import make_past
-from scripts.soaking.leak import Leak, with_leaks
-from scripts.soaking.report import conclude
+from scripts.soaking.member import Leak, with_leaks
 from scripts.soaking.server import SoakServer
-from scripts.soaking.soak import Soak, Soaked
-from scripts.soaking.verdict import idle, judged
+from scripts.soaking.soak import Soak
+from scripts.soaking.verdict import conclude, idle, judged
 
 CLEANING_S: Final = 600
 MINUTE_S: Final = 60
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     return run("soak", screen, act)
 
 
-def soaked_for(options: argparse.Namespace, folder: Path, screen: Screen) -> Soaked:
+def soaked_for(options: argparse.Namespace, folder: Path, screen: Screen) -> Soak:
     """A soak test from beginning to end, and its samples. No process is left behind."""
     length_s = options.minutes * MINUTE_S
     with started_server(SoakServer, folder) as server:
@@ -52,7 +51,7 @@ def soaked_for(options: argparse.Namespace, folder: Path, screen: Screen) -> Soa
             soak = Soak(setting, server, fleet)
             with screen.bar(length_s, "soak") as show:
                 soak.last(length_s, show)
-            return soak.soaked
+            return soak
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:

@@ -1,14 +1,19 @@
-"""The parts of a soak test that a chaos test has not, or not in this way."""
+"""The parts of a soak test that a chaos test has not, or not in this way; leaks planted in them."""
 
 import gc
+import os
 import random
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from typing import Final
 from uuid import uuid4
 
+import psycopg
 from typer.testing import CliRunner
 
 import recovery_journal as rj
@@ -144,3 +149,48 @@ PARTS: Final[Mapping[Role, tuple[int, Part]]] = {
     Role.CALLER: (1, _caller),
 }
 """How many processes play each part."""
+
+
+LEAK_PAUSE_S: Final = 0.2
+PIECE_BYTES: Final = 512 * 1024
+CONNECTION_LIMIT: Final = 100  # the fleet needs some as well
+
+
+class Leak(StrEnum):
+    """A resource that is never released."""
+
+    MEMORY = "memory"
+    FILES = "files"
+    CONNECTIONS = "connections"
+
+
+LEAKS: Final[Mapping[Leak, tuple[Role, Callable[[str], object]]]] = {
+    Leak.MEMORY: (Role.FOLLOWER, lambda _dsn: b"x" * PIECE_BYTES),
+    Leak.FILES: (Role.READER, lambda _dsn: os.open(os.devnull, os.O_RDONLY)),
+    Leak.CONNECTIONS: (Role.CALLER, lambda dsn: psycopg.connect(dsn, autocommit=True)),
+}
+"""The role whose processes leak it, and the function that leaks one more piece of it."""
+
+
+def with_leaks(leaks: Sequence[Leak]) -> dict[Role, tuple[int, Part]]:
+    """The parts of a soak, some of them leaking."""
+    parts = dict(PARTS)
+    for leak in leaks:
+        role, piece = LEAKS[leak]
+        count, part = parts[role]
+        parts[role] = (count, partial(_play_leaking, part, piece))
+    return parts
+
+
+def _play_leaking(part: Part, piece: Callable[[str], object], name: str, setting: Setting) -> None:
+    """Leak beside what the part does."""
+    threading.Thread(target=_leak, args=(piece, setting.dsn_of(name)), daemon=True).start()
+    part(name, setting)
+
+
+def _leak(piece: Callable[[str], object], dsn: str) -> None:
+    pieces: list[object] = []
+    while len(pieces) < CONNECTION_LIMIT:
+        pieces.append(piece(dsn))
+        time.sleep(LEAK_PAUSE_S)
+    threading.Event().wait()

@@ -9,8 +9,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from scripts.harness.server import Server
-from scripts.soaking.figure import SERVER_FILES_KEPT, Figure, Observation
-from scripts.soaking.process import Process, Processes
+from scripts.soaking.figure import SERVER_FILES_KEPT, Figure, Observation, Processes
 
 APPLICATION: Final = "soak"
 CLIENT: Final = "client backend"
@@ -62,25 +61,22 @@ class SoakServer(Server):
 
     def observations(
         self, schema: str, applications: Sequence[str], processes: Processes
-    ) -> Iterator[Observation]:
-        """Its processes, its connections, its tables, and itself."""
+    ) -> Iterator[Observation | None]:
+        """Its processes (None for one that has just ended), connections, tables, and itself."""
         activity = self._sampled(ACTIVITY)
         yield from _of_processes(activity, processes)
-        yield from _of_connections(activity, applications)
+        clients = Counter(it["application_name"] for it in activity if it["backend_type"] == CLIENT)
+        counted = {name: clients[name] for name in applications} | {"all": clients.total()}
+        for name, count in counted.items():
+            yield Observation.of(f"connections of {name}", {Figure.CONNECTIONS: count})
         [state] = self._sampled(STATE)
-        yield Observation(
-            role="server",
-            name="server",
-            life="server",
-            figures={
-                Figure.ADVISORY_LOCKS: state["advisory_locks"],
-                Figure.TEMPORARY_FILES: state["temporary_files"],
-                Figure.OLDEST_TRANSACTION: max(
-                    (it["transaction_s"] for it in activity if it["backend_type"] == CLIENT),
-                    default=0.0,
-                ),
-            },
-        )
+        lasted_s = [it["transaction_s"] for it in activity if it["backend_type"] == CLIENT]
+        figures = {
+            Figure.ADVISORY_LOCKS: state["advisory_locks"],
+            Figure.TEMPORARY_FILES: state["temporary_files"],
+            Figure.OLDEST_TRANSACTION: max(lasted_s, default=0.0),
+        }
+        yield Observation.of("server", figures)
         for table in self._sampled(TABLES, schema=schema, names=list(HOT_TABLES)):
             yield _of_table(table)
 
@@ -92,46 +88,27 @@ class SoakServer(Server):
         return self._connection.execute(statement.encode(), values).fetchall()
 
 
-def _of_processes(activity: Sequence[DictRow], processes: Processes) -> Iterator[Observation]:
+def _of_processes(
+    activity: Sequence[DictRow], processes: Processes
+) -> Iterator[Observation | None]:
     """Backends under the name of their client, the others under their type."""
-    first: Process | None = None
+    postmaster = None
     for row in activity:
         process = processes.one(row["pid"])
         if process is None:
             continue
-        first = first or processes.one(process.parent_id)
-        is_client = row["backend_type"] == CLIENT
-        served = row["application_name"]
-        yield _of_process(
-            process,
-            processes,
-            role=f"backends of {served.rpartition('-')[0]}s" if is_client else row["backend_type"],
-            name=f"backend of {served}" if is_client else row["backend_type"],
-        )
-    if first is not None:
-        yield _of_process(first, processes, role="postmaster", name="postmaster")
+        postmaster = postmaster or processes.parent(process)
+        role = name = row["backend_type"]
+        if role == CLIENT:
+            served = row["application_name"]
+            role, name = f"backends of {served.rpartition('-')[0]}s", f"backend of {served}"
+        yield _of_process(processes, process.pid, role, name)
+    if postmaster is not None:
+        yield _of_process(processes, postmaster.pid, "postmaster", "postmaster")
 
 
-def _of_process(process: Process, processes: Processes, *, role: str, name: str) -> Observation:
-    return Observation(
-        role=role,
-        name=f"{name} ({process.pid})",
-        life=process.life,
-        figures=processes.figures(process, is_of_server=True),
-    )
-
-
-def _of_connections(
-    activity: Sequence[DictRow], applications: Sequence[str]
-) -> Iterator[Observation]:
-    counts = Counter(it["application_name"] for it in activity if it["backend_type"] == CLIENT)
-    for name in applications:
-        yield _of_count(f"connections of {name}", counts[name])
-    yield _of_count("connections of all", counts.total())
-
-
-def _of_count(name: str, count: int) -> Observation:
-    return Observation(role=name, name=name, life=name, figures={Figure.CONNECTIONS: count})
+def _of_process(processes: Processes, pid: int, role: str, name: str) -> Observation | None:
+    return processes.observation(pid, role, f"{name} ({pid})", is_of_server=True)
 
 
 def _of_table(table: DictRow) -> Observation:
@@ -140,5 +117,4 @@ def _of_table(table: DictRow) -> Observation:
     if row_count >= FEWEST_ROWS and table["bytes"] is not None:
         figures[Figure.BYTES_PER_ROW] = table["bytes"] / row_count
         figures[Figure.INDEX_BYTES_PER_ROW] = table["index_bytes"] / row_count
-    name = f"table {table['relname']}"
-    return Observation(role=name, name=name, life=name, figures=figures)
+    return Observation.of(f"table {table['relname']}", figures)

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
-from msgspec import Struct
 
 from scripts.harness.fleet import Fleet, Member
 from scripts.harness.life import Role, Setting
 from scripts.harness.parts import REBUILT
-from scripts.soaking.figure import Observation, Sample
+from scripts.soaking.figure import Observation, Processes, Sample
 from scripts.soaking.member import CALLS, READ, STEADY_WORKERS
-from scripts.soaking.process import Processes
 from scripts.soaking.server import SoakServer
 
 TICK_S: Final = 0.05
@@ -35,16 +33,9 @@ GROUP BY what
 """
 
 
-class Soaked(Struct, kw_only=True):
-    """The samples of a soak test. `wrongs` must not happen at all, `done` counts what was done."""
-
-    samples: list[Sample] = []
-    wrongs: list[str] = []
-    done: dict[str, int] = {}
-
-
 class Soak:
-    """Keeps a fleet steady and samples it."""
+    """Keeps a fleet steady and samples it. `wrongs` must not happen at all, `done` counts what was
+    done."""
 
     def __init__(self, setting: Setting, server: SoakServer, fleet: Fleet) -> None:
         self._setting = setting
@@ -56,8 +47,10 @@ class Soak:
         self._passing = workers[STEADY_WORKERS:]
         self._relieved = itertools.cycle(self._passing)
         self._relief_count = self._sample_count = 0
-        self._samples = setting.folder / "samples.jsonl"
-        self.soaked = Soaked()
+        self._file = setting.folder / "samples.jsonl"
+        self.samples: list[Sample] = []
+        self.wrongs: list[str] = []
+        self.done: dict[str, int] = {}
 
     def last(self, length_s: float, show: Callable[[float, str], object]) -> None:
         """Continue for so long; `show` is called with the seconds so far and a summary."""
@@ -73,29 +66,29 @@ class Soak:
             self._relieve: (RELIEF_S, RELIEF_S),
         }
         while (spent_s := time.monotonic() - began_at) < length_s:
-            self.soaked.wrongs += self._fleet.tend()
+            self.wrongs += self._fleet.tend()
             for act, (due_at_s, every_s) in due.items():
                 if spent_s >= due_at_s:
                     act(spent_s)
                     due[act] = (max(due_at_s + every_s, spent_s), every_s)
             show(spent_s, f"{self._sample_count} samples")
             time.sleep(TICK_S)
-        self.soaked.wrongs += self._fleet.dismiss()
-        self.soaked.done = self._done()
-        lines = self._samples.read_bytes().splitlines()
-        self.soaked.samples = [msgspec.json.decode(line, type=Sample) for line in lines]
+        self.wrongs += self._fleet.dismiss()
+        self.done = self._done()
+        lines = self._file.read_bytes().splitlines()
+        self.samples = [msgspec.json.decode(line, type=Sample) for line in lines]
 
     def _sample(self, at_s: float) -> None:
         """Sample every process. The sample is written to a file at once and not kept in memory,
         which every process that is forked from this one would have too."""
         processes = Processes()
-        observations = (
-            *_of_process("soak", "soak itself", os.getpid(), processes),
-            *(seen for it in self._fleet.members for seen in _of_member(it, processes)),
+        seen = [
+            processes.observation(os.getpid(), "soak", "soak itself"),
+            *(it for member in self._fleet.members for it in _of_member(member, processes)),
             *self._server.observations(self._setting.schema, self._applications, processes),
-        )
-        sample = Sample(at_s=at_s, observations=tuple(it for it in observations if it.figures))
-        with self._samples.open("ab") as file:
+        ]
+        sample = Sample(at_s=at_s, observations=tuple(it for it in seen if it is not None))
+        with self._file.open("ab") as file:
             file.write(msgspec.json.encode(sample) + b"\n")
         self._sample_count += 1
 
@@ -114,26 +107,14 @@ class Soak:
         """How many events of each type the log has, and how often the processes did the rest."""
         rows = self._server.rows(DONE, search_path=self._setting.schema)
         done = {row["what"]: row["count"] for row in rows}
-        for role, what in (
-            (Role.REBUILDER, REBUILT),
-            (Role.READER, READ),
-            (Role.CALLER, CALLS),
-        ):
+        for role, what in ((Role.REBUILDER, REBUILT), (Role.READER, READ), (Role.CALLER, CALLS)):
             done[f"{role}: {what}"] = self._setting.report_count(role, what)
         return dict(sorted(done.items()))
 
 
-def _of_member(member: Member, processes: Processes) -> Iterator[Observation]:
+def _of_member(member: Member, processes: Processes) -> Iterator[Observation | None]:
     """A member and all its descendants."""
-    yield from _of_process(member.role, member.name, member.pid, processes)
+    yield processes.observation(member.pid, member.role, member.name)
     for child in processes.descendants(member.pid):
         role, name = f"child of a {member.role}", f"child {child.pid} of {member.name}"
-        yield from _of_process(role, name, child.pid, processes)
-
-
-def _of_process(role: str, name: str, pid: int, processes: Processes) -> Iterator[Observation]:
-    process = processes.one(pid)
-    if process is not None:  # else it has just ended
-        yield Observation(
-            role=role, name=name, life=process.life, figures=processes.figures(process)
-        )
+        yield processes.observation(child.pid, role, name)

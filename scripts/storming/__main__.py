@@ -15,10 +15,9 @@ from scripts.harness.program import run, started_fleet, started_server
 from scripts.harness.screen import Screen
 from scripts.storming.evidence import Evidence, gather
 from scripts.storming.member import PARTS
-from scripts.storming.report import conclude
 from scripts.storming.server import StormServer
 from scripts.storming.storm import CALM_LIMIT_S, Storm
-from scripts.storming.verdict import Violation, violations
+from scripts.storming.verdict import Violation, conclude, violations
 
 SEEDS: Final = 2**31
 

@@ -1,6 +1,6 @@
 """All that the verdict rests on: the contents of the journal, and the calls that processes made."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,12 +9,11 @@ from msgspec import Struct
 import recovery_journal as rj
 from recovery_journal.cli.essentials import tag_shown
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.read_models.rebuild.check import CheckedProjection
 from recovery_journal.values.payload import encode
 from scripts.harness.job import FOLDED, Run, folded
 from scripts.harness.life import Role, Setting
 from scripts.harness.parts import LIMITS, REBUILT
-from scripts.storming.history import Operation, by_attempt, operations
+from scripts.storming.history import Operation, by_attempt, grouped, operations
 from scripts.storming.storm import Survived
 
 CATCH_UP_LIMIT_S: Final = 60
@@ -63,23 +62,20 @@ class Attempt(Struct, frozen=True, kw_only=True):
         return encode(Run.of(self.attempt_id).result, name="result").digest
 
 
-class Step(Struct, frozen=True, kw_only=True):
-    """One recorded run step, as stored."""
-
-    run_id: str
-    ordinal: int
-    name: str
-    output: bytes
-    chain: str
-    epoch: int
-
-
 class Saved(Struct, frozen=True, kw_only=True):
     """One checkpoint, as stored; `ordinal` is its own number."""
 
     run_id: str
     ordinal: int
     epoch: int
+
+
+class Step(Saved, frozen=True, kw_only=True):
+    """One recorded run step, as stored."""
+
+    name: str
+    output: bytes
+    chain: str
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -91,7 +87,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     steps: dict[str, list[Step]]
     checkpoints: dict[str, list[Saved]]
     entries: dict[str, list[rj.HistoryEntry]]
-    checked: tuple[CheckedProjection, ...]
+    checked: tuple[rj.CheckedProjection, ...]
     histories: dict[str, list[Operation]]
     rebuild_count: int = 0
 
@@ -114,21 +110,14 @@ def gather(setting: Setting, survived: Survived) -> Evidence:
         rj.Follower(journal).catch_up(CATCH_UP_LIMIT_S)
         with journal.database.cursor() as cursor:
             attempts = tuple(Attempt(**row) for row in cursor.execute(ATTEMPTS))
-            steps: dict[str, list[Step]] = defaultdict(list)
-            for row in cursor.execute(STEPS):
-                steps[row["run_id"]].append(Step(**row))
-            checkpoints: dict[str, list[Saved]] = defaultdict(list)
-            for row in cursor.execute(CHECKPOINTS):
-                checkpoints[row["run_id"]].append(Saved(**row))
-        entries: dict[str, list[rj.HistoryEntry]] = defaultdict(list)
-        for entry in _log(journal):
-            entries[entry.event.originator_id].append(entry)
+            steps = [Step(**row) for row in cursor.execute(STEPS)]
+            checkpoints = [Saved(**row) for row in cursor.execute(CHECKPOINTS)]
         return Evidence(
             survived=survived,
             attempts=attempts,
-            steps=steps,
-            checkpoints=checkpoints,
-            entries=entries,
+            steps=grouped(steps, lambda it: it.run_id),
+            checkpoints=grouped(checkpoints, lambda it: it.run_id),
+            entries=grouped(_log(journal), lambda it: it.event.originator_id),
             checked=journal.check(),
             histories=by_attempt(operations(setting.histories)),
             rebuild_count=setting.report_count(Role.REBUILDER, REBUILT),

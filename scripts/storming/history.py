@@ -7,11 +7,11 @@ The clock is the machine's monotonic one, which all its processes share.
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -60,6 +60,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     digest: str = ""
     dispatch_id: str = ""
 
+
+ItemT = TypeVar("ItemT")
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Operation)
@@ -128,7 +130,12 @@ def operations(folder: Path) -> list[Operation]:
 
 def by_attempt(found: list[Operation]) -> dict[str, list[Operation]]:
     """The calls on each attempt, in the order in which they began."""
-    attempts: dict[str, list[Operation]] = {}
-    for operation in sorted(found, key=lambda it: it.invoked_ns):
-        attempts.setdefault(operation.attempt_id, []).append(operation)
-    return attempts
+    return grouped(sorted(found, key=lambda it: it.invoked_ns), key=lambda it: it.attempt_id)
+
+
+def grouped(found: Iterable[ItemT], key: Callable[[ItemT], str]) -> dict[str, list[ItemT]]:
+    """Those of each key, in the order in which they are given."""
+    groups: dict[str, list[ItemT]] = {}
+    for one in found:
+        groups.setdefault(key(one), []).append(one)
+    return groups

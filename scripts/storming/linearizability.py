@@ -5,7 +5,8 @@ A call takes effect at one moment between its invocation and its return. One tha
 may take effect at any moment after its invocation, or never.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import math
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
@@ -44,10 +45,9 @@ class Verdict(Struct, Generic[StateT, CallT], frozen=True, kw_only=True):
 
 
 class _Place(NamedTuple, Generic[StateT]):
-    """A place in the search: which calls have happened, as bits, and where that leads."""
+    """A place in the search: which calls have happened, as bits, and the state after them."""
 
     done: int
-    pending: int
     state: StateT
 
 
@@ -60,74 +60,57 @@ def linearized(
 ) -> Verdict[StateT, CallT]:
     """Search for an order of the calls that the object allows and that no clock contradicts; give
     up after so many places."""
-    returned = sorted((it for it in calls if it.returned_ns is not None), key=_invoked)
-    pending = sorted((it for it in calls if it.returned_ns is None), key=_invoked)
-    everything = (1 << len(returned)) - 1
+    calls = sorted(calls, key=lambda it: it.invoked_ns)
+    needed = sum(1 << number for number, it in enumerate(calls) if it.returned_ns is not None)
+    best = _Place(0, initial)
     came_from: dict[_Place[StateT], tuple[_Place[StateT], CallT] | None] = {}
-    best = _Place(0, 0, initial)
     open_places: list[tuple[_Place[StateT], tuple[_Place[StateT], CallT] | None]] = [(best, None)]
     while open_places:
         place, origin = open_places.pop()
         if place in came_from:
             continue
         came_from[place] = origin
-        if place.done.bit_count() > best.done.bit_count():
+        if (place.done & needed).bit_count() > (best.done & needed).bit_count():
             best = place
-        if place.done == everything:
+        if place.done & needed == needed:
             return Verdict(is_linearizable=True, order=_order(came_from, place), state=place.state)
         if len(came_from) > step_limit:
             return Verdict(is_linearizable=False, is_decided=False, order=_order(came_from, best))
-        nexts = [
-            (_Place(place.done | done, place.pending | also, state), (place, call))
-            for done, also, call in _candidates(place, returned, pending)
-            if (state := apply(place.state, call)) is not None
+        open_places += [
+            (_Place(place.done | 1 << number, state), (place, calls[number]))
+            for number in _candidates(place.done, calls)
+            if (state := apply(place.state, calls[number])) is not None
         ]
-        open_places += nexts
-    stuck = tuple(call for done, _, call in _candidates(best, returned, pending) if done)
+    stuck = tuple(calls[number] for number in _candidates(best.done, calls) if needed >> number & 1)
     return Verdict(
         is_linearizable=False, order=_order(came_from, best), state=best.state, stuck=stuck
     )
 
 
-def _candidates(
-    place: _Place[StateT], returned: Sequence[CallT], pending: Sequence[CallT]
-) -> Iterator[tuple[int, int, CallT]]:
+def _candidates(done: int, calls: Sequence[Call]) -> list[int]:
     """The calls that no other, still to come, precedes; the most likely last, to be tried first."""
-    first = (~place.done & (place.done + 1)).bit_length() - 1
-    horizon = _return_of(returned[first])
+    first = (~done & (done + 1)).bit_length() - 1
+    horizon = math.inf
     found = []
-    for number in range(first, len(returned)):
-        if _invoked(returned[number]) > horizon:
+    for number in range(first, len(calls)):
+        if calls[number].invoked_ns > horizon:
             break
-        if not place.done >> number & 1:
+        if not done >> number & 1:
             found.append(number)
-            horizon = min(horizon, _return_of(returned[number]))
-    for number, call in enumerate(pending):
-        if _invoked(call) > horizon:
-            break
-        if not place.pending >> number & 1:
-            yield 0, 1 << number, call
-    for number in reversed(found):
-        if _invoked(returned[number]) <= horizon:
-            yield 1 << number, 0, returned[number]
+            horizon = min(horizon, _end(calls[number]))
+    found = [number for number in found if calls[number].invoked_ns <= horizon]
+    return sorted(found, key=lambda number: (_end(calls[number]) < math.inf, -number))
 
 
 def _order(
     came_from: dict[_Place[StateT], tuple[_Place[StateT], CallT] | None], place: _Place[StateT]
 ) -> tuple[CallT, ...]:
     found = []
-    origin = came_from[place]
-    while origin is not None:
+    while (origin := came_from[place]) is not None:
         place, call = origin
         found.append(call)
-        origin = came_from[place]
     return tuple(reversed(found))
 
 
-def _invoked(call: Call) -> int:
-    return call.invoked_ns
-
-
-def _return_of(call: Call) -> int:
-    assert call.returned_ns is not None
-    return call.returned_ns
+def _end(call: Call) -> float:
+    return math.inf if call.returned_ns is None else call.returned_ns

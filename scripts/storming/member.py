@@ -42,10 +42,7 @@ class WatchedLease(rj.Lease):
     def checkpoint(self, state: Value) -> Value:
         """As any lease's."""
         progress = self.progress
-        saved = {
-            "ordinal": progress.ordinal,
-            "checkpoint_count": progress.checkpoint_count + 1,
-        }
+        saved = {"ordinal": progress.ordinal, "checkpoint_count": progress.checkpoint_count + 1}
         with self._calling(Action.CHECKPOINT, **saved):
             return super().checkpoint(state)
 

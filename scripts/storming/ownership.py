@@ -34,25 +34,41 @@ def happened(before: Ownership, operation: Operation) -> Ownership | None:
     """The attempt after an operation; None where it cannot happen now."""
     if operation.answer is Answer.REFUSED:
         return _refused(before, operation)
+    is_owner = before.is_held and operation.epoch == before.epoch
+    found = (operation.ordinal, operation.checkpoint_count)
+    is_up_to_date = found == (before.ordinal, before.checkpoint_count)
+    is_next_step = operation.ordinal == before.ordinal + 1
     match operation.action:
         case Action.ACQUIRE:
-            if before.epoch:
-                return None
-            return Ownership(epoch=operation.epoch or 1, is_held=True)
-        case Action.CLAIM:
-            return _claimed(before, operation)
+            return None if before.epoch else Ownership(epoch=operation.epoch or 1, is_held=True)
+        case Action.CLAIM:  # the next owner is handed all that was accepted before
+            is_open = 0 < before.epoch < operation.epoch and not before.result
+            after = replace(before, epoch=operation.epoch, is_held=True)
+            return after if is_open and is_up_to_date else None
         case Action.LOOK:
             return before if operation.digest == before.result else None
-        case Action.COMPLETE:
-            return _completed(before, operation)
+        case Action.COMPLETE if is_owner:
+            return replace(before, is_held=False, result=operation.digest)
+        case Action.COMPLETE:  # its own owner may repeat it, as after a lost reply
+            is_same = operation.epoch == before.epoch and operation.digest == before.result
+            return before if is_same else None
+        case _ if not is_owner:
+            return None
+        case Action.HEARTBEAT:
+            return before if is_up_to_date or operation.answer is Answer.UNKNOWN else None
+        case Action.ANNOUNCE:
+            return before if is_next_step else None
+        case Action.RECORD:
+            return replace(before, ordinal=operation.ordinal) if is_next_step else None
+        case Action.CHECKPOINT:
+            is_next = found == (before.ordinal, before.checkpoint_count + 1)
+            return (
+                replace(before, checkpoint_count=before.checkpoint_count + 1) if is_next else None
+            )
+        case Action.GIVE_UP:
+            return replace(before, is_held=False)
         case _:
-            if not _is_owner(before, operation):
-                return None
-            return _written(before, operation)
-
-
-def _is_owner(before: Ownership, operation: Operation) -> bool:
-    return before.is_held and operation.epoch == before.epoch
+            assert_never(operation.action)
 
 
 def _refused(before: Ownership, operation: Operation) -> Ownership | None:
@@ -60,44 +76,3 @@ def _refused(before: Ownership, operation: Operation) -> Ownership | None:
     if operation.epoch > before.epoch:
         return None
     return replace(before, is_held=before.is_held and operation.epoch < before.epoch)
-
-
-def _claimed(before: Ownership, operation: Operation) -> Ownership | None:
-    """The next owner is handed all that was accepted before."""
-    found = (operation.ordinal, operation.checkpoint_count)
-    is_handed_all = found == (before.ordinal, before.checkpoint_count)
-    if before.result or operation.epoch <= before.epoch or not before.epoch or not is_handed_all:
-        return None
-    return replace(before, epoch=operation.epoch, is_held=True)
-
-
-def _completed(before: Ownership, operation: Operation) -> Ownership | None:
-    """Its own owner may repeat it, as after a lost reply."""
-    if _is_owner(before, operation):
-        return replace(before, is_held=False, result=operation.digest)
-    is_same = operation.epoch == before.epoch and operation.digest == before.result
-    return before if is_same else None
-
-
-def _written(before: Ownership, operation: Operation) -> Ownership | None:
-    match operation.action:
-        case Action.HEARTBEAT:
-            if operation.answer is Answer.UNKNOWN:
-                return before
-            found = (operation.ordinal, operation.checkpoint_count)
-            return before if found == (before.ordinal, before.checkpoint_count) else None
-        case Action.ANNOUNCE:
-            return before if operation.ordinal == before.ordinal + 1 else None
-        case Action.RECORD:
-            is_next = operation.ordinal == before.ordinal + 1
-            return replace(before, ordinal=operation.ordinal) if is_next else None
-        case Action.CHECKPOINT:
-            is_next = operation.checkpoint_count == before.checkpoint_count + 1
-            after = replace(before, checkpoint_count=operation.checkpoint_count)
-            return after if is_next and operation.ordinal == before.ordinal else None
-        case Action.GIVE_UP:
-            return replace(before, is_held=False)
-        case Action.ACQUIRE | Action.CLAIM | Action.COMPLETE | Action.LOOK:
-            raise AssertionError("these do not need an owner")
-        case _:
-            assert_never(operation.action)

@@ -2,8 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from random import Random
+from typing import Final, NamedTuple
 
 import psycopg
 from msgspec import Struct
@@ -11,36 +13,96 @@ from msgspec import Struct
 from scripts.harness.fleet import Fleet
 from scripts.harness.life import Role, Setting
 from scripts.harness.parts import OPEN
-from scripts.storming.fault import KILLS, Fault, Kind, plan
 from scripts.storming.server import StormServer
+
+
+class Kind(StrEnum):
+    """The kind of a fault."""
+
+    KILL_WORKER = "worker killed"
+    KILL_CHILD = "worker's child killed"
+    SUSPEND_WORKER = "worker and child suspended"
+    SUSPEND_PARENT = "worker suspended, its child not"
+    SUSPEND_CHILD = "worker's child suspended"
+    KILL_SWEEPER = "sweeper killed"
+    SUSPEND_SWEEPER = "sweeper suspended"
+    KILL_FOLLOWER = "follower killed"
+    KILL_STARTER = "starter killed"
+    KILL_REBUILDER = "rebuild killed"
+    KILL_REBUILDERS_CHILD = "rebuild's process killed"
+    CUT = "connections cut"
+    KILL_BACKEND = "server's backend killed"
+    KILL_SERVER = "server killed"
+    FILL_DISK = "disk full"
+    CHANGE_SETTING = "setting of the role or database changed"
+
+
+class Target(NamedTuple):
+    """How likely a kind of fault is, and which process of ours it hits, if any: itself, its
+    children, or both."""
+
+    weight: int
+    role: Role | None = None
+    itself: bool = True
+    children: bool = False
+
+
+FAULTS: Final = {
+    Kind.KILL_WORKER: Target(38, Role.WORKER),
+    Kind.KILL_CHILD: Target(14, Role.WORKER, itself=False, children=True),
+    Kind.SUSPEND_WORKER: Target(5, Role.WORKER, children=True),
+    Kind.SUSPEND_PARENT: Target(3, Role.WORKER),
+    Kind.SUSPEND_CHILD: Target(3, Role.WORKER, itself=False, children=True),
+    Kind.KILL_SWEEPER: Target(8, Role.SWEEPER),
+    Kind.SUSPEND_SWEEPER: Target(3, Role.SWEEPER),
+    Kind.KILL_FOLLOWER: Target(4, Role.FOLLOWER),
+    Kind.KILL_STARTER: Target(4, Role.STARTER),
+    Kind.KILL_REBUILDER: Target(2, Role.REBUILDER),
+    Kind.KILL_REBUILDERS_CHILD: Target(2, Role.REBUILDER, itself=False, children=True),
+    Kind.CUT: Target(8),
+    Kind.KILL_BACKEND: Target(2),
+    Kind.KILL_SERVER: Target(2),
+    Kind.FILL_DISK: Target(1),
+    Kind.CHANGE_SETTING: Target(6),
+}
+
+KILLS: Final = frozenset(kind for kind in Kind if kind.name.startswith("KILL_"))
+"""Those that send SIGKILL."""
+
+MEAN_PAUSE_S: Final = 0.2
+LONGEST_S: Final = 3.0
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """One fault: after which pause it comes, which of the possible targets it hits (as a share of
+    them, from 0 to 1), and how long it lasts, where it does."""
+
+    kind: Kind
+    pause_s: float
+    aim: float
+    length_s: float
+
+
+def plan(seed: int, *, has_small_disk: bool = True) -> Iterator[Fault]:
+    """The plan of a seed."""
+    random = Random(seed)  # noqa: S311 - a plan, no secret
+    weights = [target.weight for target in FAULTS.values()]
+    while True:
+        [kind] = random.choices(list(FAULTS), weights)
+        fault = Fault(
+            kind=kind,
+            pause_s=random.expovariate(1 / MEAN_PAUSE_S),
+            aim=random.random(),
+            length_s=random.uniform(0.05, LONGEST_S),
+        )
+        if has_small_disk or kind is not Kind.FILL_DISK:
+            yield fault
+
 
 TICK_S: Final = 0.02
 LOOK_S: Final = 0.25  # between checks whether the server is there
 CALM_LIMIT_S: Final = 90
 """By when everything that was begun must be finished after the last fault."""
-
-TARGETS: Final = {
-    Kind.KILL_WORKER: Role.WORKER,
-    Kind.KILL_SWEEPER: Role.SWEEPER,
-    Kind.KILL_FOLLOWER: Role.FOLLOWER,
-    Kind.KILL_STARTER: Role.STARTER,
-    Kind.KILL_REBUILDER: Role.REBUILDER,
-    Kind.KILL_CHILD: Role.WORKER,
-    Kind.KILL_REBUILDERS_CHILD: Role.REBUILDER,
-    Kind.SUSPEND_WORKER: Role.WORKER,
-    Kind.SUSPEND_PARENT: Role.WORKER,
-    Kind.SUSPEND_CHILD: Role.WORKER,
-    Kind.SUSPEND_SWEEPER: Role.SWEEPER,
-}
-"""The target of a fault, where that is a process of ours."""
-
-SUSPENDED: Final = {
-    Kind.SUSPEND_WORKER: (True, True),
-    Kind.SUSPEND_PARENT: (True, False),
-    Kind.SUSPEND_SWEEPER: (True, False),
-    Kind.SUSPEND_CHILD: (False, True),
-}
-"""Whether the process itself and its children are suspended."""
 
 
 class Survived(Struct, kw_only=True):
@@ -68,7 +130,7 @@ class Storm:
         self._setting = setting
         self._server = server
         self._fleet = fleet
-        self._server_back_at: float | None = None
+        self._server_back_at = 0.0
         self._disk_free_at: float | None = None
         self._checked_at = 0.0
         self.survived = Survived(struck=Counter())
@@ -93,7 +155,7 @@ class Storm:
         """Repair everything, and wait until all that was begun is finished."""
         began_at = time.monotonic()
         self._free_disk()
-        self._server_back_at = None
+        self._server_back_at = 0.0
         self._checked_at = -LOOK_S
         self._fleet.calm()
         self._tend()
@@ -119,9 +181,7 @@ class Storm:
         now = time.monotonic()
         if self._disk_free_at is not None and now >= self._disk_free_at:
             self._free_disk()
-        if self._server_back_at is not None and now >= self._server_back_at:
-            self._server_back_at = None
-        is_meant_to_be_away = self._server_back_at is not None or self._disk_free_at is not None
+        is_meant_to_be_away = now < self._server_back_at or self._disk_free_at is not None
         if is_meant_to_be_away or now < self._checked_at + LOOK_S:
             return
         self._checked_at = now
@@ -151,7 +211,7 @@ class Storm:
             case Kind.CHANGE_SETTING:
                 return self._server.change_setting(fault.aim)
             case Kind.FILL_DISK:
-                if self._server.disk is None or self._server_back_at is not None:
+                if self._server.disk is None or time.monotonic() < self._server_back_at:
                     return False
                 self._server.disk.fill()
                 self._disk_free_at = time.monotonic() + fault.length_s
@@ -160,15 +220,14 @@ class Storm:
                 return self._strike_member(fault)
 
     def _strike_member(self, fault: Fault) -> bool:
-        member = self._fleet.one(TARGETS[fault.kind], fault.aim)
+        target = FAULTS[fault.kind]
+        assert target.role is not None
+        member = self._fleet.one(target.role, fault.aim)
         if member is None:
             return False
-        if fault.kind in SUSPENDED:
-            itself, children = SUSPENDED[fault.kind]
-            return member.suspend(fault.length_s, itself=itself, children=children)
-        if fault.kind in (Kind.KILL_CHILD, Kind.KILL_REBUILDERS_CHILD):
-            return member.kill_child(fault.aim)
-        return member.kill()
+        if fault.kind in KILLS:
+            return member.kill() if target.itself else member.kill_child(fault.aim)
+        return member.suspend(fault.length_s, itself=target.itself, children=target.children)
 
     def _open_count(self) -> int | None:
         """How many attempts are not finished; None while the server is away."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts.soaking.leak import Leak
+from scripts.soaking.member import Leak
 from tests.fleets import LIMIT_S, assert_nothing_left, begin, break_off, left_behind
 
 

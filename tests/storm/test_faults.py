@@ -3,8 +3,7 @@
 from itertools import islice
 
 from scripts.harness.job import Run
-from scripts.storming.fault import KILLS, WEIGHTS, Kind, plan
-from scripts.storming.storm import TARGETS
+from scripts.storming.storm import FAULTS, KILLS, Kind, plan
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -15,7 +14,7 @@ def test_a_seed_is_a_plan() -> None:
 def test_every_kind_of_fault_is_used_and_has_a_target_or_is_the_servers() -> None:
     used = {fault.kind for fault in islice(plan(7), 2_000)}
 
-    assert used == set(Kind) == set(WEIGHTS)
+    assert used == set(Kind) == set(FAULTS)
     of_the_server = {
         Kind.CUT,
         Kind.KILL_BACKEND,
@@ -23,7 +22,7 @@ def test_every_kind_of_fault_is_used_and_has_a_target_or_is_the_servers() -> Non
         Kind.FILL_DISK,
         Kind.CHANGE_SETTING,
     }
-    assert set(TARGETS) == set(Kind) - of_the_server
+    assert {kind for kind in Kind if FAULTS[kind].role} == set(Kind) - of_the_server
     assert Kind.SUSPEND_WORKER not in KILLS
 
 

@@ -1,4 +1,4 @@
-"""What a function leaves to the normal end of its process is done, and bounded by the drain."""
+"""Exit handlers, threads and files that a function leaves are done, and bounded by the drain."""
 
 import atexit
 import logging
@@ -144,7 +144,7 @@ def test_an_exit_handler_that_raises_changes_nothing(desk: Desk) -> None:
 
 @pytest.fixture
 def parents(tmp_path: Path) -> Iterator[Path]:
-    """What this process leaves to its own end: a child must not do it."""
+    """All that this process leaves to its own end: a child must not do it."""
     handler = atexit.register(mark, tmp_path / "atexit")
     finalizer = util.Finalize(None, mark, args=(tmp_path / "finalizer",), exitpriority=1)
     kept = tempfile.TemporaryDirectory(dir=tmp_path, prefix="kept")

@@ -11,8 +11,10 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import psycopg
@@ -51,18 +53,10 @@ CLAIMED_PER_S: Final = 300
 HEARTBEAT_S: Final = 5.0
 
 
-def absurd_crash(dsn: str, count: int, process_count: int) -> float:
+def absurd_crash(dsn: str, count: int, process_count: int, *, verb: str = "recover") -> float:
     """Seconds in which absurd's workers bring so many tasks to where they were: claimed, their
-    checkpoints loaded, their steps replayed."""
-    return _absurd(dsn, count, process_count, "recover")
-
-
-def absurd_claim_crash(dsn: str, count: int, process_count: int) -> float:
-    """Seconds in which absurd merely claims so many tasks, and loads nothing of them."""
-    return _absurd(dsn, count, process_count, "claim")
-
-
-def _absurd(dsn: str, count: int, process_count: int, verb: str) -> float:
+    checkpoints loaded, their steps replayed. With the verb `claim`, it merely claims so many, and
+    loads nothing of them."""
     claim_s = max(SHORTEST_CLAIM_S, count // CLAIMED_PER_S)
     with _database(dsn) as own:
         # Its own tool sets it up, and calls psql.
@@ -84,7 +78,7 @@ def pgqueuer_crash(dsn: str, count: int, process_count: int) -> float:
 
 RIVALS: Final[dict[str, Callable[[str, int, int], float]]] = {
     "absurd": absurd_crash,
-    "absurd_claim": absurd_claim_crash,
+    "absurd_claim": partial(absurd_crash, verb="claim"),
     "pgqueuer": pgqueuer_crash,
 }
 
@@ -106,18 +100,13 @@ def _recover(rival: str, verb: str, dsn: str, count: int, process_count: int) ->
     for worker in workers:
         _require_line(worker, "ready")
     begun = time.monotonic()
-    ends = [worker.communicate()[0].split() for worker in _started(workers)]
-    assert sum(int(claimed) for claimed, _ in ends) == count, ends
-    return max(float(last_at) for _, last_at in ends) - begun
-
-
-def _started(workers: "list[subprocess.Popen[str]]") -> "list[subprocess.Popen[str]]":
-    """All of them start before one is waited for."""
-    for worker in workers:
+    for worker in workers:  # all of them start before one is waited for
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    return workers
+    ends = [worker.communicate()[0].split() for worker in workers]
+    assert sum(int(claimed) for claimed, _ in ends) == count, ends
+    return max(float(last_at) for _, last_at in ends) - begun
 
 
 def _start(rival: str, verb: str, *arguments: str) -> "subprocess.Popen[str]":
@@ -145,17 +134,11 @@ def _database(dsn: str) -> Iterator[str]:
         info = connection.info
         own = make_conninfo(dsn, dbname=name)
         if info.host:  # as a URL, which all of them understand
-            own = _url(info, name)
+            password = f":{quote(info.password, safe='')}" if info.password else ""
+            where = urlencode({"host": info.host, "port": info.port})
+            own = f"postgresql://{quote(info.user, safe='')}{password}@/{name}?{where}"
         try:
             yield own
         finally:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
             connection.execute(drop)
-
-
-def _url(info: psycopg.ConnectionInfo, name: str) -> str:
-    from urllib.parse import quote, urlencode
-
-    password = f":{quote(info.password, safe='')}" if info.password else ""
-    where = urlencode({"host": info.host, "port": info.port})
-    return f"postgresql://{quote(info.user, safe='')}{password}@/{name}?{where}"

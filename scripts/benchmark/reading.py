@@ -1,17 +1,21 @@
-"""The dispatch-ready list at random past positions and times, as a user queries it."""
+"""Readers of the log: a check for gaps at its head, and the list at past positions and times."""
 
 import random
 import statistics
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
+from uuid import uuid4
 
 from recovery_journal.journal import Journal
-from recovery_journal.postgres.database import Database
+from recovery_journal.log.reader import SettledReader
+from recovery_journal.postgres.database import Database, one
 from recovery_journal.projections.dispatch_ready import DISPATCH_READY
 from recovery_journal.projections.moments import MOMENTS
 from recovery_journal.read_models.rebuild.rebuild import Rebuild
+from scripts.benchmark.claim_script import STATE, TAG
 from scripts.benchmark.measuring import (
     BYTES_PER_MB,
     Line,
@@ -22,6 +26,45 @@ from scripts.benchmark.measuring import (
 )
 from scripts.benchmark.rebuild import EVENTS, MANY_EVENTS
 from scripts.histories.log import fill
+
+CHECKS: Final = 500
+
+INSERT: Final = b"""
+INSERT INTO journal_events (originator_id, originator_version, topic, state)
+VALUES (%s, %s, %s, %s)
+RETURNING notification_id
+"""
+
+
+def measure_gap_check(dsn: str, _options: Namespace) -> Iterator[Line]:
+    """One whole check for gaps at the head of the log, without writers; a rolled-back insert has
+    left a gap before each. In milliseconds.
+
+    Another insert is committed after it, so the gap is below the newest event; the reader queries
+    which transactions write, and settles it.
+    """
+    with fresh_schema(dsn) as database:
+        reader = SettledReader(database)
+        # Of another connection: psycopg forgets its prepared statements at a rollback.
+        writer = Database(dsn, database.schema)
+        times_ms = []
+        for number in range(CHECKS):
+            head = _leave_gap(writer, f"gap-{uuid4().hex[:8]}-{number}")
+            begun = time.perf_counter()
+            settled = reader.settled_position()
+            times_ms.append((time.perf_counter() - begun) * 1000)
+            assert settled == head, f"settled up to {settled}, the head is {head}: another writes"
+        writer.close()
+    found = percentiles(times_ms, {"p50": 50, "p99": 99}, digits=3)
+    yield {"checks": CHECKS, **found}
+
+
+def _leave_gap(writer: Database, stream: str) -> int:
+    connection = writer.connection()
+    with connection.transaction(force_rollback=True):
+        connection.execute(INSERT, (f"{stream}-lost", 1, TAG, STATE))
+    return int(one(connection.execute(INSERT, (stream, 1, TAG, STATE)))["notification_id"])
+
 
 QUERIES: Final = 200
 NAIVE_QUERIES: Final = 10
@@ -63,8 +106,6 @@ def measure_as_of(dsn: str, options: Namespace) -> Iterator[Line]:
             sizes = one_row(database, SIZES)
             chance = random.Random(event_count)  # noqa: S311 - nothing secret depends on it
             yield {
-                "case": "as-of",
-                "unit": "ms",
                 "events": event_count,
                 "rounds": round_count,
                 "index_build_s": round(report.as_of_s, 3),
@@ -87,20 +128,23 @@ def _measured(journal: Journal, chance: random.Random, round_count: int) -> dict
     def page(at: Any) -> object:  # noqa: ANN401 - a position or a time
         return journal.dispatch_ready(at=at, limit=PAGE)
 
-    pages = _each_ms(page, positions)
-    naive = _each_ms(lambda it: _naive(journal.database, it), positions[:NAIVE_QUERIES])
-    everything = _each_ms(lambda it: journal.dispatch_ready(at=it, limit=ALL), positions)
-    naive_ms = statistics.median(naive)
+    timed: dict[str, tuple[Callable[[Any], object], Sequence[object]]] = {
+        "page": (page, positions),
+        "all": (lambda it: journal.dispatch_ready(at=it, limit=ALL), positions),
+        "time": (page, times),
+        "position_at": (journal.position_at, times),
+    }
+    taken_ms = {name: _each_ms(*call) for name, call in timed.items()}
+    naive_ms = statistics.median(
+        _each_ms(lambda it: _naive(journal.database, it), positions[:NAIVE_QUERIES])
+    )
+    line: dict[str, Any] = {"held": round(statistics.mean(held))}
+    for name, found in taken_ms.items():
+        line |= percentiles(found, {f"{name}_p50": 50, f"{name}_p99": 99})
     return {
-        "held": round(statistics.mean(held)),
-        **percentiles(pages, {"page_p50": 50, "page_p99": 99}),
-        **percentiles(everything, {"all_p50": 50, "all_p99": 99}),
-        **percentiles(_each_ms(page, times), {"time_p50": 50, "time_p99": 99}),
-        **percentiles(
-            _each_ms(journal.position_at, times), {"position_at_p50": 50, "position_at_p99": 99}
-        ),
+        **line,
         "naive_p50": round(naive_ms, 2),
-        "ratio_naive": round(naive_ms / statistics.median(pages), 1),
+        "ratio_naive": round(naive_ms / statistics.median(taken_ms["page"]), 1),
     }
 
 

@@ -1,18 +1,21 @@
-"""The processes of the demonstration: their orders, and what they report while they work."""
+"""The processes of the demonstration: their orders, their parts, and what they report."""
 
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 import recovery_journal as rj
-from scripts.demonstration.job import Moment, Statistics
+from scripts.demonstration.job import KIND, Executions, Moment, Pass, Statistics, counting, merged
 from scripts.harness.fleet import Fleet, Member
-from scripts.harness.life import Role
+from scripts.harness.life import Role, Setting
 
 READY_LIMIT_S: Final = 60
 TICK_S: Final = 0.1
@@ -82,17 +85,12 @@ class Channel:
         self._permitter.send(None)
 
 
-class Player:
+class Player(NamedTuple):
     """A member of the fleet and its channel."""
 
-    def __init__(self, fleet: Fleet, order: Order) -> None:
-        # Imported here: a process that is started imports that module, which imports this one.
-        from scripts.demonstration.member import play
-
-        self.name = order.name
-        self.channel = Channel()
-        part = partial(play, order, self.channel)
-        self.member: Member = fleet.start(order.role, order.name, part)
+    name: str
+    channel: Channel
+    member: Member
 
 
 class Players:
@@ -104,7 +102,9 @@ class Players:
 
     def start(self, order: Order) -> Player:
         """Start a process."""
-        self._players.append(Player(self._fleet, order))
+        channel = Channel()
+        member = self._fleet.start(order.role, order.name, partial(play, order, channel))
+        self._players.append(Player(order.name, channel, member))
         return self._players[-1]
 
     def start_idle(self, *orders: Order) -> None:
@@ -133,3 +133,66 @@ class Players:
         """Ask all processes to end, and require that they do so in good order."""
         if wrongs := self._fleet.dismiss():
             raise Trouble(", ".join(wrongs))
+
+
+def play(order: Order, channel: Channel, name: str, setting: Setting) -> None:
+    """Do what the order says, until SIGTERM."""
+
+    def complain(problem: Exception) -> None:
+        channel.send(Said(text=f"{type(problem).__name__}: {problem}"))
+
+    def report_swept(swept: rj.SweepResult) -> None:
+        became = swept.error or "reloaded, replayed, ready for dispatch"
+        channel.send(Said(text=f"found {swept.attempt_id}#{swept.recovery_no} lost: {became}"))
+
+    with rj.open(
+        setting.dsn_of(name), limits=order.limits, reducers={KIND: merged}, must_exist=True
+    ) as journal:
+        match order.role:
+            case Role.SWEEPER:
+                channel.send(Ready())
+                rj.Sweeper(journal, on_swept=report_swept, on_problem=complain).run()
+            case Role.FOLLOWER:
+                channel.send(Ready())
+                rj.Follower(journal, on_problem=complain).run()
+            case _:
+                work(journal, order, channel)
+
+
+def work(journal: rj.Journal, order: Order, channel: Channel) -> None:
+    """Run the job under guard: the one that is acquired here, or those that can be claimed."""
+
+    def report(notice: rj.Notice) -> None:
+        if notice.kind is rj.NoticeKind.PROBLEM:
+            channel.send(Said(text=notice.text))
+        elif notice.outcome is not None:
+            channel.send(Ended(outcome=notice.outcome))
+
+    function = counting(Executions(Path(order.executions)), passing(order.places, channel))
+    worker = rj.Worker(journal, order.name, {KIND: function}, on_event=report)
+    channel.send(Ready())
+    if order.run_id is None:
+        worker.run()
+        return
+    lease = journal.acquire(
+        attempt_id=order.run_id,
+        run_id=order.run_id,
+        worker_id=order.name,
+        kind=KIND,
+        input=order.given,
+    )
+    worker.run_lease(lease)
+    signal.pause()  # it has done its work, and ends when it is asked to
+
+
+def passing(places: Collection[tuple[Moment, int]], channel: Channel) -> Pass:
+    """A hook of the job that reports its progress, and waits for permission at these places."""
+
+    def passed(moment: Moment, ordinal: int) -> None:
+        is_place = (moment, ordinal) in places
+        if moment is Moment.STARTED or is_place:
+            channel.send(Arrived(moment=moment, ordinal=ordinal, process_id=os.getpid()))
+        if is_place:
+            channel.wait()
+
+    return passed
