@@ -1,4 +1,4 @@
-"""What a program leaves to its normal end: exit handlers, threads, and files with buffered text.
+"""All that a program leaves to its normal end: exit handlers, threads, and files with buffered text.
 
 A forked child ends without those of its parent, which it must not run, so it sees to its own. What
 Python has for that is not public; `tests/worker/test_leftovers.py` notices where it changes.

@@ -144,7 +144,7 @@ def test_an_exit_handler_that_raises_changes_nothing(desk: Desk) -> None:
 
 @pytest.fixture
 def parents(tmp_path: Path) -> Iterator[Path]:
-    """All that this process leaves to its own end: a child must not do it."""
+    """Handlers and files of this process, left to its own end: a child must not see to them."""
     handler = atexit.register(mark, tmp_path / "atexit")
     finalizer = util.Finalize(None, mark, args=(tmp_path / "finalizer",), exitpriority=1)
     kept = tempfile.TemporaryDirectory(dir=tmp_path, prefix="kept")
