@@ -164,6 +164,22 @@ def _die_with_parent(parent_id: int) -> None:
         os._exit(ORPHANED)
 
 
+def reap_orphans(limit_s: float = 0.0) -> None:
+    """Where this process is the first of its container, take the status of ended processes that the
+    kernel has made its children; no other process can. Wait up to a limit for those that are about
+    to end."""
+    if os.getpid() != 1:
+        return
+    deadline = time.monotonic() + limit_s
+    with suppress(ChildProcessError):  # there are none
+        while True:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if not pid and time.monotonic() >= deadline:
+                return
+            if not pid:
+                time.sleep(POLL_S)
+
+
 class Inherited(Protocol):
     """Something that a forked child must not keep."""
 

@@ -1,7 +1,7 @@
-"""All that a program leaves to its normal end: exit handlers, threads, and files with buffered text.
+"""All that a program leaves to its normal end: exit handlers, threads, files with buffered text.
 
-A forked child ends without those of its parent, which it must not run, so it sees to its own. What
-Python has for that is not public; `tests/worker/test_leftovers.py` notices where it changes.
+A forked child ends without those of its parent, which it must not run, so it sees to its own.
+Python's means for that are not public; `tests/worker/test_leftovers.py` notices where they change.
 """
 
 import atexit

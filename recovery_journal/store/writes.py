@@ -161,8 +161,8 @@ class LeaseWrites:
     """The writes of a worker during its work. A write whose fence is void raises `LeaseLost`.
 
     With `patience_s`, run steps and checkpoints are tried for that long while the server is away or
-    refuses them for now. All that was written meanwhile is recognized by ordinal, chain and epoch, so
-    it happens once.
+    refuses them for now. A write whose reply was lost is recognized by ordinal, chain and epoch, so
+    each happens once.
     """
 
     def __init__(self, database: Database, ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -96,9 +96,10 @@ class Desk:
         dsn: str | None = None,
         shortest_pause_s: float | None = None,
         longest_pause_s: float | None = None,
+        within: Sequence[str] = (),
         **process: Any,
     ) -> WorkerProgram:
-        """A worker program; `process` are arguments of its `Popen`."""
+        """A worker program, run by the command `within`; `process` are arguments of its `Popen`."""
         settings = Settings(
             dsn=dsn or self.dsn,
             schema=self.journal.database.schema,
@@ -112,6 +113,7 @@ class Desk:
             longest_pause_s=longest_pause_s,
         )
         command = [
+            *within,
             sys.executable,
             "-m",
             PROGRAM,

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from recovery_journal.claiming.loading import Claim
+from recovery_journal.store.lease import Lease
 from recovery_journal.worker.session_lock import SessionLock
 
 LIMIT_S = 60
@@ -74,11 +75,15 @@ def return_a_function(_claim: Claim) -> Any:
     return until
 
 
-def hold(claim: Claim) -> str:
-    """Say that it runs, and write nothing until it is let go."""
+def hold_until_let_go(claim: Claim) -> None:
     folder = Path(claim.input)
     mark(folder / "started", str(os.getpid()))
     until((folder / "go").exists, "the file `go`")
+
+
+def hold(claim: Claim) -> str:
+    """Say that it runs, and write nothing until it is let go."""
+    hold_until_let_go(claim)
     claim.lease.record_step("held", os.getpid())
     return "held"
 
@@ -92,9 +97,44 @@ def hold_with_a_tool(claim: Claim) -> str:
     return "held"
 
 
+def hold_and_write(claim: Claim, write: Callable[[Lease], object]) -> int:
+    """Have an effect, then write, and record how many effects there were."""
+    hold_until_let_go(claim)
+    effects = Path(claim.input) / "effects"
+    count = int(effects.read_text()) + 1 if effects.exists() else 1
+    effects.write_text(str(count))
+    mark(Path(claim.input) / "written")
+    write(claim.lease)
+    return count
+
+
+def hold_and_record(claim: Claim) -> int:
+    return hold_and_write(claim, lambda lease: lease.record_step("held"))
+
+
+def hold_and_announce(claim: Claim) -> int:
+    return hold_and_write(claim, lambda lease: lease.begin_step("held"))
+
+
+def hold_and_save(claim: Claim) -> int:
+    return hold_and_write(claim, lambda lease: lease.checkpoint("held"))
+
+
 def hold_and_raise(claim: Claim) -> str:
     hold(claim)
     raise ValueError("of its own")
+
+
+def leave_helpers(_claim: Claim) -> None:
+    """Leave a child of its own, and one of a shell that has ended."""
+    subprocess.Popen(["sleep", "0.3"])
+    subprocess.run(["sh", "-c", "sleep 0.2 & exit 0"], check=True)
+
+
+def leave_daemons(_claim: Claim) -> None:
+    """Leave processes that have left the function's group."""
+    subprocess.Popen(["sleep", "0.3"], start_new_session=True)
+    subprocess.run(["sh", "-c", "setsid sleep 0.2 & exit 0"], check=True)
 
 
 def print_much(claim: Claim) -> str:
@@ -157,7 +197,12 @@ FUNCTIONS = {
         hold_with_a_daemon,
         hold_with_a_fork,
         hold_with_a_tool,
+        hold_and_announce,
         hold_and_raise,
+        hold_and_record,
+        hold_and_save,
+        leave_daemons,
+        leave_helpers,
         print_much,
         work_for_ever,
     )
