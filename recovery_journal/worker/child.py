@@ -117,12 +117,16 @@ def watch_parent(link: Connection, deadline: float, is_done: threading.Event) ->
     passed without a later one before the work was done. The child reports that first, because it is
     no crash."""
     with suppress(OSError, EOFError):  # the parent is gone, or reads no more
-        while (left_s := deadline - elapsed_s()) > 0 or is_done.is_set():
-            if link.poll(min(max(left_s, 0), WATCH_S) if not is_done.is_set() else WATCH_S):
+        while True:
+            left_s = deadline - elapsed_s()
+            # Read first: a call that holds the interpreter may have kept this thread from doing so.
+            if link.poll(WATCH_S if is_done.is_set() else max(min(left_s, WATCH_S), 0)):
                 later = msgspec.msgpack.decode(link.recv_bytes(), type=float | None)
                 if later is None:
                     _draining.set()
                 else:
                     deadline = later
+            elif left_s <= 0 and not is_done.is_set():
+                break
         link.send_bytes(msgspec.msgpack.encode(ChildResult(outcome=Outcome.FENCED)))
     os.killpg(0, signal.SIGKILL)

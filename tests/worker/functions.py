@@ -137,6 +137,16 @@ def leave_daemons(_claim: Claim) -> None:
     subprocess.run(["sh", "-c", "setsid sleep 0.2 & exit 0"], check=True)
 
 
+def hold_the_interpreter(claim: Claim) -> str:
+    """One call that lets no other thread run for more than two seconds."""
+    began = time.perf_counter()
+    sum(range(1_000_000))
+    million_s = time.perf_counter() - began
+    mark(Path(claim.input) / "started", str(os.getpid()))
+    sum(range(round(2.5 / million_s) * 1_000_000))
+    return "held"
+
+
 def print_much(claim: Claim) -> str:
     """Print in all ways, before and after a run step, and have a program print."""
     for number in range(3):
@@ -201,6 +211,7 @@ FUNCTIONS = {
         hold_and_raise,
         hold_and_record,
         hold_and_save,
+        hold_the_interpreter,
         leave_daemons,
         leave_helpers,
         print_much,
