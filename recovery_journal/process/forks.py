@@ -6,8 +6,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Final, NoReturn, Protocol
 from weakref import WeakSet
@@ -162,6 +162,31 @@ def _die_with_parent(parent_id: int) -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent_id:  # it was gone before the kernel was asked
         os._exit(ORPHANED)
+
+
+@contextmanager
+def ending_own_forks() -> Iterator[None]:
+    """Within this context, a process that the user's code has forked ends where it falls out of
+    that code: by returning, by an error or by `sys.exit`. It must not speak for this process."""
+    process_id = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != process_id:
+            _leave(error)
+        raise
+    if os.getpid() != process_id:
+        _leave(None)
+
+
+def _leave(error: BaseException | None) -> NoReturn:
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error, file=sys.stderr)
+    flush_output()
+    os._exit(code)
 
 
 def reap_orphans(limit_s: float = 0.0) -> None:

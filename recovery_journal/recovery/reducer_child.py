@@ -19,7 +19,7 @@ from recovery_journal.domain.errors import CodecMissing, RecoveryJournalError
 from recovery_journal.domain.replay import Reducer
 from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.process.callables import finished
-from recovery_journal.process.forks import ForkedChild
+from recovery_journal.process.forks import ForkedChild, ending_own_forks
 from recovery_journal.store.runs import StoredStep
 from recovery_journal.values.payload import Values
 
@@ -119,8 +119,9 @@ def _folded(
     except RecoveryJournalError as error:
         return unfolded(error)
     try:
-        for name, output in outputs:
-            state = finished("the reducer", reducer(state, name, output))
+        with ending_own_forks():
+            for name, output in outputs:
+                state = finished("the reducer", reducer(state, name, output))
         digest = values.canonical_digest(state, name="the folded state")
         folded = values.encode(state, name="the folded state") if wants_state else None
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything; it is recorded

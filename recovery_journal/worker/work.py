@@ -15,6 +15,7 @@ from recovery_journal.domain.events import Ending
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.wording import class_of, message_of
 from recovery_journal.process.callables import finished
+from recovery_journal.process.forks import ending_own_forks
 from recovery_journal.store.writes import retry
 from recovery_journal.worker.child import ChildResult, is_draining
 from recovery_journal.worker.outcome import Outcome
@@ -80,8 +81,10 @@ def _finish(function: Function, claim: Claim) -> ChildResult:
 
 
 def _call(function: Function, claim: Claim) -> Any:  # noqa: ANN401 - whatever the user returns
-    answer = function(claim)
-    return finished("the function", asyncio.run(_await(answer)) if isawaitable(answer) else answer)
+    with ending_own_forks():
+        answer = function(claim)
+        answer = asyncio.run(_await(answer)) if isawaitable(answer) else answer
+    return finished("the function", answer)
 
 
 async def _await(answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - likewise
