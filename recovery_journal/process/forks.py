@@ -38,17 +38,17 @@ class ForkedChild:
     do nothing else: its parent ends it.
     """
 
-    def __init__(self, live: Life) -> None:
+    def __init__(self, live: Life, *, dies_with_parent: bool = True) -> None:
         """Raises `OSError` where no more processes are available."""
         self.link, theirs = Pipe(duplex=True)
         try:
-            self.pid = self._fork(live, theirs)
+            self.pid = self._fork(live, theirs, dies_with_parent=dies_with_parent)
         except OSError:
             self.link.close()
             raise
         finally:
             theirs.close()
-        self._pidfd = _pidfd(self.pid)
+        self._pidfd = pidfd(self.pid)
         self._status: int | None = None
         self._is_gone = False
 
@@ -96,8 +96,8 @@ class ForkedChild:
                 os.close(self._pidfd)
                 self._pidfd = None
 
-    def _fork(self, live: Life, link: Connection) -> int:
-        parent_id = os.getpid()
+    def _fork(self, live: Life, link: Connection, *, dies_with_parent: bool) -> int:
+        parent_id = os.getpid() if dies_with_parent else None
         flush_output()
         # A signal between the fork and the child's own handlers would run the parent's handlers in
         # the child.
@@ -128,7 +128,7 @@ class ForkedChild:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def _pidfd(pid: int) -> int | None:
+def pidfd(pid: int) -> int | None:
     """A file that becomes readable when the process ends, where the system has such."""
     try:
         return os.pidfd_open(pid)
@@ -137,24 +137,34 @@ def _pidfd(pid: int) -> int | None:
 
 
 def _begin(
-    live: Life, link: Connection, parent_id: int, mask: set[int | signal.Signals]
+    live: Life, link: Connection, parent_id: int | None, mask: set[int | signal.Signals]
 ) -> NoReturn:
-    code = RAISED
-    try:
+    def begin() -> int:
         os.setpgid(0, 0)
         note_signals()
         forgive_output()
-        _die_with_parent(parent_id)
+        if parent_id is not None:
+            die_with(parent_id)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = live(link)
-    except BaseException:  # noqa: BLE001 - nothing may escape from a fork into the parent's code
+        return live(link)
+
+    live_and_leave(begin)
+
+
+def live_and_leave(live: Callable[[], int]) -> NoReturn:
+    """In a fork: end this process with the code that its life returns. Nothing of it escapes into
+    the code of its parent."""
+    code = RAISED
+    try:
+        code = live()
+    except BaseException:  # noqa: BLE001
         traceback.print_exc(file=sys.stderr)
     finally:
         flush_output()
         os._exit(code)
 
 
-def _die_with_parent(parent_id: int) -> None:
+def die_with(parent_id: int) -> None:
     """Where the kernel supports it, make it end this process with its parent: otherwise this
     process would continue to renew a dead worker's lease by its writes. Elsewhere the child has to
     notice by itself."""
@@ -187,22 +197,6 @@ def _leave(error: BaseException | None) -> NoReturn:
         traceback.print_exception(error, file=sys.stderr)
     flush_output()
     os._exit(code)
-
-
-def reap_orphans(limit_s: float = 0.0) -> None:
-    """Where this process is the first of its container, take the status of ended processes that the
-    kernel has made its children; no other process can. Wait up to a limit for those that are about
-    to end."""
-    if os.getpid() != 1:
-        return
-    deadline = time.monotonic() + limit_s
-    with suppress(ChildProcessError):  # there are none
-        while True:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-            if not pid and time.monotonic() >= deadline:
-                return
-            if not pid:
-                time.sleep(POLL_S)
 
 
 class Inherited(Protocol):

@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Final
 
 from recovery_journal.domain.errors import LeaseLost
+from recovery_journal.process.elapsed import elapsed_s
 from recovery_journal.store.lease import Lease
 from recovery_journal.store.writes import Renewal
-from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.session_lock import SessionLock
 from recovery_journal.worker.wake_event import WakeEvent
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from recovery_journal.domain.errors import LeaseLost, RecoveryJournalError, Retry
 from recovery_journal.domain.lease import LossReason
+from recovery_journal.process.elapsed import elapsed_s
 from recovery_journal.worker.child import Child
-from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.keeper import Cause, Keeper
 from recovery_journal.worker.outcome import Notice, NoticeKind, NoticeObserver, Outcome
 from recovery_journal.worker.session_lock import SessionLock
@@ -110,6 +110,7 @@ class Supervision:
     def _watch(self, child: Child, keeper: Keeper, lease: Lease) -> Cause:
         """Wait until the child is gone, or has to be killed."""
         drained_at: float | None = None
+        is_done = False
         while True:
             is_gone = child.is_gone_within(TICK_S)
             # Checked first: this process may have been suspended for longer than the lease held.
@@ -117,6 +118,9 @@ class Supervision:
                 return Cause.RUN_OUT
             if is_gone:
                 return Cause.GONE
+            if child.has_result and not is_done:
+                is_done = True
+                child.extend(elapsed_s() + self._drain_s)
             self._report_all(keeper, lease)
             if keeper.verdict is Cause.STALLED:
                 return Cause.STALLED
@@ -144,7 +148,7 @@ class Supervision:
         if result is None or result.outcome is Outcome.LOST:
             return self._ending(lease) or Outcome.LOST
         if result.outcome is Outcome.FENCED:
-            return self._give_up(lease, Cause.RUN_OUT, deadline, "the child's own clock")
+            return self._give_up(lease, Cause.RUN_OUT, deadline, "its guardian's clock")
         if result.outcome is Outcome.INTERRUPTED:
             cause = Cause.DRAINED if self._stop.is_set() else Cause.INTERRUPTED
             return self._give_up(lease, cause, deadline, result.error_class)

@@ -14,7 +14,6 @@ from uuid import uuid4
 from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
 from recovery_journal.process.back_off import LONGEST_OUTAGE_PAUSE_S, BackOff
-from recovery_journal.process.forks import reap_orphans
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.worker.outcome import Notice, NoticeKind, NoticeObserver, Outcome
 from recovery_journal.worker.session_lock import SessionLock
@@ -34,7 +33,6 @@ SHORTEST_HINT_PAUSE_S: Final = 0.02
 LONGEST_HINT_PAUSE_S: Final = 0.25
 DRAIN_S: Final = 10.0
 FAILURE_LIMIT: Final = 10
-ORPHANS_S: Final = 0.5
 
 _log = logging.getLogger("recovery_journal.worker.worker")
 
@@ -63,8 +61,6 @@ class Worker:
     `shortest_pause_s` to `longest_pause_s`. The default of the latter is 2 s, or 0.5 s where the
     worker cannot receive notifications that attempts have become ready; it receives them on the
     connection of its session lock.
-
-    As the first process of a container it also reaps the processes that its functions leave behind.
 
     Do nothing else in the process of a worker: it forks, and a fork of a process with other threads
     inherits the locks that they held. A worker that was stopped stays stopped.
@@ -151,7 +147,6 @@ class Worker:
         pause = _Pause(self._stop, self._session_lock, self._shortest_pause_s)
         with self._running():
             while not self._stop.is_set() and ended.total() != max_attempts:
-                reap_orphans()
                 self._session_lock.take()
                 self._session_lock.settle()
                 self._session_lock.listen_again()
@@ -224,7 +219,6 @@ class Worker:
                 yield
             finally:
                 self._session_lock.close()
-                reap_orphans(ORPHANS_S)
 
     def _run(self, claim: Claim) -> Outcome:
         return self._supervision.run(claim, self._function(claim.lease.terms.kind))

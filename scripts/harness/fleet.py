@@ -121,7 +121,7 @@ class Member:
 
     def _children(self) -> list[int]:
         try:
-            return [it.pid for it in psutil.Process(self._process.pid).children()]
+            return [it.pid for it in psutil.Process(self._process.pid).children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 

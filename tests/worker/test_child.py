@@ -13,10 +13,9 @@ from typing import NoReturn
 
 import pytest
 
+from recovery_journal.process.elapsed import elapsed_s
 from recovery_journal.process.signals import SIGNALS, has_noted_a_signal
-from recovery_journal.worker import child as child_module
 from recovery_journal.worker.child import Child, ChildResult, ExitCode
-from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Outcome
 from tests.worker.functions import LIMIT_S, is_gone, mark, until
 
@@ -168,15 +167,6 @@ def test_a_child_is_forked_where_nothing_can_be_printed(monkeypatch: pytest.Monk
         assert child.result() == DONE
 
 
-def test_somebody_else_may_have_taken_the_status() -> None:
-    with child_of(lambda: DONE) as child:
-        os.waitpid(child.pid, 0)
-
-        assert child.is_gone_within(LIMIT_S)
-        assert child.death == "child ended, and another part of the program took its status"
-        assert child.result() == DONE
-
-
 def test_without_pidfds_the_end_is_noticed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
 
@@ -187,26 +177,11 @@ def test_without_pidfds_the_end_is_noticed_as_well(monkeypatch: pytest.MonkeyPat
         assert child.death == "child left with code 0"
 
 
-@pytest.mark.parametrize(
-    "has_prctl",
-    [
-        pytest.param(
-            True,
-            id="by the kernel",
-            marks=pytest.mark.skipif(
-                not sys.platform.startswith("linux"), reason="only Linux has PR_SET_PDEATHSIG"
-            ),
-        ),
-        pytest.param(False, id="by its own watch"),
-    ],
-)
+@pytest.mark.parametrize("platform", [sys.platform, "another"])
 def test_a_child_dies_with_its_parent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_prctl: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
-    if has_prctl:
-        monkeypatch.setattr(child_module, "watch_parent", lambda *_args: None)
-    else:
-        monkeypatch.setattr(sys, "platform", "another")
+    monkeypatch.setattr(sys, "platform", platform)
 
     def work() -> ChildResult:
         mark(tmp_path / "child", str(os.getpid()))

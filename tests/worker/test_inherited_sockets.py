@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import recovery_journal as rj
+from recovery_journal.process.elapsed import elapsed_s
 from recovery_journal.read_models.rebuild.processes import side_by_side
 from recovery_journal.worker.child import Child, ChildResult
-from recovery_journal.worker.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Outcome
 from recovery_journal.worker.session_lock import SessionLock
 

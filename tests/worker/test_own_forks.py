@@ -36,7 +36,7 @@ every_end = pytest.mark.parametrize("end", [return_it, raise_an_error, exit_well
 
 
 def forking(end: Callable[[], str], *, waits: bool) -> str:
-    """What the process itself says; its fork comes to the given end."""
+    """The value of the process itself; its fork ends in the given way."""
     pid = os.fork()
     if pid == 0:
         return end()

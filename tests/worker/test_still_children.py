@@ -47,10 +47,8 @@ def test_a_child_whose_worker_stands_still_is_gone_after_a_ttl(desk: Desk, still
     worker.signal(signal.SIGSTOP)
     if still == "both":
         os.kill(child_id, signal.SIGSTOP)
-        time.sleep(STILL_S)
-        os.kill(child_id, signal.SIGCONT)
 
-    until(lambda: is_gone(child_id), "the child to end by itself")
+    until(lambda: is_gone(child_id), "its guardian to end the child")
     worker.signal(signal.SIGCONT)
     desk.let_go()
     assert worker.until_ended(1)[0] is Outcome.FENCED

@@ -17,7 +17,7 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Stage
-from recovery_journal.worker.elapsed import elapsed_s
+from recovery_journal.process.elapsed import elapsed_s
 from recovery_journal.worker.outcome import Notice, NoticeKind, Outcome
 from tests.rules.scenes import said_last
 from tests.worker.desk import TTL_S, Desk, ttl, worker_of
