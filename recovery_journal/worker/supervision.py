@@ -110,7 +110,6 @@ class Supervision:
     def _watch(self, child: Child, keeper: Keeper, lease: Lease) -> Cause:
         """Wait until the child is gone, or has to be killed."""
         drained_at: float | None = None
-        is_done = False
         while True:
             is_gone = child.is_gone_within(TICK_S)
             # Checked first: this process may have been suspended for longer than the lease held.
@@ -118,9 +117,11 @@ class Supervision:
                 return Cause.RUN_OUT
             if is_gone:
                 return Cause.GONE
-            if child.has_result and not is_done:
-                is_done = True
+            if child.has_result:
+                keeper.stop()  # a heartbeat now would be refused, and the refusal recorded
                 child.extend(elapsed_s() + self._drain_s)
+                child.is_gone_within(self._drain_s)
+                return Cause.GONE
             self._report_all(keeper, lease)
             if keeper.verdict is Cause.STALLED:
                 return Cause.STALLED

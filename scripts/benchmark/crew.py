@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import psutil
+
 import recovery_journal as rj
 from scripts.benchmark.measuring import drop_schema, one_row, wait_until
 from scripts.harness.fleet import Fleet, Member
@@ -80,7 +82,9 @@ class Crew:
 
     def _note(self, claim: rj.Claim) -> None:
         """The function that workers run: it notes when and by which process it was called."""
-        called = (claim.lease.attempt_id, os.getppid(), time.time())
+        called_at = time.time()
+        worker_id = psutil.Process(os.getppid()).ppid()  # behind the guardian
+        called = (claim.lease.attempt_id, worker_id, called_at)
         with self._calls_file.open("ab", buffering=0) as file:
             file.write(json.dumps(called).encode() + b"\n")
         is_first = claim.context is not None and claim.context.recovery_no == 1

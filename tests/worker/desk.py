@@ -48,6 +48,10 @@ class WorkerProgram:
     def outcomes(self) -> list[Outcome | None]:
         return [notice.outcome for notice in self.notices if notice.kind is NoticeKind.ENDED]
 
+    @property
+    def is_draining(self) -> bool:
+        return any(notice.kind is NoticeKind.DRAINING for notice in self.notices)
+
     def signal_all(self, number: signal.Signals) -> None:
         """As a service manager does: to the worker, its child and what that has started."""
         worker = psutil.Process(self.process.pid)

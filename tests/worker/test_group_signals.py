@@ -25,7 +25,7 @@ def test_a_function_may_end_while_all_processes_were_asked_to(
     desk.child_id()
 
     worker.signal_all(number)
-    until(lambda: worker.notices[-1].kind is NoticeKind.DRAINING, "the drain")
+    until(lambda: worker.is_draining, "the drain")
     desk.let_go()
 
     assert worker.exit_code() == 0
@@ -70,7 +70,7 @@ def test_a_function_that_raises_in_a_drain_is_handed_back(desk: Desk) -> None:
     desk.child_id()
 
     worker.signal(signal.SIGTERM)
-    until(lambda: worker.notices[-1].kind is NoticeKind.DRAINING, "the drain")
+    until(lambda: worker.is_draining, "the drain")
     desk.let_go()
 
     assert worker.exit_code() == 0

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -166,6 +167,8 @@ def test_a_fork_of_the_function_that_outlives_the_worker_does_not_hide_its_death
     worker, child_id = at_work(desk, "hold_with_a_daemon")
     forked_id = int((desk.folder / "forked").read_text())
 
+    worker.signal(signal.SIGSTOP)
+    psutil.Process(psutil.Process(child_id).ppid()).kill()  # its guardian would end the fork
     worker.signal(signal.SIGKILL)
     desk.sweep_until_lost("a-1")
 
@@ -258,7 +261,7 @@ def test_a_worker_that_is_asked_to_end_leaves_nothing_to_be_missed(desk: Desk) -
     worker, _ = at_work(desk)
 
     worker.signal(signal.SIGTERM)
-    until(lambda: worker.notices[-1].kind is NoticeKind.DRAINING, "the drain")
+    until(lambda: worker.is_draining, "the drain")
     desk.let_go()
 
     assert worker.exit_code() == 0

@@ -129,7 +129,7 @@ def test_sigterm_lets_the_child_end(desk: Desk) -> None:
     desk.child_id()
 
     worker.signal(signal.SIGTERM)
-    until(lambda: worker.notices[-1].kind is NoticeKind.DRAINING, "the drain")
+    until(lambda: worker.is_draining, "the drain")
     desk.let_go()
 
     assert worker.exit_code() == 0
