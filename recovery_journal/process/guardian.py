@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import msgspec
+import psutil
 from msgspec import Struct
 
 from recovery_journal.process.elapsed import elapsed_s
@@ -41,6 +42,7 @@ PR_SET_CHILD_SUBREAPER: Final = 36  # of linux/prctl.h
 START_LIMIT_S: Final = 10.0
 END_LIMIT_S: Final = 5.0
 PAUSE_S: Final = 0.001
+GO: Final = b"go"
 
 
 class Started(Struct, frozen=True, tag=True):
@@ -85,6 +87,9 @@ class GuardedChild:
             theirs.close()
         self._ended: Ended | None = None
         self.pid = self._started()
+        with suppress(OSError):  # it is gone already
+            self.link.send_bytes(GO)
+        self._pidfd = pidfd(self.pid)
         os.set_blocking(self._guardian.link.fileno(), False)
 
     def extend(self, deadline: float) -> None:
@@ -99,8 +104,11 @@ class GuardedChild:
         """Kill it and all that it has started, stopped or not; return once that is gone."""
         if self._guardian.is_gone_within(0):
             return
+        if self._pidfd is not None:  # at once, whatever its guardian does
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._order(Kill())
-        if not self._guardian.is_gone_within(END_LIMIT_S):  # it is suspended, or was killed
+        if not self._guardian.is_gone_within(END_LIMIT_S):  # it is suspended
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._guardian.kill()
@@ -113,6 +121,9 @@ class GuardedChild:
         finally:
             self._guardian.close()
             self.link.close()
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
 
     @property
     def exit_code(self) -> int | None:
@@ -158,12 +169,14 @@ def _guard(
     if sys.platform.startswith("linux"):
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guardian_id = os.getpid()
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, none is reaped
     try:
         child_id = os.fork()
     except OSError as error:
         control.send_bytes(msgspec.msgpack.encode(Started(errno=error.errno or 0)))
         return RAISED
     if child_id == 0:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
         _begin(live, theirs, control, guardian_id)
     theirs.close()
     with suppress(ProcessLookupError, PermissionError):  # the child has done it, or is gone
@@ -187,6 +200,7 @@ def _begin(live: Life, link: Connection, control: Connection, guardian_id: int) 
 def _live(live: Life, link: Connection, guardian_id: int) -> int:
     os.setpgid(0, 0)
     die_with(guardian_id)
+    link.recv_bytes()  # its parent knows it: only then may its work begin
     return live(link)
 
 
@@ -213,7 +227,8 @@ def _watch(child_id: int, control: Connection, deadline: float) -> bool:
 
 
 def _has_ended(child_id: int) -> bool:
-    return os.waitid(os.P_PID, child_id, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    """Whether it has ended; it is not reaped, so that its number stays its own."""
+    return bool(psutil.Process(child_id).status() == psutil.STATUS_ZOMBIE)
 
 
 def _end_all(child_id: int) -> int:

@@ -167,6 +167,18 @@ def test_a_child_is_forked_where_nothing_can_be_printed(monkeypatch: pytest.Monk
         assert child.result() == DONE
 
 
+def test_a_program_that_ignores_the_end_of_children_learns_how_they_ended() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with child_of(lambda: DONE) as child:
+            assert child.is_gone_within(LIMIT_S)
+
+            assert child.death == "child left with code 0"
+            assert child.result() == DONE
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_without_pidfds_the_end_is_noticed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
 
