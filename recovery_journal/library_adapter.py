@@ -43,13 +43,11 @@ from recovery_journal.domain.events import AnyEvent, RecoveryEvent, tag_of
 from recovery_journal.log.mapper import decode, encode
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.back_off import BackOff
+from recovery_journal.process.back_off import FOLLOWING, BackOff
 from recovery_journal.read_models.following.tracking import ProjectionTracking
 
 LAST_VERSION: Final = 2**63 - 1
 PAGE_LIMIT: Final = 500
-SHORTEST_PAUSE_S: Final = 0.002
-LONGEST_PAUSE_S: Final = 0.25
 
 # Rows are inserted, and so numbered, in the order of the arrays.
 INSERT: Final = """
@@ -241,7 +239,7 @@ class PollingSubscription(Subscription[LibraryRecorder]):
 
     def __next__(self) -> Notification:
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
-        back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
+        back_off = BackOff(*FOLLOWING)
         while not self._stopped.is_set():
             if self._waiting:
                 return self._waiting.popleft()
@@ -302,7 +300,7 @@ class LibraryTracking(TrackingRecorder):
         WaitInterruptedError as soon as `interrupt` is set.
         """
         deadline = time.monotonic() + timeout
-        back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
+        back_off = BackOff(*FOLLOWING)
         interrupt = interrupt or threading.Event()
         while not self.has_tracking_id(application_name, notification_id):
             left_s = deadline - time.monotonic()

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Final
 from recovery_journal import inputs
 from recovery_journal.domain.errors import Retry
 from recovery_journal.monitoring.quarantine_notifier import Hook
-from recovery_journal.process.back_off import LONGEST_OUTAGE_PAUSE_S, BackOff, with_jitter
+from recovery_journal.process.back_off import (
+    LONGEST_OUTAGE_PAUSE_S,
+    LONGEST_PAUSE_S,
+    BackOff,
+    with_jitter,
+)
 from recovery_journal.process.signals import running_beside, stopping_on_signals
 from recovery_journal.recovery.sweep_result import SweepResult
 
 if TYPE_CHECKING:
     from recovery_journal.journal import Journal
 
-SHORTEST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
 REST: Final = 10
 """The pause after a sweep that found nothing is this many times as long as the sweep. So many
 sweepers that scan the leases of a large fleet, on a server with much other load, slow themselves
@@ -68,7 +71,7 @@ class Sweeper:
     def run(self) -> None:
         """Sweep repeatedly. Pauses grow while there is nothing to do, up to 1 s, and while the
         server cannot be reached, up to 5 s."""
-        back_off = BackOff(SHORTEST_PAUSE_S, self._longest_pause_s)
+        back_off = BackOff(longest_s=self._longest_pause_s)
         with stopping_on_signals(self._stop), self._notifying():
             while not self._stop.is_set():
                 begun = time.monotonic()

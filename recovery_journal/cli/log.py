@@ -24,7 +24,6 @@ from recovery_journal.process.signals import stopping_on_signals
 SHOWN_AT_FIRST: Final = 20
 PAGE_EVENTS: Final = 1_000
 LONGEST_WINDOW: Final = 10_000
-SHORTEST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 0.5
 OUTAGE_PAUSE_S: Final = 2.0
 NAME_WIDTH: Final = 16
@@ -105,7 +104,7 @@ def _follow(
 ) -> int:
     """Show new events as they settle, until stopped. A problem with the server is reported and
     waited out. Return the position of the last event."""
-    back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
+    back_off = BackOff(longest_s=LONGEST_PAUSE_S)
     try:
         while not stop.is_set():
             entries = journal.log(after=position, limit=PAGE_EVENTS)

@@ -19,12 +19,10 @@ from recovery_journal.domain.errors import ReadOnlyServer, TailLost
 from recovery_journal.log.numbers import Skipped, skipped_positions
 from recovery_journal.log.rows import COLUMNS, Row, decode_rows
 from recovery_journal.postgres.database import Database, one
-from recovery_journal.process.back_off import BackOff
+from recovery_journal.process.back_off import BRIEF, BackOff
 from recovery_journal.projections.projection import Record
 
 GAP_WAIT_S: Final = 0.25
-SHORTEST_PAUSE_S: Final = 0.001
-LONGEST_PAUSE_S: Final = 0.02
 CONTIGUOUS_LIMIT: Final = 10_000
 LAST_POSITION: Final = 2**63 - 1
 
@@ -158,7 +156,7 @@ class SettledReader:
 
     def _settled_rows(self, wanted: dict[str, Any]) -> list[Row]:
         give_up_at = time.monotonic() + self._gap_wait_s
-        back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
+        back_off = BackOff(*BRIEF)
         while True:
             # Before the page's snapshot: what was settled by then is in the page.
             mark = self._mark

@@ -5,6 +5,14 @@ from typing import Final
 
 SHORTEST_SHARE: Final = 0.75
 
+SHORTEST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+
+BRIEF: Final = (0.001, 0.02)
+"""Shortest and longest pause of waits that mostly last some milliseconds."""
+FOLLOWING: Final = (0.01, 0.25)
+"""Those of loops that follow the log."""
+
 LONGEST_OUTAGE_PAUSE_S: Final = 5.0
 """The longest pause of a loop whose server cannot be reached."""
 
@@ -15,7 +23,9 @@ class BackOff:
     Call `reset` whenever there was something to do.
     """
 
-    def __init__(self, shortest_s: float, longest_s: float) -> None:
+    def __init__(
+        self, shortest_s: float = SHORTEST_PAUSE_S, longest_s: float = LONGEST_PAUSE_S
+    ) -> None:
         self._shortest_s = self._next_s = shortest_s
         self._longest_s = longest_s
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from msgspec import UNSET, Struct, UnsetType
@@ -38,9 +38,6 @@ from recovery_journal.process.identity import actor
 from recovery_journal.store.lease_row import LeaseRow, read_lease
 from recovery_journal.store.ledger import Ledger
 from recovery_journal.values.payload import Payload
-
-SHORTEST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
 
 HELD = """
 attempt_id = %(attempt_id)s
@@ -292,7 +289,7 @@ def retry(call: Callable[[], Answer], *, patience_s: float = 0.0) -> Answer:
         if not patience_s:
             raise
     deadline = time.monotonic() + patience_s
-    back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
+    back_off = BackOff()
     while True:
         try:
             return call()

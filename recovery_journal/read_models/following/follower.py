@@ -24,7 +24,7 @@ from recovery_journal.domain.events import tag_of
 from recovery_journal.domain.ranges import require_kind
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database
-from recovery_journal.process.back_off import LONGEST_OUTAGE_PAUSE_S, BackOff
+from recovery_journal.process.back_off import FOLLOWING, LONGEST_OUTAGE_PAUSE_S, BackOff
 from recovery_journal.process.signals import stopping_on_signals
 from recovery_journal.projections.catalog import BUILT_IN
 from recovery_journal.projections.projection import Projection, Record
@@ -40,8 +40,7 @@ from recovery_journal.read_models.tables.projection_table import table_of
 # row once, and not after each of them. This many events take about 80 MB.
 BATCH_EVENTS: Final = 30_000
 LARGEST_BATCH_EVENTS: Final = 1_000_000
-SHORTEST_PAUSE_S: Final = 0.01
-LONGEST_PAUSE_S: Final = 0.25
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = FOLLOWING
 
 # The errors of a projection's own rows: values that a column cannot hold, or rows that are not of
 # the projection's present type.

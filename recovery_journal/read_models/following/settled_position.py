@@ -5,11 +5,9 @@ from typing import Final
 
 from recovery_journal.log.reader import SettledReader
 from recovery_journal.postgres.database import Database, one
-from recovery_journal.process.back_off import BackOff
+from recovery_journal.process.back_off import BRIEF, BackOff
 
 SETTLING_S: Final = 0.25
-SHORTEST_PAUSE_S: Final = 0.001
-LONGEST_PAUSE_S: Final = 0.01
 
 # Where events were lost, a projection may have followed a log that was longer than this one.
 FOLLOWED: Final = """
@@ -40,7 +38,7 @@ class SettledPosition:
     def reach(self, needed: int) -> int:
         """The settled position, after a short wait for writers at or below `needed`."""
         deadline = time.monotonic() + SETTLING_S
-        back_off = BackOff(SHORTEST_PAUSE_S, LONGEST_PAUSE_S)
+        back_off = BackOff(*BRIEF)
         while (settled := self.now()) < needed and time.monotonic() < deadline:
             time.sleep(back_off.pause_s())
         return settled

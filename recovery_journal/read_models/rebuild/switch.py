@@ -27,8 +27,6 @@ CATCH_UP_EVENTS: Final = 1_000
 LEFT_FOR_SWITCH: Final = 200
 CATCH_UP_LIMIT_S: Final = 600.0
 SWITCH_LIMIT_S: Final = 60.0
-FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
 
 # A session that requests the table while the switch waits for the lock waits behind it, and
 # continues to wait while the switch holds it: the two together stay below 100 ms.
@@ -98,7 +96,7 @@ class Switch:
         where a view depends on the old table; the old rows serve on.
         """
         began = time.monotonic()
-        back_off = BackOff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        back_off = BackOff()
         patience = 1
         while True:
             try:
