@@ -74,6 +74,7 @@ class Lease:
         self._progress = terms.progress
         self._is_confirmed = terms.is_confirmed
         self._announced: str | None = None
+        self._patience_s = 0.0
         self._writes = writes
         self._endings = endings
         self._runs = runs
@@ -146,7 +147,7 @@ class Lease:
         """From now on, try run steps and checkpoints for one TTL, with pauses, while the server is
         away or refuses them for now, as in a restart. Each is written once all the same. A worker
         does this in the child that runs the function."""
-        self._writes.patience_s = self.ttl_s
+        self._patience_s = self.ttl_s
 
     def begin_step(self, name: str) -> str:
         """Announce the next run step before its effect; returns the effect's stable key.
@@ -246,6 +247,7 @@ class Lease:
             worker_id=self.worker_id,
             fence=self.fence,
             is_confirmed=self._is_confirmed,
+            patience_s=self._patience_s,
         )
 
     def _advance(

@@ -127,13 +127,19 @@ Answer = TypeVar("Answer")
 
 
 class Held(Struct, frozen=True, kw_only=True):
-    """The lease under which a write is made."""
+    """The lease under which a write is made.
+
+    With `patience_s`, run steps and checkpoints are tried for that long while the server is away or
+    refuses them for now. A write whose reply was lost is recognized by ordinal, chain and epoch, so
+    each happens once.
+    """
 
     attempt_id: str
     run_id: str
     worker_id: str
     fence: Fence
     is_confirmed: bool
+    patience_s: float = 0.0
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -155,17 +161,11 @@ class Renewal(Struct, frozen=True, kw_only=True):
 
 
 class LeaseWrites:
-    """The writes of a worker during its work. A write whose fence is void raises `LeaseLost`.
-
-    With `patience_s`, run steps and checkpoints are tried for that long while the server is away or
-    refuses them for now. A write whose reply was lost is recognized by ordinal, chain and epoch, so
-    each happens once.
-    """
+    """The writes of a worker during its work. A write whose fence is void raises `LeaseLost`."""
 
     def __init__(self, database: Database, ledger: Ledger) -> None:
         self._database = database
         self._ledger = ledger
-        self.patience_s = 0.0
 
     def heartbeat(self, held: Held, session_lock: int | UnsetType | None = UNSET) -> Renewal:
         """Renew the lease, and declare the session lock whose end is its worker's death."""
@@ -182,7 +182,7 @@ class LeaseWrites:
     def announce(self, held: Held, *, ordinal: int, name: str) -> None:
         """Announce that a run step is about to have its effect."""
         values = {**held.parameters, "ordinal": ordinal, "name": name}
-        if retry(partial(self._execute, ANNOUNCE, values), patience_s=self.patience_s) is None:
+        if retry(partial(self._execute, ANNOUNCE, values), patience_s=held.patience_s) is None:
             self._explain(held, WriteKind.ANNOUNCEMENT, f"announce run step {ordinal}")
 
     def record(
@@ -224,7 +224,7 @@ class LeaseWrites:
         """One statement; the first under a fence in one transaction with its `Confirmed`."""
         if held.is_confirmed:
             call = partial(self._execute, statement, values)
-            return retry(call, patience_s=self.patience_s) is not None
+            return retry(call, patience_s=held.patience_s) is not None
 
         def confirming() -> bool:
             with self._database.transaction() as cursor:
@@ -239,7 +239,7 @@ class LeaseWrites:
                 )
             return True
 
-        return retry(confirming, patience_s=self.patience_s)
+        return retry(confirming, patience_s=held.patience_s)
 
     def _execute(self, statement: str, values: dict[str, Any]) -> DictRow | None:
         with self._database.cursor() as cursor:
@@ -261,12 +261,12 @@ class LeaseWrites:
         It was done before where a reply was lost: the same content is stored under this lease's
         epoch.
         """
-        row = retry(partial(self._read, held.attempt_id), patience_s=self.patience_s)
+        row = retry(partial(self._read, held.attempt_id), patience_s=held.patience_s)
         if row is None or not row.is_held_under(held.fence):
             raise refusal(self._database, self._ledger, held, write)
         if done is not None:
             question, values, digest = done
-            found = retry(partial(self._execute, question, values), patience_s=self.patience_s)
+            found = retry(partial(self._execute, question, values), patience_s=held.patience_s)
             if found and (found["digest"], found["epoch"]) == (digest, held.fence.epoch):
                 return
         raise StepOutOfOrder(

@@ -78,7 +78,7 @@ TIMES = (
 )
 OTHERS: tuple[Any, ...] = (
     *(None, b"", b"a\0", bytearray(b"a"), memoryview(b"a"), object, object(), Mute(), MuteError()),
-    *(len, print, NotImplemented, ..., range(3), slice(1), Path("a\0b"), Path("/proc/1/nowhere")),
+    *(repr, print, NotImplemented, ..., range(3), slice(1), Path("a\0b"), Path("/proc/1/nowhere")),
     *([], (), {}, set(), frozenset({1}), ["a"], ("a", 1), {"a": 1}, {1: "a"}, {None: object()}),
     *([None], ["\0"], ["a"] * 10_001, cyclic(), deep(2_000), Exception("\0"), KeyboardInterrupt),
 )

@@ -216,6 +216,7 @@ ATTACKS: Final[Mapping[str, Attack]] = {
     "Lease.give_up": _on_lease("give_up"),
     "Lease.hand_back": _on_lease("hand_back"),
     "Lease.heartbeat": _on_lease("heartbeat"),
+    "Lease.keep_trying": _on_lease("keep_trying"),
     "Lease.own_ending": _on_lease("own_ending"),
     "Lease.record_step": _on_lease("record_step"),
     "Lease.wait": _on_lease("wait"),

@@ -91,9 +91,11 @@ def hold(claim: Claim) -> str:
 def hold_with_a_tool(claim: Claim) -> str:
     """Wait for a program that ends once it is let go."""
     folder = Path(claim.input)
-    mark(folder / "started", str(os.getpid()))
     script = "while [ ! -e go ]; do sleep 0.02; done"
-    subprocess.run(["sh", "-c", script], cwd=folder, check=True)
+    tool = subprocess.Popen(["sh", "-c", script], cwd=folder)
+    mark(folder / "started", str(os.getpid()))
+    if tool.wait():
+        raise subprocess.CalledProcessError(tool.returncode, script)
     return "held"
 
 
