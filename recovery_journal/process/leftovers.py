@@ -11,7 +11,7 @@ import logging
 import threading
 import weakref
 from contextlib import suppress
-from multiprocessing import util
+from multiprocessing import process, util
 from typing import Any, Final
 
 BUFFERED: Final = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
@@ -20,6 +20,7 @@ _finalize: Final[Any] = weakref.finalize
 _atexit: Final[Any] = atexit
 _threading: Final[Any] = threading
 _util: Final[Any] = util
+_process: Final[Any] = process
 
 
 def leave_to_parent() -> None:
@@ -29,6 +30,7 @@ def leave_to_parent() -> None:
     _finalize._registry.clear()  # noqa: SLF001
     _finalize._registered_with_atexit = False  # noqa: SLF001
     _util._finalizer_registry.clear()  # noqa: SLF001
+    _process._children = set()  # noqa: SLF001
     atexit.register(_util._exit_function)  # noqa: SLF001
     gc.freeze()  # what exists by now is not among the objects below
 

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -155,6 +156,22 @@ def parents(tmp_path: Path) -> Iterator[Path]:
     atexit.unregister(handler)
     util.Finalize.cancel(finalizer)
     kept.cleanup()
+
+
+def test_a_daemon_process_of_its_parent_is_left_alone(desk: Desk) -> None:
+    desk.make_ready("a-1", "leave")
+    parents = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    parents.daemon = True
+    parents.start()
+
+    try:
+        ended = worker_of(desk, {"leave": leaving(an_exit_handler)}).run(max_attempts=1)
+
+        assert dict(ended) == {Outcome.COMPLETED: 1}
+        assert parents.is_alive()
+    finally:
+        parents.kill()
+        parents.join()
 
 
 def test_nothing_of_its_parent_is_done_by_a_child(desk: Desk, parents: Path) -> None:
