@@ -151,8 +151,13 @@ def parents(tmp_path: Path) -> Iterator[Path]:
     kept = tempfile.TemporaryDirectory(dir=tmp_path, prefix="kept")
     file = (tmp_path / "buffered").open("w")
     file.write("once")
+    log = logging.FileHandler(tmp_path / "log")
+    memory = MemoryHandler(100, target=log)
+    memory.emit(logging.makeLogRecord({"msg": "once", "levelno": logging.INFO}))
     yield tmp_path
     file.close()
+    memory.buffer.clear()
+    log.close()
     atexit.unregister(handler)
     util.Finalize.cancel(finalizer)
     kept.cleanup()
@@ -183,4 +188,5 @@ def test_nothing_of_its_parent_is_done_by_a_child(desk: Desk, parents: Path) -> 
     assert not (parents / "atexit").exists()
     assert not (parents / "finalizer").exists()
     assert (parents / "buffered").read_text() == ""
+    assert (parents / "log").read_text() == ""
     assert len(list(parents.glob("kept*"))) == 1
