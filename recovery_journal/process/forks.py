@@ -48,7 +48,7 @@ class ForkedChild:
             raise
         finally:
             theirs.close()
-        self._pidfd = pidfd(self.pid)
+        self.pidfd = pidfd(self.pid)
         self._status: int | None = None
         self._is_gone = False
 
@@ -57,10 +57,10 @@ class ForkedChild:
         deadline = time.monotonic() + limit_s
         while not self._is_gone:
             left_s = max(deadline - time.monotonic(), 0)
-            if self._pidfd is None:
+            if self.pidfd is None:
                 time.sleep(min(left_s, POLL_S))
                 self._is_gone = self._took_status(os.WNOHANG)
-            elif wait([self._pidfd], left_s):
+            elif wait([self.pidfd], left_s):
                 # Until it is reaped its number is its own, so the signal cannot reach another
                 # group.
                 self._kill_group()
@@ -92,9 +92,9 @@ class ForkedChild:
             self.kill()
         finally:
             self.link.close()
-            if self._pidfd is not None:
-                os.close(self._pidfd)
-                self._pidfd = None
+            if self.pidfd is not None:
+                os.close(self.pidfd)
+                self.pidfd = None
 
     def _fork(self, live: Life, link: Connection, *, dies_with_parent: bool) -> int:
         parent_id = os.getpid() if dies_with_parent else None

@@ -96,6 +96,16 @@ class GuardedChild:
         """Extend its deadline to this time, by `elapsed_s`'s clock. Callable from any thread."""
         self._order(Extend(deadline))
 
+    def is_done_within(self, limit_s: float) -> bool:
+        """Wait, up to a limit, for its word or its end. What it has forked may keep its link open
+        beyond that."""
+        if self.is_gone_within(0):
+            return True
+        files: list[Connection | int] = [self.link]
+        if self._guardian.pidfd is not None:
+            files.append(self._guardian.pidfd)
+        return bool(wait(files, limit_s))
+
     def is_gone_within(self, limit_s: float) -> bool:
         """Wait, up to a limit, for the end of it and of all that it has started."""
         return self._guardian.is_gone_within(limit_s)

@@ -65,15 +65,6 @@ class Child(GuardedChild):
         with suppress(OSError):
             self.link.send_bytes(DRAIN)
 
-    @property
-    def has_result(self) -> bool:
-        """Whether its work is done. It may still do what that has left to the end of the
-        process."""
-        try:
-            return bool(self.link.poll(0))
-        except OSError:
-            return False
-
     def result(self) -> ChildResult | None:
         """The child's result, if any. Call this only once the child is gone."""
         try:

@@ -111,13 +111,11 @@ class Supervision:
         """Wait until the child is gone, or has to be killed."""
         drained_at: float | None = None
         while True:
-            is_gone = child.is_gone_within(TICK_S)
+            is_done = child.is_done_within(TICK_S)
             # Checked first: this process may have been suspended for longer than the lease held.
             if keeper.has_run_out:
                 return Cause.RUN_OUT
-            if is_gone:
-                return Cause.GONE
-            if child.has_result:
+            if is_done:
                 keeper.stop()  # a heartbeat now would be refused, and the refusal recorded
                 child.extend(elapsed_s() + self._drain_s)
                 child.is_gone_within(self._drain_s)

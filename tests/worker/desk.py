@@ -56,7 +56,8 @@ class WorkerProgram:
         """As a service manager does: to the worker, its child and what that has started."""
         worker = psutil.Process(self.process.pid)
         for one in (worker, *worker.children(recursive=True)):
-            one.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                one.send_signal(number)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
