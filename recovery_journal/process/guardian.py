@@ -97,7 +97,7 @@ class GuardedChild:
         self._order(Extend(deadline))
 
     def is_done_within(self, limit_s: float) -> bool:
-        """Wait, up to a limit, for its word or its end. What it has forked may keep its link open
+        """Wait, up to a limit, for its word or its end. Forks of its own may keep its link open
         beyond that."""
         if self.is_gone_within(0):
             return True
