@@ -116,5 +116,7 @@ def _of_member(member: Member, processes: Processes) -> Iterator[Observation | N
     """A member and all its descendants."""
     yield processes.observation(member.pid, member.role, member.name)
     for child in processes.descendants(member.pid):
-        role, name = f"child of a {member.role}", f"child {child.pid} of {member.name}"
+        is_guardian = member.role == Role.WORKER and child.info["ppid"] == member.pid
+        kind = "guardian" if is_guardian else "child"
+        role, name = f"{kind} of a {member.role}", f"{kind} {child.pid} of {member.name}"
         yield processes.observation(child.pid, role, name)
