@@ -18,7 +18,7 @@ def figures_of(output: str) -> dict[str, Any]:
 @pytest.mark.timeout(LIMIT_S + 10)
 def test_a_healthy_fleet_passes_a_short_soak_and_leaves_nothing_behind(server_folder: Path) -> None:
     process = begin(
-        "scripts.soaking", server_folder, "--minutes", "0.2", "--past", "2000", "--json"
+        "scripts.soaking", server_folder, "--minutes", "0.3", "--past", "2000", "--json"
     )
 
     output, said = process.communicate(timeout=LIMIT_S)
@@ -41,7 +41,7 @@ def test_a_healthy_fleet_passes_a_short_soak_and_leaves_nothing_behind(server_fo
 def test_planted_leaks_are_found_where_they_are(server_folder: Path) -> None:
     plants = [it for leak in Leak for it in ("--plant", leak)]
     process = begin(
-        "scripts.soaking", server_folder, "--minutes", "0.15", "--past", "300", "--json", *plants
+        "scripts.soaking", server_folder, "--minutes", "0.3", "--past", "300", "--json", *plants
     )
 
     output, said = process.communicate(timeout=LIMIT_S)
