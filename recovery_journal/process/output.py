@@ -48,6 +48,7 @@ def _has_lost_its_reader(number: int) -> bool:
 def _forgiving(stream: TextIO) -> TextIO:
     try:
         raw = _ForgivingFile(stream.fileno(), "wb", closefd=False)
+        raw.former = stream
     except (AttributeError, OSError, ValueError):  # it is no file, or there is none
         return stream
     return io.TextIOWrapper(
@@ -59,6 +60,10 @@ def _forgiving(stream: TextIO) -> TextIO:
 
 
 class _ForgivingFile(io.FileIO):
+    former: TextIO
+    """The stream in whose place it is. If nothing kept that, it would close their file, and the
+    next file that is opened, such as a connection, would get its number."""
+
     def write(self, data: Any, /) -> int:  # noqa: ANN401 - any buffer
         try:
             return super().write(data) or len(memoryview(data))
