@@ -12,7 +12,6 @@ import threading
 import weakref
 from contextlib import suppress
 from multiprocessing import process, util
-from operator import methodcaller
 from typing import Any, Final
 
 BUFFERED: Final = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
@@ -21,7 +20,6 @@ _finalize: Final[Any] = weakref.finalize
 _atexit: Final[Any] = atexit
 _threading: Final[Any] = threading
 _logging: Final[Any] = logging
-_called: Final = methodcaller("__call__")
 _util: Final[Any] = util
 _process: Final[Any] = process
 
@@ -29,8 +27,8 @@ _process: Final[Any] = process
 def leave_to_parent() -> None:
     """In a forked child, before its work: nothing that exists by now is its own to end."""
     _atexit._clear()  # noqa: SLF001
-    for handler in map(_called, _logging._handlerList):  # noqa: SLF001
-        if isinstance(pending := getattr(handler, "buffer", None), list):
+    for handler in _logging._handlerList:  # noqa: SLF001
+        if isinstance(pending := getattr(handler(), "buffer", None), list):
             pending.clear()  # its parent will write these records
     atexit.register(logging.shutdown)
     _finalize._registry.clear()  # noqa: SLF001

@@ -97,8 +97,8 @@ def _cause(raised: BaseException) -> BaseException:
     if not isinstance(raised, BaseExceptionGroup):
         return raised
     lost, _ = raised.split(LeaseLost)
-    retry, others = raised.split(NO_FAULT)
-    part: BaseException = lost or (raised if others else retry) or raised
+    refused, others = raised.split(NO_FAULT)
+    part: BaseException = lost or (raised if others else refused) or raised
     while part is not raised and isinstance(part, BaseExceptionGroup):
         part = part.exceptions[0]
     return part

@@ -1,34 +1,20 @@
 """A write of a function that meets a restart or a refusal of the server happens, and once."""
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 
-import recovery_journal as rj
 from recovery_journal.domain.events import LeaseExpired
-from recovery_journal.limits import Limits
 from recovery_journal.worker.outcome import Outcome
 from tests.servers import PrivateServer
-from tests.worker.desk import Desk, desk_at
+from tests.worker.desk import Desk
 from tests.worker.functions import until
-
-
-@pytest.fixture
-def beside(private_server: PrivateServer) -> Iterator[Desk]:
-    """A desk at a server that the test may take away."""
-    with (
-        rj.open(private_server.dsn, limits=Limits(grace_s=0.2)) as journal,
-        desk_at(journal, private_server.dsn) as desk,
-    ):
-        yield desk
 
 
 @pytest.mark.parametrize("kind", ["hold_and_record", "hold_and_announce", "hold_and_save"])
 def test_a_write_during_a_restart_is_made_once_by_the_same_lease(
-    beside: Desk, private_server: PrivateServer, kind: str
+    cut_off: Desk, private_server: PrivateServer, kind: str
 ) -> None:
-    desk = beside
+    desk = cut_off
     desk.make_ready("a-1", kind)
     worker = desk.start(ttl_s=30)
     desk.child_id()
@@ -66,9 +52,9 @@ def test_a_write_that_a_lock_is_in_the_way_of_waits_for_it(desk: Desk) -> None:
 
 
 def test_an_outage_longer_than_a_ttl_ends_the_turn_and_counts_nothing(
-    beside: Desk, private_server: PrivateServer
+    cut_off: Desk, private_server: PrivateServer
 ) -> None:
-    desk = beside
+    desk = cut_off
     desk.make_ready("a-1", "hold_and_record")
     worker = desk.start(ttl_s=1)
     desk.child_id()

@@ -2,11 +2,9 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
-import recovery_journal as rj
 from recovery_journal.domain.events import (
     Confirmed,
     Dispatched,
@@ -16,10 +14,9 @@ from recovery_journal.domain.events import (
 )
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.domain.recovery import Stage
-from recovery_journal.limits import Limits
 from recovery_journal.worker.outcome import NoticeKind, Outcome
 from tests.servers import PrivateServer, server_started_at
-from tests.worker.desk import TTL_S, Desk, desk_at
+from tests.worker.desk import TTL_S, Desk
 from tests.worker.functions import is_gone, until
 
 
@@ -164,16 +161,6 @@ def test_a_second_signal_ends_the_worker_at_once(desk: Desk) -> None:
 
     assert worker.exit_code() == -signal.SIGTERM
     until(lambda: is_gone(child_id), "the child to die")
-
-
-@pytest.fixture
-def cut_off(private_server: PrivateServer) -> Iterator[Desk]:
-    """A desk at a server that the test may take away."""
-    with (
-        rj.open(private_server.dsn, limits=Limits(grace_s=0.2)) as journal,
-        desk_at(journal, private_server.dsn) as desk,
-    ):
-        yield desk
 
 
 def test_an_outage_longer_than_the_ttl_kills_the_child_and_is_nobodys_death(
