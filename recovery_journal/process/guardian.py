@@ -86,6 +86,7 @@ class GuardedChild:
         finally:
             theirs.close()
         self._ended: Ended | None = None
+        self._is_heard = False
         self.pid = self._started()
         with suppress(OSError):  # it is gone already
             self.link.send_bytes(GO)
@@ -149,9 +150,14 @@ class GuardedChild:
 
     def _hear(self) -> None:
         """Read the guardian's last word, once it is gone."""
-        if self._ended is None and self._guardian.is_gone_within(0):
-            with suppress(OSError, EOFError):  # it was killed, or this end is closed
-                self._ended = msgspec.msgpack.decode(self._guardian.link.recv_bytes(), type=Ended)
+        if self._is_heard or not self._guardian.is_gone_within(0):
+            return
+        self._is_heard = True
+        try:
+            self._ended = msgspec.msgpack.decode(self._guardian.link.recv_bytes(), type=Ended)
+        except (OSError, EOFError):  # it was killed, so nothing has ended the child's group yet
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _order(self, order: Kill | Extend) -> None:
         with suppress(OSError):  # it is gone, or stopped and reads nothing

@@ -9,7 +9,7 @@ import pytest
 from recovery_journal.domain.events import LeaseExpired
 from recovery_journal.domain.lease import LossReason
 from recovery_journal.worker.outcome import Outcome
-from tests.worker.desk import Desk, WorkerProgram
+from tests.worker.desk import Desk, WorkerProgram, kill_for_good
 from tests.worker.functions import is_gone, until
 
 HOLDING = ["hold_with_a_tool", "hold_with_a_fork", "hold_with_a_daemon"]
@@ -59,12 +59,16 @@ def test_a_killed_guardian_takes_its_child_along_and_the_worker_continues(
     child_id = desk.child_id()
     guardian = psutil.Process(child_id).parent()
     assert guardian is not None
+    started = psutil.Process(child_id).children(recursive=True)
 
     guardian.kill()
     until(lambda: is_gone(child_id), "the end of the child")
     desk.let_go()
 
     assert worker.until_ended(2) == [Outcome.DIED, Outcome.COMPLETED]
+    if kind == "hold_with_a_daemon":  # it has left the group, and nothing else knows of it
+        kill_for_good(started[0].pid)
+    until(lambda: are_gone(started), "the end of what the child had started")
     assert desk.events("a-1", LeaseExpired)[-1].loss is LossReason.REPORTED
 
 
