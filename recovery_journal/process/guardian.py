@@ -4,7 +4,7 @@
       |         deadlines, kill  v  ^  how the child ended
     guardian    one thread, no connection; takes over what the child's processes leave (Linux)
       |         forks, kills
-    child       the user's code; its link to the parent carries what they say to each other
+    child       the user's code; its link to the parent carries messages both ways
 
 The guardian ends the child at its deadline, whatever the child's interpreter does, and whatever its
 parent does; and with its parent, whose end closes the guardian's link. Where the child has ended,
@@ -46,14 +46,14 @@ GO: Final = b"go"
 
 
 class Started(Struct, frozen=True, tag=True):
-    """The guardian's first word: the child's process, or why there is none."""
+    """The guardian's first message: the child's process, or why there is none."""
 
     pid: int = 0
     errno: int = 0
 
 
 class Ended(Struct, frozen=True, tag=True):
-    """The guardian's last word: the child's exit code, and whether its deadline had passed."""
+    """The guardian's last message: the child's exit code, and whether its deadline had passed."""
 
     exit_code: int
     is_overdue: bool
@@ -86,7 +86,7 @@ class GuardedChild:
         finally:
             theirs.close()
         self._ended: Ended | None = None
-        self._is_heard = False
+        self._has_read_ended = False
         self.pid = self._started()
         with suppress(OSError):  # it is gone already
             self.link.send_bytes(GO)
@@ -98,7 +98,7 @@ class GuardedChild:
         self._order(Extend(deadline))
 
     def is_done_within(self, limit_s: float) -> bool:
-        """Wait, up to a limit, for its word or its end. Forks of its own may keep its link open
+        """Wait, up to a limit, for its message or its end. Forks of its own may keep its link open
         beyond that."""
         if self.is_gone_within(0):
             return True
@@ -128,7 +128,7 @@ class GuardedChild:
         """Kill it, if it is alive, and release what the parent has open for it."""
         try:
             self.kill()
-            self._hear()
+            self._read_ended()
         finally:
             self._guardian.close()
             self.link.close()
@@ -139,20 +139,20 @@ class GuardedChild:
     @property
     def exit_code(self) -> int | None:
         """How it ended: a negative number is a signal's. None where that is not known."""
-        self._hear()
+        self._read_ended()
         return None if self._ended is None else self._ended.exit_code
 
     @property
     def is_overdue(self) -> bool:
         """Whether it was ended at its deadline."""
-        self._hear()
+        self._read_ended()
         return self._ended is not None and self._ended.is_overdue
 
-    def _hear(self) -> None:
-        """Read the guardian's last word, once it is gone."""
-        if self._is_heard or not self._guardian.is_gone_within(0):
+    def _read_ended(self) -> None:
+        """Read the guardian's last message, once it is gone."""
+        if self._has_read_ended or not self._guardian.is_gone_within(0):
             return
-        self._is_heard = True
+        self._has_read_ended = True
         try:
             self._ended = msgspec.msgpack.decode(self._guardian.link.recv_bytes(), type=Ended)
         except (OSError, EOFError):  # it was killed, so nothing has ended the child's group yet
@@ -164,15 +164,17 @@ class GuardedChild:
             self._guardian.link.send_bytes(msgspec.msgpack.encode(order))
 
     def _started(self) -> int:
-        said = Started()
+        message = Started()
         with suppress(OSError, EOFError):
             if self._guardian.link.poll(START_LIMIT_S):
-                said = msgspec.msgpack.decode(self._guardian.link.recv_bytes(), type=Started)
-        if said.pid:
-            return said.pid
+                message = msgspec.msgpack.decode(self._guardian.link.recv_bytes(), type=Started)
+        if message.pid:
+            return message.pid
         self._guardian.close()
         self.link.close()
-        raise OSError(said.errno, os.strerror(said.errno) if said.errno else "its guardian died")
+        raise OSError(
+            message.errno, os.strerror(message.errno) if message.errno else "its guardian died"
+        )
 
 
 def _guard(
@@ -229,10 +231,10 @@ def _watch(child_id: int, control: Connection, deadline: float) -> bool:
     while not _has_ended(child_id):
         try:
             while control.poll(0):
-                said = order.decode(control.recv_bytes())
-                if isinstance(said, Kill):
+                message = order.decode(control.recv_bytes())
+                if isinstance(message, Kill):
                     return False
-                deadline = max(deadline, said.deadline)
+                deadline = max(deadline, message.deadline)
         except (OSError, EOFError):  # the parent is gone
             return False
         left_s = deadline - elapsed_s()
